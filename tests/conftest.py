@@ -1,0 +1,33 @@
+"""What holds for every test: quiet TensorFlow, PyTorch before TensorFlow where installed, hub tests only with a hub."""
+
+import contextlib
+import os
+import socket
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+with contextlib.suppress(ImportError):
+    import torch  # noqa: F401  # before TensorFlow: both bring an OpenMP runtime, and in the other order torch may crash
+
+HUB = ("huggingface.co", 443)
+
+
+def hub_is_reachable() -> bool:
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+        return False
+    try:
+        socket.create_connection(HUB, timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked `hub` are skipped, with the reason, where the hub cannot be reached."""
+    hub_items = [item for item in items if item.get_closest_marker("hub")]
+    if hub_items and not hub_is_reachable():
+        for item in hub_items:
+            item.add_marker(pytest.mark.skip(reason=f"{HUB[0]} cannot be reached"))

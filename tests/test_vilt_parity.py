@@ -1,0 +1,238 @@
+"""ViLT against transformers, the same directory loaded on both sides: every block, head, loss and gradient."""
+
+import numpy as np
+import pytest
+from helpers_torch import reference_model, to_torch, torch, transformers
+from helpers_vilt import BATCH, HEADS, LENGTH, SIZES, vilt_inputs
+
+import tfvl
+from tfvl.porting.rules import Table
+
+pytestmark = pytest.mark.parity
+
+# float32 has 24 bits; sums of some dozen terms in another order differ in the last two or three of them
+TINY = {"rtol": 1e-5, "atol": 1e-5}
+# twelve blocks of width 768 add rounding up
+BASE = {"rtol": 1e-4, "atol": 1e-4}
+TRAINED = [head for head, labels in HEADS.items() if labels is not None]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A function from a class's name to (reference model, tfvl model), made once each."""
+    made = {}
+
+    def get(head, **changes):
+        key = (head, tuple(sorted(changes.items())))
+        if key not in made:
+            reference = reference_model(head, **changes)
+            directory = tmp_path_factory.mktemp(head)
+            reference.save_pretrained(directory)
+            made[key] = reference, getattr(tfvl, head).from_pretrained(directory), directory
+        return made[key]
+
+    return get
+
+
+@pytest.fixture(autouse=True)
+def row_major(monkeypatch):
+    """Upstream shuffles patches and draws padding at random, which changes no result; here it takes the first ones."""
+    monkeypatch.setattr(torch, "multinomial", lambda weights, n, replacement=False: torch.arange(n) % len(weights))
+
+
+def compare(ours, theirs, tolerance, path="outputs"):
+    if theirs is None:
+        return
+    if isinstance(theirs, (list, tuple)):
+        assert len(ours) == len(theirs), path
+        for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+            compare(mine, other, tolerance, f"{path}[{index}]")
+        return
+    assert tuple(ours.shape) == tuple(theirs.shape), path
+    np.testing.assert_allclose(np.asarray(ours), theirs.detach().numpy(), err_msg=path, **tolerance)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_output_of_every_head(pair, head):
+    reference, model, _ = pair(head)
+    inputs = vilt_inputs(head)
+    with torch.no_grad():
+        theirs = reference(**to_torch(inputs))
+    ours = model(inputs)
+    assert set(ours) == {name for name, value in theirs.items() if value is not None}
+    for name, value in ours.items():
+        other = theirs[name]
+        if name == "last_hidden_state":  # what padding patches hold is nobody's business
+            real = real_positions(inputs)
+            assert value.shape == other.shape
+            value, other = value.numpy()[real], other[torch.tensor(real)]
+        compare(value, other, TINY, name)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_block_and_attention(pair, head):
+    reference, model, _ = pair(head)
+    inputs = vilt_inputs(head)
+    inputs.pop("pixel_mask")  # no padding patches: every position is comparable
+    inputs["pixel_values"] = inputs["pixel_values"][..., :48, :48, :]
+    with torch.no_grad():
+        theirs = reference(**to_torch(inputs), output_attentions=True, output_hidden_states=True)
+    ours = model(inputs, output_attentions=True, output_hidden_states=True)
+    assert {"hidden_states", "attentions"} <= set(ours)
+    for name, value in ours.items():
+        compare(value, theirs[name], TINY, name)
+
+
+def real_positions(inputs):
+    """Which positions of the sequence are real: bool (batch, length + patches + 1); own patches come first."""
+    counts = inputs["pixel_mask"][:, ::8, ::8].sum((1, 2))
+    image = np.arange(counts.max() + 1)[None] <= counts[:, None]
+    return np.concatenate([inputs["attention_mask"] > 0, image], axis=1)
+
+
+@pytest.mark.parametrize("head", TRAINED)
+def test_loss_and_gradients(pair, head):
+    import tensorflow as tf
+
+    reference, model, _ = pair(head)
+    inputs = vilt_inputs(head)
+    inputs["labels"] = HEADS[head](np.random.default_rng(1))
+    reference.zero_grad()
+    theirs = reference(**to_torch(inputs))
+    theirs.loss.backward()
+    with tf.GradientTape() as tape:
+        ours = model(inputs)
+    compare(ours["loss"], theirs.loss, TINY, "loss")
+    names = {name: variable for name, variable in model.weight_names().items() if variable.trainable}
+    gradients = tape.gradient(ours["loss"], [variable.value for variable in names.values()])
+    of_reference = {name: parameter.grad for name, parameter in reference.named_parameters()}
+    table = Table(model.weight_rules)
+    for (path, _), gradient in zip(names.items(), gradients, strict=True):
+        (rule, numbers) = next(row for row in table.by_target(path.removeprefix("vilt/")) if not row[0].fallback)
+        prefix = "vilt." if path.startswith("vilt/") else ""
+        sources = [of_reference[prefix + source.format(**numbers)].numpy() for source in rule.sources]
+        expected = rule.transform.forward(sources, np)
+        np.testing.assert_allclose(tf.convert_to_tensor(gradient), expected, err_msg=path, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "relu", "silu", "selu"])
+def test_other_activations(pair, activation, monkeypatch):
+    # documented by upstream, but missing from its table
+    monkeypatch.setitem(transformers.activations.ACT2FN, "selu", torch.nn.SELU)
+    reference, model, _ = pair("ViltForMaskedLM", hidden_act=activation)
+    inputs = vilt_inputs()
+    with torch.no_grad():
+        compare(model(inputs)["logits"], reference(**to_torch(inputs)).logits, TINY)
+
+
+def test_without_qkv_bias(pair):
+    reference, model, _ = pair("ViltForQuestionAnswering", qkv_bias=False)
+    inputs = vilt_inputs()
+    with torch.no_grad():
+        compare(model(inputs)["logits"], reference(**to_torch(inputs)).logits, TINY)
+
+
+@pytest.mark.parametrize("longest", [1, 5, 17, 48, 100])
+def test_max_image_length_takes_the_first_patches(pair, longest):
+    reference, model, _ = pair("ViltForQuestionAnswering", max_image_length=longest)
+    inputs = vilt_inputs()
+    with torch.no_grad():
+        compare(model(inputs)["logits"], reference(**to_torch(inputs)).logits, TINY)
+
+
+def test_embeddings_as_inputs(pair):
+    reference, model, _ = pair("ViltModel")
+    inputs = vilt_inputs()
+    rng = np.random.default_rng(3)
+    inputs["inputs_embeds"] = rng.normal(size=(BATCH, LENGTH, SIZES["hidden_size"])).astype("float32")
+    inputs["image_embeds"] = rng.normal(size=(BATCH, 11, SIZES["hidden_size"])).astype("float32")
+    inputs["pixel_mask"] = (rng.uniform(size=(BATCH, 11)) < 0.7).astype("int32")
+    del inputs["input_ids"], inputs["pixel_values"]
+    with torch.no_grad():
+        theirs = reference(**to_torch(inputs))
+    ours = model(inputs)
+    compare(ours["pooler_output"], theirs.pooler_output, TINY)
+    compare(ours["last_hidden_state"], theirs.last_hidden_state, TINY)
+
+
+def test_image_token_type_idx(pair):
+    reference, model, _ = pair("ViltModel")
+    inputs = vilt_inputs()
+    with torch.no_grad():
+        theirs = reference(**to_torch(inputs), image_token_type_idx=2)
+    compare(model(inputs, image_token_type_idx=2)["pooler_output"], theirs.pooler_output, TINY)
+    assert not np.allclose(model(inputs)["pooler_output"], theirs.pooler_output, **TINY)
+
+
+def test_head_mask_is_upstreams_of_version_4(pair):
+    """A silenced head adds nothing: in the reference, the output projection's columns of that head are zeroed instead."""
+    import copy
+
+    reference, model, _ = pair("ViltForQuestionAnswering")
+    inputs = vilt_inputs()
+    mask = np.array([[1, 0, 1, 1], [1, 1, 1, 1], [0, 1, 0, 1]], "float32")
+    silenced = copy.deepcopy(reference)
+    size = SIZES["hidden_size"] // SIZES["num_attention_heads"]
+    with torch.no_grad():
+        for layer, row in zip(silenced.vilt.encoder.layer, mask, strict=True):
+            for head in np.flatnonzero(row == 0):
+                layer.attention.output.dense.weight[:, head * size : (head + 1) * size] = 0
+        theirs = silenced(**to_torch(inputs)).logits
+    compare(model(inputs, head_mask=mask)["logits"], theirs, TINY)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_saved_weights_load_in_transformers(pair, head, tmp_path):
+    reference, model, _ = pair(head)
+    model.save_pretrained(tmp_path)
+    loaded, info = getattr(transformers, head).from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    theirs = reference.state_dict()
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), name
+    inputs = vilt_inputs(head)
+    with torch.no_grad():
+        values = loaded.eval()(**to_torch(inputs))
+    name = "pooler_output" if head == "ViltModel" else "logits"
+    compare(model(inputs)[name], values[name], TINY)
+
+
+def test_untied_decoder_makes_the_round_trip(tmp_path):
+    """dandelin/vilt-b32-mlm has a decoder of its own, whatever its config says."""
+    reference = reference_model("ViltForMaskedLM")
+    with torch.no_grad():
+        own = torch.nn.Parameter(torch.randn_like(reference.mlm_score.decoder.weight))
+    reference.mlm_score.decoder.weight = own
+    torch.save(reference.state_dict(), tmp_path / "pytorch_model.bin")
+    reference.config.save_pretrained(tmp_path)
+    model = tfvl.ViltForMaskedLM.from_pretrained(tmp_path)
+    inputs = vilt_inputs()
+    with torch.no_grad():
+        theirs = reference(**to_torch(inputs)).logits
+    compare(model(inputs)["logits"], theirs, TINY)
+    model.save_pretrained(tmp_path / "saved")
+    loaded = transformers.ViltForMaskedLM.from_pretrained(tmp_path / "saved").eval()
+    with torch.no_grad():
+        compare(model(inputs)["logits"], loaded(**to_torch(inputs)).logits, TINY)
+
+
+def test_base_size(tmp_path):
+    sizes = dict.fromkeys(SIZES)
+    base = transformers.ViltConfig(num_labels=3129).to_dict()
+    changes = {name: base[name] for name in sizes if name in base} | {"num_labels": 3129, "num_images": -1}
+    reference = reference_model("ViltForQuestionAnswering", **changes)
+    with torch.no_grad():  # 0.2 on every weight is far from any trained model at this width
+        for parameter in reference.parameters():
+            parameter.mul_(0.2)
+    reference.save_pretrained(tmp_path)
+    model = tfvl.ViltForQuestionAnswering.from_pretrained(tmp_path)
+    rng = np.random.default_rng(0)
+    inputs = {
+        "input_ids": rng.integers(0, 30522, (2, 20)).astype("int32"),
+        "pixel_values": rng.normal(size=(2, 384, 512, 3)).astype("float32"),
+        "pixel_mask": np.ones((2, 384, 512), "int32"),
+    }
+    inputs["pixel_mask"][1, :, 384:] = 0
+    with torch.no_grad():
+        theirs = reference(**to_torch(inputs)).logits
+    compare(model(inputs)["logits"], theirs, BASE)

@@ -1,0 +1,43 @@
+"""ViLT for TensorFlow and Keras: load a checkpoint of the Hugging Face hub, fine-tune it, export it, serve it.
+
+Every public name is listed in `_MODULES` and imported on first use, so that `import tfvl` costs nothing.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "tfvl.vilt.config": ("ViltConfig",),
+    "tfvl.vilt.model": (
+        "ViltModel",
+        "ViltForMaskedLM",
+        "ViltForPreTraining",
+        "ViltForQuestionAnswering",
+        "ViltForImagesAndTextClassification",
+        "ViltForImageAndTextRetrieval",
+        "ViltForTokenClassification",
+    ),
+    "tfvl.vilt.processor": ("ViltProcessor",),
+    "tfvl.preprocessing.image": ("ViltImageProcessor", "ViltFeatureExtractor"),
+    "tfvl.preprocessing.text": ("BertTokenizer", "BertTokenizerFast", "LxmertTokenizer"),
+    "tfvl.errors": ("CheckpointError",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+_SUBMODULES = ("auto", "export", "layers", "porting", "preprocessing", "training", "vilt")
+
+__all__ = [*_HOME, *_SUBMODULES, "__version__"]
+
+
+def __getattr__(name: str):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"tfvl.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'tfvl' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value  # the next access does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

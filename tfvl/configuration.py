@@ -1,0 +1,235 @@
+"""The frozen base of every model's configuration: read `config.json`, check it, write it back."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from tfvl.errors import CheckpointError
+
+MAX_SIZE = 2**24  # no real model comes near; it stops a hostile file before it asks for petabytes
+
+
+def size(default: int):
+    """A dataclass field that holds a positive integer of at most `MAX_SIZE`."""
+    return dataclasses.field(default=default, metadata={"check": _is_size, "expected": f"an integer in 1…{MAX_SIZE}"})
+
+
+def probability(default: float):
+    """A dataclass field that holds a number p with 0 <= p < 1."""
+    return dataclasses.field(default=default, metadata={"check": _is_probability, "expected": "a number in [0, 1)"})
+
+
+def positive(default: float):
+    """A dataclass field that holds a finite number above zero."""
+    return dataclasses.field(default=default, metadata={"check": _is_positive, "expected": "a finite number above 0"})
+
+
+def flag(default: bool):
+    """A dataclass field that holds true or false."""
+    return dataclasses.field(
+        default=default, metadata={"check": lambda value: isinstance(value, bool), "expected": "true or false"}
+    )
+
+
+def choice(default: str, allowed: tuple[str, ...]):
+    """A dataclass field that holds one of the `allowed` words."""
+    return dataclasses.field(
+        default=default, metadata={"check": allowed.__contains__, "expected": "one of " + ", ".join(allowed)}
+    )
+
+
+def limit(default: int):
+    """A dataclass field that holds a size, or -1 for "no limit"."""
+    return dataclasses.field(
+        default=default,
+        metadata={"check": lambda value: value == -1 or _is_size(value), "expected": f"-1 or an integer in 1…{MAX_SIZE}"},
+    )
+
+
+def side(default: int):
+    """A dataclass field that holds a side in pixels: one size, or (height, width)."""
+    return dataclasses.field(
+        default=default, metadata={"check": _is_side, "expected": f"an integer in 1…{MAX_SIZE}, or two (height, width)"}
+    )
+
+
+def _is_size(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SIZE
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_probability(value) -> bool:
+    return _is_number(value) and 0 <= value < 1
+
+
+def _is_positive(value) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_side(value) -> bool:
+    return _is_size(value) or (isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_size, value)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What all three models' configurations share (upstream: `PreTrainedConfig`).
+
+    Attributes:
+        id2label: class index to label; `{0: "LABEL_0", …}` where neither it nor `num_labels` is given.
+        num_labels: the number of classes, always `len(id2label)`.
+        architectures: names of the classes that the checkpoint was saved from.
+        output_attentions: whether a call returns attentions when it is not told.
+        output_hidden_states: whether a call returns hidden states when it is not told.
+        pad_token_id: id of the padding token, if the file names one.
+        extra: every other key of the file; written back unchanged by `save_pretrained`.
+
+    Raises:
+        ValueError: a value is outside its range; the sentence names the field, the value and the range.
+    """
+
+    model_type: ClassVar[str] = ""
+
+    id2label: Mapping[int, str] | None = None
+    num_labels: int | None = None
+    architectures: tuple[str, ...] = ()
+    output_attentions: bool = flag(False)
+    output_hidden_states: bool = flag(False)
+    pad_token_id: int | None = None
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if "check" in field.metadata and not field.metadata["check"](value):
+                raise ValueError(
+                    f"{type(self).__name__}.{field.name} is {value!r}, expected {field.metadata['expected']}."
+                )
+        labels, count = self.id2label, self.num_labels
+        if count is not None and not _is_size(count):
+            raise ValueError(f"{type(self).__name__}.num_labels is {count!r}, expected an integer in 1…{MAX_SIZE}.")
+        if labels is None:
+            labels = {index: f"LABEL_{index}" for index in range(2 if count is None else count)}
+        labels = _checked_labels(labels)
+        if count is not None and count != len(labels):
+            raise ValueError(
+                f"num_labels is {count} but id2label holds {len(labels)} labels; give one of the two, or make them agree."
+            )
+        object.__setattr__(self, "id2label", labels)
+        object.__setattr__(self, "num_labels", len(labels))
+        object.__setattr__(self, "architectures", tuple(self.architectures or ()))
+        object.__setattr__(self, "extra", dict(self.extra))
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """Label to class index, the inverse of `id2label` (the first index wins where labels repeat)."""
+        return {label: index for index, label in reversed(self.id2label.items())}
+
+    def replace(self, **changes) -> Self:
+        """Returns a copy with `changes`; a new `num_labels` or `id2label` replaces the old pair of the two."""
+        if "num_labels" in changes or "id2label" in changes:
+            changes = {"num_labels": None, "id2label": None} | changes
+        unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
+        if unknown:
+            raise ValueError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}.")
+        return dataclasses.replace(self, **changes)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Builds the configuration from the content of a `config.json`.
+
+        Raises:
+            ValueError: the file is another model's, or a value is outside its range.
+        """
+        values = dict(values)
+        model_type = values.pop("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(
+                f"model_type is {model_type!r}, but {cls.__name__} reads {cls.model_type!r}; load it with that model's classes."
+            )
+        values.pop("label2id", None)  # always the inverse of id2label
+        if values.get("id2label") is not None:
+            values["num_labels"] = None  # "through id2label only", as upstream's files do
+        known = {field.name for field in dataclasses.fields(cls)} - {"extra"}
+        own = {key: value for key, value in values.items() if key in known and value is not None}
+        return cls(**own, extra={key: value for key, value in values.items() if key not in known})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the content of `config.json`: upstream's names, `extra` keys as they came."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+        del values["extra"], values["num_labels"]
+        values["id2label"] = {str(index): label for index, label in self.id2label.items()}
+        values["label2id"] = self.label2id
+        own = {key: value for key, value in values.items() if value is not None}
+        return {**self.extra, "model_type": self.model_type, **own}
+
+    @classmethod
+    def from_pretrained(cls, src: str | Path, *, overrides: Mapping[str, Any] | None = None, **hub) -> Self:
+        """Reads `config.json` of a hub id, a directory or a bundled model.
+
+        Args:
+            src: hub id, directory, path of a `config.json`, or the name of a bundled model.
+            overrides: fields that replace the file's.
+            **hub: `revision`, `token`, `cache_dir`, `local_files_only`, as `tfvl.porting.hub.resolve` takes them.
+
+        Raises:
+            CheckpointError: the file is missing, is no JSON object, or holds an impossible value; names the file.
+        """
+        from tfvl.porting.hub import resolve
+
+        path = resolve(src, weights=False, **hub)
+        return cls.from_file(path if path.name == "config.json" else path / "config.json", overrides)
+
+    @classmethod
+    def from_file(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Self:
+        """Reads the `config.json` at `path`; errors as in `from_pretrained`."""
+        values = read_json(path)
+        try:
+            config = cls.from_dict(values)
+            return config.replace(**overrides) if overrides else config
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{path}: {error}") from error
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes `config.json` into `directory` (made if missing); never leaves a half-written file."""
+        write_json(Path(directory) / "config.json", self.to_dict())
+
+
+def _checked_labels(labels) -> dict[int, str]:
+    if not isinstance(labels, Mapping):
+        raise ValueError(f"id2label is {labels!r}, expected a mapping from class index to label.")
+    try:
+        checked = {int(index): str(label) for index, label in labels.items()}
+    except ValueError as error:
+        raise ValueError(f"id2label has a key that is no class index ({error}).") from error
+    if sorted(checked) != list(range(len(checked))) or not checked:
+        raise ValueError(f"id2label names classes {sorted(checked)[:5]}…, expected every index from 0 on, at least one.")
+    return dict(sorted(checked.items()))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object from `path`; raises CheckpointError that names the file."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing; expected a directory in the hub's layout.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}).") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds a JSON {type(values).__name__}, expected an object.")
+    return values
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes `values` to `path` as JSON, through a temporary name so that no half-written file is ever seen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,144 @@
+"""Multi-head attention, over a sequence itself and across two (Vaswani et al. 2017, section 3.2)."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+MASKED = float(np.finfo("float32").min)  # upstream's additive value for a position that must not be attended to
+
+
+def normal(stddev: float):
+    """The initializer of every kernel and embedding: a normal distribution of mean 0 (upstream: `_init_weights`)."""
+    return keras.initializers.RandomNormal(stddev=stddev)
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class Dense(keras.layers.Dense):
+    """`keras.layers.Dense` that runs as one plain matrix product whatever the rank of its input.
+
+    TensorFlow fuses product, bias and GELU for matrices only; on a CPU that is several per cent of a forward pass.
+    """
+
+    def call(self, inputs, training=None):
+        width = inputs.shape[-1]
+        outputs = super().call(ops.reshape(inputs, (-1, width)), training=training)  # (rows, units)
+        return ops.reshape(outputs, (*ops.shape(inputs)[:-1], self.units))
+
+
+def mask_to_bias(attention_mask):
+    """Turns a mask of 1 (attend) and 0 (ignore), shape (batch, length), into a float32 bias (batch, 1, 1, length)."""
+    if attention_mask is None:
+        return None
+    return ops.where(ops.cast(attention_mask, "bool"), 0.0, MASKED)[:, None, None, :]
+
+
+class MultiHeadAttention(keras.layers.Layer):
+    """What `SelfAttention` and `CrossAttention` share: split heads, attend, join heads, project.
+
+    Args:
+        hidden_size: width of the sequence, a multiple of `num_heads`.
+        num_heads: number of attention heads.
+        dropout: rate on the attention probabilities, in [0, 1).
+        use_bias: whether query, key and value are projected with a bias (upstream: `qkv_bias`).
+        initializer_range: standard deviation of the initial kernels.
+
+    Raises:
+        ValueError: `hidden_size` is no multiple of `num_heads`.
+    """
+
+    def __init__(self, hidden_size, num_heads, dropout=0.0, use_bias=True, initializer_range=0.02, **kwargs):
+        super().__init__(**kwargs)
+        if hidden_size % num_heads:
+            raise ValueError(f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_heads}.")
+        self.hidden_size = hidden_size
+        self.num_heads = num_heads
+        self.use_bias = use_bias
+        self.initializer_range = initializer_range
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.output_dense = self.projection(hidden_size, "output", use_bias=True)
+
+    def projection(self, units, name, use_bias=None):
+        return Dense(
+            units,
+            use_bias=self.use_bias if use_bias is None else use_bias,
+            kernel_initializer=normal(self.initializer_range),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def split_heads(self, x):
+        """(batch, length, hidden) to (batch, heads, length, hidden / heads)."""
+        batch, length = ops.shape(x)[:2]
+        x = ops.reshape(x, (batch, length, self.num_heads, self.hidden_size // self.num_heads))
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def attend(self, query, key, value, bias, head_mask, training):
+        """Attends with already split heads.
+
+        Args:
+            query: (batch, heads, queries, size).
+            key, value: (batch, heads, length, size).
+            bias: float32, broadcast to (batch, heads, queries, length), or None.
+            head_mask: 1 keeps a head and 0 silences it; broadcast like `bias`, or None.
+
+        Returns:
+            The projected context (batch, queries, hidden) and the probabilities (batch, heads, queries, length).
+        """
+        query = query * (1.0 / math.sqrt(self.hidden_size // self.num_heads))
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # (batch, heads, queries, length)
+        scores = ops.cast(scores, "float32")  # a float16 softmax loses the tail and overflows the mask
+        if bias is not None:
+            scores = scores + bias
+        probabilities = self.dropout(ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype), training=training)
+        if head_mask is not None:
+            probabilities = probabilities * ops.cast(head_mask, self.compute_dtype)
+        context = ops.transpose(ops.matmul(probabilities, value), (0, 2, 1, 3))  # (batch, queries, heads, size)
+        batch, queries = ops.shape(context)[:2]
+        context = ops.reshape(context, (batch, queries, self.hidden_size))
+        return self.output_dense(context), probabilities
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class SelfAttention(MultiHeadAttention):
+    """Attention of a sequence over itself; query, key and value come from one fused kernel (hidden, 3·hidden)."""
+
+    def __init__(self, hidden_size, num_heads, dropout=0.0, use_bias=True, initializer_range=0.02, **kwargs):
+        super().__init__(hidden_size, num_heads, dropout, use_bias, initializer_range, **kwargs)
+        self.qkv = self.projection(3 * hidden_size, "qkv")
+
+    def build(self, input_shape=None):
+        self.qkv.build((None, self.hidden_size))
+        self.output_dense.build((None, self.hidden_size))
+
+    def call(self, hidden_states, bias=None, head_mask=None, num_queries=None, training=None):
+        """Attends; only the first `num_queries` positions ask, all of them where it is None. Returns as `attend`."""
+        query, key, value = ops.split(self.qkv(hidden_states), 3, axis=-1)  # each (batch, length, hidden)
+        query = query[:, :num_queries]
+        query, key, value = self.split_heads(query), self.split_heads(key), self.split_heads(value)
+        return self.attend(query, key, value, bias, head_mask, training)
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class CrossAttention(MultiHeadAttention):
+    """Attention of one sequence over another; key and value come from one fused kernel (context, 2·hidden)."""
+
+    def __init__(
+        self, hidden_size, num_heads, dropout=0.0, use_bias=True, initializer_range=0.02, context_size=None, **kwargs
+    ):
+        super().__init__(hidden_size, num_heads, dropout, use_bias, initializer_range, **kwargs)
+        self.context_size = context_size or hidden_size
+        self.query = self.projection(hidden_size, "query")
+        self.key_value = self.projection(2 * hidden_size, "key_value")
+
+    def build(self, input_shape=None):
+        self.query.build((None, self.hidden_size))
+        self.key_value.build((None, self.context_size))
+        self.output_dense.build((None, self.hidden_size))
+
+    def call(self, hidden_states, context, bias=None, head_mask=None, training=None):
+        """`hidden_states` (batch, queries, hidden) attends over `context` (batch, length, context). Returns as `attend`."""
+        key, value = ops.split(self.key_value(context), 2, axis=-1)  # each (batch, length, hidden)
+        query = self.split_heads(self.query(hidden_states))
+        return self.attend(query, self.split_heads(key), self.split_heads(value), bias, head_mask, training)

@@ -1,0 +1,189 @@
+"""Transformer blocks, with the layer norm before (ViT, ViLT) or after (BERT) each half, and stacks of them."""
+
+import keras
+from keras import ops
+
+from tfvl.layers.activations import activation
+from tfvl.layers.attention import Dense, SelfAttention, normal
+
+
+class TransformerBlock(keras.layers.Layer):
+    """The parts of a block: self-attention and a two-layer perceptron, each with its layer norm.
+
+    Args:
+        hidden_size: width of the sequence.
+        num_heads: number of attention heads.
+        intermediate_size: width of the perceptron's hidden layer.
+        hidden_act: name of its activation, see `tfvl.layers.activations`.
+        hidden_dropout: rate after the attention and after the perceptron, in [0, 1).
+        attention_dropout: rate on the attention probabilities, in [0, 1).
+        layer_norm_eps: added to the variance in the layer norms.
+        qkv_bias: whether query, key and value have a bias.
+        initializer_range: standard deviation of the initial kernels.
+    """
+
+    norm_names: tuple[str, str]
+
+    def __init__(
+        self,
+        hidden_size,
+        num_heads,
+        intermediate_size,
+        hidden_act="gelu",
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        layer_norm_eps=1e-12,
+        qkv_bias=True,
+        initializer_range=0.02,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hidden_size = hidden_size
+        self.intermediate_size = intermediate_size
+        policy = self.dtype_policy
+        self.attention = SelfAttention(
+            hidden_size, num_heads, attention_dropout, qkv_bias, initializer_range, dtype=policy, name="attention"
+        )
+        self.intermediate = Dense(
+            intermediate_size,
+            activation=activation(hidden_act),
+            kernel_initializer=normal(initializer_range),
+            dtype=policy,
+            name="intermediate",
+        )
+        self.output_dense = Dense(
+            hidden_size, kernel_initializer=normal(initializer_range), dtype=policy, name="output"
+        )
+        self.first_norm, self.second_norm = (
+            keras.layers.LayerNormalization(epsilon=layer_norm_eps, dtype=policy, name=name) for name in self.norm_names
+        )
+        self.dropout = keras.layers.Dropout(hidden_dropout, dtype=policy, name="dropout")
+
+    def build(self, input_shape=None):
+        hidden = (None, None, self.hidden_size)
+        for layer in (self.attention, self.first_norm, self.second_norm, self.intermediate):
+            layer.build(hidden)
+        self.output_dense.build((None, None, self.intermediate_size))
+
+    def perceptron(self, hidden_states, training):
+        return self.dropout(self.output_dense(self.intermediate(hidden_states)), training=training)
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class PreNormBlock(TransformerBlock):
+    """x + attention(norm(x)), then x + perceptron(norm(x)) (upstream: `ViltLayer`)."""
+
+    norm_names = ("layernorm_before", "layernorm_after")
+
+    def call(self, hidden_states, bias=None, head_mask=None, num_queries=None, training=None):
+        """Maps (batch, length, hidden) to (batch, queries, hidden) and the attention probabilities.
+
+        `num_queries` computes only the first positions of the result; the rest is still attended to.
+        """
+        attended, probabilities = self.attention(
+            self.first_norm(hidden_states), bias, head_mask, num_queries=num_queries, training=training
+        )
+        hidden_states = hidden_states[:, :num_queries] + self.dropout(attended, training=training)
+        hidden_states = hidden_states + self.perceptron(self.second_norm(hidden_states), training)
+        return hidden_states, probabilities
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class PostNormBlock(TransformerBlock):
+    """norm(x + attention(x)), then norm(x + perceptron(x)) (upstream: `BertLayer`)."""
+
+    norm_names = ("attention_layer_norm", "output_layer_norm")
+
+    def call(self, hidden_states, bias=None, head_mask=None, num_queries=None, training=None):
+        """As `PreNormBlock.call`."""
+        attended, probabilities = self.attention(
+            hidden_states, bias, head_mask, num_queries=num_queries, training=training
+        )
+        hidden_states = self.first_norm(hidden_states[:, :num_queries] + self.dropout(attended, training=training))
+        hidden_states = self.second_norm(hidden_states + self.perceptron(hidden_states, training))
+        return hidden_states, probabilities
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class TransformerStack(keras.layers.Layer):
+    """`num_layers` blocks, one after the other, named `layer_0`, `layer_1`, …
+
+    Args:
+        block: "pre_norm" or "post_norm".
+        num_layers: number of blocks.
+        gradient_checkpointing: recompute each block in the backward pass instead of keeping its activations
+            (`keras.remat`): less memory, about a third more time.
+        **block_options: as `TransformerBlock` takes them.
+    """
+
+    blocks = {"pre_norm": PreNormBlock, "post_norm": PostNormBlock}
+
+    def __init__(self, block, num_layers, gradient_checkpointing=False, name=None, dtype=None, **block_options):
+        super().__init__(name=name, dtype=dtype)
+        self.block, self.num_layers, self.block_options = block, num_layers, block_options
+        self.gradient_checkpointing = gradient_checkpointing
+        self.layers = [
+            self.blocks[block](**block_options, dtype=self.dtype_policy, name=f"layer_{index}")
+            for index in range(num_layers)
+        ]
+
+    def get_config(self):
+        own = {"block": self.block, "num_layers": self.num_layers}
+        own["gradient_checkpointing"] = self.gradient_checkpointing
+        return super().get_config() | own | dict(self.block_options)
+
+    def build(self, input_shape=None):
+        for layer in self.layers:
+            layer.build(input_shape)
+
+    def call(self, hidden_states, attention_bias=None, head_mask=None, num_queries=None, training=None):
+        """Runs the blocks.
+
+        Args:
+            hidden_states: (batch, length, hidden).
+            attention_bias: float32, broadcast to (batch, heads, length, length), or None; see `mask_to_bias`.
+            head_mask: (heads,) or (layers, heads), 1 keeps a head and 0 silences it, or None.
+            num_queries: how many first positions of the last block's result the caller reads; None is all.
+
+        Returns:
+            The last block's result, the tuple of all hidden states (the input first; the last one as `num_queries`
+            says), and the tuple of all attention probabilities.
+        """
+        head_masks = per_layer_head_mask(head_mask, self.num_layers)
+        all_hidden_states, all_attentions = [hidden_states], []
+        for index, layer in enumerate(self.layers):
+            queries = num_queries if index == self.num_layers - 1 else None
+            run = self.rematerialised(layer, queries, training) if self.gradient_checkpointing and training else layer
+            hidden_states, probabilities = run(
+                hidden_states, attention_bias, head_masks[index], num_queries=queries, training=training
+            )
+            all_hidden_states.append(hidden_states)
+            all_attentions.append(probabilities)
+        return hidden_states, tuple(all_hidden_states), tuple(all_attentions)
+
+    @staticmethod
+    def rematerialised(layer, queries, training):
+        # keras.remat passes tensors only, so what is no tensor is bound before
+        def run(hidden_states, bias, head_mask, **_):
+            return keras.remat(lambda x: layer(x, bias, head_mask, num_queries=queries, training=training))(hidden_states)
+
+        return run
+
+
+def per_layer_head_mask(head_mask, num_layers):
+    """Brings a head mask, (heads,) or (layers, heads) or None, to one (heads, 1, 1) mask or None per layer.
+
+    Raises:
+        ValueError: the mask has another rank, or another number of layers.
+    """
+    if head_mask is None:
+        return [None] * num_layers
+    head_mask = ops.convert_to_tensor(head_mask)
+    rank = len(head_mask.shape)
+    if rank == 1:
+        return [head_mask[:, None, None]] * num_layers
+    if rank != 2 or head_mask.shape[0] != num_layers:
+        raise ValueError(
+            f"head_mask has shape {tuple(head_mask.shape)}, expected (heads,) or ({num_layers}, heads): one row per layer."
+        )
+    return [head_mask[index][:, None, None] for index in range(num_layers)]

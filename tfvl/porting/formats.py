@@ -1,0 +1,128 @@
+"""Checkpoint files of every format, opened as names and lazy tensors.
+
+A file's content must be what its name says; a file that is something else is refused with a sentence that says what.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tfvl.errors import CheckpointError
+from tfvl.porting.keras_h5 import read_h5
+from tfvl.porting.safetensors_file import read_safetensors
+from tfvl.porting.tensors import Checkpoint, Tensor
+from tfvl.porting.torch_pickle import read_torch
+
+SAFETENSORS, TORCH, H5 = "safetensors", "torch pickle", "Keras HDF5"
+READERS: dict[str, Callable[[Path], list[Tensor]]] = {SAFETENSORS: read_safetensors, TORCH: read_torch, H5: read_h5}
+SUFFIXES = {".safetensors": SAFETENSORS, ".bin": TORCH, ".pt": TORCH, ".pth": TORCH, ".h5": H5, ".hdf5": H5}
+
+# Where a directory's weights are looked for, in this order.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "tf_model.h5",
+)
+
+# How files begin. The first that fits names the content.
+_BEGINNINGS = (
+    (b"PK\x03\x04", TORCH),
+    (b"\x80", TORCH),
+    (b"\x89HDF\r\n\x1a\n", H5),
+    (b"version https://git-lfs", "a git-lfs pointer: the weights themselves were not downloaded (run `git lfs pull`)"),
+    (b"<", "a web page or XML, not a checkpoint: the download went wrong"),
+    (b"{", "JSON text, not a checkpoint"),
+    (b"\x1f\x8b", "gzip-compressed: unpack it first"),
+)
+MAX_INDEX_BYTES = 1 << 24
+
+
+def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
+    """The tensors of a checkpoint, by name, none of them read yet.
+
+    Args:
+        path: a weight file (safetensors, `torch.save` old or new, Keras HDF5), the index file of one in several parts,
+            or a directory with one of `WEIGHT_FILES`.
+
+    Raises:
+        CheckpointError: there is none, or a file is truncated, mislabelled, forged, or wants to run code.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = _weight_file(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file.")
+    if path.name.endswith(".index.json"):
+        return Checkpoint(path, _read_shards(path))
+    return Checkpoint(path, read_file(path))
+
+
+def read_file(path: Path) -> list[Tensor]:
+    """The tensors of one weight file, which must be of the format that its name says.
+
+    Raises:
+        CheckpointError: it is not, or is damaged.
+    """
+    content = _content(path)
+    if content not in READERS:
+        raise CheckpointError(f"{path}: this file is {content}.")
+    named = SUFFIXES.get(path.suffix.lower(), content)
+    if named != content:
+        suffix = next(suffix for suffix, kind in SUFFIXES.items() if kind == content)
+        raise CheckpointError(f"{path}: named like a {named} file, but its content is {content}: rename it *{suffix}.")
+    return READERS[content](path)
+
+
+def _weight_file(directory: Path) -> Path:
+    for name in WEIGHT_FILES:
+        if (directory / name).is_file():
+            return directory / name
+    raise CheckpointError(f"{directory}: the directory has no weights; expected one of {', '.join(WEIGHT_FILES)}.")
+
+
+def _content(path: Path) -> str:
+    with open(path, "rb") as file:
+        beginning = file.read(64)
+    if not beginning:
+        return "empty"
+    if not beginning.strip(b"\0"):
+        return "zeros from the start on: an interrupted download"
+    if beginning[4:9] == b"\0\0\0\0{":  # a header of less than 4 GiB, and its first character
+        return SAFETENSORS
+    text = beginning.lstrip(b" \r\n\t\xef\xbb\xbf")
+    matches = (kind for start, kind in _BEGINNINGS if text.startswith(start))
+    return next(matches, f"in no format known here (it begins with {beginning[:12]!r})")
+
+
+def _read_shards(index: Path) -> list[Tensor]:
+    """The tensors of a checkpoint in several files, which must hold exactly what the index says of each."""
+    weight_map = _weight_map(index)
+    tensors, wrong = [], []
+    for name in sorted(set(weight_map.values())):
+        if not (index.parent / name).is_file():
+            raise CheckpointError(f"{index}: its part {name} is missing from the directory.")
+        part = read_file(index.parent / name)
+        held, listed = {tensor.name for tensor in part}, {key for key, file in weight_map.items() if file == name}
+        wrong += [f"{key} is listed for {name}, which has it not" for key in sorted(listed - held)]
+        wrong += [f"{key} is in {name}, for which it is not listed" for key in sorted(held - listed)]
+        tensors += part
+    if wrong:
+        raise CheckpointError(f"{index}: the index does not fit its parts: {'; '.join(wrong[:20])}.")
+    return tensors
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    if index.stat().st_size > MAX_INDEX_BYTES:
+        raise CheckpointError(f"{index}: {index.stat().st_size} bytes are too many for an index of tensors.")
+    try:
+        content = json.loads(index.read_bytes())
+        weight_map = dict(content["weight_map"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{index}: not an index of tensors, JSON with a `weight_map` ({error}).") from None
+    for name in weight_map.values():
+        if not isinstance(name, str) or name != os.path.basename(name) or "\\" in name or name in ("", ".", ".."):
+            raise CheckpointError(f"{index}: the part {str(name)[:80]!r} is no plain file name beside it; refused.")
+    return weight_map

@@ -1,0 +1,114 @@
+"""Where a checkpoint lies: a bundled name, a local path, or a repository of the Hugging Face hub."""
+
+import re
+from pathlib import Path
+
+from tfvl.errors import CheckpointError
+from tfvl.porting.formats import WEIGHT_FILES
+
+BUNDLED_DIRECTORY = Path(__file__).parent.parent / "bundled"
+BUNDLED = ("shapes-vilt", "shapes-visual-bert", "shapes-lxmert", "shapes-detector")
+
+# What is fetched of a repository: the small files, and the weights in the first of these formats that it has.
+SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+)
+WEIGHT_PATTERNS = (
+    ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"),
+    ("tf_model.h5",),
+)
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def resolve(
+    src: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    weights: bool = True,
+) -> Path:
+    """The directory, or the single weight file, that `src` stands for.
+
+    Args:
+        src: a name of `BUNDLED`, a local directory or file, or a hub id such as `dandelin/vilt-b32-mlm`.
+        revision: branch, tag or commit of the hub repository.
+        token: hub token for gated and private repositories; None takes the one that `hf auth login` stored.
+        cache_dir: where the hub's files are kept; None is the hub's own cache.
+        local_files_only: do not ask the network, as `HF_HUB_OFFLINE=1` does everywhere.
+        weights: fetch the weights too; processors and configurations need only the small files.
+
+    Raises:
+        CheckpointError: there is no such thing, or the hub refused it; the sentence says what to do.
+    """
+    if str(src) in BUNDLED:
+        directory = BUNDLED_DIRECTORY / str(src)
+        if not directory.is_dir():
+            raise CheckpointError(f"{src}: this bundled model is not in the package ({directory} is missing).")
+        return directory
+    path = Path(src).expanduser()
+    if path.exists():
+        return path
+    if isinstance(src, Path) or not _HUB_ID.fullmatch(src) or src.startswith("."):
+        raise CheckpointError(
+            f"{src}: there is no such directory or file, and a hub id looks like `owner/name`; "
+            f"bundled models are {', '.join(BUNDLED)}."
+        )
+    options = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    return _from_hub(src, weights, **options)
+
+
+def _from_hub(repo: str, weights: bool, **options) -> Path:
+    """The snapshot of a repository in the hub's cache, with weights in the best format that it has."""
+    directory = None
+    for patterns in WEIGHT_PATTERNS if weights else ((),):
+        directory = _snapshot(repo, [*SMALL_FILES, *patterns], **options)
+        if not weights or any((directory / name).is_file() for name in WEIGHT_FILES):
+            return directory
+    raise CheckpointError(
+        f"{repo}: neither the repository nor its copy in the cache ({directory}) has any of {', '.join(WEIGHT_FILES)}."
+    )
+
+
+def _snapshot(repo: str, patterns: list[str], **options) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    at = f"{repo} (revision {options['revision']})" if options["revision"] else repo
+    try:
+        return Path(snapshot_download(repo, allow_patterns=patterns, **options))
+    except errors.HFValidationError as error:
+        raise CheckpointError(f"{repo}: no such directory, and not a valid hub id ({_line(error)}).") from None
+    except errors.GatedRepoError:
+        raise CheckpointError(
+            f"{at}: the repository is gated; accept its terms on huggingface.co/{repo}, then pass token= or run "
+            "`hf auth login`."
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise CheckpointError(
+            f"{at}: no such local directory and no such repository on the hub; if it is private, pass token= or run "
+            "`hf auth login`."
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise CheckpointError(f"{repo}: the repository has no revision {options['revision']!r}.") from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError):
+        raise CheckpointError(
+            f"{at}: no such local directory, not in the hub's cache, and the hub is out of reach or offline mode is on "
+            "(HF_HUB_OFFLINE, local_files_only); download it once with a connection, or give a directory."
+        ) from None
+    except errors.HfHubHTTPError as error:
+        raise CheckpointError(f"{at}: the hub refused it: {_line(error)}.") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:300]

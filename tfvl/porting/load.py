@@ -1,0 +1,160 @@
+"""Fill a model's variables from a checkpoint: everything is checked first, then one variable at a time is read."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfvl.errors import CheckpointError
+from tfvl.porting.formats import open_checkpoint
+from tfvl.porting.hub import resolve
+from tfvl.porting.plan import Fill, Plan, decoder_is_untied, make_plan, warning_of
+from tfvl.porting.tensors import Checkpoint, Tensor
+
+__all__ = ["Report", "load_pretrained", "load_weights", "open_checkpoint", "uninitialised_variables"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a load did: the plan it followed, and how many bytes it read."""
+
+    plan: Plan
+    nbytes: int
+
+    def rows(self) -> list[tuple[str, int]]:
+        """Counts for a summary table, the rows that are not zero."""
+        plan = self.plan
+        fused = sum(len(fill.tensors) for fill in plan.fills if len(fill.tensors) > 1)
+        counts = {
+            "tensors read": sum(len(fill.tensors) for fill in plan.fills),
+            "of these fused": fused,
+            "variables filled": len(plan.fills),
+            "variables newly initialised": len(plan.initialised),
+            "tensors tied or stored twice": len(plan.repeated),
+            "old buffers dropped": len(plan.dropped),
+            "tensors of other heads left out": len(plan.left_out),
+        }
+        return [(name, count) for name, count in counts.items() if count]
+
+
+@contextmanager
+def uninitialised_variables() -> Iterator[None]:
+    """Variables created inside get a shape and no value; `load_weights` gives them one."""
+    import keras
+    from keras.src.backend.common import global_state
+
+    before = list(global_state.get_global_attribute("uninitialized_variables") or [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:  # or keras would initialise them at the end of the next scope
+        global_state.set_global_attribute("uninitialized_variables", before)
+
+
+def load_pretrained(
+    model_class: type,
+    src: str | Path,
+    *,
+    config=None,
+    config_overrides: Mapping | None = None,
+    ignore_mismatched_sizes: bool = False,
+    dtype: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **hub_options,
+):
+    """A model with the weights of `src` (see `PreTrainedModel.from_pretrained`), and the `Report` of the load."""
+    path = resolve(src, **hub_options)
+    checkpoint = open_checkpoint(path)
+    if config is None:
+        directory = path if path.is_dir() else path.parent
+        config = model_class.config_class.from_pretrained(directory, overrides=config_overrides)
+    elif config_overrides:
+        config = config.replace(**config_overrides)
+    if decoder_is_untied(checkpoint, model_class.weight_rules, model_class.base_model_prefix):
+        config = config.replace(tie_word_embeddings=False)
+    with uninitialised_variables():
+        model = model_class(config, dtype=dtype)
+    report = load_weights(model, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes, progress=progress)
+    return model, report
+
+
+def load_weights(
+    model,
+    checkpoint: Checkpoint,
+    *,
+    ignore_mismatched_sizes: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Fill the variables of `model`, whether or not they have values already.
+
+    What the checkpoint lacks gets its value from its own initializer, or keeps the one it has.
+
+    Args:
+        model: a model with `weight_names`, `weight_rules` and `base_model_prefix`.
+        checkpoint: from `open_checkpoint`.
+        ignore_mismatched_sizes: initialise a head's variable anew where its shape differs from the checkpoint's.
+        progress: called after each variable with the bytes read so far and in all.
+
+    Warns:
+        UserWarning: once, naming the heads that the checkpoint lacks and those of it that the model has not.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit, with everything that is wrong; or a weight is NaN or infinite.
+    """
+    variables = model.weight_names()
+    shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
+    name = type(model).__name__
+    plan = make_plan(checkpoint, shapes, model.weight_rules, model.base_model_prefix, name, ignore_mismatched_sizes)
+    total = sum(tensor.nbytes for fill in plan.fills for tensor in fill.tensors)
+    done = 0
+    for fill in sorted(plan.fills, key=lambda fill: -math.prod(shapes[fill.path])):
+        _set_value(variables[fill.path], _value(fill, variables[fill.path].dtype))
+        done += sum(tensor.nbytes for tensor in fill.tensors)
+        if progress:
+            progress(done, total)
+    for variable in model.variables:  # those of missing heads, and the seeds of dropout
+        if variable._value is None:
+            variable._deferred_initialize()
+    message = warning_of(plan, checkpoint.path, name)
+    if message:
+        warnings.warn(message, stacklevel=4)
+    return Report(plan, total)
+
+
+def _value(fill: Fill, dtype: str):
+    """The value of a variable of element type `dtype`, a backend tensor."""
+    from keras import ops
+
+    sources = [ops.convert_to_tensor(_finite(tensor, dtype)) for tensor in fill.tensors]
+    value = ops.cast(fill.rule.transform.forward(sources, ops), dtype)
+    if dtype == "float16" and not ops.all(ops.isfinite(value)):
+        raise CheckpointError(f"{fill.tensors[0].path}: {fill.tensors[0].name} has values too large for float16.")
+    return value
+
+
+def _finite(tensor: Tensor, dtype: str) -> np.ndarray:
+    """The tensor's values as float32 (float64 where the variable is), none of them NaN or infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = np.asarray(tensor.read(), np.float64 if dtype == "float64" else np.float32, order="C")
+        flat = array.reshape(-1)
+        suspect = not np.isfinite(np.dot(flat, flat))  # fast; large but finite values may overflow here too
+    bad = np.flatnonzero(~np.isfinite(flat)) if suspect else ()
+    if len(bad):
+        raise CheckpointError(
+            f"{tensor.path}: {tensor.name} has {len(bad)} values that are NaN or infinite, "
+            f"the first at {tuple(map(int, np.unravel_index(bad[0], array.shape)))}."
+        )
+    return array
+
+
+def _set_value(variable, value) -> None:
+    """Give a variable its value; one that has none yet is created with it."""
+    if variable._value is None:
+        variable._initialize(value)
+        variable._initializer = None
+    else:
+        variable.assign(value)

@@ -1,0 +1,227 @@
+"""What a torch pickle describes, without executing it.
+
+A pickle is a program for a stack machine. This machine knows the few instructions that build dicts, lists and tuples,
+and in place of calling anything it recognises the functions with which torch describes a tensor. All else is refused
+by name. Nothing is imported and nothing of the file's choice is called.
+
+Source: torch/_utils.py (`_rebuild_tensor_v2`, `_rebuild_parameter`), torch/serialization.py (`persistent_id`).
+"""
+
+import io
+import pickletools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfvl.errors import CheckpointError
+
+_STORAGE_TYPES = {
+    "torch DoubleStorage": "float64",
+    "torch FloatStorage": "float32",
+    "torch HalfStorage": "float16",
+    "torch BFloat16Storage": "bfloat16",
+    "torch LongStorage": "int64",
+    "torch IntStorage": "int32",
+    "torch ShortStorage": "int16",
+    "torch CharStorage": "int8",
+    "torch ByteStorage": "uint8",
+    "torch BoolStorage": "bool",
+}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Memory that tensors share: `numel` elements of `dtype`; a legacy file's view of it begins at element `start`."""
+
+    key: str
+    dtype: str
+    numel: int
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class DescribedTensor:
+    """A tensor as a pickle describes it, all sizes in elements; nothing about them is checked yet."""
+
+    storage: Storage
+    offset: int
+    shape: tuple
+    strides: tuple
+
+
+def run_pickle(program: io.BytesIO, path: Path) -> object:
+    """What one pickle builds: dicts, lists, tuples, strings, numbers, `DescribedTensor`s.
+
+    Args:
+        program: the pickle; the position is just after it when this returns.
+        path: the file to name in errors.
+
+    Raises:
+        CheckpointError: the pickle wants anything else, or is malformed.
+    """
+    stack: list = []
+    memo: dict[int, object] = {}
+    try:
+        for opcode, argument, _ in pickletools.genops(program):
+            if opcode.name == "STOP":
+                (value,) = stack
+                return value
+            _step(opcode.name, argument, stack, memo)
+    except _RefusedError as refused:
+        raise CheckpointError(f"{path}: the pickle wants {refused}, which no state dict needs; refused.") from None
+    except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
+        raise CheckpointError(f"{path}: the file is truncated or its pickle is malformed ({error}).") from None
+    raise AssertionError("genops ends with STOP or an error")
+
+
+class _RefusedError(Exception):
+    """The pickle wants something that describing tensors does not need; the message says what."""
+
+
+class _Function(str):
+    """A function or class that the pickle names, as `module name`. It is recognised where used, never imported."""
+
+
+_MARK = object()
+_PUSH = {
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING"),
+}
+_PUSH_NEW = {
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "MARK": lambda: _MARK,
+}
+_SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+def _step(name: str, argument, stack: list, memo: dict) -> None:
+    """One instruction of the stack machine."""
+    if name in _PUSH:
+        stack.append(argument)
+    elif name in _PUSH_NEW:
+        stack.append(_PUSH_NEW[name]())
+    elif name in ("BINPUT", "LONG_BINPUT"):
+        memo[argument] = stack[-1]
+    elif name == "MEMOIZE":
+        memo[len(memo)] = stack[-1]
+    elif name in ("BINGET", "LONG_BINGET"):
+        stack.append(memo[argument])
+    elif name in _SHORT_TUPLES:
+        items = _popped(stack, _SHORT_TUPLES[name])
+        stack.append(tuple(items))
+    elif name == "TUPLE":
+        items = _popped_to_mark(stack)
+        stack.append(tuple(items))
+    elif name in ("APPEND", "APPENDS"):
+        items = _popped_to_mark(stack) if name == "APPENDS" else _popped(stack, 1)
+        _expect(stack[-1], list).extend(items)
+    elif name in ("SETITEM", "SETITEMS"):
+        items = _popped_to_mark(stack) if name == "SETITEMS" else _popped(stack, 2)
+        _fill(_expect(stack[-1], dict), zip(items[::2], items[1::2], strict=True))
+    elif name == "GLOBAL":
+        stack.append(_Function(argument))
+    elif name == "STACK_GLOBAL":
+        module, function = _popped(stack, 2)
+        stack.append(_Function(f"{_expect(module, str)} {_expect(function, str)}"))
+    elif name == "BINPERSID":
+        (reference,) = _popped(stack, 1)
+        stack.append(_storage(reference))
+    elif name == "REDUCE":
+        function, arguments = _popped(stack, 2)
+        stack.append(_called(function, arguments))
+    elif name == "BUILD":  # the _metadata of an OrderedDict: versions of modules, of no use here
+        _popped(stack, 1)
+        _expect(stack[-1], dict)
+    elif name not in ("PROTO", "FRAME"):
+        raise _RefusedError(f"the instruction {name}")
+
+
+def _popped(stack: list, count: int) -> list:
+    items = stack[-count:]
+    if len(items) < count or _MARK in items:
+        raise IndexError("an instruction finds too little on the stack")
+    del stack[-count:]
+    return items
+
+
+def _popped_to_mark(stack: list) -> list:
+    start = next(index for index in range(len(stack) - 1, -2, -1) if index < 0 or stack[index] is _MARK)
+    if start < 0:
+        raise IndexError("an instruction finds no mark on the stack")
+    items = stack[start + 1 :]
+    del stack[start:]
+    return items
+
+
+def _expect(value, kind):
+    if not isinstance(value, kind):
+        raise TypeError(f"{kind} expected, found {type(value)}")
+    return value
+
+
+def _whole_number(value) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError("a size or an offset is no whole number")
+    return value
+
+
+def _fill(target: dict, items: Iterable) -> None:
+    for key, value in items:
+        # Only keys that are quick to hash: hashing a tuple nested a million deep would overflow the C stack.
+        target[_expect(key, str | int)] = value
+
+
+def _shown(value: object) -> str:
+    """A value of the pickle for a message: nothing long, nothing nested."""
+    return repr(value[:80].replace(" ", ".")) if isinstance(value, str) else f"a {type(value).__name__}"
+
+
+def _storage(reference: object) -> Storage:
+    """The storage behind a persistent id: ("storage", type, key, device, numel), in legacy files a view too."""
+    kind, storage_type, key, _device, numel, *view = _expect(reference, tuple)
+    if kind != "storage":
+        raise _RefusedError(f"an object of kind {_shown(kind)} from outside the file")
+    if not isinstance(storage_type, _Function) or storage_type not in _STORAGE_TYPES:
+        raise _RefusedError(f"a storage of type {_shown(storage_type)}")
+    _view_key, start, _view_numel = _expect(view[0], tuple) if view and view[0] is not None else (None, 0, None)
+    return Storage(_expect(key, str), _STORAGE_TYPES[storage_type], _whole_number(numel), _whole_number(start))
+
+
+def _called(function: object, arguments: object) -> object:
+    """What torch's call would return, as a description."""
+    if not isinstance(function, _Function) or function not in _CALLS:
+        raise _RefusedError(f"to call {_shown(function)}")
+    return _CALLS[function](*_expect(arguments, tuple))
+
+
+def _tensor(storage, offset, shape, strides, *_gradient_and_hooks) -> DescribedTensor:
+    shape, strides = _expect(shape, tuple), _expect(strides, tuple)
+    return DescribedTensor(_expect(storage, Storage), _whole_number(offset), shape, strides)
+
+
+def _parameter(tensor, *_gradient_and_hooks) -> DescribedTensor:
+    return _expect(tensor, DescribedTensor)
+
+
+def _ordered_dict(pairs=()) -> dict:
+    result: dict = {}
+    _fill(result, (_expect(pair, list | tuple) for pair in _expect(pairs, list | tuple)))
+    return result
+
+
+def _size(lengths=()) -> tuple:
+    return tuple(_expect(lengths, list | tuple))
+
+
+_CALLS: dict[str, Callable] = {
+    "collections OrderedDict": _ordered_dict,
+    "torch Size": _size,
+    "torch._utils _rebuild_tensor": _tensor,
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_parameter": _parameter,
+}

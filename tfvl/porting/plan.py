@@ -1,0 +1,235 @@
+"""Accounting between a checkpoint and a model: every tensor and every variable is spoken for, or the load fails.
+
+Only names, shapes and element types are looked at (and the values of tensors that are stored twice), so a checkpoint
+that does not fit is refused before any variable has a value.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfvl.errors import CheckpointError
+from tfvl.porting.rules import Rule, Table, unwrapped
+from tfvl.porting.tensors import FLOATS, Checkpoint, Tensor
+
+
+@dataclass(frozen=True)
+class Fill:
+    """One variable and the tensors that fill it."""
+
+    path: str
+    rule: Rule
+    tensors: tuple[Tensor, ...]
+
+
+@dataclass
+class Plan:
+    """What a load will do.
+
+    Attributes:
+        fills: the variables that the checkpoint fills.
+        initialised: paths of the variables of heads that it lacks or that do not fit.
+        left_out: names of tensors that belong to a head that the model has not.
+        dropped: names of tensors that no model needs (old buffers).
+        repeated: names of tensors that repeat another: tied weights, biases stored twice.
+        mismatched: what does not fit among the `initialised`, a sentence each.
+    """
+
+    fills: list[Fill] = field(default_factory=list)
+    initialised: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    mismatched: list[str] = field(default_factory=list)
+
+
+def make_plan(
+    checkpoint: Checkpoint,
+    shapes: Mapping[str, tuple[int, ...]],
+    rules: Sequence[Rule],
+    prefix: str,
+    model_name: str,
+    ignore_mismatched_sizes: bool = False,
+) -> Plan:
+    """How `checkpoint` fills the variables of a model.
+
+    Args:
+        checkpoint: the tensors by name.
+        shapes: the shape of every variable of the model by its path, without the model's own name.
+        rules: the table of the model's family.
+        prefix: the name under which a model with a head holds the base model, such as `vilt`.
+        model_name: what to call the model in messages.
+        ignore_mismatched_sizes: initialise a head's variable anew where its shape differs from the checkpoint's.
+
+    Raises:
+        CheckpointError: one message with every tensor that nothing knows, variable that nothing fills, row of the table
+            that is out of date, double match, and difference in shape.
+    """
+    account = _Account(checkpoint, shapes, Table(rules), prefix, ignore_mismatched_sizes)
+    if account.sources and not any(account.table.by_source(name) for name in account.sources):
+        examples = ", ".join(list(checkpoint)[:3])
+        raise CheckpointError(f"{checkpoint.path}: no weight in it is one of {model_name}'s (it has {examples}, ...).")
+    account.fill_variables()
+    account.explain_the_rest()
+    account.find_stale_rules()
+    if account.problems:
+        lines = "\n  ".join(sorted(account.problems))
+        raise CheckpointError(f"{checkpoint.path} does not fit {model_name}:\n  {lines}")
+    return account.plan
+
+
+def decoder_is_untied(checkpoint: Checkpoint, rules: Sequence[Rule], prefix: str) -> bool:
+    """Whether the checkpoint holds a tied weight of its own whose values are not those of the weight it is tied to."""
+    sources = _canonical(checkpoint, prefix, [])
+    ties = ((sources.get(rule.sources[0]), sources.get(rule.same_as)) for rule in rules if rule.same_as and rule.target)
+    return any(own and tied and not own.equals(tied) for own, tied in ties)
+
+
+def _canonical(checkpoint: Checkpoint, prefix: str, problems: list[str]) -> dict[str, Tensor]:
+    """The tensors by the names that the table uses."""
+    sources: dict[str, Tensor] = {}
+    for name, modern in unwrapped(list(checkpoint)).items():
+        short = modern.removeprefix(f"{prefix}.")
+        if short in sources:
+            problems.append(f"double: {sources[short].name} and {name} are both {short}")
+        sources[short] = checkpoint[name]
+    return sources
+
+
+class _Account:
+    """The books, filled in three steps."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, shapes: Mapping, table: Table, prefix: str, ignore_mismatched_sizes: bool
+    ) -> None:
+        self.plan, self.problems, self.table = Plan(), [], table
+        self.sources = _canonical(checkpoint, prefix, self.problems)
+        self.shapes = shapes
+        self.ignore_mismatched_sizes = ignore_mismatched_sizes
+        self.used: dict[str, str] = {}  # source: the variable it fills
+        self.matched: set[Rule] = set()  # the rows whose variable the model has
+        self.stand_ins = self._stand_ins()
+        self.wanted: dict[str, list[tuple[Rule, dict]]] = {
+            path: table.by_target(path.removeprefix(f"{prefix}/")) for path in shapes
+        }
+        self.matched.update(rule for rows in self.wanted.values() for rule, _ in rows)
+        self.heads = {rule.head for rule in self.matched}
+
+    def _stand_ins(self) -> dict[str, str]:
+        """For each source that is missing, the one in the checkpoint that is the same tensor under another name."""
+        copies = [rule for rule in self.table.rules if rule.same_as and rule.sources[0] in self.sources]
+        return {rule.same_as: rule.sources[0] for rule in copies if rule.same_as not in self.sources}
+
+    def fill_variables(self) -> None:
+        """Find the tensors for each variable, head by head: a head may be missing as a whole."""
+        heads: dict[str | None, dict[str, list[tuple[Rule, dict]]]] = {}
+        for path, rows in self.wanted.items():
+            own = [rule for rule, _ in rows if not rule.fallback]
+            if not own:
+                self.problems.append(f"stale table: no row fills the variable {path}")
+            elif len(own) > 1:
+                self.problems.append(f"double: {len(own)} rows of the table fill the variable {path}")
+            else:
+                heads.setdefault(own[0].head, {})[path] = rows
+        for head, paths in heads.items():
+            self._fill_head(head, paths)
+
+    def _fill_head(self, head: str | None, paths: dict[str, list[tuple[Rule, dict]]]) -> None:
+        for fallback in (False, True):
+            chosen = {
+                path: next(((rule, numbers) for rule, numbers in rows if rule.fallback is fallback), None)
+                for path, rows in paths.items()
+            }
+            names = {path: self._source_names(*row) for path, row in chosen.items() if row}
+            if head is None or any(self._find(name) for listed in names.values() for name in listed):
+                for path, listed in names.items():
+                    self._fill(path, chosen[path][0], listed)
+                return
+        self.plan.initialised += paths
+
+    @staticmethod
+    def _source_names(rule: Rule, numbers: dict[str, str]) -> list[str]:
+        return [source.format(**numbers) for source in rule.sources]
+
+    def _find(self, name: str) -> Tensor | None:
+        return self.sources.get(name) or self.sources.get(self.stand_ins.get(name, ""))
+
+    def _fill(self, path: str, rule: Rule, names: list[str]) -> None:
+        missing = [name for name in names if not self._find(name)]
+        for name in missing:
+            self.problems.append(f"missing: {name}, for the variable {path} {self.shapes[path]}")
+        if missing:
+            return
+        tensors = tuple(self._find(name) for name in names)
+        for name in names:
+            name = name if name in self.sources else self.stand_ins[name]
+            if name in self.used:
+                self.problems.append(f"double: {name} fills both {self.used[name]} and {path}")
+            self.used[name] = path
+        if self._fits(path, rule, tensors):
+            self.plan.fills.append(Fill(path, rule, tensors))
+
+    def _fits(self, path: str, rule: Rule, tensors: tuple[Tensor, ...]) -> bool:
+        expected = rule.transform.source_shape(self.shapes[path], len(tensors))
+        wrong = [
+            f"shape: {tensor.name} is {tensor.shape} in {tensor.path.name}, the variable {path} needs {expected}"
+            for tensor in tensors
+            if tensor.shape != expected
+        ]
+        if wrong and rule.head and self.ignore_mismatched_sizes:
+            self.plan.mismatched += wrong
+            self.plan.initialised.append(path)
+            return False
+        wrong += [
+            f"element type: {tensor.name} holds {tensor.dtype}; weights must be {', '.join(FLOATS)}"
+            for tensor in tensors
+            if tensor.dtype not in FLOATS
+        ]
+        self.problems += wrong
+        return not wrong
+
+    def explain_the_rest(self) -> None:
+        """Say why each tensor that fills nothing may be left where it is, or that nothing knows it."""
+        for name in sorted(self.sources.keys() - self.used.keys()):
+            rows = [rule for rule, _ in self.table.by_source(name)]
+            original = self.sources[name].name
+            repeat = next((rule for rule in rows if rule.same_as in self.sources and rule.head in self.heads), None)
+            if repeat:
+                self._repeat(original, self.sources[name], repeat)
+            elif any(rule.target is None and not rule.same_as for rule in rows):
+                self.plan.dropped.append(original)
+            elif any(rule.head and rule.head not in self.heads for rule in rows):
+                self.plan.left_out.append(original)
+            elif rows:
+                self.problems.append(f"unknown: the model has no variable for {original} {self.sources[name].shape}")
+            else:
+                self.problems.append(f"unknown: no row of the table names {original} {self.sources[name].shape}")
+
+    def _repeat(self, name: str, tensor: Tensor, rule: Rule) -> None:
+        other = self.sources[rule.same_as]
+        if tensor.equals(other):
+            self.plan.repeated.append(name)
+        else:
+            hint = "; the decoder is untied, so build the model with tie_word_embeddings=False" if rule.target else ""
+            self.problems.append(f"contradiction: {name} differs from {other.name}, of which it should be a copy{hint}")
+
+    def find_stale_rules(self) -> None:
+        """Rows of a head that the model has, and of the body, must name a variable that it has."""
+        for rule in self.table.rules:
+            active = rule.head is None or rule.head in self.heads
+            if rule.target and active and not rule.optional and rule not in self.matched:
+                self.problems.append(f"stale table: the model has no {rule.target}, which {rule.sources[0]} would fill")
+
+
+def warning_of(plan: Plan, path: Path, model_name: str) -> str:
+    """One sentence or two on what the checkpoint lacks and what of it is left out; empty if there is nothing to say."""
+    parts = []
+    if plan.initialised:
+        why = f" ({'; '.join(plan.mismatched)})" if plan.mismatched else ""
+        parts.append(
+            f"has no weights for {', '.join(sorted(plan.initialised))} of {model_name}{why}: these are newly "
+            "initialised, so fine-tune the model before use"
+        )
+    if plan.left_out:
+        parts.append(f"has weights of a head that {model_name} has not, left out: {', '.join(plan.left_out)}")
+    return f"{path} {'; it '.join(parts)}." if parts else ""

@@ -1,0 +1,144 @@
+"""Porting rules: which tensors of a state dict fill which variable, written as rows of a table.
+
+A model's `weights.py` holds a tuple of `Rule`. `load.py` reads it from left to right, `save.py` from right to left.
+Names in the table leave out the base model's own prefix (`vilt.` on the left, `vilt/` on the right): a file with or
+without the prefix and a model with or without a head then need the same rows.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+# Names that old files give to a tensor: the last part of the name, and what it is called today.
+OLD_LAST_PARTS = {"gamma": "weight", "beta": "bias"}
+
+# Prefixes that a wrapper (DataParallel, a training script) put before every name of a file.
+WRAPPER_PREFIXES = ("module.", "model.")
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How source tensors become a variable; several sources are each transposed, then joined on the last axis.
+
+    Attributes:
+        axes: the order of axes that turns a source into its part of the variable; None keeps it.
+        row: (index, count): use only this row of a source that has `count` rows; cannot be read backwards.
+    """
+
+    axes: tuple[int, ...] | None = None
+    row: tuple[int, int] | None = None
+
+    def source_shape(self, target_shape: Sequence[int], parts: int) -> tuple[int, ...]:
+        """The shape each of the `parts` sources must have to fill a variable of `target_shape`."""
+        part = tuple(target_shape)
+        if parts > 1:
+            part = (*part[:-1], part[-1] // parts)
+        if self.axes:
+            part = tuple(part[self.axes.index(axis)] for axis in range(len(part)))
+        return (self.row[1], *part[1:]) if self.row else part
+
+    def forward(self, sources: Sequence, ops):
+        """The variable's value. `ops` is `numpy` or `keras.ops`, whichever the sources belong to."""
+        if self.row:
+            sources = [source[self.row[0] : self.row[0] + 1] for source in sources]
+        if self.axes:
+            sources = [ops.transpose(source, self.axes) for source in sources]
+        return sources[0] if len(sources) == 1 else ops.concatenate(sources, axis=-1)
+
+    def backward(self, value: np.ndarray, parts: int) -> list[np.ndarray]:
+        """The sources, as views, that `forward` would turn into `value`."""
+        pieces = np.split(value, parts, axis=-1) if parts > 1 else [value]
+        return [piece.transpose(np.argsort(self.axes)) for piece in pieces] if self.axes else pieces
+
+
+KEEP = Transform()  # norms, biases, embedding tables; several sources: a fused bias
+DENSE = Transform(axes=(1, 0))  # (out, in) to (in, out); several sources: a fused kernel
+CONV = Transform(axes=(2, 3, 1, 0))  # OIHW to HWIO
+BIAS_OF_ROW_1 = Transform(row=(1, 2))  # the second output of a layer with two
+DENSE_OF_ROW_1 = Transform(axes=(1, 0), row=(1, 2))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of a porting table.
+
+    Attributes:
+        source: name of the tensor in the state dict, or several names for a fused variable. `{i}` stands for a number.
+        target: path of the variable, with the same `{i}`; None drops the source (an old buffer).
+        transform: how the source becomes the variable.
+        head: the part of the model that a checkpoint may lack as a whole; None for the body, which it may not.
+        optional: some configurations have no such variable.
+        fallback: used only when the checkpoint has nothing else for the whole head; never used to save.
+        same_as: the source that this one repeats where the model has no variable of its own for it: a tied weight, or
+            a tensor stored under two names. If a file has both they must be equal; a file may have only one of them.
+    """
+
+    source: str | tuple[str, ...]
+    target: str | None
+    transform: Transform = KEEP
+    head: str | None = None
+    optional: bool = False
+    fallback: bool = False
+    same_as: str | None = None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+
+class Table:
+    """The rows of a family, looked up by source name or by variable path."""
+
+    def __init__(self, rules: Sequence[Rule]):
+        self.rules = tuple(rules)
+        self._sources = _Index((source, rule) for rule in rules for source in rule.sources)
+        self._targets = _Index((rule.target, rule) for rule in rules if rule.target)
+
+    def by_source(self, name: str) -> list[tuple[Rule, dict[str, str]]]:
+        """The rows that name this source, each with the numbers that stand for its `{i}`."""
+        return self._sources.find(name)
+
+    def by_target(self, path: str) -> list[tuple[Rule, dict[str, str]]]:
+        """The rows that fill this variable, each with the numbers that stand for its `{i}`."""
+        return self._targets.find(path)
+
+
+class _Index:
+    """Rows by name: plain names in a dict, names with `{i}` as patterns."""
+
+    def __init__(self, rows: Iterator[tuple[str, Rule]]):
+        self._plain: dict[str, list[Rule]] = {}
+        self._patterns: list[tuple[re.Pattern, Rule]] = []
+        for name, rule in rows:
+            if "{" in name:
+                self._patterns.append((_pattern(name), rule))
+            else:
+                self._plain.setdefault(name, []).append(rule)
+
+    def find(self, name: str) -> list[tuple[Rule, dict[str, str]]]:
+        found = [(rule, {}) for rule in self._plain.get(name, ())]
+        matches = ((pattern.fullmatch(name), rule) for pattern, rule in self._patterns)
+        return found + [(rule, match.groupdict()) for match, rule in matches if match]
+
+
+@cache
+def _pattern(template: str) -> re.Pattern:
+    """`a.{i}.b` as a pattern. Only the digits of a number written the usual way match: no sign, no leading zero."""
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>0|[1-9][0-9]*)", re.escape(template)))
+
+
+def unwrapped(names: Sequence[str]) -> dict[str, str]:
+    """Today's name for each name in a file: without the wrapper's prefix that all carry, `gamma` and `beta` renamed."""
+    shift = 0
+    for prefix in WRAPPER_PREFIXES:
+        if names and all(name.startswith(prefix, shift) for name in names):
+            shift += len(prefix)
+    return {name: _renamed(name[shift:]) for name in names}
+
+
+def _renamed(name: str) -> str:
+    stem, dot, last = name.rpartition(".")
+    return stem + dot + OLD_LAST_PARTS.get(last, last)

@@ -1,0 +1,132 @@
+"""The safetensors format: eight bytes with the header's length, a JSON header, and the tensors one after the other.
+
+The header is read here and not by the `safetensors` package because that one maps the whole file into memory and keeps
+every page it touched; with the offsets alone, one tensor at a time is read and written.
+Source: github.com/huggingface/safetensors, README "Format".
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tfvl.errors import CheckpointError
+from tfvl.porting.tensors import STORED, Tensor, check_inside, checked_shape
+
+MAX_HEADER_BYTES = 1 << 24  # names and shapes only: a base-size model needs 25 kB
+_ALIGNMENT = 8
+
+NAMES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+_CODES = {name: code for code, name in NAMES.items()}
+
+
+def read_safetensors(path: Path) -> list[Tensor]:
+    """The tensors of a safetensors file, their places checked against the file.
+
+    Raises:
+        CheckpointError: the file is truncated, or its header is malformed or forged.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(size - 8, MAX_HEADER_BYTES):
+            raise CheckpointError(
+                f"{path}: the header claims {length} bytes (the file has {size}, a header at most {MAX_HEADER_BYTES}): "
+                "the file is truncated or no safetensors."
+            )
+        header = _parsed(file.read(length), path)
+    header.pop("__metadata__", None)
+    start = 8 + length
+    tensors = [_tensor(name, entry, start, size, path) for name, entry in header.items()]
+    end = start
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
+        if tensor.offset != end:
+            raise CheckpointError(f"{path}: tensor {tensor.name!r} overlaps another or leaves a gap before it: forged.")
+        end = tensor.offset + tensor.nbytes
+    if end != size:
+        raise CheckpointError(f"{path}: {size - end} bytes follow the last tensor, of which the header says nothing.")
+    return tensors
+
+
+def _parsed(text: bytes, path: Path) -> dict:
+    try:
+        header = json.loads(text, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: the safetensors header is not valid JSON ({error}).") from None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: the safetensors header is not a JSON object.")
+    return header
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise ValueError("a name stands in it twice")
+    return result
+
+
+def _tensor(name: str, entry: object, start: int, size: int, path: Path) -> Tensor:
+    try:
+        code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    except (TypeError, KeyError, ValueError):
+        raise CheckpointError(f"{path}: the header's entry for {name!r} lacks dtype, shape or data_offsets.") from None
+    if not isinstance(code, str) or code not in NAMES:
+        raise CheckpointError(
+            f"{path}: tensor {name!r} has the element type {str(code)[:40]!r}; known are {', '.join(NAMES)}."
+        )
+    if not (type(begin) is int and type(end) is int and 0 <= begin <= end <= size - start):
+        raise CheckpointError(
+            f"{path}: tensor {name!r} lies at bytes {str(begin)[:24]} to {str(end)[:24]} of {size - start}: "
+            "the file is truncated or forged."
+        )
+    tensor = Tensor(name, path, start + begin, checked_shape(shape, path, name), NAMES[code])
+    check_inside(tensor, start + begin, start + end)
+    if tensor.nbytes != end - begin:
+        raise CheckpointError(
+            f"{path}: tensor {name!r} is {code} {list(tensor.shape)}, {tensor.nbytes} bytes, "
+            f"in a place of {end - begin} bytes."
+        )
+    return tensor
+
+
+def write_safetensors(path: Path, arrays: Mapping[str, tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]) -> None:
+    """Write a safetensors file with one array in memory at a time.
+
+    Args:
+        path: the file.
+        arrays: by name the element type, the shape, and a function that returns the array.
+    """
+    names = sorted(arrays, key=lambda name: (-np.dtype(STORED[arrays[name][0]]).itemsize, name))
+    header, offset = {"__metadata__": {"format": "pt"}}, 0
+    for name in names:
+        dtype, shape, _ = arrays[name]
+        end = offset + Tensor(name, path, 0, tuple(shape), dtype).nbytes
+        header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for name in names:
+            dtype, shape, array = arrays[name]
+            data = np.ascontiguousarray(array()).reshape(-1).view(np.uint8)
+            if data.size != header[name]["data_offsets"][1] - header[name]["data_offsets"][0]:
+                raise AssertionError(f"{name} was announced as {dtype} {shape} and has {data.size} bytes")
+            file.write(data)

@@ -1,0 +1,127 @@
+"""Write a model's variables as a hub checkpoint: the porting table read from right to left."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tfvl.porting.rules import Rule, Table
+from tfvl.porting.safetensors_file import write_safetensors
+from tfvl.porting.tensors import STORED
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+# A tensor still to be written: element type, shape, and a function that returns its values.
+Pending = tuple[str, tuple[int, ...], Callable[[], np.ndarray]]
+
+
+def save_weights(model, directory: str | os.PathLike, max_shard_size: int | str = "5GB") -> list[Path]:
+    """Write the weights of `model` into `directory` as safetensors, as transformers saves and loads them.
+
+    The files appear under their names only when all are written whole; those of an earlier save are then removed.
+
+    Args:
+        model: a model with `weight_names`, `weight_rules` and `base_model_prefix`.
+        directory: made if missing.
+        max_shard_size: bytes, or a text such as "5GB"; a larger model is written in several files and an index.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: `max_shard_size` is no size, or the table has no row for a variable.
+    """
+    limit = _bytes(max_shard_size)
+    shards = _shards(_pending(model), limit)
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    names = [WEIGHTS] if len(shards) == 1 else [_shard_name(n, len(shards)) for n in range(len(shards))]
+    written: dict[str, Path] = {}
+    try:
+        for name, shard in zip(names, shards, strict=True):
+            written[name] = directory / f".{name}.{os.getpid()}.tmp"
+            write_safetensors(written[name], shard)
+        if len(shards) > 1:
+            written[INDEX] = directory / f".{INDEX}.{os.getpid()}.tmp"
+            written[INDEX].write_text(_index(names, shards))
+        for name, temporary in written.items():
+            os.replace(temporary, directory / name)
+    finally:
+        for temporary in written.values():
+            temporary.unlink(missing_ok=True)
+    stale = {path for path in directory.glob("model*.safetensors*") if path.name not in written and _is_ours(path.name)}
+    for path in stale:
+        path.unlink()
+    return [directory / name for name in written]
+
+
+def _pending(model) -> dict[str, Pending]:
+    """Every tensor of the checkpoint by its name."""
+    table, prefix, pending = Table(model.weight_rules), model.base_model_prefix, {}
+    for path, variable in model.weight_names().items():
+        short = path.removeprefix(f"{prefix}/")
+        rows = [row for row in table.by_target(short) if not row[0].fallback]
+        if len(rows) != 1:
+            raise ValueError(f"stale table: {len(rows)} rows fill the variable {path}, expected one.")
+        rule, numbers = rows[0]
+        start = f"{prefix}." if short != path else ""
+        for part, source in enumerate(rule.sources):
+            pending[start + source.format(**numbers)] = _part(variable, rule, part)
+    return pending
+
+
+def _part(variable, rule: Rule, part: int) -> Pending:
+    parts = len(rule.sources)
+    shape = rule.transform.source_shape(tuple(variable.shape), parts)
+    return variable.dtype, shape, lambda: rule.transform.backward(_array(variable), parts)[part]
+
+
+def _array(variable) -> np.ndarray:
+    from keras import ops
+
+    return ops.convert_to_numpy(variable.value)
+
+
+def _shards(pending: dict[str, Pending], limit: int) -> list[dict[str, Pending]]:
+    """The tensors in the model's order, cut wherever the next one would make a file larger than `limit` bytes."""
+    shards: list[dict[str, Pending]] = [{}]
+    filled = 0
+    for name, entry in pending.items():
+        nbytes = _nbytes(entry)
+        if shards[-1] and filled + nbytes > limit:
+            shards.append({})
+            filled = 0
+        shards[-1][name] = entry
+        filled += nbytes
+    return shards
+
+
+def _nbytes(entry: Pending) -> int:
+    return int(np.prod(entry[1], dtype=np.int64)) * np.dtype(STORED[entry[0]]).itemsize
+
+
+def _shard_name(number: int, count: int) -> str:
+    return f"model-{number + 1:05d}-of-{count:05d}.safetensors"
+
+
+def _is_ours(name: str) -> bool:
+    return name in (WEIGHTS, INDEX) or re.fullmatch(r"model-\d{5}-of-\d{5}\.safetensors", name) is not None
+
+
+def _index(names: list[str], shards: list[dict[str, Pending]]) -> str:
+    weight_map = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+    total = sum(_nbytes(entry) for shard in shards for entry in shard.values())
+    content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _bytes(size: int | str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?I?B)?", str(size).strip().upper())
+    factor = _UNITS.get(match.group(2) or "" if match else None)
+    if isinstance(size, bool) or factor is None or float(match.group(1)) * factor < 1:
+        raise ValueError(f"max_shard_size is {size!r}, expected a number of bytes or a text such as '5GB' or '200MB'.")
+    return int(float(match.group(1)) * factor)

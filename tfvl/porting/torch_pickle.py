@@ -1,0 +1,163 @@
+"""`torch.save` files without torch: the zip format, and the format of torch before 1.6.
+
+Both hold a pickle that describes the tensors, and their storages as plain bytes. The pickle is only interpreted
+(`pickle_machine.py`); what comes out says where in the file each tensor lies.
+
+Source: torch/serialization.py (`_save`, `_legacy_save`).
+"""
+
+import io
+import os
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from tfvl.errors import CheckpointError
+from tfvl.porting.pickle_machine import DescribedTensor, run_pickle
+from tfvl.porting.tensors import STORED, Tensor, check_inside, checked_shape
+
+MAX_PICKLE_BYTES = 1 << 22  # names and shapes only: a base-size model needs 50 kB
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+LEGACY_VERSION = 1001
+
+_ZIP_START = b"PK\x03\x04"
+_ENTRY_HEADER_BYTES = 30
+_BIG_ENDIAN = "the tensors are not stored little-endian; save them again on a machine that does so."
+
+# The first byte of each storage in the file, and the one after its last.
+Places = dict[str, tuple[int, int]]
+
+
+def read_torch(path: Path) -> list[Tensor]:
+    """The tensors of a `torch.save` file.
+
+    Raises:
+        CheckpointError: it is no such file, is truncated or forged, or wants to run code.
+    """
+    with open(path, "rb") as file:
+        is_zip = file.read(len(_ZIP_START)) == _ZIP_START
+    described, places = _read_zip(path) if is_zip else _read_legacy(path)
+    size = os.path.getsize(path)
+    return [_located(name, tensor, places, size, path) for name, tensor in described.items()]
+
+
+def _read_zip(path: Path) -> tuple[dict[str, DescribedTensor], Places]:
+    try:
+        with _LimitedReads(path) as file, zipfile.ZipFile(file) as archive:
+            entries = {entry.filename: entry for entry in archive.infolist()}
+            pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
+            if len(pickles) != 1:
+                raise CheckpointError(f"{path}: this zip archive is no torch file: it has no data.pkl in one folder.")
+            folder = pickles[0].removesuffix("data.pkl")
+            program = _content(archive, entries[pickles[0]], path)
+            order = entries.get(folder + "byteorder")
+            if order and _content(archive, order, path) != b"little":
+                raise CheckpointError(f"{path}: {_BIG_ENDIAN}")
+            described = _state_dict(run_pickle(io.BytesIO(program), path), path)
+            keys = {tensor.storage.key for tensor in described.values()}
+            storages = {key: entries.get(f"{folder}data/{key}") for key in keys}
+            return described, {key: _place(file, entry, path) for key, entry in storages.items() if entry}
+    except CheckpointError:
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, struct.error, EOFError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: the file is truncated or is not a whole zip archive ({error}).") from None
+
+
+class _LimitedReads(io.FileIO):
+    """A file that refuses to read more at once than the directory of a torch file can need."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = os.fstat(self.fileno()).st_size - self.tell() if size is None or size < 0 else size
+        if wanted > MAX_PICKLE_BYTES:
+            raise zipfile.BadZipFile(f"its directory claims {wanted} bytes")
+        return super().read(size)
+
+
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:
+    _check_stored(entry, path)
+    if entry.file_size > MAX_PICKLE_BYTES:
+        raise CheckpointError(f"{path}: {entry.filename} claims {entry.file_size} bytes, more than {MAX_PICKLE_BYTES}.")
+    return archive.read(entry)
+
+
+def _check_stored(entry: zipfile.ZipInfo, path: Path) -> None:
+    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size or entry.flag_bits & 1:
+        raise CheckpointError(f"{path}: {entry.filename} is compressed or encrypted, which torch never does; refused.")
+
+
+def _place(file: io.FileIO, entry: zipfile.ZipInfo, path: Path) -> tuple[int, int]:
+    """Where an entry's data lies, from the entry's own header."""
+    _check_stored(entry, path)
+    file.seek(entry.header_offset)
+    header = file.read(_ENTRY_HEADER_BYTES)
+    if len(header) < _ENTRY_HEADER_BYTES or not header.startswith(_ZIP_START):
+        raise CheckpointError(f"{path}: the archive has no entry {entry.filename} where its directory says.")
+    name_length, extra_length = struct.unpack("<HH", header[26:30])
+    start = entry.header_offset + _ENTRY_HEADER_BYTES + name_length + extra_length
+    return start, start + entry.file_size
+
+
+def _read_legacy(path: Path) -> tuple[dict[str, DescribedTensor], Places]:
+    """Five pickles: magic number, version, facts about the machine, tensors, storage keys. The storages follow."""
+    with open(path, "rb") as file:
+        head = io.BytesIO(file.read(MAX_PICKLE_BYTES))
+    if run_pickle(head, path) != LEGACY_MAGIC or run_pickle(head, path) != LEGACY_VERSION:
+        raise CheckpointError(f"{path}: this pickle is no torch file: it does not begin with torch's magic number.")
+    machine = run_pickle(head, path)
+    if not isinstance(machine, dict) or machine.get("little_endian") is not True:
+        raise CheckpointError(f"{path}: {_BIG_ENDIAN}")
+    described = _state_dict(run_pickle(head, path), path)
+    keys = run_pickle(head, path)
+    itemsizes = {tensor.storage.key: _itemsize(tensor.storage.dtype) for tensor in described.values()}
+    if not isinstance(keys, list) or len(keys) != len(itemsizes) or not all(key in itemsizes for key in map(str, keys)):
+        raise CheckpointError(f"{path}: its list of storages does not fit its tensors; truncated or forged.")
+    places, position = {}, head.tell()
+    with open(path, "rb") as file:
+        for key in map(str, keys):
+            file.seek(position)
+            numel = int.from_bytes(file.read(8), "little")
+            places[key] = (position + 8, position + 8 + numel * itemsizes[key])
+            position = places[key][1]
+            if position > os.path.getsize(path):
+                raise CheckpointError(f"{path}: the file is truncated: storage {key!r} would end at byte {position}.")
+    return described, places
+
+
+def _state_dict(value: object, path: Path) -> dict[str, DescribedTensor]:
+    """The pickled value, once it is known to be a plain dict of tensors."""
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: holds a {type(value).__name__}, no state dict; save `model.state_dict()`.")
+    for name, entry in value.items():
+        if not isinstance(name, str) or not isinstance(entry, DescribedTensor):
+            raise CheckpointError(
+                f"{path}: no plain state dict: its entry {str(name)[:80]!r} is a {type(entry).__name__}, not a tensor; "
+                "save `model.state_dict()` alone."
+            )
+    return value
+
+
+def _located(name: str, described: DescribedTensor, places: Places, size: int, path: Path) -> Tensor:
+    """The tensor with its place in the file, checked against its storage, and the storage against the file."""
+    storage = described.storage
+    if storage.key not in places:
+        raise CheckpointError(f"{path}: the storage {storage.key[:80]!r} of tensor {name!r} is missing from the file.")
+    start, end = places[storage.key]
+    if end > size or end - start < storage.numel * _itemsize(storage.dtype):
+        raise CheckpointError(
+            f"{path}: the storage of tensor {name!r} claims {storage.numel} {storage.dtype} values, "
+            f"but the file has bytes {start} to {min(end, size)} for it: it is truncated or forged."
+        )
+    shape = checked_shape(described.shape, path, name)
+    strides = checked_shape(described.strides, path, name)
+    if len(strides) != len(shape):
+        raise CheckpointError(f"{path}: tensor {name!r} has {len(shape)} axes and {len(strides)} strides.")
+    offset = start + (storage.start + described.offset) * _itemsize(storage.dtype)
+    tensor = Tensor(name, path, offset, shape, storage.dtype, strides)
+    check_inside(tensor, start, end)
+    return tensor.simplified()
+
+
+def _itemsize(dtype: str) -> int:
+    return np.dtype(STORED[dtype]).itemsize

@@ -1,0 +1,52 @@
+"""The papers' losses, as functions of labels and logits; each returns one value per example and its weight.
+
+A batch's loss is `weighted_mean` of the two: a weight of zero leaves an example (or a position) out.
+"""
+
+from keras import ops
+
+IGNORED = -100  # upstream's (and PyTorch's) label of a position that does not count
+
+
+def weighted_mean(values, weights, sample_weight=None):
+    """Mean of `values` weighted by `weights`, both (batch, …), and by `sample_weight` (batch,); 0 where all weigh 0."""
+    values, weights = ops.cast(values, "float32"), ops.cast(weights, "float32")
+    if sample_weight is not None:
+        sample_weight = ops.cast(sample_weight, "float32")
+        rank = len(sample_weight.shape)
+        weights = weights * ops.reshape(sample_weight, (*ops.shape(sample_weight), *[1] * (len(weights.shape) - rank)))
+    total = ops.sum(weights)
+    return ops.where(total > 0, ops.sum(values * weights) / ops.maximum(total, 1e-30), 0.0)
+
+
+def cross_entropy(labels, logits):
+    """Cross-entropy of integer classes; positions labelled -100 weigh nothing.
+
+    Args:
+        labels: int (batch, …), classes from 0 on or -100.
+        logits: float (batch, …, classes).
+
+    Returns:
+        Loss and weight, both float32 (batch, …).
+    """
+    counted = ops.not_equal(labels, IGNORED)
+    classes = ops.where(counted, labels, 0)
+    log_probabilities = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+    chosen = ops.take_along_axis(log_probabilities, ops.cast(classes, "int32")[..., None], axis=-1)[..., 0]
+    return -chosen, ops.cast(counted, "float32")
+
+
+def soft_binary_cross_entropy(labels, logits):
+    """Sum over the answers of the binary cross-entropy with soft targets, as VQA is trained (ViLT, appendix A).
+
+    Args:
+        labels: float (batch, answers), 0 … 1.
+        logits: float (batch, answers).
+
+    Returns:
+        Loss and weight (ones), both float32 (batch,).
+    """
+    labels, logits = ops.cast(labels, "float32"), ops.cast(logits, "float32")
+    losses = ops.maximum(logits, 0.0) - logits * labels + ops.log1p(ops.exp(-ops.abs(logits)))
+    losses = ops.sum(losses, axis=-1)  # (batch,)
+    return losses, ops.ones_like(losses)

@@ -1,0 +1,44 @@
+"""Metrics that read a model's output dict, one per kind of head."""
+
+import keras
+from keras import ops
+
+from tfvl.training.losses import IGNORED
+
+
+class HeadAccuracy(keras.metrics.Mean):
+    """Share of positions whose best class is the label; labels of -100 do not count.
+
+    Args:
+        output: name of the output that holds the logits (batch, …, classes).
+        label: name of the label where labels are a dict.
+    """
+
+    def __init__(self, output="logits", label="labels", name="accuracy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.output_name, self.label_name = output, label
+
+    def update_state(self, labels, outputs, sample_weight=None):
+        labels = labels[self.label_name] if isinstance(labels, dict) else labels
+        hits, counted = self.hits(labels, outputs[self.output_name])
+        if sample_weight is not None:
+            rank = len(counted.shape) - len(sample_weight.shape)
+            counted = counted * ops.reshape(ops.cast(sample_weight, counted.dtype), (-1, *[1] * rank))
+        super().update_state(hits, counted)
+
+    def hits(self, labels, logits):
+        best = ops.cast(ops.argmax(logits, axis=-1), "int32")
+        labels = ops.cast(labels, "int32")
+        return ops.cast(ops.equal(best, labels), "float32"), ops.cast(ops.not_equal(labels, IGNORED), "float32")
+
+
+class VqaScore(HeadAccuracy):
+    """Soft VQA accuracy: the target value (0 … 1) of the best-scored answer (Antol et al. 2015, through soft targets)."""
+
+    def __init__(self, output="logits", label="labels", name="vqa_score", **kwargs):
+        super().__init__(output, label, name, **kwargs)
+
+    def hits(self, labels, logits):
+        chosen = ops.one_hot(ops.argmax(logits, axis=-1), logits.shape[-1], dtype="float32")  # (batch, answers)
+        score = ops.sum(chosen * ops.cast(labels, "float32"), axis=-1)
+        return score, ops.ones_like(score)

@@ -10,7 +10,7 @@ transformers = pytest.importorskip("transformers", reason="the parity suite need
 
 
 def reference_model(head: str, seed: int = 0, **changes):
-    """A transformers model with every weight random, in eval mode, with eager attention so that it returns attentions."""
+    """A transformers model with every weight random, in eval mode; eager attention, so that it returns attentions."""
     from helpers_vilt import SIZES
 
     torch.manual_seed(seed)

@@ -165,7 +165,7 @@ def test_image_token_type_idx(pair):
 
 
 def test_head_mask_is_upstreams_of_version_4(pair):
-    """A silenced head adds nothing: in the reference, the output projection's columns of that head are zeroed instead."""
+    """A silenced head adds nothing: in the reference, its columns of the output projection are zeroed instead."""
     import copy
 
     reference, model, _ = pair("ViltForQuestionAnswering")
@@ -186,7 +186,7 @@ def test_saved_weights_load_in_transformers(pair, head, tmp_path):
     reference, model, _ = pair(head)
     model.save_pretrained(tmp_path)
     loaded, info = getattr(transformers, head).from_pretrained(tmp_path, output_loading_info=True)
-    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     theirs = reference.state_dict()
     for name, tensor in loaded.state_dict().items():
         assert torch.equal(tensor, theirs[name]), name

@@ -9,8 +9,8 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "tfvl.vilt.config": ("ViltConfig",),
-    "tfvl.vilt.model": (
-        "ViltModel",
+    "tfvl.vilt.model": ("ViltModel",),
+    "tfvl.vilt.heads": (
         "ViltForMaskedLM",
         "ViltForPreTraining",
         "ViltForQuestionAnswering",

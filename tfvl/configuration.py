@@ -46,7 +46,10 @@ def limit(default: int):
     """A dataclass field that holds a size, or -1 for "no limit"."""
     return dataclasses.field(
         default=default,
-        metadata={"check": lambda value: value == -1 or _is_size(value), "expected": f"-1 or an integer in 1…{MAX_SIZE}"},
+        metadata={
+            "check": lambda value: value == -1 or _is_size(value),
+            "expected": f"-1 or an integer in 1…{MAX_SIZE}",
+        },
     )
 
 
@@ -118,9 +121,7 @@ class Config:
             labels = {index: f"LABEL_{index}" for index in range(2 if count is None else count)}
         labels = _checked_labels(labels)
         if count is not None and count != len(labels):
-            raise ValueError(
-                f"num_labels is {count} but id2label holds {len(labels)} labels; give one of the two, or make them agree."
-            )
+            raise ValueError(f"num_labels is {count} but id2label holds {len(labels)} labels; give one of them only.")
         object.__setattr__(self, "id2label", labels)
         object.__setattr__(self, "num_labels", len(labels))
         object.__setattr__(self, "architectures", tuple(self.architectures or ()))
@@ -151,7 +152,8 @@ class Config:
         model_type = values.pop("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"model_type is {model_type!r}, but {cls.__name__} reads {cls.model_type!r}; load it with that model's classes."
+                f"model_type is {model_type!r}, but {cls.__name__} reads {cls.model_type!r}; "
+                "load it with that model's classes."
             )
         values.pop("label2id", None)  # always the inverse of id2label
         if values.get("id2label") is not None:
@@ -210,7 +212,9 @@ def _checked_labels(labels) -> dict[int, str]:
     except ValueError as error:
         raise ValueError(f"id2label has a key that is no class index ({error}).") from error
     if sorted(checked) != list(range(len(checked))) or not checked:
-        raise ValueError(f"id2label names classes {sorted(checked)[:5]}…, expected every index from 0 on, at least one.")
+        raise ValueError(
+            f"id2label names classes {sorted(checked)[:5]}…, expected every index from 0 on, at least one."
+        )
     return dict(sorted(checked.items()))
 
 

@@ -26,7 +26,7 @@ class PreTrainedModel(keras.Model):
     config_class: ClassVar[type[Config]]
     base_model_prefix: ClassVar[str]
     input_names: ClassVar[tuple[str, ...]]
-    label_names: ClassVar[tuple[str, ...]] = ("labels",)
+    label_names: ClassVar[tuple[str, ...]] = ()
     weight_rules: ClassVar[tuple] = ()
     architecture_aliases: ClassVar[tuple[str, ...]] = ()
 
@@ -42,6 +42,7 @@ class PreTrainedModel(keras.Model):
 
     def __call__(self, inputs=None, *more, **keywords):
         inputs = self.named_inputs(inputs, more, keywords)
+        self.check_inputs(inputs)  # here, because Keras wraps what is raised inside a call in a page of arguments
         keywords.setdefault("output_attentions", self.config.output_attentions)
         keywords.setdefault("output_hidden_states", self.config.output_hidden_states)
         return super().__call__(inputs, **keywords)
@@ -54,7 +55,9 @@ class PreTrainedModel(keras.Model):
         else:
             listed = (*(inputs if isinstance(inputs, (list, tuple)) else (inputs,)), *more)
             if len(listed) > len(names):
-                raise ValueError(f"{type(self).__name__} got {len(listed)} inputs, expected at most {len(names)}: {names}.")
+                raise ValueError(
+                    f"{type(self).__name__} got {len(listed)} inputs, expected at most {len(names)}: {names}."
+                )
             named = dict(zip(names, listed, strict=False))
         named |= {name: keywords.pop(name) for name in names if name in keywords}
         unknown = named.keys() - set(names)
@@ -68,8 +71,15 @@ class PreTrainedModel(keras.Model):
             if value is not None
         }
 
+    def check_inputs(self, inputs: Mapping[str, Any]) -> None:
+        """Raises ValueError, one sentence, for inputs that the model cannot take."""
+
     def get_config(self):
-        return {"config": self.config.to_dict(), "name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
+        return {
+            "config": self.config.to_dict(),
+            "name": self.name,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+        }
 
     @classmethod
     def from_config(cls, config):
@@ -90,7 +100,9 @@ class PreTrainedModel(keras.Model):
             if id(variable) in of_base:
                 path = f"{self.base_model_prefix}/{path.removeprefix(base.name + '/')}"
             names[path.removeprefix(self.name + "/")] = variable
-        return {name: variable for name, variable in names.items() if not name.split("/")[-1].startswith("seed_generator")}
+        return {
+            name: variable for name, variable in names.items() if not name.split("/")[-1].startswith("seed_generator")
+        }
 
     @classmethod
     def from_pretrained(
@@ -176,7 +188,8 @@ class PreTrainedModel(keras.Model):
     def head_loss(self, labels, outputs, sample_weight=None):
         """Sum of the loss terms' weighted means, a float32 scalar."""
         return sum(
-            weighted_mean(values, weights, sample_weight) for values, weights in self.loss_terms(labels, outputs).values()
+            weighted_mean(values, weights, sample_weight)
+            for values, weights in self.loss_terms(labels, outputs).values()
         )
 
     def with_loss(self, outputs: dict, inputs: Mapping) -> dict:
@@ -184,7 +197,7 @@ class PreTrainedModel(keras.Model):
         labels = {name: inputs[name] for name in self.label_names if name in inputs}
         if not labels:
             return outputs
-        return {"loss": self.head_loss(labels["labels"] if labels.keys() == {"labels"} else labels, outputs)} | outputs
+        return {"loss": self.head_loss(labels if len(self.label_names) > 1 else labels["labels"], outputs)} | outputs
 
     def compile(self, optimizer=None, loss=None, *, metrics=None, jit_compile=False, **options):
         """As `keras.Model.compile`; what is left out is the paper's: AdamW, the head's loss, the head's metrics.

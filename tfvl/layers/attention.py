@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-MASKED = float(np.finfo("float32").min)  # upstream's additive value for a position that must not be attended to
+MASKED = float(np.finfo("float32").min)  # score of a position that must not be attended to, as upstream
 
 
 def normal(stddev: float):
@@ -27,11 +27,12 @@ class Dense(keras.layers.Dense):
         return ops.reshape(outputs, (*ops.shape(inputs)[:-1], self.units))
 
 
-def mask_to_bias(attention_mask):
-    """Turns a mask of 1 (attend) and 0 (ignore), shape (batch, length), into a float32 bias (batch, 1, 1, length)."""
-    if attention_mask is None:
-        return None
-    return ops.where(ops.cast(attention_mask, "bool"), 0.0, MASKED)[:, None, None, :]
+def expand_mask(attention_mask):
+    """Turns a mask of 1 (attend) and 0 (ignore), (batch, length), into a boolean one (batch, 1, 1, length).
+
+    Booleans, not additive float32 values: under mixed precision Keras would cast those to float16, where they overflow.
+    """
+    return None if attention_mask is None else ops.cast(attention_mask, "bool")[:, None, None, :]
 
 
 class MultiHeadAttention(keras.layers.Layer):
@@ -74,23 +75,23 @@ class MultiHeadAttention(keras.layers.Layer):
         x = ops.reshape(x, (batch, length, self.num_heads, self.hidden_size // self.num_heads))
         return ops.transpose(x, (0, 2, 1, 3))
 
-    def attend(self, query, key, value, bias, head_mask, training):
+    def attend(self, query, key, value, attention_mask, head_mask, training):
         """Attends with already split heads.
 
         Args:
             query: (batch, heads, queries, size).
             key, value: (batch, heads, length, size).
-            bias: float32, broadcast to (batch, heads, queries, length), or None.
-            head_mask: 1 keeps a head and 0 silences it; broadcast like `bias`, or None.
+            attention_mask: bool, broadcast to (batch, heads, queries, length), or None.
+            head_mask: 1 keeps a head and 0 silences it; broadcast like `attention_mask`, or None.
 
         Returns:
             The projected context (batch, queries, hidden) and the probabilities (batch, heads, queries, length).
         """
         query = query * (1.0 / math.sqrt(self.hidden_size // self.num_heads))
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # (batch, heads, queries, length)
-        scores = ops.cast(scores, "float32")  # a float16 softmax loses the tail and overflows the mask
-        if bias is not None:
-            scores = scores + bias
+        scores = ops.cast(scores, "float32")  # a float16 softmax loses its tail
+        if attention_mask is not None:
+            scores = ops.where(attention_mask, scores, MASKED)
         probabilities = self.dropout(ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype), training=training)
         if head_mask is not None:
             probabilities = probabilities * ops.cast(head_mask, self.compute_dtype)
@@ -112,12 +113,12 @@ class SelfAttention(MultiHeadAttention):
         self.qkv.build((None, self.hidden_size))
         self.output_dense.build((None, self.hidden_size))
 
-    def call(self, hidden_states, bias=None, head_mask=None, num_queries=None, training=None):
+    def call(self, hidden_states, attention_mask=None, head_mask=None, num_queries=None, training=None):
         """Attends; only the first `num_queries` positions ask, all of them where it is None. Returns as `attend`."""
         query, key, value = ops.split(self.qkv(hidden_states), 3, axis=-1)  # each (batch, length, hidden)
         query = query[:, :num_queries]
         query, key, value = self.split_heads(query), self.split_heads(key), self.split_heads(value)
-        return self.attend(query, key, value, bias, head_mask, training)
+        return self.attend(query, key, value, attention_mask, head_mask, training)
 
 
 @keras.saving.register_keras_serializable("tfvl")
@@ -137,8 +138,8 @@ class CrossAttention(MultiHeadAttention):
         self.key_value.build((None, self.context_size))
         self.output_dense.build((None, self.hidden_size))
 
-    def call(self, hidden_states, context, bias=None, head_mask=None, training=None):
-        """`hidden_states` (batch, queries, hidden) attends over `context` (batch, length, context). Returns as `attend`."""
+    def call(self, hidden_states, context, attention_mask=None, head_mask=None, training=None):
+        """`hidden_states` (batch, queries, hidden) attends over `context` (batch, length, width). As `attend`."""
         key, value = ops.split(self.key_value(context), 2, axis=-1)  # each (batch, length, hidden)
         query = self.split_heads(self.query(hidden_states))
-        return self.attend(query, self.split_heads(key), self.split_heads(value), bias, head_mask, training)
+        return self.attend(query, self.split_heads(key), self.split_heads(value), attention_mask, head_mask, training)

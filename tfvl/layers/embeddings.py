@@ -40,9 +40,7 @@ class TextEmbeddings(keras.layers.Layer):
             "token_type_embeddings": type_vocab_size,
         }
         self.word_embeddings, self.position_embeddings, self.token_type_embeddings = (
-            keras.layers.Embedding(
-                count, hidden_size, normal(initializer_range), dtype=self.dtype_policy, name=name
-            )
+            keras.layers.Embedding(count, hidden_size, normal(initializer_range), dtype=self.dtype_policy, name=name)
             for name, count in tables.items()
         )
         self.layer_norm = keras.layers.LayerNormalization(
@@ -66,17 +64,9 @@ class TextEmbeddings(keras.layers.Layer):
 
         Returns:
             (batch, length, hidden).
-
-        Raises:
-            ValueError: the text is longer than the position table.
         """
         words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds  # (batch, length, hidden)
         length = ops.shape(words)[1]
-        if isinstance(length, int) and position_ids is None and length > self.max_position_embeddings:
-            raise ValueError(
-                f"The text is {length} tokens long, but the position table ends at {self.max_position_embeddings}; "
-                "truncate it (the processor does by default)."
-            )
         if token_type_ids is None:
             types = self.token_type_embeddings(ops.zeros((1, 1), dtype="int32"))  # (1, 1, hidden)
         else:
@@ -85,3 +75,12 @@ class TextEmbeddings(keras.layers.Layer):
             position_ids = ops.arange(length, dtype="int32")[None]  # (1, length)
         embeddings = words + types + self.position_embeddings(position_ids)  # (batch, length, hidden)
         return self.dropout(self.layer_norm(embeddings), training=training)
+
+
+def check_text_length(length: int | None, positions: int) -> None:
+    """Raises ValueError where a text of `length` tokens (None: not known yet) is longer than the position table."""
+    if length is not None and length > positions:
+        raise ValueError(
+            f"The text is {length} tokens long, but the position table ends at {positions}; "
+            "truncate it (the processor does by default)."
+        )

@@ -43,7 +43,14 @@ class MaskedLMHead(keras.layers.Layer):
     """
 
     def __init__(
-        self, vocab_size, hidden_size, hidden_act="gelu", layer_norm_eps=1e-12, tied=True, initializer_range=0.02, **kwargs
+        self,
+        vocab_size,
+        hidden_size,
+        hidden_act="gelu",
+        layer_norm_eps=1e-12,
+        tied=True,
+        initializer_range=0.02,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.vocab_size, self.hidden_size = vocab_size, hidden_size
@@ -60,7 +67,11 @@ class MaskedLMHead(keras.layers.Layer):
         self.decoder = None
         if not tied:
             self.decoder = Dense(
-                vocab_size, use_bias=False, kernel_initializer=normal(initializer_range), dtype=self.dtype_policy, name="decoder"
+                vocab_size,
+                use_bias=False,
+                kernel_initializer=normal(initializer_range),
+                dtype=self.dtype_policy,
+                name="decoder",
             )
 
     def build(self, input_shape=None):
@@ -108,9 +119,7 @@ class ClassifierHead(keras.layers.Layer):
         self.layer_norm = keras.layers.LayerNormalization(
             epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm"
         )
-        self.out = Dense(
-            num_labels, kernel_initializer=normal(initializer_range), dtype=self.dtype_policy, name="out"
-        )
+        self.out = Dense(num_labels, kernel_initializer=normal(initializer_range), dtype=self.dtype_policy, name="out")
 
     def build(self, input_shape=None):
         self.dense.build((None, self.input_size))

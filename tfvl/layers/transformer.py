@@ -1,5 +1,7 @@
 """Transformer blocks, with the layer norm before (ViT, ViLT) or after (BERT) each half, and stacks of them."""
 
+from typing import ClassVar
+
 import keras
 from keras import ops
 
@@ -75,13 +77,13 @@ class PreNormBlock(TransformerBlock):
 
     norm_names = ("layernorm_before", "layernorm_after")
 
-    def call(self, hidden_states, bias=None, head_mask=None, num_queries=None, training=None):
+    def call(self, hidden_states, attention_mask=None, head_mask=None, num_queries=None, training=None):
         """Maps (batch, length, hidden) to (batch, queries, hidden) and the attention probabilities.
 
         `num_queries` computes only the first positions of the result; the rest is still attended to.
         """
         attended, probabilities = self.attention(
-            self.first_norm(hidden_states), bias, head_mask, num_queries=num_queries, training=training
+            self.first_norm(hidden_states), attention_mask, head_mask, num_queries=num_queries, training=training
         )
         hidden_states = hidden_states[:, :num_queries] + self.dropout(attended, training=training)
         hidden_states = hidden_states + self.perceptron(self.second_norm(hidden_states), training)
@@ -94,10 +96,10 @@ class PostNormBlock(TransformerBlock):
 
     norm_names = ("attention_layer_norm", "output_layer_norm")
 
-    def call(self, hidden_states, bias=None, head_mask=None, num_queries=None, training=None):
+    def call(self, hidden_states, attention_mask=None, head_mask=None, num_queries=None, training=None):
         """As `PreNormBlock.call`."""
         attended, probabilities = self.attention(
-            hidden_states, bias, head_mask, num_queries=num_queries, training=training
+            hidden_states, attention_mask, head_mask, num_queries=num_queries, training=training
         )
         hidden_states = self.first_norm(hidden_states[:, :num_queries] + self.dropout(attended, training=training))
         hidden_states = self.second_norm(hidden_states + self.perceptron(hidden_states, training))
@@ -116,7 +118,7 @@ class TransformerStack(keras.layers.Layer):
         **block_options: as `TransformerBlock` takes them.
     """
 
-    blocks = {"pre_norm": PreNormBlock, "post_norm": PostNormBlock}
+    blocks: ClassVar = {"pre_norm": PreNormBlock, "post_norm": PostNormBlock}
 
     def __init__(self, block, num_layers, gradient_checkpointing=False, name=None, dtype=None, **block_options):
         super().__init__(name=name, dtype=dtype)
@@ -136,12 +138,12 @@ class TransformerStack(keras.layers.Layer):
         for layer in self.layers:
             layer.build(input_shape)
 
-    def call(self, hidden_states, attention_bias=None, head_mask=None, num_queries=None, training=None):
+    def call(self, hidden_states, attention_mask=None, head_mask=None, num_queries=None, training=None):
         """Runs the blocks.
 
         Args:
             hidden_states: (batch, length, hidden).
-            attention_bias: float32, broadcast to (batch, heads, length, length), or None; see `mask_to_bias`.
+            attention_mask: bool, broadcast to (batch, heads, length, length), or None; see `expand_mask`.
             head_mask: (heads,) or (layers, heads), 1 keeps a head and 0 silences it, or None.
             num_queries: how many first positions of the last block's result the caller reads; None is all.
 
@@ -155,7 +157,7 @@ class TransformerStack(keras.layers.Layer):
             queries = num_queries if index == self.num_layers - 1 else None
             run = self.rematerialised(layer, queries, training) if self.gradient_checkpointing and training else layer
             hidden_states, probabilities = run(
-                hidden_states, attention_bias, head_masks[index], num_queries=queries, training=training
+                hidden_states, attention_mask, head_masks[index], num_queries=queries, training=training
             )
             all_hidden_states.append(hidden_states)
             all_attentions.append(probabilities)
@@ -164,26 +166,24 @@ class TransformerStack(keras.layers.Layer):
     @staticmethod
     def rematerialised(layer, queries, training):
         # keras.remat passes tensors only, so what is no tensor is bound before
-        def run(hidden_states, bias, head_mask, **_):
-            return keras.remat(lambda x: layer(x, bias, head_mask, num_queries=queries, training=training))(hidden_states)
+        def run(hidden_states, attention_mask, head_mask, **_):
+            return keras.remat(lambda x: layer(x, attention_mask, head_mask, num_queries=queries, training=training))(
+                hidden_states
+            )
 
         return run
 
 
-def per_layer_head_mask(head_mask, num_layers):
-    """Brings a head mask, (heads,) or (layers, heads) or None, to one (heads, 1, 1) mask or None per layer.
+def check_head_mask(head_mask, num_layers: int, num_heads: int) -> None:
+    """Raises ValueError unless the mask has shape (heads,) or (layers, heads)."""
+    shape = tuple(head_mask.shape)
+    if shape not in ((num_heads,), (num_layers, num_heads)):
+        raise ValueError(f"head_mask has shape {shape}, expected ({num_heads},) or ({num_layers}, {num_heads}).")
 
-    Raises:
-        ValueError: the mask has another rank, or another number of layers.
-    """
+
+def per_layer_head_mask(head_mask, num_layers: int) -> list:
+    """Brings a head mask, (heads,) or (layers, heads) or None, to one (heads, 1, 1) mask or None per layer."""
     if head_mask is None:
         return [None] * num_layers
-    head_mask = ops.convert_to_tensor(head_mask)
-    rank = len(head_mask.shape)
-    if rank == 1:
-        return [head_mask[:, None, None]] * num_layers
-    if rank != 2 or head_mask.shape[0] != num_layers:
-        raise ValueError(
-            f"head_mask has shape {tuple(head_mask.shape)}, expected (heads,) or ({num_layers}, heads): one row per layer."
-        )
-    return [head_mask[index][:, None, None] for index in range(num_layers)]
+    per_layer = ops.broadcast_to(head_mask, (num_layers, head_mask.shape[-1]))  # (layers, heads)
+    return [per_layer[index][:, None, None] for index in range(num_layers)]

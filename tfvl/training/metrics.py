@@ -33,7 +33,7 @@ class HeadAccuracy(keras.metrics.Mean):
 
 
 class VqaScore(HeadAccuracy):
-    """Soft VQA accuracy: the target value (0 … 1) of the best-scored answer (Antol et al. 2015, through soft targets)."""
+    """Soft VQA accuracy: the target (0 … 1) of the best-scored answer (Antol et al. 2015, section 5)."""
 
     def __init__(self, output="logits", label="labels", name="vqa_score", **kwargs):
         super().__init__(output, label, name, **kwargs)

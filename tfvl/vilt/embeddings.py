@@ -69,7 +69,6 @@ class ViltEmbeddings(keras.layers.Layer):
             The sequence (batch, length + patches + 1, hidden) and its mask (batch, length + patches + 1), or None
             where nothing is masked.
         """
-        check_inputs(inputs)
         text = self.text_embeddings(
             inputs.get("input_ids"),
             inputs.get("token_type_ids"),
@@ -98,11 +97,6 @@ class ViltEmbeddings(keras.layers.Layer):
         if "image_embeds" in inputs:
             image = inputs["image_embeds"]
             return image, None if pixel_mask is None else ops.reshape(pixel_mask, ops.shape(image)[:2])
-        if inputs["pixel_values"].shape[-1] != self.config.num_channels:
-            raise ValueError(
-                f"pixel_values has shape {tuple(inputs['pixel_values'].shape)}, expected (batch, height, width, "
-                f"{self.config.num_channels}): channels come last."
-            )
         patches = self.patch_embeddings(inputs["pixel_values"])  # (batch, rows, columns, hidden)
         batch, rows, columns = ops.shape(patches)[:3]
         mask, heights, widths = None, rows, columns
@@ -163,18 +157,6 @@ class ViltEmbeddings(keras.layers.Layer):
         patches = ops.take(ops.reshape(patches, (-1, self.config.hidden_size)), rows, axis=0)
         mask = ops.take(ops.reshape(mask, (-1,)), rows, axis=0)
         return ops.reshape(patches, (batch, -1, self.config.hidden_size)), ops.reshape(mask, (batch, -1))
-
-
-def check_inputs(inputs) -> None:
-    """Raises ValueError unless there is one text and one image, of the same batch size."""
-    pairs = (("input_ids", "inputs_embeds"), ("pixel_values", "image_embeds"))
-    for names in pairs:
-        given = [name for name in names if name in inputs]
-        if len(given) != 1:
-            raise ValueError(f"Give exactly one of {names[0]} and {names[1]}; got {' and '.join(given) or 'neither'}.")
-    text, image = (next(inputs[name] for name in names if name in inputs).shape[0] for names in pairs)
-    if text is not None and image is not None and text != image:
-        raise ValueError(f"The text has a batch of {text} and the image one of {image}; they must be equal.")
 
 
 def nearest_resize(mask, rows, columns):

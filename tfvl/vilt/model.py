@@ -1,15 +1,12 @@
-"""ViLT: one transformer over words and image patches (Kim, Son & Kim 2021), and its heads."""
+"""ViLT: one transformer over words and image patches (Kim, Son & Kim 2021)."""
 
 import keras
-from keras import ops
 
-from tfvl.layers.attention import Dense, mask_to_bias, normal
-from tfvl.layers.embeddings import TextEmbeddings
-from tfvl.layers.heads import ClassifierHead, MaskedLMHead, Pooler
-from tfvl.layers.transformer import TransformerStack
+from tfvl.layers.attention import expand_mask
+from tfvl.layers.embeddings import TextEmbeddings, check_text_length
+from tfvl.layers.heads import Pooler
+from tfvl.layers.transformer import TransformerStack, check_head_mask
 from tfvl.modeling import PreTrainedModel
-from tfvl.training.losses import cross_entropy, soft_binary_cross_entropy
-from tfvl.training.metrics import HeadAccuracy, VqaScore
 from tfvl.vilt.config import ViltConfig
 from tfvl.vilt.embeddings import ViltEmbeddings
 from tfvl.vilt.weights import RULES
@@ -47,6 +44,26 @@ class ViltPreTrainedModel(PreTrainedModel):
         "image_embeds",
         "image_token_type_idx",
     )
+
+    def check_inputs(self, inputs):
+        pairs = (("input_ids", "inputs_embeds"), ("pixel_values", "image_embeds"))
+        for names in pairs:
+            given = [name for name in names if name in inputs]
+            if len(given) != 1:
+                raise ValueError(
+                    f"Give exactly one of {names[0]} and {names[1]}; got {' and '.join(given) or 'neither'}."
+                )
+        text, image = (next(inputs[name].shape for name in names if name in inputs) for names in pairs)
+        if None not in (text[0], image[0]) and text[0] != image[0]:
+            raise ValueError(f"The text has a batch of {text[0]} and the image one of {image[0]}; they must be equal.")
+        check_text_length(text[-1 if "input_ids" in inputs else -2], self.config.max_position_embeddings)
+        if "pixel_values" in inputs and image[-1] != self.config.num_channels:
+            raise ValueError(
+                f"pixel_values has shape {tuple(image)}, expected (batch, height, width, {self.config.num_channels}): "
+                "channels come last."
+            )
+        if "head_mask" in inputs:
+            check_head_mask(inputs["head_mask"], self.config.num_hidden_layers, self.config.num_attention_heads)
 
 
 @keras.saving.register_keras_serializable("tfvl")
@@ -120,7 +137,7 @@ class ViltModel(ViltPreTrainedModel):
         if output_attentions or output_hidden_states:
             num_outputs = None  # the caller reads every position of every block
         hidden_states, all_hidden_states, attentions = self.encoder(
-            hidden_states, mask_to_bias(mask), inputs.get("head_mask"), num_queries=num_outputs, training=training
+            hidden_states, expand_mask(mask), inputs.get("head_mask"), num_queries=num_outputs, training=training
         )
         outputs = {"last_hidden_state": self.layernorm(hidden_states)}
         if self.pooler is not None:
@@ -130,290 +147,3 @@ class ViltModel(ViltPreTrainedModel):
         if output_attentions:
             outputs["attentions"] = attentions
         return outputs
-
-
-class ViltHeadModel(ViltPreTrainedModel):
-    """A `ViltModel` called `vilt` with a head on top."""
-
-    add_pooling_layer = True
-    reads_pooler = True
-
-    def __init__(self, config: ViltConfig, **kwargs):
-        super().__init__(config, **kwargs)
-        self.vilt = ViltModel(config, self.add_pooling_layer, dtype=self.dtype_policy, name="vilt")
-        if self.add_pooling_layer and not self.reads_pooler:
-            self.vilt.pooler.trainable = False  # upstream has one here as well; it never gets a gradient
-        self.add_head(config, self.dtype_policy)
-        self.build()
-
-    def encode(self, inputs, num_outputs, output_attentions, output_hidden_states, training):
-        """Runs `vilt` and returns its outputs: the two that heads read, and the dict of those that pass through."""
-        outputs = self.vilt(
-            {name: value for name, value in inputs.items() if name not in self.label_names},
-            num_outputs=num_outputs,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            training=training,
-        )
-        return outputs.pop("last_hidden_state"), outputs.pop("pooler_output", None), outputs
-
-
-def text_length(inputs) -> int:
-    """Number of text positions, which come first in the encoder's sequence."""
-    return ops.shape(inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"])[1]
-
-
-@keras.saving.register_keras_serializable("tfvl")
-class ViltForMaskedLM(ViltHeadModel):
-    """Masked language modelling; returns `logits` (batch, length, vocab). Labels: int (batch, length), -100 ignored."""
-
-    reads_pooler = False
-
-    def add_head(self, config, policy):
-        self.mlm_score = MaskedLMHead(
-            config.vocab_size,
-            config.hidden_size,
-            config.hidden_act,
-            config.layer_norm_eps,
-            config.tie_word_embeddings,
-            config.initializer_range,
-            dtype=policy,
-            name="mlm_score",
-        )
-
-    def build(self, input_shape=None):
-        self.mlm_score.build()
-
-    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
-        length = text_length(inputs)
-        hidden_states, _, more = self.encode(inputs, length, output_attentions, output_hidden_states, training)
-        words = self.vilt.embeddings.text_embeddings.word_embeddings.embeddings
-        return self.with_loss({"logits": self.mlm_score(hidden_states[:, :length], words), **more}, inputs)
-
-    def loss_terms(self, labels, outputs):
-        return {"masked_lm": cross_entropy(labels, outputs["logits"])}
-
-    def default_metrics(self):
-        return [HeadAccuracy()]
-
-
-@keras.saving.register_keras_serializable("tfvl")
-class ViltForPreTraining(ViltForMaskedLM):
-    """Masked language modelling and image-text matching, the two objectives of the paper's section 4.1.
-
-    Returns `prediction_logits` (batch, length, vocab) and `cross_relationship_score` (batch, 2), whose class 1 says that
-    the text belongs to the image (LXMERT's names). Labels: `labels` int (batch, length), -100 ignored, and
-    `matched_label` int (batch,). The head is the `itm_score` of `dandelin/vilt-b32-mlm-itm`, which upstream drops.
-    """
-
-    label_names = ("labels", "matched_label")
-    reads_pooler = True
-
-    def add_head(self, config, policy):
-        super().add_head(config, policy)
-        self.itm_score = Dense(2, kernel_initializer=normal(config.initializer_range), dtype=policy, name="itm_score")
-
-    def build(self, input_shape=None):
-        super().build()
-        self.itm_score.build((None, self.config.hidden_size))
-
-    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
-        length = text_length(inputs)
-        hidden_states, pooled, more = self.encode(inputs, length, output_attentions, output_hidden_states, training)
-        words = self.vilt.embeddings.text_embeddings.word_embeddings.embeddings
-        outputs = {
-            "prediction_logits": self.mlm_score(hidden_states[:, :length], words),
-            "cross_relationship_score": self.itm_score(pooled),
-        }
-        return self.with_loss(outputs | more, inputs)
-
-    def loss_terms(self, labels, outputs):
-        terms = {"labels": "prediction_logits", "matched_label": "cross_relationship_score"}
-        if not isinstance(labels, dict) or not labels.keys() & terms.keys():
-            raise ValueError("ViltForPreTraining takes its labels as a dict with labels, matched_label, or both.")
-        return {name: cross_entropy(labels[name], outputs[output]) for name, output in terms.items() if name in labels}
-
-    def default_metrics(self):
-        return [
-            HeadAccuracy("prediction_logits", "labels", name="masked_lm_accuracy"),
-            HeadAccuracy("cross_relationship_score", "matched_label", name="matching_accuracy"),
-        ]
-
-
-@keras.saving.register_keras_serializable("tfvl")
-class ViltForQuestionAnswering(ViltHeadModel):
-    """Answers as classes (VQAv2); returns `logits` (batch, labels). Labels: float (batch, labels), soft targets 0 … 1."""
-
-    architecture_aliases = ("ViltForVisualQuestionAnswering",)
-
-    def add_head(self, config, policy):
-        width = config.hidden_size
-        self.classifier = ClassifierHead(
-            width, 2 * width, config.num_labels, initializer_range=config.initializer_range, dtype=policy, name="classifier"
-        )
-
-    def build(self, input_shape=None):
-        self.classifier.build()
-
-    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
-        _, pooled, more = self.encode(inputs, 1, output_attentions, output_hidden_states, training)
-        return self.with_loss({"logits": self.classifier(pooled), **more}, inputs)
-
-    def loss_terms(self, labels, outputs):
-        expected = (None, self.config.num_labels)
-        if len(labels.shape) != 2 or labels.shape[1] != expected[1]:
-            raise ValueError(
-                f"Labels have shape {tuple(labels.shape)}, expected (batch, {expected[1]}): a soft target per answer."
-            )
-        return {"vqa": soft_binary_cross_entropy(labels, outputs["logits"])}
-
-    def default_metrics(self):
-        return [VqaScore()]
-
-
-@keras.saving.register_keras_serializable("tfvl")
-class ViltForImagesAndTextClassification(ViltHeadModel):
-    """A sentence about several images, as in NLVR2; returns `logits` (batch, labels).
-
-    `pixel_values` (batch, images, height, width, channels), `pixel_mask` (batch, images, height, width) and
-    `image_embeds` (batch, images, patches, hidden); one image may come without its axis. `hidden_states` and
-    `attentions` are lists with one tuple for each image. Labels: int (batch,).
-
-    Raises:
-        ValueError: the inputs hold another number of images than `config.num_images`.
-    """
-
-    per_image = {"pixel_values": 5, "pixel_mask": 4, "image_embeds": 4}
-
-    def add_head(self, config, policy):
-        if config.num_images < 1:
-            raise ValueError(f"num_images is {config.num_images}, expected the number of images per text (NLVR2: 2).")
-        if config.modality_type_vocab_size <= config.num_images:
-            raise ValueError(
-                f"modality_type_vocab_size is {config.modality_type_vocab_size}, expected at least "
-                f"{config.num_images + 1}: one type for the text and one for each of {config.num_images} images."
-            )
-        width = config.hidden_size * config.num_images
-        self.classifier = ClassifierHead(
-            width, width, config.num_labels, initializer_range=config.initializer_range, dtype=policy, name="classifier"
-        )
-
-    def build(self, input_shape=None):
-        self.classifier.build()
-
-    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
-        images = self.split_images(inputs)
-        pooled, each = [], []
-        for index, image in enumerate(images, start=1):  # image 1 has modality type 1, image 2 has 2
-            image = inputs | image | {"image_token_type_idx": index}
-            _, output, more = self.encode(image, 1, output_attentions, output_hidden_states, training)
-            pooled.append(output)
-            each.append(more)
-        logits = self.classifier(ops.concatenate(pooled, axis=-1))
-        more = {name: [outputs[name] for outputs in each] for name in each[0]}
-        return self.with_loss({"logits": logits, **more}, inputs)
-
-    def split_images(self, inputs) -> list[dict]:
-        given = {}
-        for name, rank in self.per_image.items():
-            if name in inputs:
-                value = inputs[name]
-                given[name] = value[:, None] if len(value.shape) == rank - 1 else value
-        for name, value in given.items():
-            if value.shape[1] != self.config.num_images:
-                raise ValueError(
-                    f"{name} holds {value.shape[1]} images per text, but config.num_images is {self.config.num_images}."
-                )
-        return [{name: value[:, i] for name, value in given.items()} for i in range(self.config.num_images)]
-
-    def loss_terms(self, labels, outputs):
-        return {"classification": cross_entropy(ops.reshape(labels, (-1,)), outputs["logits"])}
-
-    def default_metrics(self):
-        return [HeadAccuracy()]
-
-
-@keras.saving.register_keras_serializable("tfvl")
-class ViltForImageAndTextRetrieval(ViltHeadModel):
-    """How well a text fits an image (COCO, Flickr30k); returns `logits` (batch, 1), higher is better.
-
-    With `input_ids` (batch, texts, length) each image meets several texts, is embedded once, and `logits` are
-    (batch, texts). That is how it trains (paper, section 4.3): one true and 15 false texts, cross-entropy over the 16
-    scores. Labels: int (batch,), the place of the true text. Upstream does not train this head.
-    """
-
-    per_text = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds")
-
-    def add_head(self, config, policy):
-        self.rank_output = Dense(1, kernel_initializer=normal(config.initializer_range), dtype=policy, name="rank_output")
-
-    def build(self, input_shape=None):
-        self.rank_output.build((None, self.config.hidden_size))
-
-    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
-        texts = self.texts_per_image(inputs)
-        if texts is not None:
-            inputs = self.pair_up(inputs, texts, training)
-        _, pooled, more = self.encode(inputs, 1, output_attentions, output_hidden_states, training)
-        logits = self.rank_output(pooled)  # (batch · texts, 1)
-        if texts is not None:
-            logits = ops.reshape(logits, (-1, texts))
-        return self.with_loss({"logits": logits, **more}, inputs)
-
-    @staticmethod
-    def texts_per_image(inputs) -> int | None:
-        if "input_ids" in inputs:
-            return ops.shape(inputs["input_ids"])[1] if len(inputs["input_ids"].shape) == 3 else None
-        embeds = inputs.get("inputs_embeds")
-        return ops.shape(embeds)[1] if embeds is not None and len(embeds.shape) == 4 else None
-
-    def pair_up(self, inputs, texts, training) -> dict:
-        """Flattens the texts, and repeats each embedded image once for each of its texts."""
-        paired = dict(inputs)
-        image, mask = self.vilt.embeddings.image_sequence(inputs, training)
-        if mask is not None:
-            paired["pixel_mask"] = ops.repeat(mask, texts, axis=0)
-        paired["image_embeds"] = ops.repeat(image, texts, axis=0)
-        paired.pop("pixel_values", None)
-        for name in self.per_text:
-            if name in inputs:
-                paired[name] = ops.reshape(inputs[name], (-1, *ops.shape(inputs[name])[2:]))
-        return paired
-
-    def loss_terms(self, labels, outputs):
-        if outputs["logits"].shape[-1] == 1:
-            raise ValueError(
-                "Training needs several texts for each image: input_ids of shape (batch, texts, length), one of them true."
-            )
-        return {"retrieval": cross_entropy(ops.reshape(labels, (-1,)), outputs["logits"])}
-
-    def default_metrics(self):
-        return [HeadAccuracy()]
-
-
-@keras.saving.register_keras_serializable("tfvl")
-class ViltForTokenClassification(ViltHeadModel):
-    """A class for each word; returns `logits` (batch, length, labels). Labels: int (batch, length), -100 ignored."""
-
-    add_pooling_layer = False
-
-    def add_head(self, config, policy):
-        self.dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=policy, name="dropout")
-        self.classifier = Dense(
-            config.num_labels, kernel_initializer=normal(config.initializer_range), dtype=policy, name="classifier"
-        )
-
-    def build(self, input_shape=None):
-        self.classifier.build((None, self.config.hidden_size))
-
-    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
-        length = text_length(inputs)
-        hidden_states, _, more = self.encode(inputs, length, output_attentions, output_hidden_states, training)
-        logits = self.classifier(self.dropout(hidden_states[:, :length], training=training))
-        return self.with_loss({"logits": logits, **more}, inputs)
-
-    def loss_terms(self, labels, outputs):
-        return {"token_classification": cross_entropy(labels, outputs["logits"])}
-
-    def default_metrics(self):
-        return [HeadAccuracy()]

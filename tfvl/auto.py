@@ -1,0 +1,62 @@
+"""Load a checkpoint without naming its class: `model, processor = tfvl.auto.load("dandelin/vilt-b32-mlm")`."""
+
+import importlib
+from pathlib import Path
+
+import tfvl
+from tfvl.configuration import read_json
+from tfvl.errors import CheckpointError
+from tfvl.modeling import PreTrainedModel
+from tfvl.porting import hub
+
+# `model_type` of config.json: the module of the model classes, and the processor class.
+FAMILIES = {"vilt": ("tfvl.vilt.heads", "ViltProcessor")}
+
+
+def load(src: str | Path, *, architecture: str | None = None, dtype: str | None = None, **hub_options):
+    """The model and the processor of a checkpoint, of the classes that its config.json names.
+
+    Args:
+        src: hub id, bundled name or directory, as in `from_pretrained`.
+        architecture: name of the model class, where config.json does not say it or another head is wanted.
+        dtype: Keras dtype policy of the model, e.g. "bfloat16"; the global one where None.
+        **hub_options: `revision`, `token`, `cache_dir`, `local_files_only`.
+
+    Returns: `(model, processor)`.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or config.json names nothing that tfvl has.
+    """
+    path = hub.resolve(src, **hub_options)
+    model_class, processor_class = classes_of(path, architecture)
+    return model_class.from_pretrained(path, dtype=dtype), processor_class.from_pretrained(directory_of(path))
+
+
+def classes_of(path: Path, architecture: str | None = None) -> tuple[type[PreTrainedModel], type]:
+    """The model class and the processor class for the checkpoint at `path`, a directory or a weight file in one."""
+    file = directory_of(path) / "config.json"
+    config = read_json(file)
+    module, processor = _choose(config.get("model_type"), FAMILIES, f"model_type in {file}")
+    models = {
+        name: model
+        for model in vars(importlib.import_module(module)).values()
+        if isinstance(model, type) and issubclass(model, PreTrainedModel) and model.__name__ in tfvl.__all__
+        for name in (model.__name__, *model.architecture_aliases)
+    }
+    named = config.get("architectures")
+    if architecture is not None:
+        model = _choose(architecture, models, "the model class")
+    else:
+        model = _choose(named[0] if isinstance(named, list) and named else None, models, f"architectures in {file}")
+    return model, getattr(tfvl, processor)
+
+
+def directory_of(path: Path) -> Path:
+    """The directory whose small files belong to the checkpoint at `path`."""
+    return path if path.is_dir() else path.parent
+
+
+def _choose(value, table: dict, what: str):
+    if not isinstance(value, str) or value not in table:
+        raise CheckpointError(f"{what} is {value!r}, expected one of {', '.join(table)}")
+    return table[value]

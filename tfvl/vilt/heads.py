@@ -1,0 +1,314 @@
+"""The heads of ViLT: what each reads from the encoder, what it returns, and the loss it is trained with."""
+
+from typing import ClassVar
+
+import keras
+from keras import ops
+
+from tfvl.layers.attention import Dense, normal
+from tfvl.layers.heads import ClassifierHead, MaskedLMHead
+from tfvl.training.losses import cross_entropy, soft_binary_cross_entropy
+from tfvl.training.metrics import HeadAccuracy, VqaScore
+from tfvl.vilt.config import ViltConfig
+from tfvl.vilt.model import ViltModel, ViltPreTrainedModel
+
+
+class ViltHeadModel(ViltPreTrainedModel):
+    """A `ViltModel` called `vilt` with a head on top."""
+
+    label_names = ("labels",)
+    add_pooling_layer = True
+    reads_pooler = True
+
+    def __init__(self, config: ViltConfig, **kwargs):
+        super().__init__(config, **kwargs)
+        self.vilt = ViltModel(config, self.add_pooling_layer, dtype=self.dtype_policy, name="vilt")
+        if self.add_pooling_layer and not self.reads_pooler:
+            self.vilt.pooler.trainable = False  # upstream has one here as well; it never gets a gradient
+        self.add_head(config, self.dtype_policy)
+        self.build()
+
+    def encode(self, inputs, num_outputs, output_attentions, output_hidden_states, training):
+        """Runs `vilt` and returns its outputs: the two that heads read, and the dict of those that pass through."""
+        outputs = self.vilt(
+            {name: value for name, value in inputs.items() if name not in self.label_names},
+            num_outputs=num_outputs,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            training=training,
+        )
+        return outputs.pop("last_hidden_state"), outputs.pop("pooler_output", None), outputs
+
+
+def text_length(inputs) -> int:
+    """Number of text positions, which come first in the encoder's sequence."""
+    return ops.shape(inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"])[1]
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class ViltForMaskedLM(ViltHeadModel):
+    """Masked language modelling; returns `logits` (batch, length, vocab). Labels: int (batch, length), -100 ignored."""
+
+    reads_pooler = False
+
+    def add_head(self, config, policy):
+        self.mlm_score = MaskedLMHead(
+            config.vocab_size,
+            config.hidden_size,
+            config.hidden_act,
+            config.layer_norm_eps,
+            config.tie_word_embeddings,
+            config.initializer_range,
+            dtype=policy,
+            name="mlm_score",
+        )
+
+    def build(self, input_shape=None):
+        self.mlm_score.build()
+
+    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
+        length = text_length(inputs)
+        hidden_states, _, more = self.encode(inputs, length, output_attentions, output_hidden_states, training)
+        words = self.vilt.embeddings.text_embeddings.word_embeddings.embeddings
+        return self.with_loss({"logits": self.mlm_score(hidden_states[:, :length], words), **more}, inputs)
+
+    def loss_terms(self, labels, outputs):
+        return {"masked_lm": cross_entropy(labels, outputs["logits"])}
+
+    def default_metrics(self):
+        return [HeadAccuracy()]
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class ViltForPreTraining(ViltForMaskedLM):
+    """Masked language modelling and image-text matching, the two objectives of the paper's section 4.1.
+
+    Returns `prediction_logits` (batch, length, vocab) and `cross_relationship_score` (batch, 2), whose class 1 says
+    that the text belongs to the image (LXMERT's names). Labels: `labels` int (batch, length), -100 ignored, and
+    `matched_label` int (batch,). The head is the `itm_score` of `dandelin/vilt-b32-mlm-itm`, which upstream drops.
+    """
+
+    label_names = ("labels", "matched_label")
+    reads_pooler = True
+
+    def add_head(self, config, policy):
+        super().add_head(config, policy)
+        self.itm_score = Dense(2, kernel_initializer=normal(config.initializer_range), dtype=policy, name="itm_score")
+
+    def build(self, input_shape=None):
+        super().build()
+        self.itm_score.build((None, self.config.hidden_size))
+
+    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
+        length = text_length(inputs)
+        hidden_states, pooled, more = self.encode(inputs, length, output_attentions, output_hidden_states, training)
+        words = self.vilt.embeddings.text_embeddings.word_embeddings.embeddings
+        outputs = {
+            "prediction_logits": self.mlm_score(hidden_states[:, :length], words),
+            "cross_relationship_score": self.itm_score(pooled),
+        }
+        return self.with_loss(outputs | more, inputs)
+
+    def loss_terms(self, labels, outputs):
+        terms = {"labels": "prediction_logits", "matched_label": "cross_relationship_score"}
+        if not isinstance(labels, dict) or not labels.keys() & terms.keys():
+            raise ValueError("ViltForPreTraining takes its labels as a dict with labels, matched_label, or both.")
+        return {name: cross_entropy(labels[name], outputs[output]) for name, output in terms.items() if name in labels}
+
+    def default_metrics(self):
+        return [
+            HeadAccuracy("prediction_logits", "labels", name="masked_lm_accuracy"),
+            HeadAccuracy("cross_relationship_score", "matched_label", name="matching_accuracy"),
+        ]
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class ViltForQuestionAnswering(ViltHeadModel):
+    """Answers as classes (VQAv2); returns `logits` (batch, labels). Labels: float (batch, labels), targets 0 … 1."""
+
+    architecture_aliases = ("ViltForVisualQuestionAnswering",)
+
+    def add_head(self, config, policy):
+        width = config.hidden_size
+        self.classifier = ClassifierHead(
+            width,
+            2 * width,
+            config.num_labels,
+            initializer_range=config.initializer_range,
+            dtype=policy,
+            name="classifier",
+        )
+
+    def build(self, input_shape=None):
+        self.classifier.build()
+
+    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
+        _, pooled, more = self.encode(inputs, 1, output_attentions, output_hidden_states, training)
+        return self.with_loss({"logits": self.classifier(pooled), **more}, inputs)
+
+    def loss_terms(self, labels, outputs):
+        expected = (None, self.config.num_labels)
+        if len(labels.shape) != 2 or labels.shape[1] != expected[1]:
+            raise ValueError(
+                f"Labels have shape {tuple(labels.shape)}, expected (batch, {expected[1]}): a soft target per answer."
+            )
+        return {"vqa": soft_binary_cross_entropy(labels, outputs["logits"])}
+
+    def default_metrics(self):
+        return [VqaScore()]
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class ViltForImagesAndTextClassification(ViltHeadModel):
+    """A sentence about several images, as in NLVR2; returns `logits` (batch, labels).
+
+    `pixel_values` (batch, images, height, width, channels), `pixel_mask` (batch, images, height, width) and
+    `image_embeds` (batch, images, patches, hidden); one image may come without its axis. `hidden_states` and
+    `attentions` are lists with one tuple for each image. Labels: int (batch,).
+
+    Raises:
+        ValueError: the inputs hold another number of images than `config.num_images`.
+    """
+
+    per_image: ClassVar = {"pixel_values": 5, "pixel_mask": 4, "image_embeds": 4}
+
+    def add_head(self, config, policy):
+        if config.num_images < 1:
+            raise ValueError(f"num_images is {config.num_images}, expected the number of images per text (NLVR2: 2).")
+        if config.modality_type_vocab_size <= config.num_images:
+            raise ValueError(
+                f"modality_type_vocab_size is {config.modality_type_vocab_size}, expected at least "
+                f"{config.num_images + 1}: one type for the text and one for each of {config.num_images} images."
+            )
+        width = config.hidden_size * config.num_images
+        self.classifier = ClassifierHead(
+            width, width, config.num_labels, initializer_range=config.initializer_range, dtype=policy, name="classifier"
+        )
+
+    def build(self, input_shape=None):
+        self.classifier.build()
+
+    def check_inputs(self, inputs):
+        super().check_inputs(inputs)
+        for name, value in self.given_images(inputs).items():
+            if value.shape[1] != self.config.num_images:
+                raise ValueError(
+                    f"{name} holds {value.shape[1]} images per text, but config.num_images is {self.config.num_images}."
+                )
+
+    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
+        given = self.given_images(inputs)
+        pooled, each = [], []
+        for index in range(self.config.num_images):
+            image = {name: value[:, index] for name, value in given.items()}
+            image = (
+                inputs | image | {"image_token_type_idx": index + 1}
+            )  # 0 is the text, 1 the first image, 2 the second
+            _, output, more = self.encode(image, 1, output_attentions, output_hidden_states, training)
+            pooled.append(output)
+            each.append(more)
+        logits = self.classifier(ops.concatenate(pooled, axis=-1))
+        more = {name: [outputs[name] for outputs in each] for name in each[0]}
+        return self.with_loss({"logits": logits, **more}, inputs)
+
+    def given_images(self, inputs) -> dict:
+        """The inputs that there are per image, with the axis for the image."""
+        ranks = {name: rank for name, rank in self.per_image.items() if name in inputs}
+        return {
+            name: inputs[name] if len(inputs[name].shape) == rank else inputs[name][:, None]
+            for name, rank in ranks.items()
+        }
+
+    def loss_terms(self, labels, outputs):
+        return {"classification": cross_entropy(ops.reshape(labels, (-1,)), outputs["logits"])}
+
+    def default_metrics(self):
+        return [HeadAccuracy()]
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class ViltForImageAndTextRetrieval(ViltHeadModel):
+    """How well a text fits an image (COCO, Flickr30k); returns `logits` (batch, 1), higher is better.
+
+    With `input_ids` (batch, texts, length) each image meets several texts, is embedded once, and `logits` are
+    (batch, texts). That is how it trains (paper, section 4.3): one true and 15 false texts, cross-entropy over the 16
+    scores. Labels: int (batch,), the place of the true text. Upstream does not train this head.
+    """
+
+    per_text = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds")
+
+    def add_head(self, config, policy):
+        self.rank_output = Dense(
+            1, kernel_initializer=normal(config.initializer_range), dtype=policy, name="rank_output"
+        )
+
+    def build(self, input_shape=None):
+        self.rank_output.build((None, self.config.hidden_size))
+
+    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
+        texts = self.texts_per_image(inputs)
+        if texts is not None:
+            inputs = self.pair_up(inputs, texts, training)
+        _, pooled, more = self.encode(inputs, 1, output_attentions, output_hidden_states, training)
+        logits = self.rank_output(pooled)  # (batch · texts, 1)
+        if texts is not None:
+            logits = ops.reshape(logits, (-1, texts))
+        return self.with_loss({"logits": logits, **more}, inputs)
+
+    @staticmethod
+    def texts_per_image(inputs) -> int | None:
+        if "input_ids" in inputs:
+            return ops.shape(inputs["input_ids"])[1] if len(inputs["input_ids"].shape) == 3 else None
+        embeds = inputs.get("inputs_embeds")
+        return ops.shape(embeds)[1] if embeds is not None and len(embeds.shape) == 4 else None
+
+    def pair_up(self, inputs, texts, training) -> dict:
+        """Flattens the texts, and repeats each embedded image once for each of its texts."""
+        paired = dict(inputs)
+        image, mask = self.vilt.embeddings.image_sequence(inputs, training)
+        if mask is not None:
+            paired["pixel_mask"] = ops.repeat(mask, texts, axis=0)
+        paired["image_embeds"] = ops.repeat(image, texts, axis=0)
+        paired.pop("pixel_values", None)
+        for name in self.per_text:
+            if name in inputs:
+                paired[name] = ops.reshape(inputs[name], (-1, *ops.shape(inputs[name])[2:]))
+        return paired
+
+    def loss_terms(self, labels, outputs):
+        if outputs["logits"].shape[-1] == 1:
+            raise ValueError(
+                "Training needs several texts for each image, one of them true: input_ids (batch, texts, length)."
+            )
+        return {"retrieval": cross_entropy(ops.reshape(labels, (-1,)), outputs["logits"])}
+
+    def default_metrics(self):
+        return [HeadAccuracy()]
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class ViltForTokenClassification(ViltHeadModel):
+    """A class for each word; returns `logits` (batch, length, labels). Labels: int (batch, length), -100 ignored."""
+
+    add_pooling_layer = False
+
+    def add_head(self, config, policy):
+        self.dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=policy, name="dropout")
+        self.classifier = Dense(
+            config.num_labels, kernel_initializer=normal(config.initializer_range), dtype=policy, name="classifier"
+        )
+
+    def build(self, input_shape=None):
+        self.classifier.build((None, self.config.hidden_size))
+
+    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
+        length = text_length(inputs)
+        hidden_states, _, more = self.encode(inputs, length, output_attentions, output_hidden_states, training)
+        logits = self.classifier(self.dropout(hidden_states[:, :length], training=training))
+        return self.with_loss({"logits": logits, **more}, inputs)
+
+    def loss_terms(self, labels, outputs):
+        return {"token_classification": cross_entropy(labels, outputs["logits"])}
+
+    def default_metrics(self):
+        return [HeadAccuracy()]

@@ -58,7 +58,7 @@ def resolve(
             raise CheckpointError(f"{src}: this bundled model is not in the package ({directory} is missing).")
         return directory
     path = Path(src).expanduser()
-    if path.exists():
+    if path.exists() and src != "":
         return path
     if isinstance(src, Path) or not _HUB_ID.fullmatch(src) or src.startswith("."):
         raise CheckpointError(

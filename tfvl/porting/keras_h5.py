@@ -1,11 +1,12 @@
 """Keras HDF5 weight files (`tf_model.h5` of transformers' TensorFlow models): names and places of their datasets.
 
-Such a file lists its layers in the attribute `layer_names` and each layer's variables in `weight_names`, a dataset for
-each (keras/src/legacy/saving/legacy_h5_format.py). h5py reads this structure; the values are then read directly.
+Such a file has a group for each layer and in it a dataset for each variable, at the variable's name
+(keras/src/legacy/saving/legacy_h5_format.py). h5py reads this structure; the values are then read directly. The lists
+of names in attributes say the same again and are not read: HDF5 may hang on damaged ones.
 """
 
 import os
-from itertools import count, takewhile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from tfvl.porting.tensors import STORED, Tensor, check_inside, checked_shape
 
 
 def read_h5(path: Path) -> list[Tensor]:
-    """The tensors of a Keras HDF5 weight file, named as its `weight_names` (`tf_lxmert_model/lxmert/.../weight:0`).
+    """The tensors of a Keras HDF5 weight file, by the variables' names (`tf_lxmert_model/lxmert/.../weight:0`).
 
     Raises:
         CheckpointError: the file is truncated, is not laid out by Keras, or refers to data outside itself.
@@ -24,52 +25,37 @@ def read_h5(path: Path) -> list[Tensor]:
 
     try:
         with h5py.File(path, "r") as file:
-            if file.userblock_size:
-                raise CheckpointError(f"{path}: the file begins with a block of foreign data; refused.")
-            root = file["model_weights"] if "model_weights" in file and "layer_names" not in file.attrs else file
-            return [
-                _tensor(root, f"{layer}/{name}", name, path)
-                for layer in _names(root, "layer_names", path)
-                for name in _names(_member(root, layer, path), "weight_names", path)
-            ]
-    except (OSError, RuntimeError, KeyError, UnicodeError) as error:
+            if not {"layer_names", "layer_names0"} & set(file.attrs):
+                raise CheckpointError(f"{path}: this HDF5 file was not written by Keras: it has no layer_names.")
+            datasets = _datasets(file, "", path, seen=set())
+            return [_tensor(dataset, place.partition("/")[2], path) for place, dataset in datasets]
+    except CheckpointError:
+        raise
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError) as error:
         raise CheckpointError(f"{path}: the file is truncated or not valid HDF5 ({error}).") from None
 
 
-def _names(group, attribute: str, path: Path) -> list[str]:
-    """A list of names kept in an attribute, or in numbered ones where it was too long for one."""
-    keys = [attribute]
-    if attribute not in group.attrs:
-        keys = list(takewhile(group.attrs.__contains__, (f"{attribute}{number}" for number in count())))
-    if not keys:
-        raise CheckpointError(f"{path}: {group.name} has no {attribute}: this HDF5 file was not written by Keras.")
-    names = [name for key in keys for name in np.ravel(group.attrs[key])]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-
-
-def _member(group, name: str, path: Path):
-    """What `name` stands for in the group, followed step by step through links inside the file only."""
+def _datasets(group, start: str, path: Path, seen: set) -> Iterator[tuple[str, object]]:
+    """Every dataset below `group` with its place in the file. No link out of the file is followed, no group twice."""
     import h5py
 
-    for step in filter(None, name.split("/")):
-        if step in (".", ".."):
-            raise CheckpointError(f"{path}: the name {name[:80]!r} is no plain name; refused.")
-        if not isinstance(group, h5py.Group) or step not in group:
-            raise CheckpointError(f"{path}: {name[:80]!r} is listed and not in the file.")
-        if not isinstance(group.get(step, getlink=True), h5py.HardLink):
-            raise CheckpointError(f"{path}: {name[:80]!r} is a link to somewhere else; refused.")
-        group = group[step]
-    return group
+    seen.add(h5py.h5o.get_info(group.id).addr)
+    for name in group:
+        place = f"{start}{name}"
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise CheckpointError(f"{path}: {place[:200]!r} is a link to somewhere else; refused.")
+        member = group[name]
+        if isinstance(member, h5py.Dataset):
+            yield place, member
+        elif isinstance(member, h5py.Group) and h5py.h5o.get_info(member.id).addr not in seen:
+            yield from _datasets(member, f"{place}/", path, seen)
+        else:
+            raise CheckpointError(f"{path}: {place[:200]!r} is no dataset and no group of its own; refused.")
 
 
-def _tensor(root, place: str, name: str, path: Path) -> Tensor:
-    import h5py
-
-    dataset = _member(root, place, path)
-    if not isinstance(dataset, h5py.Dataset):
-        raise CheckpointError(f"{path}: {name!r} is no dataset.")
+def _tensor(dataset, name: str, path: Path) -> Tensor:
     offset, dtype = dataset.id.get_offset(), _dtype(dataset.dtype)
-    if dtype is None or offset is None or dataset.external or dataset.is_virtual:
+    if dtype is None or offset is None or dataset.external or dataset.is_virtual or dataset.file.userblock_size:
         raise CheckpointError(
             f"{path}: {name!r} ({dataset.dtype}) is not one plain block in this file, as Keras stores weights; refused."
         )

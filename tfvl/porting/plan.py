@@ -230,6 +230,13 @@ def warning_of(plan: Plan, path: Path, model_name: str) -> str:
             f"has no weights for {', '.join(sorted(plan.initialised))} of {model_name}{why}: these are newly "
             "initialised, so fine-tune the model before use"
         )
+    borrowed = [fill for fill in plan.fills if fill.rule.fallback]
+    if borrowed:
+        lenders = ", ".join(tensor.name for fill in borrowed for tensor in fill.tensors)
+        parts.append(
+            f"lends {', '.join(fill.path for fill in borrowed)} of {model_name} the values of {lenders}: a start "
+            "for fine-tuning"
+        )
     if plan.left_out:
         parts.append(f"has weights of a head that {model_name} has not, left out: {', '.join(plan.left_out)}")
     return f"{path} {'; it '.join(parts)}." if parts else ""

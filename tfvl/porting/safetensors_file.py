@@ -1,7 +1,7 @@
 """The safetensors format: eight bytes with the header's length, a JSON header, and the tensors one after the other.
 
-The header is read here and not by the `safetensors` package because that one maps the whole file into memory and keeps
-every page it touched; with the offsets alone, one tensor at a time is read and written.
+The `safetensors` package writes; the header is read here, because the package maps the whole file into memory and keeps
+every page it touched. With the offsets alone, one tensor at a time is read.
 Source: github.com/huggingface/safetensors, README "Format".
 """
 
@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from tfvl.errors import CheckpointError
-from tfvl.porting.tensors import STORED, Tensor, check_inside, checked_shape
+from tfvl.porting.tensors import Tensor, check_inside, checked_shape
 
 MAX_HEADER_BYTES = 1 << 24  # names and shapes only: a base-size model needs 25 kB
-_ALIGNMENT = 8
 
 NAMES = {
     "F64": "float64",
@@ -33,7 +33,6 @@ NAMES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-_CODES = {name: code for code, name in NAMES.items()}
 
 
 def read_safetensors(path: Path) -> list[Tensor]:
@@ -105,28 +104,11 @@ def _tensor(name: str, entry: object, start: int, size: int, path: Path) -> Tens
     return tensor
 
 
-def write_safetensors(path: Path, arrays: Mapping[str, tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]) -> None:
-    """Write a safetensors file with one array in memory at a time.
+def write_safetensors(path: Path, arrays: Mapping[str, Callable[[], np.ndarray]]) -> None:
+    """Write a safetensors file that transformers reads.
 
     Args:
         path: the file.
-        arrays: by name the element type, the shape, and a function that returns the array.
+        arrays: by name, a function that returns the array.
     """
-    names = sorted(arrays, key=lambda name: (-np.dtype(STORED[arrays[name][0]]).itemsize, name))
-    header, offset = {"__metadata__": {"format": "pt"}}, 0
-    for name in names:
-        dtype, shape, _ = arrays[name]
-        end = offset + Tensor(name, path, 0, tuple(shape), dtype).nbytes
-        header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
-        for name in names:
-            dtype, shape, array = arrays[name]
-            data = np.ascontiguousarray(array()).reshape(-1).view(np.uint8)
-            if data.size != header[name]["data_offsets"][1] - header[name]["data_offsets"][0]:
-                raise AssertionError(f"{name} was announced as {dtype} {shape} and has {data.size} bytes")
-            file.write(data)
+    save_file({name: np.asarray(array(), order="C") for name, array in arrays.items()}, path, metadata={"format": "pt"})

@@ -44,7 +44,7 @@ def save_weights(model, directory: str | os.PathLike, max_shard_size: int | str 
     try:
         for name, shard in zip(names, shards, strict=True):
             written[name] = directory / f".{name}.{os.getpid()}.tmp"
-            write_safetensors(written[name], shard)
+            write_safetensors(written[name], {key: array for key, (_, _, array) in shard.items()})
         if len(shards) > 1:
             written[INDEX] = directory / f".{INDEX}.{os.getpid()}.tmp"
             written[INDEX].write_text(_index(names, shards))
@@ -77,13 +77,7 @@ def _pending(model) -> dict[str, Pending]:
 def _part(variable, rule: Rule, part: int) -> Pending:
     parts = len(rule.sources)
     shape = rule.transform.source_shape(tuple(variable.shape), parts)
-    return variable.dtype, shape, lambda: rule.transform.backward(_array(variable), parts)[part]
-
-
-def _array(variable) -> np.ndarray:
-    from keras import ops
-
-    return ops.convert_to_numpy(variable.value)
+    return variable.dtype, shape, lambda: rule.transform.backward(variable.numpy(), parts)[part]
 
 
 def _shards(pending: dict[str, Pending], limit: int) -> list[dict[str, Pending]]:

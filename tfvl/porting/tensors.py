@@ -110,11 +110,17 @@ class Tensor:
 
 
 class Checkpoint(dict[str, Tensor]):
-    """The tensors of a checkpoint by name. `path` is the file, or the index file of one in several parts."""
+    """The tensors of a checkpoint by name. `path` is the file, or the index file of one in several parts.
+
+    Raises:
+        CheckpointError: two tensors have the same name.
+    """
 
     def __init__(self, path: Path, tensors: Sequence[Tensor]):
         super().__init__((tensor.name, tensor) for tensor in tensors)
         self.path = path
+        if len(self) < len(tensors):
+            raise CheckpointError(f"{path}: {len(tensors) - len(self)} tensors have the name of another.")
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:

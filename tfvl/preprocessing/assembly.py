@@ -1,0 +1,166 @@
+"""From the token ids of one or two texts a row to the padded matrices that BERT takes, as TensorFlow ops."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+PADDINGS = {
+    True: "longest",
+    False: "none",
+    None: "none",
+    "longest": "longest",
+    "max_length": "max_length",
+    "do_not_pad": "none",
+}
+TRUNCATIONS = {
+    True: "longest_first",
+    False: "none",
+    None: "none",
+    "longest_first": "longest_first",
+    "only_first": "only_first",
+    "only_second": "only_second",
+    "do_not_truncate": "none",
+}
+
+
+class Options(NamedTuple):
+    """What one traced encoding function is specialised for; made by `check_options`."""
+
+    pair: bool
+    add_special_tokens: bool
+    padding: str
+    truncation: str
+    max_length: int | None
+    pad_to_multiple_of: int | None
+
+    @property
+    def added(self) -> int:
+        """Number of special tokens around the texts of a row."""
+        return (3 if self.pair else 2) if self.add_special_tokens else 0
+
+
+class SpecialIds(NamedTuple):
+    cls: int
+    sep: int
+    pad: int
+
+
+def check_options(
+    pair: bool,
+    add_special_tokens: bool,
+    padding: bool | str | None,
+    truncation: bool | str | None,
+    max_length: int | None,
+    pad_to_multiple_of: int | None,
+    model_max_length: int | None,
+) -> Options:
+    """Check a call's arguments, and fill in `model_max_length` where one limit is needed and none is given."""
+    for name, value, table in (("padding", padding, PADDINGS), ("truncation", truncation, TRUNCATIONS)):
+        if value not in table:
+            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, table))}")
+    for name, value in (("max_length", max_length), ("pad_to_multiple_of", pad_to_multiple_of)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name} is {value!r}; it must be a positive whole number")
+    padding, truncation = PADDINGS[padding], TRUNCATIONS[truncation]
+    if max_length is None and (truncation != "none" or padding == "max_length"):
+        max_length = model_max_length
+    options = Options(pair, bool(add_special_tokens), padding, truncation, max_length, pad_to_multiple_of)
+    if not pair and truncation == "only_second":
+        raise ValueError("truncation='only_second' needs a text_pair")
+    if max_length is None and padding == "max_length":
+        raise ValueError("padding='max_length' needs max_length, for this tokenizer has no model_max_length")
+    if max_length is not None and max_length < options.added:
+        raise ValueError(f"max_length={max_length} leaves no room for the {options.added} special tokens")
+    cut_and_padded = max_length is not None and truncation != "none" and padding != "none"
+    if cut_and_padded and pad_to_multiple_of and max_length % pad_to_multiple_of:
+        raise ValueError(f"max_length={max_length} is not a multiple of pad_to_multiple_of={pad_to_multiple_of}")
+    return options
+
+
+def assemble(rows: Sequence[tf.RaggedTensor], options: Options, ids: SpecialIds) -> dict[str, tf.Tensor]:
+    """Token ids of the first (and the second) texts to padded matrices (batch, length), and `length` (batch,).
+
+    Each matrix is filled by position: 0 holds [CLS], then come the first text's tokens, [SEP], and so on.
+    """
+    special = int(options.add_special_tokens)
+    lengths = [tf.cast(row.row_lengths(), tf.int32) for row in rows]  # each (batch,)
+    if options.max_length is not None:
+        lengths = _truncated(lengths, options.max_length - options.added, options.truncation)
+    total = tf.add_n(lengths) + options.added
+    position = tf.range(_padded_length(total, options))[tf.newaxis, :]  # (1, length)
+
+    input_ids = tf.fill([tf.size(total), tf.size(position)], ids.pad)  # (batch, length)
+    types, added = tf.zeros_like(input_ids), tf.ones_like(input_ids)
+    if special:
+        input_ids = tf.where(position == 0, ids.cls, input_ids)
+    begin = tf.fill([tf.size(total), 1], special)  # (batch, 1): where the next text begins
+    for type_id, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        end = begin + length[:, tf.newaxis]
+        inside = (position >= begin) & (position < end)
+        index = tf.where(inside, tf.cast(row.row_starts(), tf.int32)[:, tf.newaxis] + position - begin, 0)
+        tokens = tf.gather(tf.concat([row.values, [ids.pad]], axis=0), index)  # never empty, so index 0 is valid
+        input_ids = tf.where(inside, tokens, input_ids)
+        added = tf.where(inside, 0, added)
+        if special:
+            input_ids = tf.where(position == end, ids.sep, input_ids)
+        types = tf.where((position >= begin) & (position < end + special), type_id, types)
+        begin = end + special
+    return {
+        "input_ids": input_ids,
+        "token_type_ids": types,
+        "attention_mask": tf.cast(position < total[:, tf.newaxis], tf.int32),
+        "special_tokens_mask": added,
+        "length": total,
+    }
+
+
+def _truncated(lengths: list[tf.Tensor], room: int, strategy: str) -> list[tf.Tensor]:
+    """The lengths (batch,) that upstream's strategies leave of one or two texts for `room` tokens.
+
+    A text that is to be cut but too short for it keeps its length, so that `check_length` refuses the row.
+    """
+    if strategy == "none":
+        return lengths
+    if room == 0:
+        return [tf.zeros_like(length) for length in lengths]
+    if strategy == "longest_first" and len(lengths) == 1:
+        return [tf.minimum(lengths[0], room)]
+    if strategy == "longest_first":
+        fits = tf.add_n(lengths) <= room
+        shorter, longer = tf.minimum(*lengths), tf.maximum(*lengths)
+        # The longer text is cut first, down to the shorter one's length; from there on both are cut.
+        shorter = tf.where(fits, shorter, tf.minimum(shorter, room // 2))
+        longer = tf.where(fits, longer, room - shorter)
+        swapped = lengths[0] > lengths[1]
+        return [tf.where(swapped, longer, shorter), tf.where(swapped, shorter, longer)]
+    cut = 0 if strategy == "only_first" else 1
+    excess = tf.maximum(tf.add_n(lengths) - room, 0)
+    shortened = tf.where(lengths[cut] > excess, lengths[cut] - excess, lengths[cut])
+    return [shortened if i == cut else length for i, length in enumerate(lengths)]
+
+
+def _padded_length(total: tf.Tensor, options: Options) -> tf.Tensor:
+    """The length that a batch is padded to, given its rows' lengths (batch,)."""
+    length = tf.reduce_max(tf.concat([total, [0]], axis=0))
+    if options.padding == "max_length":
+        length = tf.maximum(length, options.max_length)
+    if options.pad_to_multiple_of and options.padding != "none":
+        length = -(-length // options.pad_to_multiple_of) * options.pad_to_multiple_of
+    return length
+
+
+def check_length(lengths: tf.Tensor, options: Options) -> None:
+    """Refuse rows that are longer than allowed: at once where eager, else when the graph runs."""
+    if options.max_length is None:
+        return
+    if not tf.executing_eagerly():
+        message = f"a text has more tokens than max_length={options.max_length} (truncation: {options.truncation})"
+        tf.debugging.assert_less_equal(lengths, options.max_length, message=message)
+        return
+    for row in np.flatnonzero(lengths.numpy() > options.max_length)[:1]:
+        raise ValueError(
+            f"text row {row} has {lengths[row]} tokens, more than max_length={options.max_length}, and "
+            f"truncation={options.truncation!r} cannot shorten it; pass truncation=True or a larger max_length"
+        )

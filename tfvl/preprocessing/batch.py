@@ -1,0 +1,39 @@
+"""Rows of images that differ in size: flatten a batch, nest it again, mask what is padding."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def flatten(images: Any) -> tuple[list, tuple[int, ...]]:
+    """One image, a list or a list of equally long lists -> a flat list and the shape of the nesting."""
+    if isinstance(images, np.ndarray) and images.ndim > 3:
+        leading = images.shape[:-3]
+        return list(images.reshape(-1, *images.shape[-3:])), leading
+    if not isinstance(images, (list, tuple)):
+        return [images], (1,)
+    if not any(isinstance(row, (list, tuple)) for row in images):
+        return list(images), (len(images),)
+    lengths = {len(row) if isinstance(row, (list, tuple)) else 0 for row in images}
+    if len(lengths) > 1 or 0 in lengths:
+        raise ValueError("images as a list of lists need the same number of images, at least one, in each")
+    return [image for row in images for image in row], (len(images), lengths.pop())
+
+
+def at_least_one(rows: tf.Tensor) -> tf.Tensor:
+    """No rows -> one blank row, which `nested` cuts off again: `tf.map_fn` cannot stack no rows of unknown size."""
+    shape = tf.shape(rows)
+    blank = tf.zeros(tf.concat([[tf.maximum(1 - shape[0], 0)], shape[1:]], axis=0), rows.dtype)
+    return tf.concat([rows, blank], axis=0)
+
+
+def nested(rows: tf.Tensor, leading: tf.Tensor) -> tf.Tensor:
+    """(rows, ...) -> (*leading, ...)."""
+    return tf.reshape(rows[: tf.reduce_prod(leading)], tf.concat([leading, tf.shape(rows)[1:]], axis=0))
+
+
+def mask(sizes: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
+    """Sizes (N, 2) -> (N, H, W) int32, 1 inside each row's size."""
+    rows, columns = (tf.sequence_mask(sizes[:, axis], largest[axis], tf.int32) for axis in (0, 1))
+    return rows[:, :, None] * columns[:, None, :]

@@ -9,7 +9,7 @@ from helpers_vilt import randomise
 
 from tfvl.layers.activations import ACTIVATIONS, activation
 from tfvl.layers.attention import CrossAttention, Dense, SelfAttention, expand_mask
-from tfvl.layers.embeddings import TextEmbeddings
+from tfvl.layers.embeddings import PatchEmbeddings, TextEmbeddings
 from tfvl.layers.heads import ClassifierHead, MaskedLMHead, Pooler
 from tfvl.layers.transformer import PostNormBlock, PreNormBlock, TransformerStack, per_layer_head_mask
 
@@ -165,6 +165,16 @@ def test_text_embeddings_by_their_definition(rng):
     )
 
 
+def test_patches_are_those_of_a_convolution(rng):
+    layer = PatchEmbeddings((4, 3), 3, 7)
+    layer.build()
+    randomise(layer)
+    images = rng.normal(size=(2, 13, 11, 3)).astype("float32")  # a row and two columns of pixels fill no patch
+    expected = keras.ops.conv(images, layer.kernel, strides=(4, 3), padding="valid") + layer.bias
+    np.testing.assert_allclose(layer(images), expected, **FLOAT32)
+    assert layer(images[:0]).shape == (0, 3, 3, 7)
+
+
 def test_head_masks_by_layer():
     assert per_layer_head_mask(None, 3) == [None] * 3
     masks = per_layer_head_mask(np.array([[1.0, 0.0], [0.5, 1.0]]), 2)
@@ -199,6 +209,7 @@ LAYERS = {
     "pooler": (lambda: Pooler(12), (2, 5, 12)),
     "classifier": (lambda: ClassifierHead(12, 9, 4), (2, 12)),
     "dense": (lambda: Dense(7, activation="relu"), (2, 5, 12)),
+    "patches": (lambda: PatchEmbeddings((4, 3), 3, 7), (2, 8, 9, 3)),
     "untied decoder": (lambda: MaskedLMHead(11, 12, "silu", tied=False), (2, 5, 12)),
 }
 

@@ -222,12 +222,35 @@ def test_sample_weight_of_zero_leaves_a_row_out(question_answering):
     np.testing.assert_allclose(weighted[0], alone["loss"], rtol=1e-4)
 
 
-def test_a_loss_of_the_users_own(question_answering):
+@pytest.mark.parametrize("named", [False, True])
+def test_a_loss_and_a_metric_of_the_users_own(named, question_answering):
     inputs, labels = vilt_inputs(), HEADS["ViltForQuestionAnswering"](np.random.default_rng(1))
-    question_answering.compile("sgd", loss={"logits": "mse"})
-    loss = question_answering.evaluate(tf.data.Dataset.from_tensors((inputs, {"logits": labels})), verbose=0)
-    expected = np.mean((np.asarray(question_answering(inputs)["logits"]) - labels) ** 2)
-    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+    difference = np.asarray(question_answering(inputs)["logits"]) - labels
+    if named:
+        question_answering.compile("sgd", loss={"logits": "mse"}, metrics={"logits": ["mae"]})
+        labels = {"logits": labels}
+    else:
+        question_answering.compile("sgd", loss="mse", metrics=["mae"])
+    loss, error = question_answering.evaluate(tf.data.Dataset.from_tensors((inputs, labels)), verbose=0)
+    np.testing.assert_allclose(loss, np.mean(difference**2), rtol=1e-4)
+    np.testing.assert_allclose(error, np.mean(np.abs(difference)), rtol=1e-4)
+
+
+def test_a_metric_of_the_users_own_beside_the_papers_loss(question_answering):
+    inputs, labels = vilt_inputs(), HEADS["ViltForQuestionAnswering"](np.random.default_rng(1))
+    question_answering.compile(metrics=["mae"])
+    data = tf.data.Dataset.from_tensors((inputs, labels))
+    results = question_answering.evaluate(data, verbose=0, return_dict=True)
+    outputs = question_answering(inputs | {"labels": labels})
+    np.testing.assert_allclose(results["loss"], outputs["loss"], rtol=1e-4)
+    np.testing.assert_allclose(results["mae"], np.mean(np.abs(outputs["logits"] - labels)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("batch", ["eager", "graph"])
+def test_an_empty_batch(batch, question_answering):
+    inputs = {name: value[:0] for name, value in vilt_inputs().items()}
+    call = tf.function(lambda given: question_answering(given)) if batch == "graph" else question_answering
+    assert call(inputs)["logits"].shape == (0, 5)
 
 
 @pytest.mark.parametrize("head", ["ViltModel", "ViltForMaskedLM", "ViltForImagesAndTextClassification"])
@@ -240,6 +263,24 @@ def test_a_keras_file_brings_the_model_back(head, tmp_path):
     assert loaded.config == model.config
     for name, value in model(vilt_inputs(head)).items():
         np.testing.assert_array_equal(loaded(vilt_inputs(head))[name], value)
+
+
+@pytest.mark.parametrize("optimizer", [None, "adam"])
+def test_a_compiled_keras_file_goes_on_training(optimizer, tmp_path):
+    """The optimizer's state, its exclusions from weight decay, loss and metrics come back: the next steps agree."""
+    keras.utils.set_random_seed(0)
+    model = tfvl.ViltForQuestionAnswering(CONFIG.replace(num_hidden_layers=1))
+    labels = HEADS["ViltForQuestionAnswering"](np.random.default_rng(1))
+    data = tf.data.Dataset.from_tensors((vilt_inputs(), labels))
+    model.compile(optimizer)
+    model.fit(data, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    histories = [each.fit(data.repeat(3), verbose=0).history for each in (model, loaded)]
+    assert histories[0] == histories[1]
+    assert histories[0].keys() == {"loss", "vqa_score"}
+    for mine, other in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(mine, other, err_msg=mine.path)
 
 
 def test_a_checkpoint_in_bfloat16_policy(tmp_path):

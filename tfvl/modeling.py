@@ -38,7 +38,7 @@ class PreTrainedModel(keras.Model):
             )
         super().__init__(**kwargs)
         self.config = config
-        self.defaults = types.SimpleNamespace(loss=False, metrics=[])
+        self.defaults = types.SimpleNamespace(optimizer=False, loss=False, metrics=[])
 
     def __call__(self, inputs=None, *more, **keywords):
         inputs = self.named_inputs(inputs, more, keywords)
@@ -202,18 +202,35 @@ class PreTrainedModel(keras.Model):
     def compile(self, optimizer=None, loss=None, *, metrics=None, jit_compile=False, **options):
         """As `keras.Model.compile`; what is left out is the paper's: AdamW, the head's loss, the head's metrics.
 
+        A loss and metrics of your own see the labels and the `logits`, or, where labels are a dict, the outputs of the
+        same names.
+
         `jit_compile` is off unless asked for, since every new image or text size would be compiled anew.
         """
-        if optimizer is None:
-            optimizer = keras.optimizers.AdamW(1e-4, weight_decay=0.01)
-            optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        default_optimizer = optimizer is None
+        if default_optimizer:
+            optimizer = without_decay_of_norms(keras.optimizers.AdamW(1e-4, weight_decay=0.01))
         chosen = self.default_metrics() if loss is None and metrics is None else []
         # a plain object, because Keras tracks no new metrics in a model that is already built
-        self.defaults = types.SimpleNamespace(loss=loss is None, metrics=chosen)
+        self.defaults = types.SimpleNamespace(optimizer=default_optimizer, loss=loss is None, metrics=chosen)
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=jit_compile, **options)
         for layer in self._flatten_layers():
             if hasattr(layer, "static_shapes"):
                 layer.static_shapes = bool(self.jit_compile)
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        return config and {**config, "default_optimizer": self.defaults.optimizer}
+
+    def compile_from_config(self, config):
+        """Called when a compiled model is loaded from a `.keras` file; training goes on where it stopped."""
+        config = keras.saving.deserialize_keras_object(config)
+        default_optimizer = config.pop("default_optimizer")
+        self.compile(**config)
+        if default_optimizer:  # what is excluded from the weight decay does not stand in an optimizer's configuration
+            without_decay_of_norms(self.optimizer)
+            self.defaults.optimizer = True
+        self.optimizer.build(self.trainable_variables)
 
     @property
     def metrics(self):
@@ -221,7 +238,7 @@ class PreTrainedModel(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if not self.defaults.loss:
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
+            return super().compute_loss(x, y, self.outputs_of(y, y_pred), sample_weight, training)
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} is trained without labels; give fit a dataset of (inputs, labels), the labels "
@@ -232,6 +249,15 @@ class PreTrainedModel(keras.Model):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         for metric in self.defaults.metrics:
             metric.update_state(y, y_pred, sample_weight)
-        if self.defaults.loss:
-            return self.get_metrics_result()
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        return super().compute_metrics(x, y, self.outputs_of(y, y_pred), sample_weight)
+
+    @staticmethod
+    def outputs_of(labels, outputs):
+        """The outputs that a loss or metric of the user's sees: those under the labels' names, or else the logits."""
+        return {name: outputs[name] for name in labels} if isinstance(labels, dict) else outputs.get("logits", outputs)
+
+
+def without_decay_of_norms(optimizer):
+    """Excludes biases and norms from the weight decay, as the papers do; returns the optimizer."""
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer

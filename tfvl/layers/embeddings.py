@@ -1,4 +1,4 @@
-"""BERT's text embeddings (Devlin et al. 2018, figure 2)."""
+"""Embeddings of words (Devlin et al. 2018, figure 2) and of image patches (Dosovitskiy et al. 2020, section 3.1)."""
 
 import keras
 from keras import ops
@@ -75,6 +75,42 @@ class TextEmbeddings(keras.layers.Layer):
             position_ids = ops.arange(length, dtype="int32")[None]  # (1, length)
         embeddings = words + types + self.position_embeddings(position_ids)  # (batch, length, hidden)
         return self.dropout(self.layer_norm(embeddings), training=training)
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class PatchEmbeddings(keras.layers.Layer):
+    """Projects each patch of an image: a convolution whose stride is its kernel (upstream: `ViltPatchEmbeddings`).
+
+    One matrix product, because TensorFlow's convolution returns nonsense for an empty batch.
+
+    Args:
+        patch_size: (height, width) of a patch, in pixels.
+        num_channels: channels of an image.
+        hidden_size: width of the result.
+        initializer_range: standard deviation of the initial kernel.
+    """
+
+    def __init__(self, patch_size, num_channels, hidden_size, initializer_range=0.02, **kwargs):
+        super().__init__(**kwargs)
+        self.patch_size, self.num_channels, self.hidden_size = tuple(patch_size), num_channels, hidden_size
+        self.initializer_range = initializer_range
+
+    def build(self, input_shape=None):
+        shape = (*self.patch_size, self.num_channels, self.hidden_size)
+        self.kernel = self.add_weight(shape=shape, initializer=normal(self.initializer_range), name="kernel")
+        self.bias = self.add_weight(shape=(self.hidden_size,), initializer="zeros", name="bias")
+
+    def call(self, pixel_values):
+        """Maps (batch, height, width, channels) to (batch, rows, columns, hidden); what fills no patch is left out."""
+        height, width = self.patch_size
+        batch, rows, columns = ops.shape(pixel_values)[:3]
+        rows, columns = rows // height, columns // width
+        whole = pixel_values[:, : rows * height, : columns * width]
+        patches = ops.reshape(whole, (batch, rows, height, columns, width, self.num_channels))
+        patches = ops.transpose(patches, (0, 1, 3, 2, 4, 5))  # (batch, rows, columns, height, width, channels)
+        patches = ops.reshape(patches, (batch * rows * columns, height * width * self.num_channels))
+        embedded = ops.matmul(patches, ops.reshape(self.kernel, (-1, self.hidden_size))) + self.bias
+        return ops.reshape(embedded, (batch, rows, columns, self.hidden_size))
 
 
 def check_text_length(length: int | None, positions: int) -> None:

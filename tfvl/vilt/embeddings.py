@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tfvl.layers.attention import normal
+from tfvl.layers.embeddings import PatchEmbeddings
 
 
 @keras.saving.register_keras_serializable("tfvl")
@@ -27,13 +28,12 @@ class ViltEmbeddings(keras.layers.Layer):
         self.text_embeddings = text_embeddings
         self.config = config
         self.static_shapes = keras.backend.backend() == "jax"
-        self.patch_embeddings = keras.layers.Conv2D(
-            config.hidden_size,
+        self.patch_embeddings = PatchEmbeddings(
             config.patch_shape,
-            strides=config.patch_shape,
-            kernel_initializer=normal(config.initializer_range),
+            config.num_channels,
+            config.hidden_size,
+            config.initializer_range,
             dtype=self.dtype_policy,
-            data_format="channels_last",
             name="patch_embeddings",
         )
         self.token_type_embeddings = keras.layers.Embedding(
@@ -48,7 +48,7 @@ class ViltEmbeddings(keras.layers.Layer):
     def build(self, input_shape=None):
         rows, columns = self.config.grid
         self.text_embeddings.build()
-        self.patch_embeddings.build((None, None, None, self.config.num_channels))
+        self.patch_embeddings.build()
         self.token_type_embeddings.build(None)
         self.cls_token = self.add_weight(
             shape=(1, 1, self.config.hidden_size), initializer=normal(self.config.initializer_range), name="cls_token"
@@ -148,7 +148,7 @@ class ViltEmbeddings(keras.layers.Layer):
         mask = ops.reshape(mask, (batch, count))
         if self.static_shapes and longest < 0:
             return patches, mask
-        kept = count if self.static_shapes else ops.max(heights * widths)
+        kept = count if self.static_shapes else ops.max(heights * widths, initial=0)
         if longest > 0:
             kept = ops.minimum(kept, longest) if not isinstance(kept, int) else min(kept, longest)
         place = ops.arange(count, dtype="int32")[None]

@@ -1,0 +1,79 @@
+"""`saved_model`: a model and its processor become one SavedModel that answers raw questions on raw images."""
+
+import os
+import shutil
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from tfvl.export import op_check, warmup
+from tfvl.export.signatures import inputs_of, signatures
+
+
+def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, overwrite: bool = False) -> Path:
+    """Writes `model` with all of its pre- and postprocessing as a SavedModel for TF Serving.
+
+        tfvl.export.saved_model(model, processor, "models/vilt_vqa/1")
+
+    Signature `serving_default` takes `image` (N,) encoded files (NLVR2: (N, num_images)) and `text` (N,), and returns
+    `answers` and `scores` (N, k) and `status` (N,), "" or what was wrong with the row; heads that answer more return
+    more, see `tfvl.export.heads`. Signature `tensors` takes what the processor returns and gives the model's outputs.
+    Vocabulary, labels and preprocessing are inside; the weights are stored once. The artefact needs no Python.
+
+    Args:
+        model: a model of tfvl, e.g. `ViltForQuestionAnswering`.
+        processor: the processor of the same checkpoint.
+        directory: where the artefact goes, exactly there. TF Serving serves the numbered subdirectories (versions) of a
+            model's directory, so end it in a number for that.
+        top_k: how many answers a row gets, at most; a model with fewer labels gives all of them.
+        overwrite: whether a directory that is not empty may be replaced.
+
+    Returns: the directory.
+
+    Raises:
+        ValueError: the model has no export, model and processor do not fit together, or the artefact would need an op
+            that TF Serving lacks (nothing is written then).
+        FileExistsError: the directory is not empty and `overwrite` is false.
+    """
+    directory = Path(os.path.abspath(directory))
+    _refuse_to_overwrite(directory, overwrite)
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(f"the Keras backend is {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow to export")
+    inputs = inputs_of(model, processor)
+    module = tf.Module()
+    module.weights = [variable.value for variable in model.variables]
+    functions = signatures(model, processor, inputs, top_k)
+
+    temporary = directory.with_name(f".{directory.name}.{os.getpid()}")  # no number: TF Serving does not look at it
+    try:
+        # Without custom gradients and debug information, which an artefact for inference only carries around.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False, save_debug_info=False)
+        tf.saved_model.save(module, str(temporary), signatures=functions, options=options)
+        warmup.write(temporary, directory.parent.name, "serving_default", inputs.example)
+        if problems := op_check.check(temporary).problems:
+            raise ValueError(f"the artefact would not be served: {'; '.join(problems)}")
+        _move(temporary, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return directory
+
+
+def _refuse_to_overwrite(directory: Path, overwrite: bool) -> None:
+    if directory.is_file():
+        raise FileExistsError(f"{directory} is a file; give a directory that does not exist yet")
+    if directory.exists() and any(directory.iterdir()) and not overwrite:
+        versions = [int(path.name) for path in directory.glob("*") if path.name.isdigit()]
+        advice = (
+            f"export to {directory / str(max(versions) + 1)}" if versions else "choose another or pass overwrite=True"
+        )
+        raise FileExistsError(f"{directory} exists and is not an empty directory; {advice}")
+
+
+def _move(source: Path, target: Path) -> None:
+    """Renames `source` to `target`; what was there before goes only once the new one stands."""
+    old = target.with_name(f"{source.name}.old")
+    if target.exists():
+        target.rename(old)
+    source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

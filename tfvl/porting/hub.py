@@ -7,7 +7,6 @@ from tfvl.errors import CheckpointError
 from tfvl.porting.formats import WEIGHT_FILES
 
 BUNDLED_DIRECTORY = Path(__file__).parent.parent / "bundled"
-BUNDLED = ("shapes-vilt", "shapes-visual-bert", "shapes-lxmert", "shapes-detector")
 
 # What is fetched of a repository: the small files, and the weights in the first of these formats that it has.
 SMALL_FILES = (
@@ -27,7 +26,7 @@ WEIGHT_PATTERNS = (
     ("tf_model.h5",),
 )
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def resolve(
@@ -42,7 +41,7 @@ def resolve(
     """The directory, or the single weight file, that `src` stands for.
 
     Args:
-        src: a name of `BUNDLED`, a local directory or file, or a hub id such as `dandelin/vilt-b32-mlm`.
+        src: a bundled model (`shapes-vilt`), a directory or file, or a hub id such as `dandelin/vilt-b32-mlm`.
         revision: branch, tag or commit of the hub repository.
         token: hub token for gated and private repositories; None takes the one that `hf auth login` stored.
         cache_dir: where the hub's files are kept; None is the hub's own cache.
@@ -52,18 +51,16 @@ def resolve(
     Raises:
         CheckpointError: there is no such thing, or the hub refused it; the sentence says what to do.
     """
-    if str(src) in BUNDLED:
-        directory = BUNDLED_DIRECTORY / str(src)
-        if not directory.is_dir():
-            raise CheckpointError(f"{src}: this bundled model is not in the package ({directory} is missing).")
-        return directory
+    bundled = {path.name: path for path in BUNDLED_DIRECTORY.glob("shapes-*")}
+    if str(src) in bundled:
+        return bundled[str(src)]
     path = Path(src).expanduser()
     if path.exists() and src != "":
         return path
     if isinstance(src, Path) or not _HUB_ID.fullmatch(src) or src.startswith("."):
         raise CheckpointError(
             f"{src}: there is no such directory or file, and a hub id looks like `owner/name`; "
-            f"bundled models are {', '.join(BUNDLED)}."
+            f"bundled models are {', '.join(sorted(bundled))}."
         )
     options = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     return _from_hub(src, weights, **options)

@@ -7,7 +7,6 @@ import socket
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 with contextlib.suppress(ImportError):
     import torch  # noqa: F401  # before TensorFlow: both bring an OpenMP runtime, and in the other order torch may crash

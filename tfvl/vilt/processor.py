@@ -50,7 +50,7 @@ class ViltProcessor:
         self.tokenizer.save_pretrained(directory)
         self.image_processor.save_pretrained(directory)
 
-    def __call__(self, images=None, text=None, text_pair=None, **options) -> dict:
+    def __call__(self, images=None, text=None, text_pair=None, *, return_tensors=None, **options) -> dict:
         """Prepares a batch, eagerly or inside a `tf.data` or SavedModel graph.
 
         Args:
@@ -58,6 +58,7 @@ class ViltProcessor:
                 N lists of k images (NLVR2: k = 2) gives `pixel_values` (N, k, height, width, 3).
             text: one text or a list of N. One text goes with every image, one image with every text.
             text_pair: second texts, as many as `text`.
+            return_tensors: "tf" (the default) or "np" for NumPy arrays.
             **options: the tokenizer's (`padding`, default True: the longest of the batch; `truncation`, default True:
                 at `tokenizer.model_max_length`; False refuses a text that is longer; `max_length`, …) and the image
                 processor's (`do_resize`, `size`, …).
@@ -67,15 +68,19 @@ class ViltProcessor:
             3), `pixel_mask` int32 (N, height, width). Only the text or the image part where the other is not given.
 
         Raises:
-            ValueError: neither images nor text, counts that do not match, a text that is too long, a bad image.
+            ValueError: neither images nor text, counts that do not match, a text that is too long, a bad image, or
+                another kind of tensors.
         """
+        if return_tensors not in (None, "tf", "np"):
+            raise ValueError(f"return_tensors is {return_tensors!r}; ViltProcessor returns 'tf' or 'np'")
         if images is None and text is None:
             raise ValueError("ViltProcessor got neither images nor text; give at least one of them")
         text_options = {name: options.pop(name) for name in TEXT_OPTIONS & options.keys()}
-        return match_rows(
+        inputs = match_rows(
             {} if text is None else self._texts(text, text_pair, text_options),
             {} if images is None else self.image_processor(images, **options),
         )
+        return {name: value.numpy() for name, value in inputs.items()} if return_tensors == "np" else inputs
 
     def _texts(self, text, text_pair, options: dict) -> dict:
         limit = self.tokenizer.model_max_length

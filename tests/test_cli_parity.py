@@ -1,0 +1,46 @@
+"""`tfvl port --check` where PyTorch is installed: no difference where there is none, and one where there is."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="compares with PyTorch")
+pytest.importorskip("transformers", reason="compares with transformers")
+
+from helpers_checkpoint import save_tiny, tiny_model  # noqa: E402  # TensorFlow comes after PyTorch
+
+from tfvl import cli, parity  # noqa: E402
+
+pytestmark = pytest.mark.parity
+
+SAME = 1e-5  # float32 sums in another order, at hidden size 12
+NLVR2 = {"num_images": 2, "modality_type_vocab_size": 3}
+
+
+@pytest.mark.parametrize(
+    ("class_name", "config", "output"),
+    [
+        ("ViltForQuestionAnswering", {}, "logits"),
+        ("ViltForPreTraining", {}, "prediction_logits"),
+        ("ViltForImagesAndTextClassification", NLVR2, "logits"),
+        ("ViltModel", {}, "last_hidden_state"),
+    ],
+)
+def test_port_check_prints_the_difference(capsys, tmp_path, class_name, config, output):
+    save_tiny(tmp_path / "src", class_name, **config)
+    assert cli.main(["port", str(tmp_path / "src"), str(tmp_path / "dst"), "--check"]) == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    difference, largest = next((float(row[1]), float(row[2])) for row in rows if row[:1] == [output])
+    assert difference < SAME
+    assert largest > 100 * SAME
+
+
+def test_another_model_is_different(tmp_path):
+    save_tiny(tmp_path)
+    model = tiny_model()
+    model.classifier.out.bias.assign_add([1.0, 0.0, 0.0])
+    (row,) = parity.compare(model, tmp_path)
+    assert row.difference == pytest.approx(1.0, abs=SAME)
+
+
+def test_checkpoint_that_transformers_cannot_load(tmp_path):
+    with pytest.raises(ValueError, match=f"transformers cannot run {tmp_path}: OSError"):
+        parity.compare(tiny_model(), tmp_path)

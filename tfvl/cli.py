@@ -1,0 +1,241 @@
+"""The command line: `tfvl demo | ask | port | export | check`.
+
+Everything heavy is imported inside the commands, so that `tfvl --help` answers at once. A user's mistake is one line
+on stderr and exit code 2, anything unexpected one line and exit code 1; `TFVL_TRACEBACK=1` shows the traceback.
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="tfvl",
+    help="Vision-language checkpoints of the Hugging Face hub in TensorFlow: load, ask, export, check.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DEFAULT_MODEL = "shapes-vilt"
+SOURCE_HELP = "Hub id, directory in the hub's layout, or the name of a bundled model."
+Source = Annotated[str, typer.Argument(metavar="SRC", help=SOURCE_HELP)]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the hub repository.")]
+ClassName = Annotated[str | None, typer.Option("--class", help="Model class, where config.json names none or another.")]
+TopK = Annotated[int, typer.Option(min=1, help="How many answers per question.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DST.")]
+
+
+@app.command()
+def demo(
+    model: Annotated[str, typer.Option(help=SOURCE_HELP)] = DEFAULT_MODEL,
+    seed: Annotated[int | None, typer.Option(help="Seed of the scene; without it, a new scene each time.")] = None,
+    out: Annotated[Path, typer.Option(help="Directory for the picture and the exported model.")] = Path("tfvl-demo"),
+):
+    """Draw a scene, export a bundled model, and let the exported artefact answer questions on the scene."""
+    quiet_tensorflow()
+    from tfvl.demo import run_demo
+
+    run_demo(model=model, seed=seed, out=out)
+
+
+@app.command()
+def ask(
+    image: Annotated[Path, typer.Argument(help="JPEG, PNG, GIF, BMP or WebP file.", exists=True, dir_okay=False)],
+    question: Annotated[
+        str, typer.Argument(help="Question, sentence with [MASK]s, or caption, as the model wants it.")
+    ],
+    model: Annotated[str, typer.Option(help=SOURCE_HELP + " Or the directory of an exported model.")] = DEFAULT_MODEL,
+    top_k: TopK = 5,
+    more: Annotated[
+        list[Path] | None, typer.Option("--image", help="Second image, for a model that compares two.")
+    ] = None,
+    class_name: ClassName = None,
+    revision: Revision = None,
+):
+    """Ask a model, or an exported one, about an image file."""
+    quiet_tensorflow()
+    from tfvl.ask import answer
+
+    images = [image, *(more or [])]
+    with console(stderr=True).status("answering"):
+        answers = answer(images, question, model, top_k, architecture=class_name, revision=revision)
+    if answers.filled:
+        print(answers.filled)
+    print_table(question, ("answer", "score"), [(text, f"{score:.4f}") for text, score in answers.scored])
+
+
+@app.command()
+def port(
+    src: Source,
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="Directory to write.")],
+    revision: Revision = None,
+    class_name: ClassName = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; without it, float32.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Compare with transformers (needs tfvl[parity]).")] = False,
+    overwrite: Overwrite = False,
+):
+    """Rewrite a checkpoint of any source format as config.json and model.safetensors, with its tokenizer files."""
+    refuse_to_overwrite(dst, overwrite)
+    quiet_tensorflow()
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from tfvl import auto, parity
+    from tfvl.errors import CheckpointError
+    from tfvl.porting import hub
+    from tfvl.porting.load import load_pretrained
+
+    if check:
+        parity.require_torch()
+    path = hub.resolve(src, revision=revision)
+    model_class, processor_class = auto.classes_of(path, class_name)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, console=console(stderr=True)) as bar:
+        task = bar.add_task("reading weights", total=None)
+        model, report = load_pretrained(
+            model_class, path, dtype=dtype, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    model.save_pretrained(dst)
+    rows = [("class", model_class.__name__), *report.rows(), ("parameters", f"{model.count_params():,}")]
+    try:
+        processor_class.from_pretrained(auto.directory_of(path)).save_pretrained(dst)
+    except CheckpointError as error:
+        rows.append(("tokenizer and image options", f"not written: {error}"))
+    rows += [(file.name, f"{file.stat().st_size:,} bytes") for file in sorted(dst.iterdir())]
+    print_table(f"{src} → {dst}", ("", ""), rows)
+    if check:
+        differences = parity.compare(model_class.from_pretrained(dst), path)
+        rows = [(row.output, f"{row.difference:.2e}", f"{row.largest:.2e}") for row in differences]
+        print_table("against transformers", ("output", "largest difference", "largest value"), rows)
+
+
+@app.command()
+def export(
+    src: Source,
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="Directory to write, e.g. models/vilt_vqa/1.")],
+    top_k: TopK = 5,
+    revision: Revision = None,
+    class_name: ClassName = None,
+    overwrite: Overwrite = False,
+):
+    """Write a SavedModel that takes strings and image bytes and returns answers, for TensorFlow Serving."""
+    refuse_to_overwrite(dst, overwrite)
+    quiet_tensorflow()
+    from tfvl import auto
+    from tfvl.export import saved_model
+
+    with console(stderr=True).status("exporting"):
+        model, processor = auto.load(src, architecture=class_name, revision=revision)
+        directory = saved_model(model, processor, dst, top_k=top_k, overwrite=overwrite)
+    show_report(directory)
+    print(f"Written to {directory}. Next:")
+    print(f'  tfvl ask IMAGE "question" --model {directory}')
+    print(f"  tensorflow_model_server --model_name={directory.parent.name} --model_base_path={directory.parent}")
+
+
+@app.command()
+def check(directory: Annotated[Path, typer.Argument(help="Directory of a SavedModel, e.g. models/vilt_vqa/1.")]):
+    """Say what an exported model takes and gives, and what would keep TensorFlow Serving from running it."""
+    if problems := show_report(directory):
+        raise ValueError(f"{directory} would not be served: {'; '.join(problems)}")
+
+
+def refuse_to_overwrite(directory: Path, overwrite: bool) -> None:
+    """Before any work: a directory with something in it is only replaced when asked."""
+    if directory.is_file() or (directory.is_dir() and any(directory.iterdir()) and not overwrite):
+        raise FileExistsError(f"{directory} exists already; choose another directory or pass --overwrite")
+
+
+def show_report(directory: Path) -> tuple[str, ...]:
+    """Prints what `tfvl.export.check` found and returns the problems."""
+    quiet_tensorflow()
+    from tfvl.export import check
+
+    report = check(directory)
+    tensors = [
+        (signature, side.removesuffix("s"), name, spec)
+        for signature, sides in report.signatures.items()
+        for side, specs in sides.items()
+        for name, spec in specs.items()
+    ]
+    print_table(f"{directory}", ("signature", "", "name", "tensor"), tensors)
+    size = f"graph {report.graph_bytes / 1e6:.1f} MB, variables {report.variable_bytes / 1e6:.1f} MB"
+    print(f"{len(report.ops)} kinds of ops, {len(report.problems)} problems; {size}")
+    return report.problems
+
+
+def console(stderr: bool = False):
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, highlight=False)
+
+
+def print_table(title: str, columns: tuple[str, ...], rows: list[tuple]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=any(columns))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    console().print(Text(title), table, sep="\n")
+
+
+def quiet_tensorflow() -> None:
+    """Imports TensorFlow without its log lines, unless the user asked for them.
+
+    While it loads, TensorFlow 2.21 writes to file descriptor 2 before it looks at TF_CPP_MIN_LOG_LEVEL.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        stderr = os.dup(2)
+        with open(os.devnull, "wb") as devnull:
+            os.dup2(devnull.fileno(), 2)
+        try:
+            import tensorflow
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        tensorflow.get_logger().setLevel("ERROR")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 1 unexpected error, 2 user's mistake, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what concerns developers only
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = show_warning
+            return app(args=arguments or ["--help"], prog_name="tfvl", standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as error:
+        if os.environ.get("TFVL_TRACEBACK", "0") not in ("", "0"):
+            raise
+        code, line = describe(error)
+        print(f"tfvl: {line}", file=sys.stderr)
+        return code
+
+
+def describe(error: Exception) -> tuple[int, str]:
+    """Exit code and the one line that the user gets to read."""
+    message = " ".join(str(error).split())
+    if hasattr(error, "format_message"):  # a wrong option or argument, in typer's own words
+        return 2, f"{' '.join(error.format_message().split())} (see `tfvl --help`)"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return 2, f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError | ValueError):
+        return 2, message
+    return 1, f"unexpected {type(error).__name__}: {message} (run again with TFVL_TRACEBACK=1 for the traceback)"
+
+
+def show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    print(f"tfvl: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

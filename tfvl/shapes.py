@@ -1,0 +1,301 @@
+"""Scenes of coloured shapes, drawn by Pillow, with questions whose answers are known.
+
+The bundled models are trained and tested on these scenes, and `tfvl demo` asks about a fresh one. Everything about
+a scene follows from its seed and its split; the two splits never share a random stream, so that a scene drawn for
+a test or a demonstration has not been seen in training.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import cos, pi, sin
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+SIDE = 256  # pixels, of the square picture
+BOARD = 4  # objects stand in different cells of a BOARD x BOARD board: they never touch
+CELL = SIDE // BOARD
+SIZES = (38, 58)  # pixels, smallest and largest object; all fit into a cell
+MOST_OBJECTS = 5
+
+SHAPES = ("circle", "square", "triangle", "star")
+COLORS = {
+    "red": (214, 39, 40),
+    "green": (34, 150, 60),
+    "blue": (31, 90, 210),
+    "yellow": (245, 208, 20),
+    "purple": (140, 60, 190),
+    "orange": (255, 127, 14),
+}
+RELATIONS = {"left of": "left", "right of": "right", "above": "above", "below": "below"}  # and as answers
+OPPOSITES = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+CHOICES = dict.fromkeys(("left of", "right of"), "left or right of")
+CHOICES |= dict.fromkeys(("above", "below"), "above or below")
+CORNERS = ("top left", "top right", "bottom left", "bottom right")
+KINDS = ("color", "shape", "count", "existence", "position")
+SPLITS = ("test", "train")
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object: its shape, its colour and its box: (left, top, right, bottom) in pixels, the last two exclusive."""
+
+    shape: str
+    color: str
+    box: tuple[int, int, int, int]
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """(column, row) on the board."""
+        return self.box[0] // CELL, self.box[1] // CELL
+
+    @property
+    def corner(self) -> str:
+        """The quarter of the picture in which it stands."""
+        column, row = self.cell
+        return CORNERS[2 * (row >= BOARD / 2) + (column >= BOARD / 2)]
+
+    def is_(self, relation: str, other: "Thing") -> bool:
+        """Whether this object plainly stands `relation` to the other: in another column, or row, of the board."""
+        axis = 0 if relation.endswith("of") else 1
+        mine, others = self.cell[axis], other.cell[axis]
+        return mine < others if relation in ("left of", "above") else mine > others
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a scene, its answer (one of `answers()`) and its kind (one of `KINDS`)."""
+
+    text: str
+    answer: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The objects of one picture, in no particular order, and the colour behind them."""
+
+    seed: int
+    split: str
+    background: tuple[int, int, int]
+    things: tuple[Thing, ...]
+
+    def image(self) -> Image.Image:
+        """The picture, RGB, `SIDE` x `SIDE` pixels."""
+        smooth = 2  # drawn larger and reduced, for smooth edges
+        picture = Image.new("RGB", (SIDE * smooth, SIDE * smooth), self.background)
+        pen = ImageDraw.Draw(picture)
+        for thing in self.things:
+            # Pillow's right and bottom edges are inclusive.
+            left, top, right, bottom = (edge * smooth - (i > 1) for i, edge in enumerate(thing.box))
+            OUTLINES[thing.shape](pen, (left, top, right, bottom), COLORS[thing.color])
+        return picture.reduce(smooth)
+
+    def questions(self, per_kind: int | Mapping[str, int] = 1) -> list[Question]:
+        """Up to `per_kind` different questions of each kind (or as many as a mapping says), the same on every call.
+
+        Fewer where the scene cannot give them: nothing in it may be described uniquely, for one.
+        """
+        rng = np.random.default_rng([SPLITS.index(self.split), self.seed, 1])
+        counts = per_kind if isinstance(per_kind, Mapping) else dict.fromkeys(KINDS, per_kind)
+        asked = {}
+        for kind, count in counts.items():
+            for _ in range(count):
+                if question := ASK[kind](self, rng):
+                    asked[question[0]] = Question(*question, kind)
+        return list(asked.values())
+
+    @cached_property
+    def names(self) -> list[tuple[str, Thing]]:
+        """Every description that fits exactly one object ("circle", "red circle", "red object"), with the object."""
+        every = [(name, thing) for thing in self.things for name in _descriptions(thing.shape, thing.color)]
+        described = [name for name, _ in every]
+        return [(name, thing) for name, thing in every if described.count(name) == 1]
+
+
+def draw_scene(seed: int, split: str = "test") -> Scene:
+    """The scene of this seed: 2 to 5 objects. Half of the scenes repeat one colour or shape, so that there is
+    something to count."""
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}.")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must not be negative.")
+    rng = np.random.default_rng([SPLITS.index(split), seed, 0])
+    count = int(rng.integers(2, MOST_OBJECTS + 1))
+    shapes = [_pick(rng, SHAPES) for _ in range(count)]
+    colors = [_pick(rng, tuple(COLORS)) for _ in range(count)]
+    repeated = _pick(rng, (shapes, colors, None, None))
+    if repeated:
+        repeated[:] = [repeated[0] if i < rng.integers(2, count + 1) else value for i, value in enumerate(repeated)]
+    cells = rng.permutation(BOARD * BOARD)[:count]
+    things = (_place(rng, *each) for each in zip(shapes, colors, cells, strict=True))
+    background = tuple(int(level) for level in rng.integers(228, 253, size=3))
+    return Scene(seed, split, background, tuple(things))
+
+
+def held_out_questions(count: int, per_kind: int = 1) -> Iterator[tuple[Scene, Question]]:
+    """The first `count` questions on the scenes of the test split, with their scenes."""
+    seed = 0
+    while count > 0:
+        scene = draw_scene(seed, "test")
+        for question in scene.questions(per_kind)[:count]:
+            yield scene, question
+            count -= 1
+        seed += 1
+
+
+def answers() -> tuple[str, ...]:
+    """Every answer, in the order of the model's labels."""
+    return (*COLORS, *SHAPES, *map(str, range(MOST_OBJECTS + 1)), "yes", "no", *RELATIONS.values(), *CORNERS)
+
+
+def vocabulary() -> tuple[str, ...]:
+    """Every token that the questions and answers need, special tokens first: the lines of `vocab.txt`."""
+    words = "what color colour shape how many is are there where the a an of or top bottom ? object objects"
+    single = (answer for answer in answers() if answer not in CORNERS)
+    return (*SPECIAL_TOKENS, *words.split(), *(shape + "s" for shape in SHAPES), *single)
+
+
+def _pick(rng: np.random.Generator, choices: Sequence):
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _place(rng: np.random.Generator, shape: str, color: str, cell: int) -> Thing:
+    size = int(rng.integers(SIZES[0], SIZES[1] + 1))
+    row, column = divmod(int(cell), BOARD)
+    left = column * CELL + int(rng.integers(1, CELL - size))
+    top = row * CELL + int(rng.integers(1, CELL - size))
+    return Thing(shape, color, (left, top, left + size, top + size))
+
+
+def _descriptions(shape: str, color: str) -> tuple[str, str, str]:
+    return shape, f"{color} object", f"{color} {shape}"
+
+
+SHAPE, COLOR, BOTH = range(3)  # of the descriptions
+
+
+# --- questions: each draws (text, answer), or None where the scene has no such question ---
+
+
+def _ask_color(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
+    unique = [(name, thing) for name, thing in scene.names if name == thing.shape]
+    if not unique:
+        return None
+    name, thing = _pick(rng, unique)
+    return f"what {_pick(rng, ('color', 'color', 'colour'))} is the {name}?", thing.color
+
+
+def _ask_shape(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
+    unique = [thing for name, thing in scene.names if name.endswith("object")]
+    if not unique:
+        return None
+    thing = _pick(rng, unique)
+    return _pick(rng, (f"what shape is the {thing.color} object?", f"what shape is {thing.color}?")), thing.shape
+
+
+def _ask_count(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    subjects = {f"{shape}s": [thing.shape for thing in scene.things].count(shape) for shape in SHAPES}
+    subjects |= {f"{color} objects": [thing.color for thing in scene.things].count(color) for color in COLORS}
+    subjects["objects"] = len(scene.things)
+    # The count is drawn first and the subject second: otherwise most answers would be 0 or 1.
+    count = _pick(rng, sorted(set(subjects.values())))
+    return f"how many {_pick(rng, [s for s in subjects if subjects[s] == count])} are there?", str(count)
+
+
+def _ask_existence(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
+    form, answer = _pick(rng, (SHAPE, COLOR, BOTH, BOTH)), _pick(rng, ("yes", "no"))
+    names = {_descriptions(thing.shape, thing.color)[form] for thing in scene.things}
+    if answer == "no":
+        pairs = list(product(SHAPES, COLORS))
+        if form == BOTH:  # one of the two is in the picture: the answer follows from neither alone
+            shown = {each for thing in scene.things for each in (thing.shape, thing.color)}
+            pairs = [pair for pair in pairs if shown.intersection(pair)]
+        names = {_descriptions(*pair)[form] for pair in pairs} - names
+    if not names:
+        return None
+    name = _pick(rng, sorted(names))
+    return f"is there {'an' if name[0] in 'aeiou' else 'a'} {name}?", answer
+
+
+def _ask_position(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
+    # Mostly with the shape or the colour alone ("the circle", "the red object"), sometimes with both.
+    short = [(name, thing) for name, thing in scene.names if name != f"{thing.color} {thing.shape}"]
+    names = _pick(rng, (short, short, short, scene.names))
+    if names and _pick(rng, (True, False, False)):
+        name, thing = _pick(rng, names)
+        return f"where is the {name}?", thing.corner
+    pairs = [
+        (name, relation, other_name)
+        for (name, thing), (other_name, other), relation in product(names, names, RELATIONS)
+        if thing.is_(relation, other)
+    ]
+    if not pairs:
+        return None
+    name, relation, other_name = _pick(rng, pairs)
+    answer = _pick(rng, ("yes", "no", RELATIONS[relation], RELATIONS[relation]))
+    asked = {"yes": relation, "no": OPPOSITES[relation]}.get(answer, CHOICES[relation])
+    return f"is the {name} {asked} the {other_name}?", answer
+
+
+ASK = {
+    "color": _ask_color,
+    "shape": _ask_shape,
+    "count": _ask_count,
+    "existence": _ask_existence,
+    "position": _ask_position,
+}
+
+# --- drawing ---
+
+
+def _polygon(corners: Sequence[tuple[float, float]]):
+    """Draws a polygon whose corners are given as fractions of the box."""
+
+    def draw(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], color: tuple[int, int, int]) -> None:
+        left, top, right, bottom = box
+        pen.polygon([(left + x * (right - left), top + y * (bottom - top)) for x, y in corners], fill=color)
+
+    return draw
+
+
+def _star(points: int, inner: float) -> list[tuple[float, float]]:
+    """The corners of a star, stretched to fill the unit square."""
+    turns = [(pi * i / points, inner if i % 2 else 1) for i in range(2 * points)]
+    corners = np.array([(radius * sin(angle), -radius * cos(angle)) for angle, radius in turns])
+    return ((corners - corners.min(0)) / np.ptp(corners, axis=0)).tolist()
+
+
+OUTLINES = {
+    "circle": lambda pen, box, color: pen.ellipse(box, fill=color),
+    "square": lambda pen, box, color: pen.rectangle(box, fill=color),
+    "triangle": _polygon([(0.5, 0), (1, 1), (0, 1)]),
+    "star": _polygon(_star(5, 0.4)),
+}
+
+
+def draw_answers(picture: Image.Image, rows: Sequence[tuple[str, str, float, str | None]]) -> Image.Image:
+    """The picture with its questions beside it, for people to look at.
+
+    Args:
+        picture: any RGB image; it is enlarged or reduced to the height of the list.
+        rows: (question, answer, score from 0 to 1, true answer or None where it is not known).
+    """
+    margin, line = 24, 26
+    height = max(512, 2 * margin + 3 * line * len(rows))
+    shown = picture.resize((round(picture.width * height / picture.height), height))
+    sheet = Image.new("RGB", (shown.width + 460, height), "white")
+    sheet.paste(shown)
+    pen = ImageDraw.Draw(sheet)
+    small, large = ImageFont.load_default(18), ImageFont.load_default(22)
+    for i, (question, answer, score, truth) in enumerate(rows):
+        x, y = shown.width + margin, margin + 3 * line * i
+        right = truth is None or answer == truth
+        note = f"{score:.0%}" if right else f"{score:.0%}   (it is: {truth})"
+        pen.text((x, y), question, fill=(90, 90, 90), font=small)
+        pen.text((x, y + line - 2), answer, fill=(20, 120, 50) if right else (190, 30, 30), font=large)
+        pen.text((x + pen.textlength(answer, large) + 14, y + line + 2), note, fill=(140, 140, 140), font=small)
+    return sheet

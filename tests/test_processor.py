@@ -153,8 +153,15 @@ def test_options_reach_the_half_they_belong_to(processor):
 
 
 def test_unknown_option_is_named(processor):
-    with pytest.raises(TypeError, match="paddding"):
+    with pytest.raises(ValueError, match="ViltProcessor has no option paddding; it takes images, text"):
         processor(images=picture(), text="red", paddding=True)
+    with pytest.raises(ValueError, match="ViltProcessor has no option image; it takes images, text"):
+        processor(image=picture(), text="red")  # would otherwise pass for a text alone
+
+
+def test_parts_in_the_wrong_places(processor):
+    with pytest.raises(ValueError, match="got BertTokenizer and ViltImageProcessor"):
+        tfvl.ViltProcessor(processor.tokenizer, processor.image_processor)
 
 
 def test_decode(processor):

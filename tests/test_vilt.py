@@ -159,6 +159,14 @@ def test_retrieval_scores_several_texts_of_one_image():
     np.testing.assert_allclose(loss, expected.mean(), **GRAPH_TOLERANCE)
 
 
+def test_retrieval_inputs_must_agree_on_their_axes():
+    model = tfvl.ViltForImageAndTextRetrieval(CONFIG)
+    inputs = vilt_inputs()
+    inputs["input_ids"] = np.stack([inputs["input_ids"]] * 2, axis=1)
+    with pytest.raises(ValueError, match="The text inputs must have the same axes"):
+        model(inputs)
+
+
 def test_pretraining_adds_both_losses():
     model = tfvl.ViltForPreTraining(CONFIG)
     randomise(model)
@@ -314,7 +322,39 @@ def test_retrieval_starts_from_row_1_of_the_matching_head(tmp_path):
     np.testing.assert_allclose(retrieval(vilt_inputs())["logits"], scores[:, 1:], **GRAPH_TOLERANCE)
 
 
+def test_saved_weights_say_their_own_dtype(tmp_path):
+    """A float16 checkpoint is float32 here; transformers takes the precision from the file that we write."""
+    directory = golden_checkpoint("ViltForQuestionAnswering", tmp_path / "half")
+    CONFIG.replace(extra={"torch_dtype": "float16", "dtype": "float16"}).save_pretrained(directory)
+    tfvl.ViltForQuestionAnswering.from_pretrained(directory).save_pretrained(tmp_path / "saved")
+    written = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert written["dtype"] == "float32"
+    assert "torch_dtype" not in written
+
+
+def test_pretraining_with_one_kind_of_labels(tmp_path):
+    model = tfvl.ViltForPreTraining(CONFIG.replace(num_hidden_layers=1))
+    model.compile()
+    labels = {"labels": HEADS["ViltForMaskedLM"](np.random.default_rng(1))}
+    history = model.fit(tf.data.Dataset.from_tensors((vilt_inputs(), labels)), verbose=0).history
+    assert np.isfinite(history["loss"][0])
+
+
+def test_gradient_checkpointing_can_be_switched(question_answering):
+    question_answering.gradient_checkpointing_enable()
+    assert question_answering.vilt.encoder.gradient_checkpointing
+    question_answering.gradient_checkpointing_disable()
+    assert not question_answering.vilt.encoder.gradient_checkpointing
+
+
+def test_keras_export_says_where_to_go(question_answering, tmp_path):
+    with pytest.raises(ValueError, match=r"Use tfvl\.export\.saved_model"):
+        question_answering.export(tmp_path)
+
+
 BAD_INPUTS = {
+    "input_ids are ragged; call the processor": {"input_ids": tf.ragged.constant([[1, 2], [3], [4]])},
+    r"pixel_values has shape \(48, 64, 3\), expected 4 axes": {"pixel_values": np.zeros((48, 64, 3), "float32")},
     "Give exactly one of input_ids and inputs_embeds; got neither": {"input_ids": None},
     "Give exactly one of pixel_values and image_embeds; got neither": {"pixel_values": None},
     "Give exactly one of pixel_values and image_embeds; got pixel_values and image_embeds": {
@@ -345,7 +385,6 @@ def test_bad_inputs_are_told_in_one_sentence(message, question_answering):
     [
         ("ViltForImagesAndTextClassification", {"num_images": -1}, "num_images is -1, expected the number of images"),
         ("ViltForImagesAndTextClassification", {"modality_type_vocab_size": 2}, "expected at least 3"),
-        ("ViltModel", {"hidden_act": "mish"}, "hidden_act is 'mish', expected one of"),
     ],
 )
 def test_configs_that_a_head_cannot_take(head, changes, message):

@@ -10,12 +10,15 @@ from typing import Any, ClassVar, Self
 
 from tfvl.errors import CheckpointError
 
-MAX_SIZE = 2**24  # no real model comes near; it stops a hostile file before it asks for petabytes
+MAX_SIZE = 2**24  # no real model comes near
 
 
-def size(default: int):
-    """A dataclass field that holds a positive integer of at most `MAX_SIZE`."""
-    return dataclasses.field(default=default, metadata={"check": _is_size, "expected": f"an integer in 1…{MAX_SIZE}"})
+def size(default: int, most: int = MAX_SIZE):
+    """A dataclass field that holds an integer from 1 to `most`."""
+    return dataclasses.field(
+        default=default,
+        metadata={"check": lambda value: _is_size(value) and value <= most, "expected": f"an integer in 1…{most}"},
+    )
 
 
 def probability(default: float):
@@ -38,7 +41,11 @@ def flag(default: bool):
 def choice(default: str, allowed: tuple[str, ...]):
     """A dataclass field that holds one of the `allowed` words."""
     return dataclasses.field(
-        default=default, metadata={"check": allowed.__contains__, "expected": "one of " + ", ".join(allowed)}
+        default=default,
+        metadata={
+            "check": lambda value: isinstance(value, str) and value in allowed,
+            "expected": "one of " + ", ".join(allowed),
+        },
     )
 
 
@@ -124,8 +131,14 @@ class Config:
             raise ValueError(f"num_labels is {count} but id2label holds {len(labels)} labels; give one of them only.")
         object.__setattr__(self, "id2label", labels)
         object.__setattr__(self, "num_labels", len(labels))
-        object.__setattr__(self, "architectures", tuple(self.architectures or ()))
+        architectures = self.architectures or ()
+        if not isinstance(architectures, list | tuple) or not all(isinstance(name, str) for name in architectures):
+            raise ValueError(f"architectures is {architectures!r}, expected a list of class names.")
+        object.__setattr__(self, "architectures", tuple(architectures))
         object.__setattr__(self, "extra", dict(self.extra))
+        for field in dataclasses.fields(self):
+            if isinstance(getattr(self, field.name), list):  # what JSON makes of a tuple
+                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
 
     @property
     def label2id(self) -> dict[str, int]:
@@ -134,7 +147,8 @@ class Config:
 
     def replace(self, **changes) -> Self:
         """Returns a copy with `changes`; a new `num_labels` or `id2label` replaces the old pair of the two."""
-        if "num_labels" in changes or "id2label" in changes:
+        changes.pop("label2id", None)  # always the inverse of id2label
+        if "id2label" in changes or changes.get("num_labels", self.num_labels) != self.num_labels:
             changes = {"num_labels": None, "id2label": None} | changes
         unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
         if unknown:

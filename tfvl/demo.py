@@ -64,9 +64,12 @@ def run_demo(model: str = "shapes-vilt", seed: int | None = None, out: str | Pat
     (out / "scene.png").write_bytes(png.getvalue())
     console.print(f"Scene {seed} (the same again with --seed {seed}): {out / 'scene.png'}")
 
-    directory = out / Path(model).name / "1"
+    directory = out / Path(model).resolve().name / "1"
     with console.status(f"Exporting {model} …"):
-        saved_model(*auto.load(model), directory, overwrite=True)
+        loaded, processor = auto.load(model)
+        if not type(loaded).__name__.endswith("ForQuestionAnswering"):
+            raise ValueError(f"{model} is a {type(loaded).__name__}; the demo needs a model for question answering.")
+        saved_model(loaded, processor, directory, overwrite=True)
     console.print(f"Exported {model}, with its tokenizer and image processing: {directory}")
     with console.status("Loading the artefact in a clean process and asking …"):
         rows = ask(directory, png.getvalue(), scene.questions(2))

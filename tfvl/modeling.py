@@ -65,6 +65,9 @@ class PreTrainedModel(keras.Model):
             raise ValueError(
                 f"{type(self).__name__} has no input {', '.join(sorted(unknown))}; it takes {', '.join(names)}."
             )
+        ragged = [name for name, value in named.items() if hasattr(value, "row_splits")]
+        if ragged:
+            raise ValueError(f"{', '.join(ragged)} are ragged; call the processor or the tokenizer with padding=True.")
         return {
             name: value if hasattr(value, "shape") else keras.ops.convert_to_tensor(value)
             for name, value in named.items()
@@ -162,13 +165,23 @@ class PreTrainedModel(keras.Model):
         from tfvl.porting.save import save_weights
 
         save_weights(self, Path(directory), max_shard_size=max_shard_size)
-        self.config.replace(architectures=(type(self).__name__,)).save_pretrained(directory)
+        extra = {name: value for name, value in self.config.extra.items() if name != "torch_dtype"}
+        extra["dtype"] = self.dtype_policy.variable_dtype  # of these weights, whatever the checkpoint's were
+        self.config.replace(architectures=(type(self).__name__,), extra=extra).save_pretrained(directory)
 
     def gradient_checkpointing_enable(self, enable: bool = True) -> None:
         """Recomputes each block in the backward pass instead of keeping its activations (upstream's name)."""
         for layer in self._flatten_layers():
             if hasattr(layer, "gradient_checkpointing"):
                 layer.gradient_checkpointing = enable
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keeps all activations again (upstream's name)."""
+        self.gradient_checkpointing_enable(False)
+
+    def export(self, *_, **__):
+        """Not Keras' export: an artefact without its tokenizer and image processing would answer nobody."""
+        raise ValueError("Use tfvl.export.saved_model(model, processor, directory), which exports the processor too.")
 
     # ── training ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -228,7 +241,7 @@ class PreTrainedModel(keras.Model):
         default_optimizer = config.pop("default_optimizer")
         self.compile(**config)
         if default_optimizer:  # what is excluded from the weight decay does not stand in an optimizer's configuration
-            without_decay_of_norms(self.optimizer)
+            without_decay_of_norms(getattr(self.optimizer, "inner_optimizer", self.optimizer))  # of loss scaling
             self.defaults.optimizer = True
         self.optimizer.build(self.trainable_variables)
 
@@ -241,20 +254,23 @@ class PreTrainedModel(keras.Model):
             return super().compute_loss(x, y, self.outputs_of(y, y_pred), sample_weight, training)
         if y is None:
             raise ValueError(
-                f"{type(self).__name__} is trained without labels; give fit a dataset of (inputs, labels), the labels "
-                f"({', '.join(self.label_names)}) outside the inputs."
+                f"{type(self).__name__} is trained without labels; give fit y, or a dataset of (inputs, labels)."
             )
         return sum(self.losses, start=self.head_loss(y, y_pred, sample_weight))
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         for metric in self.defaults.metrics:
             metric.update_state(y, y_pred, sample_weight)
+        if self.defaults.metrics:
+            return self.get_metrics_result()
         return super().compute_metrics(x, y, self.outputs_of(y, y_pred), sample_weight)
 
     @staticmethod
     def outputs_of(labels, outputs):
         """The outputs that a loss or metric of the user's sees: those under the labels' names, or else the logits."""
-        return {name: outputs[name] for name in labels} if isinstance(labels, dict) else outputs.get("logits", outputs)
+        if not isinstance(labels, dict):
+            return outputs.get("logits", outputs)
+        return {name: outputs[name] for name in labels if name in outputs}
 
 
 def without_decay_of_norms(optimizer):

@@ -60,7 +60,7 @@ def compare(model, checkpoint: Path) -> list[Difference]:
         ValueError: transformers cannot load or run the checkpoint; its last words are in the message.
     """
     name = type(model).__name__
-    inputs = random_inputs(model.config)
+    inputs = random_inputs(model.config, name == "ViltForImagesAndTextClassification")
     with tempfile.TemporaryDirectory() as scratch:
         files = [str(Path(scratch, file)) for file in ("inputs.npz", "outputs.npz")]
         channels_first = {"pixel_values": np.moveaxis(inputs["pixel_values"], -1, -3)}
@@ -84,12 +84,12 @@ def compare(model, checkpoint: Path) -> list[Difference]:
     ]
 
 
-def random_inputs(config) -> dict[str, np.ndarray]:
+def random_inputs(config, several_images: bool = False) -> dict[str, np.ndarray]:
     """One text with padding and one image (or the number that the model takes), channels last."""
     random = np.random.default_rng(SEED)
     length = config.max_position_embeddings
     grid, patch = np.array(config.grid), np.array(config.patch_shape)
-    images = (config.num_images,) if config.num_images > 0 else ()
+    images = (config.num_images,) if several_images else ()
     shape = (1, *images, *(grid * patch))
     return {
         "input_ids": random.integers(config.vocab_size, size=(1, length), dtype=np.int32),

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfvl.export import op_check, warmup
 from tfvl.export.signatures import inputs_of, signatures
+from tfvl.modeling import PreTrainedModel
 
 
 def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, overwrite: bool = False) -> Path:
@@ -40,6 +41,11 @@ def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, over
     _refuse_to_overwrite(directory, overwrite)
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"the Keras backend is {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow to export")
+    if not isinstance(model, PreTrainedModel) or not hasattr(processor, "tokenizer"):
+        raise ValueError(
+            f"saved_model takes a model of tfvl and its processor, got {type(model).__name__} and "
+            f"{type(processor).__name__}"
+        )
     inputs = inputs_of(model, processor)
     module = tf.Module()
     module.weights = [variable.value for variable in model.variables]

@@ -165,11 +165,18 @@ class TransformerStack(keras.layers.Layer):
 
     @staticmethod
     def rematerialised(layer, queries, training):
-        # keras.remat passes tensors only, so what is no tensor is bound before
+        """The layer as a function that is run again in the backward pass, with the dropout masks of the first run."""
+        generators = [part.seed_generator for part in layer._flatten_layers() if hasattr(part, "seed_generator")]
+
         def run(hidden_states, attention_mask, head_mask, **_):
-            return keras.remat(lambda x: layer(x, attention_mask, head_mask, num_queries=queries, training=training))(
-                hidden_states
-            )
+            states = [ops.copy(generator.state) for generator in generators]
+
+            def block(x):
+                for generator, state in zip(generators, states, strict=True):
+                    generator.state.assign(state)
+                return layer(x, attention_mask, head_mask, num_queries=queries, training=training)
+
+            return keras.remat(block)(hidden_states)
 
         return run
 

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from tfvl.porting.plan import Fill, Plan, decoder_is_untied, make_plan, warning_
 from tfvl.porting.tensors import Checkpoint, Tensor
 
 __all__ = ["Report", "load_pretrained", "load_weights", "open_checkpoint", "uninitialised_variables"]
+
+
+WORKERS = 2  # reading, checking and transposing wait for memory more than for a processor
 
 
 @dataclass(frozen=True)
@@ -111,11 +115,17 @@ def load_weights(
     plan = make_plan(checkpoint, shapes, model.weight_rules, model.base_model_prefix, name, ignore_mismatched_sizes)
     total = sum(tensor.nbytes for fill in plan.fills for tensor in fill.tensors)
     done = 0
-    for fill in sorted(plan.fills, key=lambda fill: -math.prod(shapes[fill.path])):
-        _set_value(variables[fill.path], _value(fill, variables[fill.path].dtype))
-        done += sum(tensor.nbytes for tensor in fill.tensors)
-        if progress:
-            progress(done, total)
+    fills = sorted(plan.fills, key=lambda fill: -math.prod(shapes[fill.path]))  # while there is most memory to spare
+
+    def value_of(fill: Fill):
+        return _value(fill, variables[fill.path].dtype)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for fill, value in zip(fills, pool.map(value_of, fills), strict=True):
+            _set_value(variables[fill.path], value)
+            done += sum(tensor.nbytes for tensor in fill.tensors)
+            if progress:
+                progress(done, total)
     for variable in model.variables:  # those of missing heads, and the seeds of dropout
         if variable._value is None:
             variable._deferred_initialize()
@@ -129,11 +139,21 @@ def _value(fill: Fill, dtype: str):
     """The value of a variable of element type `dtype`, a backend tensor."""
     from keras import ops
 
-    sources = [ops.convert_to_tensor(_finite(tensor, dtype)) for tensor in fill.tensors]
+    sources = [ops.convert_to_tensor(_GivenAway(_finite(tensor, dtype))) for tensor in fill.tensors]
     value = ops.cast(fill.rule.transform.forward(sources, ops), dtype)
     if dtype == "float16" and not ops.all(ops.isfinite(value)):
         raise CheckpointError(f"{fill.tensors[0].path}: {fill.tensors[0].name} has values too large for float16.")
     return value
+
+
+class _GivenAway:
+    """An array that nobody will write to: the backend may keep its memory, where it copies what is plainly an array."""
+
+    def __init__(self, array: np.ndarray):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self.array
 
 
 def _finite(tensor: Tensor, dtype: str) -> np.ndarray:

@@ -12,6 +12,8 @@ from tfvl.errors import CheckpointError
 from tfvl.porting.rules import Rule, Table, unwrapped
 from tfvl.porting.tensors import FLOATS, Checkpoint, Tensor
 
+MOST_PROBLEMS = 200  # lines in a message; a base-size model has as many tensors
+
 
 @dataclass(frozen=True)
 class Fill:
@@ -73,7 +75,9 @@ def make_plan(
     account.explain_the_rest()
     account.find_stale_rules()
     if account.problems:
-        lines = "\n  ".join(sorted(account.problems))
+        lines = "\n  ".join(sorted(account.problems)[:MOST_PROBLEMS])
+        if len(account.problems) > MOST_PROBLEMS:
+            lines += f"\n  and {len(account.problems) - MOST_PROBLEMS} more"
         raise CheckpointError(f"{checkpoint.path} does not fit {model_name}:\n  {lines}")
     return account.plan
 

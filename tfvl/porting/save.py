@@ -48,6 +48,8 @@ def save_weights(model, directory: str | os.PathLike, max_shard_size: int | str 
         if len(shards) > 1:
             written[INDEX] = directory / f".{INDEX}.{os.getpid()}.tmp"
             written[INDEX].write_text(_index(names, shards))
+        for name in (WEIGHTS, INDEX) if len(shards) > 1 else ():
+            (directory / name).unlink(missing_ok=True)  # old and new shards must never load as one
         for name, temporary in written.items():
             os.replace(temporary, directory / name)
     finally:

@@ -33,6 +33,7 @@ STORED = {
 }
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 MAX_RANK = 32
+ALIGNMENT = 64  # bytes; what the widest vector instructions want
 _COMPARED_AT_ONCE = 1 << 22
 
 
@@ -76,7 +77,7 @@ class Tensor:
             CheckpointError: the file ends before the tensor does.
         """
         stored = np.dtype(STORED[self.dtype])
-        flat = np.empty(extent(self.shape, self.steps), stored)
+        flat = aligned_empty(extent(self.shape, self.steps), stored)
         with open(self.path, "rb", buffering=0) as file:
             file.seek(self.offset)
             _read_into(file, memoryview(flat.view(np.uint8)), self)
@@ -158,6 +159,13 @@ def check_inside(tensor: Tensor, start: int, end: int) -> None:
             f"{tensor.path}: tensor {tensor.name!r} claims {tensor.dtype} {tensor.shape} from byte {tensor.offset} on, "
             f"which does not fit into bytes {start} to {end}, all that the file has for it: it is truncated or forged."
         )
+
+
+def aligned_empty(size: int, dtype: np.dtype) -> np.ndarray:
+    """An uninitialised vector whose memory a backend can take over: it starts at a multiple of `ALIGNMENT` bytes."""
+    memory = np.empty(size * dtype.itemsize + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size * dtype.itemsize].view(dtype)
 
 
 def _read_into(file, buffer: memoryview, tensor: Tensor) -> None:

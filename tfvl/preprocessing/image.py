@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from tfvl.configuration import read_json, write_json
 from tfvl.errors import CheckpointError
@@ -328,17 +329,14 @@ class ViltImageProcessor:
         with tf.init_scope(), tf.device("/cpu:0"):  # eagerly, also where a graph is being built
             if not self.do_resize:
                 return self._normalized(tf.constant(image.levels if image.shares is None else image.shares)).numpy()
-            if tf.reduce_any(self._target(tf.constant([height, width])) < 1):
+            new_height, new_width = self._target(tf.constant([height, width])).numpy().tolist()
+            if not new_height or not new_width:
                 raise ValueError(f"{height} x {width} pixels is too long and thin to resize")
-            levels = _resizer(self.size["shortest_edge"], self.size_divisor, self.resample)(image.levels)
+            # Pillow itself, which the graph equals to the bit: no trace, and the fastest
+            resized = Image.fromarray(image.levels).resize((new_width, new_height), self.resample)
+            levels = tf.constant(np.asarray(resized))
             # Upstream turns shares into levels and back to resize them, and then rescales as always.
             return self._normalized(levels if image.shares is None else _rescaled(levels, 1 / 255)).numpy()
-
-
-@functools.lru_cache(maxsize=16)
-def _resizer(shortest_edge: int, size_divisor: int, resample: int):
-    processor = ViltImageProcessor(size=shortest_edge, size_divisor=size_divisor, resample=resample)
-    return tf.function(processor._resized, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
 
 
 def _rescaled(pixels: tf.Tensor, factor: float) -> tf.Tensor:

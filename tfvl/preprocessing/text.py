@@ -218,7 +218,10 @@ class BertTokenizer:
 
     def decode(self, token_ids, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = False) -> str:
         """Ids of one text to a string, spaced as upstream spaces it; ids beyond the vocabulary are left out."""
-        tokens = self.convert_ids_to_tokens(_as_list(token_ids), skip_special_tokens)
+        token_ids = _as_list(token_ids)
+        if token_ids and isinstance(token_ids[0], list):
+            raise ValueError(f"decode takes the ids of one text, got {len(token_ids)} rows; use batch_decode")
+        tokens = self.convert_ids_to_tokens(token_ids, skip_special_tokens)
         text = self.convert_tokens_to_string([token for token in tokens if token is not None])
         return detokenize.clean_up(text) if clean_up_tokenization_spaces else text
 

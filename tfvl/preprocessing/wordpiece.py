@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
+from tensorflow_text.core.pybinds.pywrap_fast_wordpiece_tokenizer_model_builder import build_fast_wordpiece_model
 
 from tfvl.preprocessing import unicode_tables as tables
 
@@ -53,14 +54,13 @@ class WordPieceGraph:
         self._special = [(token, markers[token]) for token in special]  # longest first
         self._unsplit = [(token, markers[token]) for token in unsplit]
         self._unknown = markers[unk_token]
+        self._isolate_chinese = isolate_chinese
         self._table = tables.character_table(lowercase, strip_accents, isolate_chinese)
-        self._white_space = tables.character_table(False, False, isolate_chinese, isolate_punctuation=False)
 
         pieces = {token: i for token, i in vocab.items() if _is_reachable(token)}
         pieces |= {marker: vocab.get(token, vocab[unk_token]) for token, marker in markers.items()}
-        self._pieces = list(pieces)
+        self._model = build_fast_wordpiece_model(list(pieces), MAX_WORD_BYTES, "##", unk_token, True, False)
         self._ids = np.fromiter(pieces.values(), np.int32, len(pieces))
-        self._unk_token = unk_token
 
     def __call__(self, text: tf.Tensor) -> tf.RaggedTensor:
         return self._traced(text)
@@ -71,16 +71,15 @@ class WordPieceGraph:
         return trace(self._encode, 1)
 
     def _encode(self, text: tf.Tensor) -> tf.RaggedTensor:
-        wordpiece = tf_text.FastWordpieceTokenizer(  # made here, so that the vocabulary is a constant of this graph
-            self._pieces,
-            max_bytes_per_word=MAX_WORD_BYTES,
-            token_out_type=tf.int32,
-            unknown_token=self._unk_token,
-            no_pretokenization=True,
+        # The constant is made here, so that the vocabulary is in this graph; and from an array: the tokenizer would
+        # make it from a list of a million numbers, which takes a second.
+        wordpiece = tf_text.FastWordpieceTokenizer(
+            model_buffer=tf.constant(np.frombuffer(self._model, np.uint8)), token_out_type=tf.int32
         )
         text = mark_tokens(text, self._special)
         if self._unsplit:
-            words = split_words(text, self._white_space)
+            white_space = tables.character_table(False, False, self._isolate_chinese, isolate_punctuation=False)
+            words = split_words(text, white_space)
             strings = words.values
             for word, marker in self._unsplit:
                 strings = tf.where(words.values == word, marker, strings)
@@ -94,7 +93,9 @@ class WordPieceGraph:
 def _is_reachable(token: str) -> bool:
     """Whether a word can contain the token. The builder of the op refuses most of the others."""
     characters = token.removeprefix("##")
-    if not characters or len(characters) > MAX_WORD_CHARACTERS or re.search(_ANY_MARKER, characters):
+    if not characters or len(characters) > MAX_WORD_CHARACTERS:
+        return False
+    if not characters.isascii() and re.search(_ANY_MARKER, characters):  # a search takes most of the time for a word
         return False
     if len(characters.encode()) > MAX_PIECE_BYTES:
         raise ValueError(f"the token {token!r} has more than {MAX_PIECE_BYTES} bytes, more than tensorflow-text takes")

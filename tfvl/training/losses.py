@@ -12,11 +12,16 @@ def weighted_mean(values, weights, sample_weight=None):
     """Mean of `values` weighted by `weights`, both (batch, …), and by `sample_weight` (batch,); 0 where all weigh 0."""
     values, weights = ops.cast(values, "float32"), ops.cast(weights, "float32")
     if sample_weight is not None:
-        sample_weight = ops.cast(sample_weight, "float32")
-        rank = len(sample_weight.shape)
-        weights = weights * ops.reshape(sample_weight, (*ops.shape(sample_weight), *[1] * (len(weights.shape) - rank)))
+        weights = weights * broadcastable(sample_weight, weights)
     total = ops.sum(weights)
     return ops.where(total > 0, ops.sum(values * weights) / ops.maximum(total, 1e-30), 0.0)
+
+
+def broadcastable(sample_weight, values):
+    """`sample_weight`, (batch,) or (batch, length), as float32 with trailing axes of 1 up to the rank of `values`."""
+    sample_weight = ops.cast(sample_weight, "float32")
+    missing = len(values.shape) - len(sample_weight.shape)
+    return ops.reshape(sample_weight, (*ops.shape(sample_weight), *[1] * missing))
 
 
 def cross_entropy(labels, logits):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from tfvl.training.losses import IGNORED
+from tfvl.training.losses import IGNORED, broadcastable
 
 
 class HeadAccuracy(keras.metrics.Mean):
@@ -19,16 +19,18 @@ class HeadAccuracy(keras.metrics.Mean):
         self.output_name, self.label_name = output, label
 
     def update_state(self, labels, outputs, sample_weight=None):
-        labels = labels[self.label_name] if isinstance(labels, dict) else labels
+        if isinstance(labels, dict):
+            if self.label_name not in labels:
+                return
+            labels = labels[self.label_name]
         hits, counted = self.hits(labels, outputs[self.output_name])
         if sample_weight is not None:
-            rank = len(counted.shape) - len(sample_weight.shape)
-            counted = counted * ops.reshape(ops.cast(sample_weight, counted.dtype), (-1, *[1] * rank))
+            counted = counted * broadcastable(sample_weight, counted)
         super().update_state(hits, counted)
 
     def hits(self, labels, logits):
         best = ops.cast(ops.argmax(logits, axis=-1), "int32")
-        labels = ops.cast(labels, "int32")
+        labels = ops.reshape(ops.cast(labels, "int32"), ops.shape(best))  # (batch, 1) counts as (batch,)
         return ops.cast(ops.equal(best, labels), "float32"), ops.cast(ops.not_equal(labels, IGNORED), "float32")
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
-from tfvl.configuration import Config, flag, limit, positive, probability, side, size
+from tfvl.configuration import Config, choice, flag, limit, positive, probability, side, size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class ViltConfig(Config):
         num_hidden_layers: number of transformer blocks.
         num_attention_heads: number of attention heads.
         intermediate_size: width of the perceptron in each block.
-        hidden_act: activation in the blocks and in the MLM head: gelu, gelu_new, relu, silu or selu.
+        hidden_act: activation in the blocks and in the MLM head: gelu, gelu_new, relu, silu (or swish), selu.
         hidden_dropout_prob: dropout rate of embeddings and dense layers, in [0, 1).
         attention_probs_dropout_prob: dropout rate of the attention probabilities, in [0, 1).
         initializer_range: standard deviation of initial kernels and embeddings.
@@ -41,10 +41,10 @@ class ViltConfig(Config):
     modality_type_vocab_size: int = size(2)
     max_position_embeddings: int = size(40)
     hidden_size: int = size(768)
-    num_hidden_layers: int = size(12)
+    num_hidden_layers: int = size(12, most=1024)
     num_attention_heads: int = size(12)
     intermediate_size: int = size(3072)
-    hidden_act: str = "gelu"
+    hidden_act: str = choice("gelu", ("gelu", "gelu_new", "relu", "silu", "swish", "selu"))
     hidden_dropout_prob: float = probability(0.0)
     attention_probs_dropout_prob: float = probability(0.0)
     initializer_range: float = positive(0.02)

@@ -171,6 +171,7 @@ class ViltForImagesAndTextClassification(ViltHeadModel):
     """
 
     per_image: ClassVar = {"pixel_values": 5, "pixel_mask": 4, "image_embeds": 4}
+    ranks: ClassVar = ViltHeadModel.ranks | {"pixel_values": (4, 5), "image_embeds": (3, 4)}
 
     def add_head(self, config, policy):
         if config.num_images < 1:
@@ -214,6 +215,8 @@ class ViltForImagesAndTextClassification(ViltHeadModel):
     def given_images(self, inputs) -> dict:
         """The inputs that there are per image, with the axis for the image."""
         ranks = {name: rank for name, rank in self.per_image.items() if name in inputs}
+        if "image_embeds" in inputs and "pixel_mask" in ranks:
+            ranks["pixel_mask"] = 3  # (batch, images, patches)
         return {
             name: inputs[name] if len(inputs[name].shape) == rank else inputs[name][:, None]
             for name, rank in ranks.items()
@@ -236,6 +239,16 @@ class ViltForImageAndTextRetrieval(ViltHeadModel):
     """
 
     per_text = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds")
+    ranks: ClassVar = ViltHeadModel.ranks | {"input_ids": (2, 3), "inputs_embeds": (3, 4)}
+
+    def check_inputs(self, inputs):
+        super().check_inputs(inputs)
+        texts = [name for name in self.per_text[:3] if name in inputs]
+        if len({len(inputs[name].shape) for name in texts}) > 1:
+            shapes = ", ".join(f"{name} {tuple(inputs[name].shape)}" for name in texts)
+            raise ValueError(
+                f"The text inputs must have the same axes, (batch, length) or (batch, texts, length): {shapes}."
+            )
 
     def add_head(self, config, policy):
         self.rank_output = Dense(

@@ -1,5 +1,7 @@
 """ViLT: one transformer over words and image patches (Kim, Son & Kim 2021)."""
 
+from typing import ClassVar
+
 import keras
 
 from tfvl.layers.attention import expand_mask
@@ -45,6 +47,9 @@ class ViltPreTrainedModel(PreTrainedModel):
         "image_token_type_idx",
     )
 
+    # how many axes an input may have
+    ranks: ClassVar = {"input_ids": (2,), "inputs_embeds": (3,), "pixel_values": (4,), "image_embeds": (3,)}
+
     def check_inputs(self, inputs):
         pairs = (("input_ids", "inputs_embeds"), ("pixel_values", "image_embeds"))
         for names in pairs:
@@ -52,6 +57,11 @@ class ViltPreTrainedModel(PreTrainedModel):
             if len(given) != 1:
                 raise ValueError(
                     f"Give exactly one of {names[0]} and {names[1]}; got {' and '.join(given) or 'neither'}."
+                )
+        for name, ranks in self.ranks.items():
+            if name in inputs and len(inputs[name].shape) not in ranks:
+                raise ValueError(
+                    f"{name} has shape {tuple(inputs[name].shape)}, expected {' or '.join(map(str, ranks))} axes."
                 )
         text, image = (next(inputs[name].shape for name in names if name in inputs) for names in pairs)
         if None not in (text[0], image[0]) and text[0] != image[0]:

@@ -1,5 +1,6 @@
 """ViLT's processor: images and texts in, the model's input dict out."""
 
+import dataclasses
 import inspect
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tfvl.preprocessing.text import NO_LIMIT, BertTokenizer
 from tfvl.vilt.config import ViltConfig
 
 TEXT_OPTIONS = frozenset(inspect.signature(BertTokenizer.__call__).parameters)
+IMAGE_OPTIONS = frozenset(field.name for field in dataclasses.fields(ViltImageProcessor)) | {"input_data_format"}
 
 
 class ViltProcessor:
@@ -25,6 +27,11 @@ class ViltProcessor:
     """
 
     def __init__(self, image_processor: ViltImageProcessor, tokenizer: BertTokenizer):
+        if not isinstance(image_processor, ViltImageProcessor) or not isinstance(tokenizer, BertTokenizer):
+            raise ValueError(
+                "ViltProcessor takes a ViltImageProcessor and a BertTokenizer, got "
+                f"{type(image_processor).__name__} and {type(tokenizer).__name__}"
+            )
         self.image_processor = image_processor
         self.tokenizer = tokenizer
 
@@ -76,6 +83,11 @@ class ViltProcessor:
         if images is None and text is None:
             raise ValueError("ViltProcessor got neither images nor text; give at least one of them")
         text_options = {name: options.pop(name) for name in TEXT_OPTIONS & options.keys()}
+        if unknown := options.keys() - IMAGE_OPTIONS:
+            raise ValueError(
+                f"ViltProcessor has no option {', '.join(sorted(unknown))}; it takes images, text, text_pair, "
+                f"return_tensors, {', '.join(sorted((TEXT_OPTIONS | IMAGE_OPTIONS) - {'self', 'text', 'text_pair'}))}"
+            )
         inputs = match_rows(
             {} if text is None else self._texts(text, text_pair, text_options),
             {} if images is None else self.image_processor(images, **options),

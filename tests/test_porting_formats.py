@@ -75,6 +75,8 @@ def test_safetensors_read_by_the_reference(tmp_path):
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(read[name], array)
         assert read[name].dtype == array.dtype
+    (tmp_path / "plain").touch()
+    assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode
     with safetensors.safe_open(file, "np") as opened:
         assert opened.metadata() == {"format": "pt"}
     assert_same(open_checkpoint(file), ARRAYS)

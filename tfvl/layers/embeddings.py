@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tfvl.layers.attention import normal
+from tfvl.layers.normalization import LayerNormalization
 
 
 @keras.saving.register_keras_serializable("tfvl")
@@ -43,9 +44,7 @@ class TextEmbeddings(keras.layers.Layer):
             keras.layers.Embedding(count, hidden_size, normal(initializer_range), dtype=self.dtype_policy, name=name)
             for name, count in tables.items()
         )
-        self.layer_norm = keras.layers.LayerNormalization(
-            epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm"
-        )
+        self.layer_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm")
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, input_shape=None):

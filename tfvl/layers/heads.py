@@ -5,6 +5,7 @@ from keras import ops
 
 from tfvl.layers.activations import activation
 from tfvl.layers.attention import Dense, normal
+from tfvl.layers.normalization import LayerNormalization
 
 
 @keras.saving.register_keras_serializable("tfvl")
@@ -61,9 +62,7 @@ class MaskedLMHead(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="transform",
         )
-        self.layer_norm = keras.layers.LayerNormalization(
-            epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm"
-        )
+        self.layer_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm")
         self.decoder = None
         if not tied:
             self.decoder = Dense(
@@ -116,9 +115,7 @@ class ClassifierHead(keras.layers.Layer):
         self.dense = Dense(
             intermediate_size, kernel_initializer=normal(initializer_range), dtype=self.dtype_policy, name="dense"
         )
-        self.layer_norm = keras.layers.LayerNormalization(
-            epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm"
-        )
+        self.layer_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm")
         self.out = Dense(num_labels, kernel_initializer=normal(initializer_range), dtype=self.dtype_policy, name="out")
 
     def build(self, input_shape=None):

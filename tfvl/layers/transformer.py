@@ -7,6 +7,7 @@ from keras import ops
 
 from tfvl.layers.activations import activation
 from tfvl.layers.attention import Dense, SelfAttention, normal
+from tfvl.layers.normalization import LayerNormalization
 
 
 class TransformerBlock(keras.layers.Layer):
@@ -57,7 +58,7 @@ class TransformerBlock(keras.layers.Layer):
             hidden_size, kernel_initializer=normal(initializer_range), dtype=policy, name="output"
         )
         self.first_norm, self.second_norm = (
-            keras.layers.LayerNormalization(epsilon=layer_norm_eps, dtype=policy, name=name) for name in self.norm_names
+            LayerNormalization(epsilon=layer_norm_eps, dtype=policy, name=name) for name in self.norm_names
         )
         self.dropout = keras.layers.Dropout(hidden_dropout, dtype=policy, name="dropout")
 

@@ -111,4 +111,7 @@ def write_safetensors(path: Path, arrays: Mapping[str, Callable[[], np.ndarray]]
         path: the file.
         arrays: by name, a function that returns the array.
     """
+    path.touch()
+    mode = path.stat().st_mode
     save_file({name: np.asarray(array(), order="C") for name, array in arrays.items()}, path, metadata={"format": "pt"})
+    path.chmod(mode)  # the package makes a file that only its owner can read, which a server may not be

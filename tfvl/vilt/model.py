@@ -7,6 +7,7 @@ import keras
 from tfvl.layers.attention import expand_mask
 from tfvl.layers.embeddings import TextEmbeddings, check_text_length
 from tfvl.layers.heads import Pooler
+from tfvl.layers.normalization import LayerNormalization
 from tfvl.layers.transformer import TransformerStack, check_head_mask
 from tfvl.modeling import PreTrainedModel
 from tfvl.vilt.config import ViltConfig
@@ -120,7 +121,7 @@ class ViltModel(ViltPreTrainedModel):
             dtype=policy,
             name="encoder",
         )
-        self.layernorm = keras.layers.LayerNormalization(epsilon=config.layer_norm_eps, dtype=policy, name="layernorm")
+        self.layernorm = LayerNormalization(epsilon=config.layer_norm_eps, dtype=policy, name="layernorm")
         self.pooler = None
         if add_pooling_layer:
             self.pooler = Pooler(config.hidden_size, config.initializer_range, dtype=policy, name="pooler")

@@ -35,6 +35,11 @@ def expand_mask(attention_mask):
     return None if attention_mask is None else ops.cast(attention_mask, "bool")[:, None, None, :]
 
 
+def first_positions(sequence, count):
+    """The first `count` positions of a sequence (batch, length, …); all of them, without a copy, where it is None."""
+    return sequence if count is None else sequence[:, :count]
+
+
 class MultiHeadAttention(keras.layers.Layer):
     """What `SelfAttention` and `CrossAttention` share: split heads, attend, join heads, project.
 
@@ -116,7 +121,7 @@ class SelfAttention(MultiHeadAttention):
     def call(self, hidden_states, attention_mask=None, head_mask=None, num_queries=None, training=None):
         """Attends; only the first `num_queries` positions ask, all of them where it is None. Returns as `attend`."""
         query, key, value = ops.split(self.qkv(hidden_states), 3, axis=-1)  # each (batch, length, hidden)
-        query = query[:, :num_queries]
+        query = first_positions(query, num_queries)
         query, key, value = self.split_heads(query), self.split_heads(key), self.split_heads(value)
         return self.attend(query, key, value, attention_mask, head_mask, training)
 

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from tfvl.layers.activations import activation
-from tfvl.layers.attention import Dense, SelfAttention, normal
+from tfvl.layers.attention import Dense, SelfAttention, first_positions, normal
 from tfvl.layers.normalization import LayerNormalization
 
 
@@ -86,7 +86,7 @@ class PreNormBlock(TransformerBlock):
         attended, probabilities = self.attention(
             self.first_norm(hidden_states), attention_mask, head_mask, num_queries=num_queries, training=training
         )
-        hidden_states = hidden_states[:, :num_queries] + self.dropout(attended, training=training)
+        hidden_states = first_positions(hidden_states, num_queries) + self.dropout(attended, training=training)
         hidden_states = hidden_states + self.perceptron(self.second_norm(hidden_states), training)
         return hidden_states, probabilities
 
@@ -102,7 +102,9 @@ class PostNormBlock(TransformerBlock):
         attended, probabilities = self.attention(
             hidden_states, attention_mask, head_mask, num_queries=num_queries, training=training
         )
-        hidden_states = self.first_norm(hidden_states[:, :num_queries] + self.dropout(attended, training=training))
+        hidden_states = self.first_norm(
+            first_positions(hidden_states, num_queries) + self.dropout(attended, training=training)
+        )
         hidden_states = self.second_norm(hidden_states + self.perceptron(hidden_states, training))
         return hidden_states, probabilities
 

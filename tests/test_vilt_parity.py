@@ -112,7 +112,7 @@ def test_loss_and_gradients(pair, head):
         prefix = "vilt." if path.startswith("vilt/") else ""
         sources = [of_reference[prefix + source.format(**numbers)].numpy() for source in rule.sources]
         expected = rule.transform.forward(sources, np)
-        np.testing.assert_allclose(tf.convert_to_tensor(gradient), expected, err_msg=path, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(tf.convert_to_tensor(gradient), expected, err_msg=path, **TINY)
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "relu", "silu", "selu"])

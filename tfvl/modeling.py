@@ -103,9 +103,7 @@ class PreTrainedModel(keras.Model):
             if id(variable) in of_base:
                 path = f"{self.base_model_prefix}/{path.removeprefix(base.name + '/')}"
             names[path.removeprefix(self.name + "/")] = variable
-        return {
-            name: variable for name, variable in names.items() if not name.split("/")[-1].startswith("seed_generator")
-        }
+        return names
 
     @classmethod
     def from_pretrained(

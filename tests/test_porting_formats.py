@@ -115,9 +115,15 @@ def test_keras_h5(tmp_path):
 
 
 def test_keras_h5_with_a_name_twice(tmp_path):
-    write_h5(tmp_path / "tf_model.h5", {"a": {"x:0": np.zeros(3)}, "b": {"x:0": np.zeros(3)}})
+    write_h5(tmp_path / "tf_model.h5", {"a": {"x:0": np.zeros(3)}, "b": {"x:0": np.ones(3)}})
     with pytest.raises(CheckpointError, match="1 tensors have the name of another"):
         open_checkpoint(tmp_path)
+
+
+def test_keras_h5_with_a_layer_that_two_others_share(tmp_path):
+    """The word embeddings of transformers' TFLxmertForPreTraining are those of its decoder, too."""
+    write_h5(tmp_path / "tf_model.h5", {"a": {"x:0": np.arange(3.0)}, "b": {"x:0": np.arange(3.0)}})
+    assert_same(open_checkpoint(tmp_path), {"x:0": np.arange(3.0)})
 
 
 def test_keras_h5_with_names_in_several_attributes(tmp_path):

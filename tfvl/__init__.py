@@ -19,12 +19,24 @@ _MODULES = {
         "ViltForTokenClassification",
     ),
     "tfvl.vilt.processor": ("ViltProcessor",),
+    "tfvl.visual_bert.config": ("VisualBertConfig",),
+    "tfvl.visual_bert.model": ("VisualBertModel",),
+    "tfvl.visual_bert.heads": (
+        "VisualBertForPreTraining",
+        "VisualBertForQuestionAnswering",
+        "VisualBertForMultipleChoice",
+        "VisualBertForVisualReasoning",
+        "VisualBertForRegionToPhraseAlignment",
+    ),
+    "tfvl.lxmert.config": ("LxmertConfig",),
+    "tfvl.lxmert.model": ("LxmertModel",),
+    "tfvl.lxmert.heads": ("LxmertForPreTraining", "LxmertForQuestionAnswering"),
     "tfvl.preprocessing.image": ("ViltImageProcessor", "ViltFeatureExtractor"),
     "tfvl.preprocessing.text": ("BertTokenizer", "BertTokenizerFast", "LxmertTokenizer"),
     "tfvl.errors": ("CheckpointError",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
-_SUBMODULES = ("auto", "export", "layers", "porting", "preprocessing", "training", "vilt")
+_SUBMODULES = ("auto", "export", "layers", "lxmert", "porting", "preprocessing", "training", "vilt", "visual_bert")
 
 __all__ = [*_HOME, *_SUBMODULES, "__version__"]
 

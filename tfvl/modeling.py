@@ -29,6 +29,7 @@ class PreTrainedModel(keras.Model):
     label_names: ClassVar[tuple[str, ...]] = ()
     weight_rules: ClassVar[tuple] = ()
     architecture_aliases: ClassVar[tuple[str, ...]] = ()
+    constructor_options: ClassVar[tuple[str, ...]] = ()  # arguments beside the config; kept in `.keras` files
 
     def __init__(self, config: Config, **kwargs):
         if not isinstance(config, self.config_class):
@@ -68,11 +69,7 @@ class PreTrainedModel(keras.Model):
         ragged = [name for name, value in named.items() if hasattr(value, "row_splits")]
         if ragged:
             raise ValueError(f"{', '.join(ragged)} are ragged; call the processor or the tokenizer with padding=True.")
-        return {
-            name: value if hasattr(value, "shape") else keras.ops.convert_to_tensor(value)
-            for name, value in named.items()
-            if value is not None
-        }
+        return {name: as_tensors(value) for name, value in named.items() if value is not None}
 
     def check_inputs(self, inputs: Mapping[str, Any]) -> None:
         """Raises ValueError, one sentence, for inputs that the model cannot take."""
@@ -82,12 +79,14 @@ class PreTrainedModel(keras.Model):
             "config": self.config.to_dict(),
             "name": self.name,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            **{name: getattr(self, name) for name in self.constructor_options},
         }
 
     @classmethod
     def from_config(cls, config):
         dtype = keras.saving.deserialize_keras_object(config["dtype"])
-        return cls(cls.config_class.from_dict(config["config"]), name=config["name"], dtype=dtype)
+        options = {name: config[name] for name in cls.constructor_options}
+        return cls(cls.config_class.from_dict(config["config"]), **options, name=config["name"], dtype=dtype)
 
     def weight_names(self) -> dict[str, keras.Variable]:
         """Every weight under the name that the porting tables use: its path below this model.
@@ -269,6 +268,49 @@ class PreTrainedModel(keras.Model):
         if not isinstance(labels, dict):
             return outputs.get("logits", outputs)
         return {name: outputs[name] for name in labels if name in outputs}
+
+
+class HeadModel(PreTrainedModel):
+    """A base model with a head on top; the base model is an attribute named as `base_model_prefix` says.
+
+    A family mixes it into its own classes: `class ViltHeadModel(HeadModel, ViltPreTrainedModel)`. A class with a head
+    makes its layers in `add_head(config, policy)` and builds them in `build`.
+    """
+
+    base_model_class: ClassVar[type[PreTrainedModel]]
+    label_names = ("labels",)
+    add_pooling_layer: ClassVar[bool] = True
+    reads_pooler: ClassVar[bool] = True
+
+    def __init__(self, config: Config, **kwargs):
+        super().__init__(config, **kwargs)
+        name, policy = self.base_model_prefix, self.dtype_policy
+        options = {option: getattr(self, option) for option in self.base_model_class.constructor_options}
+        base = self.base_model_class(config, **options, dtype=policy, name=name)
+        setattr(self, name, base)
+        if self.add_pooling_layer and not self.reads_pooler:
+            base.pooler.trainable = False  # upstream has one here as well; it never gets a gradient
+        self.add_head(config, policy)
+        self.build()
+
+    def encode(self, inputs, num_outputs, output_attentions, output_hidden_states, training):
+        """Runs the base model and returns the two outputs that heads read, and the dict of those that pass through."""
+        base = getattr(self, self.base_model_prefix)
+        outputs = base(
+            {name: value for name, value in inputs.items() if name in base.input_names},
+            num_outputs=num_outputs,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            training=training,
+        )
+        return outputs.pop("last_hidden_state"), outputs.pop("pooler_output", None), outputs
+
+
+def as_tensors(value):
+    """An array or a list as a tensor; in a dict of pairs (LXMERT's `obj_labels`) each item of each pair."""
+    if isinstance(value, Mapping):
+        return {name: tuple(as_tensors(item) for item in pair) for name, pair in value.items()}
+    return value if hasattr(value, "shape") else keras.ops.convert_to_tensor(value)
 
 
 def without_decay_of_norms(optimizer):

@@ -40,6 +40,18 @@ def first_positions(sequence, count):
     return sequence if count is None else sequence[:, :count]
 
 
+def join_masks(*parts):
+    """The mask of sequences laid end to end: (batch, sum of lengths), or None where nothing is masked.
+
+    Args:
+        *parts: a pair for each sequence: its mask (batch, length), or None where all of it counts, and the sequence.
+    """
+    if all(mask is None for mask, _ in parts):
+        return None
+    masks = [ops.ones(ops.shape(sequence)[:2], "int32") if mask is None else mask for mask, sequence in parts]
+    return ops.concatenate([ops.cast(mask, "int32") for mask in masks], axis=1)
+
+
 class MultiHeadAttention(keras.layers.Layer):
     """What `SelfAttention` and `CrossAttention` share: split heads, attend, join heads, project.
 

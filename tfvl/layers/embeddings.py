@@ -19,6 +19,7 @@ class TextEmbeddings(keras.layers.Layer):
         layer_norm_eps: added to the variance in the layer norm.
         dropout: rate on the result, in [0, 1).
         initializer_range: standard deviation of the initial tables.
+        padding_rows: name of a table to the row of it that training leaves as it is (PyTorch's `padding_idx`).
     """
 
     def __init__(
@@ -30,11 +31,13 @@ class TextEmbeddings(keras.layers.Layer):
         layer_norm_eps=1e-12,
         dropout=0.0,
         initializer_range=0.02,
+        padding_rows=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.hidden_size = hidden_size
         self.max_position_embeddings = max_position_embeddings
+        self.padding_rows = dict(padding_rows or {})
         tables = {
             "word_embeddings": vocab_size,
             "position_embeddings": max_position_embeddings,
@@ -64,16 +67,23 @@ class TextEmbeddings(keras.layers.Layer):
         Returns:
             (batch, length, hidden).
         """
-        words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds  # (batch, length, hidden)
+        words = self.rows(self.word_embeddings, input_ids) if inputs_embeds is None else inputs_embeds
         length = ops.shape(words)[1]
         if token_type_ids is None:
-            types = self.token_type_embeddings(ops.zeros((1, 1), dtype="int32"))  # (1, 1, hidden)
-        else:
-            types = self.token_type_embeddings(token_type_ids)  # (batch, length, hidden)
+            token_type_ids = ops.zeros((1, 1), dtype="int32")
+        types = self.rows(self.token_type_embeddings, token_type_ids)  # (batch or 1, length or 1, hidden)
         if position_ids is None:
             position_ids = ops.arange(length, dtype="int32")[None]  # (1, length)
-        embeddings = words + types + self.position_embeddings(position_ids)  # (batch, length, hidden)
+        embeddings = words + types + self.rows(self.position_embeddings, position_ids)  # (batch, length, hidden)
         return self.dropout(self.layer_norm(embeddings), training=training)
+
+    def rows(self, table, indices):
+        """Rows of a table; no gradient flows into its padding row."""
+        rows = table(indices)
+        padding = self.padding_rows.get(table.name)
+        if padding is None:
+            return rows
+        return ops.where(ops.equal(indices, padding)[..., None], ops.stop_gradient(rows), rows)
 
 
 @keras.saving.register_keras_serializable("tfvl")
@@ -110,6 +120,11 @@ class PatchEmbeddings(keras.layers.Layer):
         patches = ops.reshape(patches, (batch * rows * columns, height * width * self.num_channels))
         embedded = ops.matmul(patches, ops.reshape(self.kernel, (-1, self.hidden_size))) + self.bias
         return ops.reshape(embedded, (batch, rows, columns, self.hidden_size))
+
+
+def text_length(inputs) -> int:
+    """Number of text positions, which come first in the encoder's sequence."""
+    return ops.shape(inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"])[1]
 
 
 def check_text_length(length: int | None, positions: int) -> None:

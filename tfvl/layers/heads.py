@@ -30,8 +30,39 @@ class Pooler(keras.layers.Layer):
         return self.dense(hidden_states[:, 0])
 
 
+class TransformedHead(keras.layers.Layer):
+    """A head that runs dense, activation and layer norm before it decodes (upstream: `BertPredictionHeadTransform`).
+
+    Args:
+        hidden_size: width of the sequence.
+        hidden_act: name of the activation.
+        layer_norm_eps: added to the variance in the layer norm.
+        initializer_range: standard deviation of the initial kernel.
+    """
+
+    def __init__(self, hidden_size, hidden_act="gelu", layer_norm_eps=1e-12, initializer_range=0.02, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_size = hidden_size
+        self.transform = Dense(
+            hidden_size,
+            activation=activation(hidden_act),
+            kernel_initializer=normal(initializer_range),
+            dtype=self.dtype_policy,
+            name="transform",
+        )
+        self.layer_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm")
+
+    def build(self, input_shape=None):
+        self.transform.build((None, None, self.hidden_size))
+        self.layer_norm.build((None, None, self.hidden_size))
+
+    def transformed(self, hidden_states):
+        """(batch, length, hidden) to the same shape."""
+        return self.layer_norm(self.transform(hidden_states))
+
+
 @keras.saving.register_keras_serializable("tfvl")
-class MaskedLMHead(keras.layers.Layer):
+class MaskedLMHead(TransformedHead):
     """Scores of every word for every position (upstream: `BertLMPredictionHead`).
 
     Args:
@@ -53,16 +84,8 @@ class MaskedLMHead(keras.layers.Layer):
         initializer_range=0.02,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        self.vocab_size, self.hidden_size = vocab_size, hidden_size
-        self.transform = Dense(
-            hidden_size,
-            activation=activation(hidden_act),
-            kernel_initializer=normal(initializer_range),
-            dtype=self.dtype_policy,
-            name="transform",
-        )
-        self.layer_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm")
+        super().__init__(hidden_size, hidden_act, layer_norm_eps, initializer_range, **kwargs)
+        self.vocab_size = vocab_size
         self.decoder = None
         if not tied:
             self.decoder = Dense(
@@ -74,11 +97,9 @@ class MaskedLMHead(keras.layers.Layer):
             )
 
     def build(self, input_shape=None):
-        hidden = (None, None, self.hidden_size)
-        self.transform.build(hidden)
-        self.layer_norm.build(hidden)
+        super().build()
         if self.decoder is not None:
-            self.decoder.build(hidden)
+            self.decoder.build((None, None, self.hidden_size))
         self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
 
     def call(self, hidden_states, word_embeddings=None):
@@ -86,7 +107,7 @@ class MaskedLMHead(keras.layers.Layer):
 
         `word_embeddings`, (vocab, hidden), is the tied decoder's kernel; an untied head does not read it.
         """
-        hidden_states = self.layer_norm(self.transform(hidden_states))
+        hidden_states = self.transformed(hidden_states)
         if self.decoder is not None:
             return self.decoder(hidden_states) + self.bias
         batch, length = ops.shape(hidden_states)[:2]

@@ -28,11 +28,21 @@ def read_h5(path: Path) -> list[Tensor]:
             if not {"layer_names", "layer_names0"} & set(file.attrs):
                 raise CheckpointError(f"{path}: this HDF5 file was not written by Keras: it has no layer_names.")
             datasets = _datasets(file, "", path, seen=set())
-            return [_tensor(dataset, place.partition("/")[2], path) for place, dataset in datasets]
+            return _once([_tensor(dataset, place.partition("/")[2], path) for place, dataset in datasets])
     except CheckpointError:
         raise
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError) as error:
         raise CheckpointError(f"{path}: the file is truncated or not valid HDF5 ({error}).") from None
+
+
+def _once(tensors: list[Tensor]) -> list[Tensor]:
+    """The tensors without exact repetitions: Keras writes a layer that two others share with each of them."""
+    first: dict[str, Tensor] = {}
+    return [
+        tensor
+        for tensor in tensors
+        if first.setdefault(tensor.name, tensor) is tensor or not tensor.equals(first[tensor.name])
+    ]
 
 
 def _datasets(group, start: str, path: Path, seen: set) -> Iterator[tuple[str, object]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfvl.errors import CheckpointError
+from tfvl.porting.keras_names import as_state_dict
 from tfvl.porting.rules import Rule, Table, unwrapped
 from tfvl.porting.tensors import FLOATS, Checkpoint, Tensor
 
@@ -92,11 +93,12 @@ def decoder_is_untied(checkpoint: Checkpoint, rules: Sequence[Rule], prefix: str
 def _canonical(checkpoint: Checkpoint, prefix: str, problems: list[str]) -> dict[str, Tensor]:
     """The tensors by the names that the table uses."""
     sources: dict[str, Tensor] = {}
-    for name, modern in unwrapped(list(checkpoint)).items():
+    tensors = as_state_dict(checkpoint)
+    for name, modern in unwrapped(list(tensors)).items():
         short = modern.removeprefix(f"{prefix}.")
         if short in sources:
             problems.append(f"double: {sources[short].name} and {name} are both {short}")
-        sources[short] = checkpoint[name]
+        sources[short] = tensors[name]
     return sources
 
 

@@ -74,6 +74,7 @@ class Rule:
         fallback: used only when the checkpoint has nothing else for the whole head; never used to save.
         same_as: the source that this one repeats where the model has no variable of its own for it: a tied weight, or
             a tensor stored under two names. If a file has both they must be equal; a file may have only one of them.
+        saved_untied: a copy that transformers looks for where the decoder of its head is untied.
     """
 
     source: str | tuple[str, ...]
@@ -83,6 +84,7 @@ class Rule:
     optional: bool = False
     fallback: bool = False
     same_as: str | None = None
+    saved_untied: bool = False
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -73,7 +73,9 @@ def _pending(model) -> dict[str, Pending]:
         start = f"{prefix}." if short != path else ""
         for part, source in enumerate(rule.sources):
             pending[start + source.format(**numbers)] = _part(variable, rule, part)
-    return pending
+    untied = {rule.head for rule in table.rules if rule.same_as and rule.target and rule.source in pending}
+    copies = [rule for rule in table.rules if rule.saved_untied and rule.head in untied]
+    return pending | {rule.source: pending[rule.same_as] for rule in copies}
 
 
 def _part(variable, rule: Rule, part: int) -> Pending:

@@ -41,6 +41,37 @@ def cross_entropy(labels, logits):
     return -chosen, ops.cast(counted, "float32")
 
 
+def smooth_l1(targets, predictions):
+    """Huber's loss with a threshold of 1, mean over the last axis (upstream: `SmoothL1Loss`).
+
+    Args:
+        targets, predictions: float (batch, …, width).
+
+    Returns:
+        Loss and weight (ones), both float32 (batch, …).
+    """
+    distance = ops.abs(ops.cast(predictions, "float32") - ops.cast(targets, "float32"))
+    losses = ops.mean(ops.where(distance < 1.0, 0.5 * ops.square(distance), distance - 0.5), axis=-1)  # (batch, …)
+    return losses, ops.ones_like(losses)
+
+
+def kl_divergence(labels, logits):
+    """Kullback-Leibler divergence from soft targets, summed over all but the batch (PyTorch's `batchmean`).
+
+    Args:
+        labels: float (batch, …, classes), at least 0.
+        logits: float (batch, …, classes).
+
+    Returns:
+        Loss and weight (ones), both float32 (batch,).
+    """
+    labels = ops.cast(labels, "float32")
+    log_probabilities = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+    entropies = labels * ops.log(ops.where(labels > 0, labels, 1.0))  # 0·log(0) is 0
+    divergences = ops.sum(entropies - labels * log_probabilities, axis=tuple(range(1, len(logits.shape))))
+    return divergences, ops.ones_like(divergences)
+
+
 def soft_binary_cross_entropy(labels, logits):
     """Sum over the answers of the binary cross-entropy with soft targets, as VQA is trained (ViLT, appendix A).
 

@@ -21,7 +21,7 @@ class HeadAccuracy(keras.metrics.Mean):
     def update_state(self, labels, outputs, sample_weight=None):
         if isinstance(labels, dict):
             if self.label_name not in labels:
-                return
+                return  # a model of several losses, trained with some of them
             labels = labels[self.label_name]
         hits, counted = self.hits(labels, outputs[self.output_name])
         if sample_weight is not None:
@@ -44,3 +44,16 @@ class VqaScore(HeadAccuracy):
         chosen = ops.one_hot(ops.argmax(logits, axis=-1), logits.shape[-1], dtype="float32")  # (batch, answers)
         score = ops.sum(chosen * ops.cast(labels, "float32"), axis=-1)
         return score, ops.ones_like(score)
+
+
+class AlignmentAccuracy(HeadAccuracy):
+    """Share of phrases whose best-scored region is one of theirs; phrases without any region do not count."""
+
+    def __init__(self, output="logits", label="labels", name="alignment_accuracy", **kwargs):
+        super().__init__(output, label, name, **kwargs)
+
+    def hits(self, labels, logits):
+        labels = ops.cast(labels, "float32")  # (batch, phrases, regions)
+        chosen = ops.one_hot(ops.argmax(logits, axis=-1), ops.shape(logits)[-1], dtype="float32")
+        hits = ops.sum(chosen * labels, axis=-1) > 0
+        return ops.cast(hits, "float32"), ops.cast(ops.max(labels, axis=-1) > 0, "float32")

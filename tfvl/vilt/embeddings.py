@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from tfvl.layers.attention import normal
+from tfvl.layers.attention import join_masks, normal
 from tfvl.layers.embeddings import PatchEmbeddings
 
 
@@ -78,13 +78,7 @@ class ViltEmbeddings(keras.layers.Layer):
         image, image_mask = self.image_sequence(inputs, training)  # (batch, patches + 1, hidden)
         text = text + self.token_type_embeddings(ops.zeros((1, 1), dtype="int32"))
         image = image + self.token_type_embeddings(ops.cast(inputs.get("image_token_type_idx", 1), "int32"))
-        text_mask = inputs.get("attention_mask")
-        if text_mask is None and image_mask is None:
-            mask = None
-        else:
-            text_mask = ops.ones(ops.shape(text)[:2], dtype="int32") if text_mask is None else text_mask
-            image_mask = ops.ones(ops.shape(image)[:2], dtype="int32") if image_mask is None else image_mask
-            mask = ops.concatenate([ops.cast(text_mask, "int32"), ops.cast(image_mask, "int32")], axis=1)
+        mask = join_masks((inputs.get("attention_mask"), text), (image_mask, image))
         return ops.concatenate([text, image], axis=1), mask
 
     def image_sequence(self, inputs, training=None):

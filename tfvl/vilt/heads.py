@@ -6,43 +6,18 @@ import keras
 from keras import ops
 
 from tfvl.layers.attention import Dense, normal
+from tfvl.layers.embeddings import text_length
 from tfvl.layers.heads import ClassifierHead, MaskedLMHead
+from tfvl.modeling import HeadModel
 from tfvl.training.losses import cross_entropy, soft_binary_cross_entropy
 from tfvl.training.metrics import HeadAccuracy, VqaScore
-from tfvl.vilt.config import ViltConfig
 from tfvl.vilt.model import ViltModel, ViltPreTrainedModel
 
 
-class ViltHeadModel(ViltPreTrainedModel):
+class ViltHeadModel(HeadModel, ViltPreTrainedModel):
     """A `ViltModel` called `vilt` with a head on top."""
 
-    label_names = ("labels",)
-    add_pooling_layer = True
-    reads_pooler = True
-
-    def __init__(self, config: ViltConfig, **kwargs):
-        super().__init__(config, **kwargs)
-        self.vilt = ViltModel(config, self.add_pooling_layer, dtype=self.dtype_policy, name="vilt")
-        if self.add_pooling_layer and not self.reads_pooler:
-            self.vilt.pooler.trainable = False  # upstream has one here as well; it never gets a gradient
-        self.add_head(config, self.dtype_policy)
-        self.build()
-
-    def encode(self, inputs, num_outputs, output_attentions, output_hidden_states, training):
-        """Runs `vilt` and returns its outputs: the two that heads read, and the dict of those that pass through."""
-        outputs = self.vilt(
-            {name: value for name, value in inputs.items() if name not in self.label_names},
-            num_outputs=num_outputs,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            training=training,
-        )
-        return outputs.pop("last_hidden_state"), outputs.pop("pooler_output", None), outputs
-
-
-def text_length(inputs) -> int:
-    """Number of text positions, which come first in the encoder's sequence."""
-    return ops.shape(inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"])[1]
+    base_model_class = ViltModel
 
 
 @keras.saving.register_keras_serializable("tfvl")

@@ -86,6 +86,8 @@ class ViltModel(ViltPreTrainedModel):
         add_pooling_layer: whether there is a pooler; without it `pooler_output` is left out.
     """
 
+    constructor_options = ("add_pooling_layer",)
+
     def __init__(self, config: ViltConfig, add_pooling_layer: bool = True, **kwargs):
         super().__init__(config, **kwargs)
         policy = self.dtype_policy
@@ -126,15 +128,6 @@ class ViltModel(ViltPreTrainedModel):
         if add_pooling_layer:
             self.pooler = Pooler(config.hidden_size, config.initializer_range, dtype=policy, name="pooler")
         self.build()
-
-    def get_config(self):
-        return super().get_config() | {"add_pooling_layer": self.add_pooling_layer}
-
-    @classmethod
-    def from_config(cls, config):
-        dtype = keras.saving.deserialize_keras_object(config["dtype"])
-        config_object = cls.config_class.from_dict(config["config"])
-        return cls(config_object, config["add_pooling_layer"], name=config["name"], dtype=dtype)
 
     def build(self, input_shape=None):
         hidden = (None, None, self.config.hidden_size)

@@ -1,0 +1,297 @@
+"""The heads of LXMERT: the five objectives it is pre-trained with (paper, section 3.1), and question answering."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+import keras
+from keras import ops
+
+from tfvl.checks import check_classes, check_shape
+from tfvl.layers.attention import Dense, normal
+from tfvl.layers.heads import ClassifierHead, MaskedLMHead, TransformedHead
+from tfvl.lxmert.model import LxmertModel, LxmertPreTrainedModel
+from tfvl.modeling import HeadModel
+from tfvl.training.losses import cross_entropy, smooth_l1
+from tfvl.training.metrics import HeadAccuracy
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class AnswerHead(ClassifierHead):
+    """dense, GELU, layer norm, dense (upstream: `LxmertVisualAnswerHead`)."""
+
+    def call(self, pooled):
+        """Maps (batch, input_size) to logits (batch, num_labels)."""
+        return self.out(self.layer_norm(ops.gelu(self.dense(pooled), approximate=False)))
+
+    def resize(self, num_labels: int) -> None:
+        """Gives the last layer another number of labels; those that stay keep their weights, new ones are drawn."""
+        old, kept = self.out, min(num_labels, self.out.units)
+        self._tracker.unlock()  # as Keras itself does where it replaces what a built layer holds
+        self._tracker.untrack(old)
+        self.out = Dense(num_labels, kernel_initializer=old.kernel_initializer, dtype=self.dtype_policy, name=old.name)
+        self._tracker.lock()
+        with ExitStack() as scopes:  # the new variables get the paths of the old ones
+            for part in self.path.split("/"):
+                scopes.enter_context(keras.name_scope(part))
+            self.out.build((None, self.intermediate_size))
+        self.out.kernel.assign(ops.concatenate([old.kernel[:, :kept], self.out.kernel[:, kept:]], axis=1))
+        self.out.bias.assign(ops.concatenate([old.bias[:kept], self.out.bias[kept:]], axis=0))
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class ObjectHead(TransformedHead):
+    """What each region is: a decoder for each loss on regions (upstream: `LxmertVisualObjHead`).
+
+    Args:
+        widths: name of the loss to the width of its prediction.
+        hidden_size, hidden_act, layer_norm_eps, initializer_range: as `TransformedHead`.
+    """
+
+    def __init__(self, widths, hidden_size, hidden_act, layer_norm_eps, initializer_range, **kwargs):
+        super().__init__(hidden_size, hidden_act, layer_norm_eps, initializer_range, **kwargs)
+        self.decoders = [
+            Dense(width, kernel_initializer=normal(initializer_range), dtype=self.dtype_policy, name=name)
+            for name, width in widths.items()
+        ]
+
+    def build(self, input_shape=None):
+        super().build()
+        for decoder in self.decoders:
+            decoder.build((None, None, self.hidden_size))
+
+    def call(self, hidden_states):
+        """Maps (batch, regions, hidden) to a dict with one (batch, regions, width) for each loss."""
+        hidden_states = self.transformed(hidden_states)
+        return {decoder.name: decoder(hidden_states) for decoder in self.decoders}
+
+
+class LxmertHeadModel(HeadModel, LxmertPreTrainedModel):
+    """An `LxmertModel` called `lxmert` with a head on top."""
+
+    base_model_class = LxmertModel
+    reads_vision = True
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        if not self.reads_vision:
+            self.lxmert.cross_encoder.layers[-1].vision.trainable = False  # it never gets a gradient, as upstream
+
+    def encode(self, inputs, pooled_only, output_attentions, output_hidden_states, training):
+        """Runs `lxmert` and returns its three outputs (None where not computed), and the dict of the others."""
+        outputs = self.lxmert(
+            {name: value for name, value in inputs.items() if name in self.input_names},
+            pooled_only=pooled_only,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            training=training,
+        )
+        fields = ("language_output", "vision_output", "pooled_output")
+        return *(outputs.pop(name, None) for name in fields), outputs
+
+    def add_answer_head(self, config, policy):
+        self.answer_head = AnswerHead(
+            config.hidden_size,
+            2 * config.hidden_size,
+            config.num_qa_labels,
+            config.layer_norm_eps,
+            config.initializer_range,
+            dtype=policy,
+            name="answer_head",
+        )
+
+    def resize_num_qa_labels(self, num_labels: int | None) -> Dense | None:
+        """Changes the number of answers: those that stay keep their weights, new ones at the end are drawn anew.
+
+        Compile the model again afterwards; an optimizer knows the old weights only.
+
+        Args:
+            num_labels: the new number; None changes nothing.
+
+        Returns:
+            The layer that scores the answers; None where the model has no answer head.
+
+        Raises:
+            ValueError: `num_labels` is no size.
+        """
+        if getattr(self, "answer_head", None) is None:
+            return None
+        if num_labels is not None and num_labels != self.config.num_qa_labels:
+            self.config = self.config.replace(num_qa_labels=num_labels)  # checks it
+            self.answer_head.resize(num_labels)
+        return self.answer_head.out
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class LxmertForQuestionAnswering(LxmertHeadModel):
+    """Answers as classes (VQA, GQA); returns `question_answering_score` (batch, num_qa_labels).
+
+    Labels: int (batch,), the place of the right answer, -100 ignored.
+    """
+
+    reads_vision = False
+
+    def add_head(self, config, policy):
+        self.add_answer_head(config, policy)
+
+    def build(self, input_shape=None):
+        self.answer_head.build()
+
+    def check_inputs(self, inputs):
+        super().check_inputs(inputs)
+        if "labels" in inputs:
+            check_shape("labels", inputs["labels"], (inputs["visual_feats"].shape[0],))
+            check_classes("labels", inputs["labels"], self.config.num_qa_labels)
+
+    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
+        *_, pooled, more = self.encode(inputs, True, output_attentions, output_hidden_states, training)
+        return self.with_loss({"question_answering_score": self.answer_head(pooled), **more}, inputs)
+
+    def loss_terms(self, labels, outputs):
+        return {"answer": cross_entropy(labels, outputs["question_answering_score"])}
+
+    def default_metrics(self):
+        return [HeadAccuracy("question_answering_score")]
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class LxmertForPreTraining(LxmertHeadModel):
+    """Masked words, image-text match, regions and answers; `config.task_*` says which of the four.
+
+    Returns `prediction_logits` (batch, length, vocab), `cross_relationship_score` (batch, 2), whose class 1 says that
+    the text belongs to the image, `question_answering_score` (batch, num_qa_labels) where `config.task_qa`, and
+    `visual_prediction_scores` where `config.task_obj_predict`: a dict with `obj` and `attr` (batch, regions, classes)
+    and `feat` (batch, regions, visual_feat_dim), as far as `config.visual_*_loss`.
+
+    Labels, any of them; those of a task that the config switches off are not read:
+        labels: int (batch, length), the masked words, -100 ignored.
+        matched_label: int (batch,), 1 where text and image belong together.
+        ans: int (batch,), the place of the right answer, -100 ignored.
+        obj_labels: a dict under the names of `visual_prediction_scores`, each a pair: the label, int (batch, regions)
+            with -100 ignored, or float (batch, regions, visual_feat_dim) for `feat`; and the detector's confidence in
+            it, float (batch, regions), which weighs the region's loss.
+
+    The loss is the sum of the terms; each on regions is a mean over all regions of loss times confidence, times
+    `config.visual_loss_normalizer`.
+    """
+
+    label_names = ("labels", "obj_labels", "matched_label", "ans")
+
+    def add_head(self, config, policy):
+        self.predictions = MaskedLMHead(
+            config.vocab_size,
+            config.hidden_size,
+            config.hidden_act,
+            config.layer_norm_eps,
+            config.tie_word_embeddings,
+            config.initializer_range,
+            dtype=policy,
+            name="predictions",
+        )
+        self.seq_relationship = Dense(
+            2, kernel_initializer=normal(config.initializer_range), dtype=policy, name="seq_relationship"
+        )
+        self.obj_predict_head = self.answer_head = None
+        if config.task_obj_predict:
+            self.obj_predict_head = ObjectHead(
+                config.visual_losses,
+                config.hidden_size,
+                config.hidden_act,
+                config.layer_norm_eps,
+                config.initializer_range,
+                dtype=policy,
+                name="obj_predict_head",
+            )
+        if config.task_qa:
+            self.add_answer_head(config, policy)
+
+    def build(self, input_shape=None):
+        self.seq_relationship.build((None, self.config.hidden_size))
+        for head in (self.predictions, self.obj_predict_head, self.answer_head):
+            if head is not None:
+                head.build()
+
+    def check_inputs(self, inputs):
+        super().check_inputs(inputs)
+        text = inputs["input_ids" if "input_ids" in inputs else "inputs_embeds"]
+        expected = {
+            "labels": (tuple(text.shape)[:2], self.config.vocab_size),
+            "matched_label": (tuple(text.shape)[:1], 2),
+            "ans": (tuple(text.shape)[:1], self.config.num_qa_labels),
+        }
+        for name, (shape, count) in expected.items():
+            if name in inputs and name in self.classification_tasks():
+                check_shape(name, inputs[name], shape)
+                check_classes(name, inputs[name], count)
+        if "obj_labels" in inputs and self.config.task_obj_predict:
+            self.check_object_labels(inputs["obj_labels"], tuple(inputs["visual_feats"].shape)[:2])
+        self.check_tasks(inputs)
+
+    def check_object_labels(self, labels, regions):
+        """Raises ValueError unless there is a pair of the right shapes for each loss on regions."""
+        for name, count in self.config.visual_losses.items():
+            pair = labels.get(name, ()) if isinstance(labels, Mapping) else ()
+            if len(pair) != 2:
+                raise ValueError(
+                    f"obj_labels has no {name}: expected a pair of labels and confidences under that name."
+                )
+            width = (self.config.visual_feat_dim,) if name == "feat" else ()
+            check_shape(f"The label of {name} in obj_labels", pair[0], (*regions, *width))
+            check_shape(f"The confidence of {name} in obj_labels", pair[1], regions)
+            if not width:
+                check_classes(f"The label of {name} in obj_labels", pair[0], count)
+
+    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
+        words, regions, pooled, more = self.encode(inputs, False, output_attentions, output_hidden_states, training)
+        outputs = {
+            "prediction_logits": self.predictions(words, self.lxmert.embeddings.word_embeddings.embeddings),
+            "cross_relationship_score": self.seq_relationship(pooled),
+        }
+        if self.answer_head is not None:
+            outputs["question_answering_score"] = self.answer_head(pooled)
+        if self.obj_predict_head is not None:
+            outputs["visual_prediction_scores"] = self.obj_predict_head(regions)
+        return self.with_loss(outputs | more, inputs)
+
+    def classification_tasks(self) -> dict[str, tuple[str, str]]:
+        """The tasks that the config switches on, but those on regions: label to output and name of the metric."""
+        config = self.config
+        tasks = {
+            "labels": (config.task_mask_lm, "prediction_logits", "masked_lm_accuracy"),
+            "matched_label": (config.task_matched, "cross_relationship_score", "matching_accuracy"),
+            "ans": (config.task_qa, "question_answering_score", "answer_accuracy"),
+        }
+        return {label: names for label, (on, *names) in tasks.items() if on}
+
+    def check_tasks(self, labels):
+        """Raises ValueError where there are labels, but none of a task that the config switches on."""
+        possible = [*self.classification_tasks(), *(["obj_labels"] if self.config.task_obj_predict else [])]
+        given = set(self.label_names) & labels.keys() if isinstance(labels, Mapping) else {"a tensor"}
+        if given and not given & set(possible):
+            raise ValueError(
+                f"LxmertForPreTraining takes its labels as a dict with at least one of {', '.join(possible)} (as the "
+                f"configuration's task_* flags are); got {', '.join(sorted(given))}."
+            )
+
+    def loss_terms(self, labels, outputs):
+        self.check_tasks(labels)
+        terms = {
+            label: cross_entropy(labels[label], outputs[output])
+            for label, (output, _) in self.classification_tasks().items()
+            if label in labels
+        }
+        if "obj_labels" in labels and self.config.task_obj_predict:
+            terms |= self.region_terms(labels["obj_labels"], outputs["visual_prediction_scores"])
+        return terms
+
+    def region_terms(self, labels, predictions):
+        """The losses on regions, each weighed by its confidence; the mean is over all regions, ignored ones too."""
+        terms = {}
+        for name in self.config.visual_losses:
+            label, confidence = labels[name]
+            values, counted = (smooth_l1 if name == "feat" else cross_entropy)(label, predictions[name])
+            values = values * counted * ops.cast(confidence, "float32") * self.config.visual_loss_normalizer
+            terms[name] = values, ops.ones_like(values)
+        return terms
+
+    def default_metrics(self):
+        return [HeadAccuracy(output, label, name=name) for label, (output, name) in self.classification_tasks().items()]

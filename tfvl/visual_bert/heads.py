@@ -1,0 +1,335 @@
+"""The heads of VisualBERT: what each reads from the encoder, what it returns, and the loss it is trained with."""
+
+import math
+from typing import ClassVar
+
+import keras
+from keras import ops
+
+from tfvl.checks import check_given, check_range
+from tfvl.layers.attention import MASKED, Dense, normal
+from tfvl.layers.embeddings import text_length
+from tfvl.layers.heads import MaskedLMHead
+from tfvl.modeling import HeadModel
+from tfvl.training.losses import IGNORED, cross_entropy, kl_divergence
+from tfvl.training.metrics import AlignmentAccuracy, HeadAccuracy, VqaScore
+from tfvl.visual_bert.model import VisualBertModel, VisualBertPreTrainedModel
+
+
+class VisualBertHeadModel(HeadModel, VisualBertPreTrainedModel):
+    """A `VisualBertModel` called `visual_bert` with a head on top."""
+
+    base_model_class = VisualBertModel
+
+    def add_pretraining_heads(self, config, policy):
+        self.predictions = MaskedLMHead(
+            config.vocab_size,
+            config.hidden_size,
+            config.hidden_act,
+            config.layer_norm_eps,
+            config.tie_word_embeddings,
+            config.initializer_range,
+            dtype=policy,
+            name="predictions",
+        )
+        self.seq_relationship = Dense(
+            2, kernel_initializer=normal(config.initializer_range), dtype=policy, name="seq_relationship"
+        )
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class VisualBertForPreTraining(VisualBertHeadModel):
+    """Masked language modelling and sentence-image prediction, the two objectives of the paper's section 3.3.
+
+    Returns `prediction_logits` (batch, length + regions, vocab) and `seq_relationship_logits` (batch, 2), whose class 0
+    says that the text belongs to the image. Labels: `labels` int (batch, length + regions), -100 ignored, and
+    `sentence_image_labels` int (batch,). The loss is the sum over those that are given; upstream wants the first.
+    """
+
+    label_names = ("labels", "sentence_image_labels")
+    terms: ClassVar = {"labels": "prediction_logits", "sentence_image_labels": "seq_relationship_logits"}
+
+    def add_head(self, config, policy):
+        self.add_pretraining_heads(config, policy)
+
+    def build(self, input_shape=None):
+        self.predictions.build()
+        self.seq_relationship.build((None, self.config.hidden_size))
+
+    def check_inputs(self, inputs):
+        super().check_inputs(inputs)
+        rows, positions = sequence_shape(inputs)
+        check_given(inputs, "labels", rows, positions)
+        check_range(inputs, "labels", 0, self.config.vocab_size - 1, "words of the vocabulary", also=IGNORED)
+        check_range(inputs, "sentence_image_labels", 0, 1, "0 where the text belongs to the image", also=IGNORED)
+
+    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
+        hidden_states, pooled, more = self.encode(inputs, None, output_attentions, output_hidden_states, training)
+        words = self.visual_bert.embeddings.word_embeddings.embeddings
+        outputs = {
+            "prediction_logits": self.predictions(hidden_states, words),
+            "seq_relationship_logits": self.seq_relationship(pooled),
+        }
+        return self.with_loss(outputs | more, inputs)
+
+    def loss_terms(self, labels, outputs):
+        if not isinstance(labels, dict) or not labels.keys() & self.terms.keys():
+            raise ValueError(
+                "VisualBertForPreTraining takes its labels as a dict with labels, sentence_image_labels, or both."
+            )
+        given = {name: output for name, output in self.terms.items() if name in labels}
+        return {
+            name: cross_entropy(ops.reshape(labels[name], ops.shape(outputs[output])[:-1]), outputs[output])
+            for name, output in given.items()
+        }
+
+    def default_metrics(self):
+        return [
+            HeadAccuracy("prediction_logits", "labels", name="masked_lm_accuracy"),
+            HeadAccuracy("seq_relationship_logits", "sentence_image_labels", name="sentence_image_accuracy"),
+        ]
+
+
+class VisualBertClassifier(VisualBertHeadModel):
+    """Dropout and one dense layer, `cls`, over a state of the encoder."""
+
+    def add_head(self, config, policy):
+        self.dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=policy, name="dropout")
+        self.cls = Dense(self.num_scores, kernel_initializer=normal(config.initializer_range), dtype=policy, name="cls")
+
+    @property
+    def num_scores(self) -> int:
+        return self.config.num_labels
+
+    def build(self, input_shape=None):
+        self.cls.build((None, self.config.hidden_size))
+
+    def classify(self, state, training):
+        return self.cls(self.dropout(state, training=training))
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class VisualBertForQuestionAnswering(VisualBertClassifier):
+    """Answers as classes (VQAv2); returns `logits` (batch, labels). Labels: float (batch, labels), targets 0 … 1.
+
+    The classifier reads the last word of the question, which is the second to last real token: [SEP] comes after it.
+    The loss is the Kullback-Leibler divergence from the targets. (Upstream returns the logarithm of the softmax as
+    `logits` where labels are given; here they are the same with and without labels.)
+    """
+
+    reads_pooler = False
+
+    def check_inputs(self, inputs):
+        super().check_inputs(inputs)
+        if "labels" in inputs:
+            check_targets(inputs["labels"], self.config.num_labels)
+        check_range(inputs, "labels", 0, math.inf, "a soft target per answer")
+
+    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
+        length = text_length(inputs)
+        hidden_states, _, more = self.encode(inputs, length, output_attentions, output_hidden_states, training)
+        words = hidden_states[:, :length]  # (batch, length, hidden)
+        mask = inputs.get("attention_mask")
+        mask = ops.ones(ops.shape(words)[:2], "int32") if mask is None else ops.cast(mask, "int32")
+        last_word = gather_positions(words, ops.sum(mask, axis=1, keepdims=True) - 2)[:, 0]  # (batch, hidden)
+        return self.with_loss({"logits": self.classify(last_word, training), **more}, inputs)
+
+    def loss_terms(self, labels, outputs):
+        check_targets(labels, self.config.num_labels)
+        return {"vqa": kl_divergence(ops.reshape(labels, (-1, self.config.num_labels)), outputs["logits"])}
+
+    def default_metrics(self):
+        return [VqaScore()]
+
+
+def check_targets(labels, num_labels: int) -> None:
+    """Raises ValueError unless labels are (batch, labels); an axis of one between the two is allowed, as upstream."""
+    shape = tuple(labels.shape)
+    if len(shape) not in (2, 3) or shape[-1] != num_labels or shape[1:-1] not in ((), (1,)):
+        raise ValueError(f"Labels have shape {shape}, expected (batch, {num_labels}): a soft target per answer.")
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class VisualBertForMultipleChoice(VisualBertClassifier):
+    """Chooses one of several texts about an image (VCR); returns `logits` (batch, choices). Labels: int (batch,).
+
+    Texts are (batch, choices, length), regions (batch, choices, regions, visual_embedding_dim), and so on for every
+    other input; what comes without the axis of choices goes with each choice. `hidden_states` and `attentions` have
+    batch · choices rows.
+    """
+
+    num_scores = 1
+    ranks: ClassVar = {  # of what may have an axis of choices, without it
+        "input_ids": 2,
+        "attention_mask": 2,
+        "token_type_ids": 2,
+        "position_ids": 2,
+        "inputs_embeds": 3,
+        "visual_embeds": 3,
+        "visual_attention_mask": 2,
+        "visual_token_type_ids": 2,
+        "image_text_alignment": 3,
+    }
+
+    def check_inputs(self, inputs):
+        check_given(inputs, "input_ids", "batch", "choices", "length")
+        check_given(inputs, "inputs_embeds", "batch", "choices", "length", self.config.hidden_size)
+        texts = inputs.get("input_ids", inputs.get("inputs_embeds"))
+        if texts is not None:
+            rows, choices = texts.shape[:2]
+            check_given(inputs, "labels", rows)
+            check_range(inputs, "labels", 0, choices and choices - 1, "the place of the right choice")
+            inputs = self.flattened(inputs)
+        super().check_inputs(inputs)
+
+    def flattened(self, inputs) -> dict:
+        """The inputs with one row for each choice."""
+        flat = dict(inputs)
+        choices = text_length(inputs)  # the axis after the batch
+        for name in self.ranks.keys() & inputs.keys():
+            value = inputs[name]
+            if len(value.shape) == self.ranks[name]:
+                flat[name] = ops.repeat(value, choices, axis=0)
+            else:
+                flat[name] = ops.reshape(value, (-1, *ops.shape(value)[2:]))
+        return flat
+
+    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
+        flat = self.flattened(inputs)
+        _, pooled, more = self.encode(flat, 1, output_attentions, output_hidden_states, training)
+        logits = ops.reshape(self.classify(pooled, training), (-1, text_length(inputs)))  # (batch, choices)
+        return self.with_loss({"logits": logits, **more}, inputs)
+
+    def loss_terms(self, labels, outputs):
+        return {"multiple_choice": cross_entropy(ops.reshape(labels, (-1,)), outputs["logits"])}
+
+    def default_metrics(self):
+        return [HeadAccuracy()]
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class VisualBertForVisualReasoning(VisualBertClassifier):
+    """Whether a sentence is true of a pair of images (NLVR2); returns `logits` (batch, labels). Labels: int (batch,).
+
+    The regions of both images stand one after the other; `visual_token_type_ids` tell them apart.
+    """
+
+    def check_inputs(self, inputs):
+        super().check_inputs(inputs)
+        check_range(inputs, "labels", 0, self.config.num_labels - 1, "classes of id2label", also=IGNORED)
+
+    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
+        _, pooled, more = self.encode(inputs, 1, output_attentions, output_hidden_states, training)
+        return self.with_loss({"logits": self.classify(pooled, training), **more}, inputs)
+
+    def loss_terms(self, labels, outputs):
+        return {"reasoning": cross_entropy(ops.reshape(labels, (-1,)), outputs["logits"])}
+
+    def default_metrics(self):
+        return [HeadAccuracy()]
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class VisualBertForRegionToPhraseAlignment(VisualBertHeadModel):
+    """Which regions a phrase speaks of (Flickr30k Entities); returns `logits` (batch, phrases, regions).
+
+    `region_to_phrase_position`, int (batch, phrases), is each phrase's place in the sequence of words and regions; -1
+    is padding, for which the first position is read, as upstream. Labels: float (batch, phrases, regions), the share
+    of each region, zeros for padding.
+    """
+
+    reads_pooler = False
+    input_names = (*VisualBertPreTrainedModel.input_names, "region_to_phrase_position")
+
+    def add_head(self, config, policy):
+        self.add_pretraining_heads(config, policy)
+        self.attention = RegionToPhraseAttention(
+            config.hidden_size,
+            config.hidden_size // config.num_attention_heads,
+            config.initializer_range,
+            dtype=policy,
+            name="attention",
+        )
+        for unread in (self.predictions, self.seq_relationship, self.attention.value):
+            unread.trainable = False  # upstream has them here as well; they never get a gradient
+
+    def build(self, input_shape=None):
+        self.predictions.build()
+        self.seq_relationship.build((None, self.config.hidden_size))
+        self.attention.build()
+
+    def check_inputs(self, inputs):
+        super().check_inputs(inputs)
+        for name in ("visual_embeds", "region_to_phrase_position"):
+            if name not in inputs:
+                raise ValueError(f"VisualBertForRegionToPhraseAlignment needs {name}; it scores regions for phrases.")
+        rows, positions = sequence_shape(inputs)
+        check_given(inputs, "region_to_phrase_position", rows, "phrases")
+        check_range(
+            inputs,
+            "region_to_phrase_position",
+            -1,
+            positions and positions - 1,
+            "places in the sequence of words and regions, or -1 for padding",
+        )
+        phrases, regions = inputs["region_to_phrase_position"].shape[1], inputs["visual_embeds"].shape[1]
+        check_given(inputs, "labels", rows, phrases, regions)
+        check_range(inputs, "labels", 0, math.inf, "the share of each region")
+
+    def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
+        hidden_states, _, more = self.encode(inputs, None, output_attentions, output_hidden_states, training)
+        phrases = gather_positions(hidden_states, inputs["region_to_phrase_position"])  # (batch, phrases, hidden)
+        regions = hidden_states[:, text_length(inputs) :]  # (batch, regions, hidden)
+        logits = self.attention(phrases, regions, inputs.get("visual_attention_mask"))
+        return self.with_loss({"logits": logits, **more}, inputs)
+
+    def loss_terms(self, labels, outputs):
+        return {"alignment": kl_divergence(labels, outputs["logits"])}
+
+    def default_metrics(self):
+        return [AlignmentAccuracy()]
+
+
+@keras.saving.register_keras_serializable("tfvl")
+class RegionToPhraseAttention(keras.layers.Layer):
+    """Scores of one attention head, before the softmax (upstream: `VisualBertRegionToPhraseAttention`).
+
+    Args:
+        hidden_size: width of phrases and regions.
+        head_size: width of query and key. `value` has that width too and is not read, as upstream.
+        initializer_range: standard deviation of the initial kernels.
+    """
+
+    def __init__(self, hidden_size, head_size, initializer_range=0.02, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_size, self.head_size = hidden_size, head_size
+        self.query, self.key, self.value = (
+            Dense(head_size, kernel_initializer=normal(initializer_range), dtype=self.dtype_policy, name=name)
+            for name in ("query", "key", "value")
+        )
+
+    def build(self, input_shape=None):
+        for layer in (self.query, self.key, self.value):
+            layer.build((None, None, self.hidden_size))
+
+    def call(self, phrases, regions, mask=None):
+        """(batch, phrases, hidden) and (batch, regions, hidden) to float32 (batch, phrases, regions)."""
+        keys = ops.transpose(self.key(regions), (0, 2, 1))  # (batch, size, regions)
+        scores = ops.matmul(self.query(phrases) * (1.0 / math.sqrt(self.head_size)), keys)
+        scores = ops.cast(scores, "float32")  # `MASKED` is no float16
+        return scores if mask is None else ops.where(ops.cast(mask, "bool")[:, None], scores, MASKED)
+
+
+def gather_positions(sequence, positions):
+    """Rows of a sequence (batch, length, hidden) at int (batch, count); what lies outside is moved to the nearest."""
+    batch, length, hidden = ops.shape(sequence)
+    positions = ops.clip(ops.cast(positions, "int32"), 0, length - 1)
+    rows = positions + length * ops.arange(batch, dtype="int32")[:, None]
+    return ops.take(ops.reshape(sequence, (-1, hidden)), rows, axis=0)  # (batch, count, hidden)
+
+
+def sequence_shape(inputs) -> tuple[int | None, int | None]:
+    """Batch, and number of words and regions together; None where a graph does not know it."""
+    batch, length = inputs.get("input_ids", inputs.get("inputs_embeds")).shape[:2]
+    regions = inputs["visual_embeds"].shape[1] if "visual_embeds" in inputs else 0
+    return batch, None if None in (length, regions) else length + regions

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfvl.preprocessing import text as text_module
 from tfvl.preprocessing import unicode_tables, wordpiece
 from tfvl.preprocessing.text import BertTokenizer
 
@@ -39,6 +40,20 @@ def test_ids_are_upstreams_on_the_corpus(golden, name):
     texts = helpers.variant_corpus(name)
     tokenizer = BertTokenizer(helpers.VOCAB, **helpers.VARIANTS[name])
     assert not differing(texts, ids(tokenizer, texts), golden[f"ids_{name}"])
+
+
+def test_first_call_runs_op_by_op_and_the_next_ones_traced_to_the_same_ids(monkeypatch):
+    traces, trace = [], text_module.trace
+    monkeypatch.setattr(text_module, "trace", lambda *arguments: traces.append(1) or trace(*arguments))
+    texts = helpers.variant_corpus("default")[:5000]
+    for pair in (None, texts[::-1]):
+        tokenizer = BertTokenizer(helpers.VOCAB)
+        first, second, third = (tokenizer(texts, pair, return_special_tokens_mask=True) for _ in range(3))
+        assert len(traces) == 1
+        traces.clear()
+        for name, value in first.items():
+            np.testing.assert_array_equal(value, second[name])
+            np.testing.assert_array_equal(value, third[name])
 
 
 def test_ids_are_upstreams_on_the_answers(golden, tokenizer):

@@ -92,24 +92,27 @@ class Artefact:
         return [row[0].decode() for row in answers.numpy()]
 
 
+def compare(reference, artefact, inputs: tuple, repeats: int) -> list[float]:
+    """Median seconds of each, called in turn on the same inputs, once it is sure that they agree."""
+    assert reference(*inputs) == artefact(*inputs)
+    times = {reference: [], artefact: []}
+    for _ in range(repeats if len(inputs[0]) == 1 else max(2, repeats // 4)):
+        for run, seconds in times.items():
+            time.sleep(PAUSE)
+            for _ in range(IN_A_ROW):
+                start = time.perf_counter()
+                run(*inputs)
+                seconds.append(time.perf_counter() - start)
+    return [median(seconds) for seconds in times.values()]
+
+
 def answering(console: Console, checkpoint: Path, directory: Path, repeats: int) -> None:
-    """Times both in turn on the same inputs."""
     reference, artefact = Reference(checkpoint), Artefact(checkpoint, directory / "1")
     table = Table(
         "batch", "transformers", "SavedModel", "ratio", title="Image bytes and text to answer, median of one run"
     )
     for batch in (1, 8):
-        images, texts = [photograph()] * batch, [QUESTION] * batch
-        assert reference(images, texts) == artefact(images, texts)
-        times = {reference: [], artefact: []}
-        for _ in range(repeats if batch == 1 else max(2, repeats // 4)):
-            for run, seconds in times.items():
-                time.sleep(PAUSE)
-                for _ in range(IN_A_ROW):
-                    start = time.perf_counter()
-                    run(images, texts)
-                    seconds.append(time.perf_counter() - start)
-        theirs, ours = (median(seconds) for seconds in times.values())
+        theirs, ours = compare(reference, artefact, ([photograph()] * batch, [QUESTION] * batch), repeats)
         table.add_row(str(batch), f"{theirs * 1e3:.0f} ms", f"{ours * 1e3:.0f} ms", f"{theirs / ours:.2f}")
     console.print(table)
 

@@ -68,9 +68,10 @@ class WordPieceGraph:
     @cached_property
     def _traced(self) -> tf.types.experimental.ConcreteFunction:
         """One trace for every caller, eager, tf.data or export, so that the constants are built and stored once."""
-        return trace(self._encode, 1)
+        return trace(self.encode, 1)
 
-    def _encode(self, text: tf.Tensor) -> tf.RaggedTensor:
+    def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
+        """Token ids of texts (batch,), as operations: run where it is called."""
         # The constant is made here, so that the vocabulary is in this graph; and from an array: the tokenizer would
         # make it from a list of a million numbers, which takes a second.
         wordpiece = tf_text.FastWordpieceTokenizer(

@@ -79,6 +79,7 @@ class PreTrainedModel(keras.Model):
             "config": self.config.to_dict(),
             "name": self.name,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "gradient_checkpointing": self.is_gradient_checkpointing,
             **{name: getattr(self, name) for name in self.constructor_options},
         }
 
@@ -86,7 +87,9 @@ class PreTrainedModel(keras.Model):
     def from_config(cls, config):
         dtype = keras.saving.deserialize_keras_object(config["dtype"])
         options = {name: config[name] for name in cls.constructor_options}
-        return cls(cls.config_class.from_dict(config["config"]), **options, name=config["name"], dtype=dtype)
+        model = cls(cls.config_class.from_dict(config["config"]), **options, name=config["name"], dtype=dtype)
+        model.gradient_checkpointing_enable(config.get("gradient_checkpointing", False))
+        return model
 
     def weight_names(self) -> dict[str, keras.Variable]:
         """Every weight under the name that the porting tables use: its path below this model.
@@ -168,13 +171,21 @@ class PreTrainedModel(keras.Model):
 
     def gradient_checkpointing_enable(self, enable: bool = True) -> None:
         """Recomputes each block in the backward pass instead of keeping its activations (upstream's name)."""
-        for layer in self._flatten_layers():
-            if hasattr(layer, "gradient_checkpointing"):
-                layer.gradient_checkpointing = enable
+        for layer in self.checkpointing_layers:
+            layer.gradient_checkpointing = enable
 
     def gradient_checkpointing_disable(self) -> None:
         """Keeps all activations again (upstream's name)."""
         self.gradient_checkpointing_enable(False)
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether blocks are recomputed in the backward pass (upstream's name)."""
+        return any(layer.gradient_checkpointing for layer in self.checkpointing_layers)
+
+    @property
+    def checkpointing_layers(self) -> list[keras.layers.Layer]:
+        return [layer for layer in self._flatten_layers() if hasattr(layer, "gradient_checkpointing")]
 
     def export(self, *_, **__):
         """Not Keras' export: an artefact without its tokenizer and image processing would answer nobody."""

@@ -1,4 +1,4 @@
-"""Held-out scenes and what a model says about them, shared by the tests of the bundled models."""
+"""The bundled models, held-out scenes, and what a model says about them, shared by the tests of the bundled models."""
 
 from pathlib import Path
 
@@ -7,20 +7,33 @@ import numpy as np
 import tfvl
 from tfvl import shapes
 
-SHAPES_VILT = Path(tfvl.__file__).parent / "bundled" / "shapes-vilt"
+DIRECTORY = Path(tfvl.__file__).parent / "bundled"
+NAMES = ("shapes-vilt", "shapes-visual-bert", "shapes-lxmert")
 
 
 def held_out(count: int):
-    """The pictures, for each question the place of its picture among them, and the questions."""
+    """Scenes, for each question the place of its scene among them, and the questions."""
     pairs = list(shapes.held_out_questions(count))
     places = {scene: place for place, scene in enumerate(dict.fromkeys(scene for scene, _ in pairs))}
-    pictures = [scene.image() for scene in places]
-    return pictures, [places[scene] for scene, _ in pairs], [question for _, question in pairs]
+    return list(places), [places[scene] for scene, _ in pairs], [question for _, question in pairs]
 
 
-def predictions(model, processor, pictures, places, questions) -> list[str]:
-    """The best answer to every question. Each picture is processed once; all have one size, so none is padded."""
-    pixel_values = processor(images=pictures)["pixel_values"].numpy()[places]
-    texts = processor(text=[question.text for question in questions])
-    logits = model.predict(texts | {"pixel_values": pixel_values}, batch_size=250, verbose=0)["logits"]
-    return [model.config.id2label[best] for best in np.argmax(logits, axis=-1).tolist()]
+def shown(processor, scenes) -> dict[str, np.ndarray]:
+    """The model's inputs but those of the text, a row for each scene."""
+    if isinstance(processor, tfvl.ViltProcessor):  # all pictures have one size, so none is padded
+        return {"pixel_values": processor(images=[scene.image() for scene in scenes])["pixel_values"].numpy()}
+    inputs = processor(regions=[shapes.regions(scene) for scene in scenes])
+    return {name: values.numpy() for name, values in inputs.items()}
+
+
+def predictions(model, processor, scenes, places, questions) -> list[str]:
+    """The best answer to every question. Each scene is processed once."""
+    texts = processor.tokenizer([question.text for question in questions])
+    visual = {name: values[places] for name, values in shown(processor, scenes).items()}
+    outputs = model.predict(texts | visual, batch_size=250, verbose=0)
+    return [model.config.id2label[best] for best in np.argmax(scores(outputs), axis=-1).tolist()]
+
+
+def scores(outputs):
+    """The logits of the answers, of any of the models, ours or upstream's."""
+    return outputs["question_answering_score" if "question_answering_score" in outputs else "logits"]

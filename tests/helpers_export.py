@@ -1,4 +1,4 @@
-"""ViLT heads with random weights, each exported once for all tests of artefacts, and raw requests for them."""
+"""Every head with random weights, exported once for all tests of artefacts; and raw requests for ViLT's heads."""
 
 import atexit
 import shutil
@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  # registers the ops that reloaded artefacts use
 from helpers_checkpoint import tiny_model, tiny_processor
+from helpers_export_regions import REGION_HEADS, region_inputs, region_model, region_processor, region_requests
 from PIL import Image
 
-import tfvl
 from tfvl.export import saved_model
 
 HEADS = (
@@ -35,15 +35,19 @@ TOP_K = 4
 @dataclass(frozen=True)
 class Artefact:
     model: keras.Model
-    processor: "tfvl.ViltProcessor"
+    processor: object
     directory: Path
 
 
 def random_model(class_name: str) -> keras.Model:
     """Sharp random weights in every variable: rows differ clearly, and no two answers of a row come close."""
-    pair = {"num_images": 2, "modality_type_vocab_size": 3} if class_name == NLVR2 else {}
-    model = tiny_model(class_name, id2label=LABELS, type_vocab_size=3, **pair)
-    generator = np.random.default_rng(HEADS.index(class_name))
+    config = {"id2label": LABELS, "type_vocab_size": 3}
+    if class_name in REGION_HEADS:
+        model = region_model(class_name, **config)
+    else:
+        pair = {"num_images": 2, "modality_type_vocab_size": 3} if class_name == NLVR2 else {}
+        model = tiny_model(class_name, **config, **pair)
+    generator = np.random.default_rng((*HEADS, *REGION_HEADS).index(class_name))
     for variable in model.weights:
         variable.assign(generator.normal(0.3 if "gamma" in variable.path else 0.0, 0.7, variable.shape))
     return model
@@ -60,11 +64,12 @@ def root() -> Path:
 @cache
 def artefact(class_name: str) -> Artefact:
     """A head, exported once; the files that its processor came from are gone by then."""
-    source = root() / "processor"
-    tiny_processor().save_pretrained(source)
-    processor = tfvl.ViltProcessor.from_pretrained(source)
+    source, model = root() / "processor", random_model(class_name)
+    processor = region_processor(class_name) if class_name in REGION_HEADS else tiny_processor()
+    processor.save_pretrained(source)
+    model.config.save_pretrained(source)
+    processor = type(processor).from_pretrained(source)
     shutil.rmtree(source)
-    model = random_model(class_name)
     return Artefact(model, processor, saved_model(model, processor, root() / class_name / "1", top_k=TOP_K))
 
 
@@ -88,11 +93,15 @@ def requests(
     class_name: str, images: np.ndarray = GOOD_IMAGES, texts: np.ndarray = GOOD_TEXTS
 ) -> dict[str, np.ndarray]:
     """The raw inputs of a head; where it takes two images, the second ones are the first ones in another order."""
+    if class_name in REGION_HEADS:
+        return region_requests(class_name)
     return {"image": np.stack([images, images[::-1]], axis=1) if class_name == NLVR2 else images, "text": texts}
 
 
 def prepare(class_name: str) -> dict[str, np.ndarray]:
     """The good requests as the model's inputs, through the processor in Python."""
+    if class_name in REGION_HEADS:
+        return region_inputs(class_name)
     raw, exported = requests(class_name), artefact(class_name)
     texts, positions = [text.decode() for text in raw["text"]], exported.model.config.max_position_embeddings
     inputs = exported.processor(images=raw["image"].tolist(), text=texts, max_length=positions)

@@ -1,4 +1,4 @@
-"""The shipped models: what they know, what they weigh, and `tfvl demo`, which shows the first of them."""
+"""The shipped models: what they know, what they weigh, and `tfvl demo`, which shows each of them."""
 
 import contextlib
 import io
@@ -8,32 +8,53 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  # registers the ops of the reloaded tokenizer
-from helpers_bundled import SHAPES_VILT, held_out, predictions
+from helpers_bundled import DIRECTORY, NAMES, held_out, predictions, scores, shown
 from PIL import Image
 
 import tfvl
-from tfvl import shapes
-from tfvl.demo import run_demo
+from tfvl import auto, demo, shapes
 
 QUESTIONS = 2000
 ACCURACY = 0.95  # what the README promises, on all questions and on each kind
 MAX_BYTES = 4_000_000
 DEMO_SEED = 4
+# Of logits of about ten; the order of the regions changes the order of sums of some hundred float32 terms.
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-4}
+
+
+@pytest.fixture(scope="module", params=tuple(demo.FAMILIES))
+def family(request) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def model() -> tfvl.ViltForQuestionAnswering:
-    return tfvl.ViltForQuestionAnswering.from_pretrained("shapes-vilt")
+def name(family) -> str:
+    return demo.FAMILIES[family].bundled
 
 
 @pytest.fixture(scope="module")
-def processor() -> tfvl.ViltProcessor:
-    return tfvl.ViltProcessor.from_pretrained("shapes-vilt")
+def model_and_processor(name):
+    return auto.load(name)
 
 
-def test_shapes_vilt_answers_held_out_questions(model, processor):
-    pictures, places, questions = held_out(QUESTIONS)
-    given = predictions(model, processor, pictures, places, questions)
+@pytest.fixture(scope="module")
+def model(model_and_processor):
+    return model_and_processor[0]
+
+
+@pytest.fixture(scope="module")
+def processor(model_and_processor):
+    return model_and_processor[1]
+
+
+def test_every_bundled_model_is_tested():
+    bundled = {path.name for path in DIRECTORY.glob("shapes-*")}
+    assert bundled == set(NAMES) == {family.bundled for family in demo.FAMILIES.values()}
+
+
+def test_held_out_questions_are_answered(model, processor):
+    scenes, places, questions = held_out(QUESTIONS)
+    given = predictions(model, processor, scenes, places, questions)
     asked = Counter(question.kind for question in questions)
     right = Counter(each.kind for each, answer in zip(questions, given, strict=True) if answer == each.answer)
     assert right.total() / QUESTIONS >= ACCURACY
@@ -41,59 +62,107 @@ def test_shapes_vilt_answers_held_out_questions(model, processor):
         assert right[kind] / asked[kind] >= ACCURACY, f"{kind}: {right[kind]} of {asked[kind]} right"
 
 
-def test_directory_is_complete_and_small():
-    sizes = {path.name: path.stat().st_size for path in SHAPES_VILT.iterdir()}
-    assert sizes.keys() >= {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
-    assert sizes.keys() >= {"vocab.txt", "tokenizer_config.json"}
+def test_directory_is_complete_and_small(name):
+    sizes = {path.name: path.stat().st_size for path in (DIRECTORY / name).iterdir()}
+    assert sizes.keys() >= {"README.md", "config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"}
+    assert ("preprocessor_config.json" in sizes) == (name == "shapes-vilt")
     assert sum(sizes.values()) <= MAX_BYTES
 
 
-def test_files_agree_with_the_scenes(model, processor):
-    assert tuple(model.config.id2label.values()) == shapes.answers()
+def test_model_card_says_how_to_make_the_model(family, name):
+    card = (DIRECTORY / name / "README.md").read_text()
+    assert f"train_shapes_vqa.py --model {family} " in card
+    assert name in card
+    assert all(f"| {kind} |" in card for kind in (*shapes.KINDS, "all"))
+
+
+def test_files_agree_with_the_scenes(family, model, processor):
+    config = model.config
+    assert config.model_type == family
+    assert tuple(config.id2label.values()) == shapes.answers()
     assert tuple(processor.tokenizer.get_vocab()) == shapes.vocabulary()
-    assert processor.image_processor.size == {"shortest_edge": model.config.image_size}
-    assert processor.tokenizer.model_max_length == model.config.max_position_embeddings
+    assert processor.tokenizer.model_max_length == config.max_position_embeddings
+    if family == "vilt":
+        assert processor.image_processor.size == {"shortest_edge": config.image_size}
+    else:
+        assert processor.feature_size == shapes.FEATURE_SIZE
+        assert getattr(config, "num_qa_labels", len(shapes.answers())) == len(shapes.answers())
 
 
 def test_case_and_spacing_do_not_matter(model, processor):
     scene = shapes.draw_scene(0)
     texts = [question.text for question in scene.questions()]
     loud = [text.upper().replace("?", " ?") for text in texts]
-    pictures = [scene.image()] * len(texts)
-    quiet_logits, loud_logits = (model(processor(images=pictures, text=each))["logits"] for each in (texts, loud))
-    np.testing.assert_array_equal(quiet_logits, loud_logits)
+    visual = {name: values[[0] * len(texts)] for name, values in shown(processor, [scene]).items()}
+    quiet_scores, loud_scores = (scores(model(processor.tokenizer(each) | visual)) for each in (texts, loud))
+    np.testing.assert_array_equal(quiet_scores, loud_scores)
+
+
+@pytest.mark.parametrize("name", ["shapes-visual-bert", "shapes-lxmert"])
+def test_the_order_and_the_padding_of_regions_do_not_matter(name):
+    """So a model cannot have learnt the order in which the scenes list their objects."""
+    model, processor = auto.load(name)
+    scene = shapes.draw_scene(1)
+    regions, texts = shapes.regions(scene), [question.text for question in scene.questions()]
+    arranged = {
+        "as they come": (regions.features, regions.boxes),
+        "backwards": (regions.features[::-1], regions.boxes[::-1]),
+    }
+    logits = {}
+    for order, (features, boxes) in arranged.items():
+        once = tfvl.preprocessing.regions.Regions(features, boxes)
+        logits[order] = scores(model(processor(text=texts, regions=[once] * len(texts))))
+    np.testing.assert_allclose(logits["backwards"], logits["as they come"], **TOLERANCE)
+    crowd = shapes.regions(next(each for each in map(shapes.draw_scene, range(99)) if len(each.things) > len(regions)))
+    padded = processor(text=[*texts, texts[0]], regions=[*[regions] * len(texts), crowd])
+    np.testing.assert_allclose(scores(model(padded))[:-1], logits["as they come"], **TOLERANCE)
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def shown_demo(family, tmp_path_factory):
     """What `tfvl demo` returned, what it printed, and where it wrote."""
     out = tmp_path_factory.mktemp("demo")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        rows = run_demo(seed=DEMO_SEED, out=out)
+        rows = demo.run_demo(family, seed=DEMO_SEED, out=out)
     return rows, printed.getvalue(), out
 
 
-def test_demo_answers_from_the_artefact(demo):
-    rows, printed, out = demo
+def test_demo_answers_from_the_artefact(family, shown_demo):
+    rows, printed, out = shown_demo
     scene = shapes.draw_scene(DEMO_SEED)
     assert [(row.question, row.truth) for row in rows] == [(each.text, each.answer) for each in scene.questions(2)]
     assert all(row.answer == row.truth and 0.5 < row.score <= 1 for row in rows)
     assert rows[0].question in printed
     assert f"{len(rows)} of {len(rows)} right" in printed
-    assert "tfvl ask photo.jpg" in printed
+    assert f"tfvl export {demo.FAMILIES[family].hub_id}" in printed
     assert (out / "scene.png").read_bytes() == png(scene.image())
     with Image.open(out / "answers.png") as painted:
         assert painted.width > painted.height
 
 
-def test_saved_model_gives_the_same_answers(model, processor, demo):
-    pictures, places, questions = held_out(200)
-    serve = tf.saved_model.load(str(demo[-1] / "shapes-vilt" / "1")).signatures["serving_default"]
-    images = tf.constant([png(pictures[place]) for place in places])
-    results = serve(image=images, text=tf.constant([question.text for question in questions]))
+def test_saved_model_gives_the_same_answers(family, name, model, processor, shown_demo):
+    scenes, places, questions = held_out(200)
+    serve = tf.saved_model.load(str(shown_demo[-1] / name / "1")).signatures["serving_default"]
+    seen = {"image": np.array([png(scene.image()) for scene in scenes], object)}
+    if family != "vilt":
+        padded = tfvl.preprocessing.regions.pad_regions([shapes.regions(scene) for scene in scenes])
+        seen = {"regions": padded["features"], "boxes": padded["boxes"]}
+    inputs = {each: tf.constant(seen[each][places]) for each in demo.FAMILIES[family].sees}
+    results = serve(**inputs, text=tf.constant([question.text for question in questions]))
     given = [row[0].decode() for row in results["answers"].numpy()]
-    assert given == predictions(model, processor, pictures, places, questions)
+    assert given == predictions(model, processor, scenes, places, questions)
     assert not any(results["status"].numpy())
+
+
+def test_demo_refuses_a_model_that_it_cannot_ask(tmp_path):
+    config = tfvl.VisualBertConfig.from_pretrained("shapes-visual-bert", overrides={"visual_embedding_dim": 9})
+    tfvl.VisualBertForQuestionAnswering(config).save_pretrained(tmp_path)
+    auto.load("shapes-visual-bert")[1].tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"size 9, .* of size {shapes.FEATURE_SIZE}; take shapes-visual-bert"):
+        demo.run_demo(str(tmp_path), out=tmp_path / "out")
+    tfvl.VisualBertForVisualReasoning(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is a VisualBertForVisualReasoning; the demo needs"):
+        demo.run_demo(str(tmp_path), out=tmp_path / "out")
 
 
 def png(picture: Image.Image) -> bytes:

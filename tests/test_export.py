@@ -20,13 +20,9 @@ from helpers_export import (
     serve,
     strings,
 )
+from helpers_export_answers import BATCH_TOLERANCE, GRAPH_TOLERANCE, assert_same, best, filled_masks, softmax
 
 import tfvl
-
-# The graph's kernels are fused and ordered differently from the eager ones; float32 through two sharp random blocks.
-GRAPH_TOLERANCE = 1e-5
-# A row in a batch is padded to the longest text and the largest image there: other sizes, other orders of summation.
-BATCH_TOLERANCE = 2e-6
 
 # What clients are written against. A change here breaks them.
 TEXT_AND_IMAGE = {"image": "string (?)", "text": "string (?)"}
@@ -75,21 +71,10 @@ FROZEN = {  # class: (serving_default inputs, outputs, tensors inputs, outputs)
 }
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
-    return exponentials / exponentials.sum(-1, keepdims=True)
-
-
-def best(scores: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Names and scores of the TOP_K best along the last axis."""
-    order = np.argsort(-scores, axis=-1, kind="stable")[..., :TOP_K]
-    return np.array([name.encode() for name in names], object)[order], np.take_along_axis(scores, order, -1)
-
-
 def expected_answers(class_name: str, outputs: dict, inputs: dict) -> dict[str, np.ndarray]:
     """What each head should answer, from the eager model's outputs, in NumPy and apart from `tfvl.export.heads`."""
     labels = list(LABELS.values())
-    ids, masks = inputs["input_ids"], inputs["input_ids"] == VOCABULARY.index("[MASK]")
+    ids = inputs["input_ids"]
     match class_name:
         case "ViltModel":
             return {"pooler_output": outputs["pooler_output"]}
@@ -106,35 +91,11 @@ def expected_answers(class_name: str, outputs: dict, inputs: dict) -> dict[str, 
             names[inputs["attention_mask"] == 0] = b""
             return {"answers": answers, "scores": scores, "tokens": names}
         case "ViltForMaskedLM" | "ViltForPreTraining":
-            every, all_scores = best(softmax(outputs.get("logits", outputs.get("prediction_logits"))), VOCABULARY)
-            most = masks.sum(1).max()
-            candidates, candidate_scores = np.full((3, most, TOP_K), b"", object), np.zeros((3, most, TOP_K))
-            filled = [text.decode() for text in GOOD_TEXTS]
-            for row in range(3):
-                for place, position in enumerate(np.flatnonzero(masks[row])):
-                    candidates[row, place] = every[row, position]
-                    candidate_scores[row, place] = all_scores[row, position]
-                    word = every[row, position, 0].decode()
-                    mask = r"\s*\[MASK\]" if word.startswith("##") else r"\[MASK\]"
-                    filled[row] = re.sub(mask, lambda _, word=word: word.removeprefix("##"), filled[row], count=1)
-            results = {
-                "answers": candidates[:, 0],
-                "scores": candidate_scores[:, 0],
-                "candidates": candidates,
-                "candidate_scores": candidate_scores,
-                "filled": strings(*filled),
-            }
+            results = filled_masks(outputs.get("logits", outputs.get("prediction_logits")), ids, GOOD_TEXTS)
             if class_name == "ViltForPreTraining":
                 results["match"] = softmax(outputs["cross_relationship_score"])[:, 1]
             return results
     return {"answers": answers, "scores": scores}
-
-
-def assert_same(actual: np.ndarray, expected: np.ndarray, tolerance: float, what: str):
-    if expected.dtype.kind in "OS":
-        assert actual.tolist() == expected.tolist(), what
-    else:
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance, err_msg=what)
 
 
 @pytest.mark.parametrize("class_name", HEADS)

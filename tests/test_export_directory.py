@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from helpers_checkpoint import VOCABULARY, tiny_model, tiny_processor
 from helpers_export import HEADS, artefact, serve
+from helpers_export_regions import INPUT_KINDS
 from tensorflow.core.framework import tensor_pb2
 
 import tfvl
@@ -31,7 +32,7 @@ def test_a_plain_tensorflow_process_loads_it():
     assert not tfvl_is_there
 
 
-@pytest.mark.parametrize("class_name", HEADS)
+@pytest.mark.parametrize("class_name", [*HEADS, *INPUT_KINDS])
 def test_nothing_local_and_every_weight_once(class_name):
     exported = artefact(class_name)
     report = tfvl.export.check(exported.directory)
@@ -58,7 +59,7 @@ def test_nothing_local_and_every_weight_once(class_name):
     }
 
 
-@pytest.mark.parametrize("class_name", HEADS)
+@pytest.mark.parametrize("class_name", [*HEADS, *INPUT_KINDS])
 def test_the_warm_up_request_runs_and_is_answered(class_name):
     (record,) = tf.data.TFRecordDataset(str(artefact(class_name).directory / "assets.extra/tf_serving_warmup_requests"))
     fields = helpers_c_api.fields

@@ -5,7 +5,8 @@ from io import BytesIO
 import numpy as np
 import pytest
 from helpers_checkpoint import VOCABULARY
-from helpers_export import GOOD_IMAGES, GOOD_TEXTS, LABELS, TOP_K, artefact, serve
+from helpers_export import GOOD_IMAGES, GOOD_TEXTS, LABELS, TOP_K, artefact, requests, serve
+from helpers_export_regions import SIZES
 from helpers_torch import torch, transformers
 from PIL import Image
 
@@ -47,5 +48,25 @@ def test_masks_are_filled_as_transformers_fills_them(tmp_path):
     first = torch.tensor((ids == VOCABULARY.index("[MASK]")).argmax(1))
     answers, scores = best(logits[torch.arange(len(first)), first].softmax(-1), VOCABULARY)
     served = serve("ViltForMaskedLM", image=GOOD_IMAGES, text=GOOD_TEXTS)
+    assert served["answers"].tolist() == answers
+    np.testing.assert_allclose(served["scores"], scores, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("class_name", ["VisualBertForQuestionAnswering", "LxmertForQuestionAnswering"])
+def test_questions_about_regions_are_answered_as_transformers_answers_them(class_name, tmp_path):
+    exported, raw = artefact(class_name), requests(class_name)
+    exported.model.save_pretrained(tmp_path)
+    exported.processor.save_pretrained(tmp_path)
+    tokenizer = transformers.BertTokenizer.from_pretrained(tmp_path)
+    options = {"padding": True, "truncation": True, "max_length": SIZES["max_position_embeddings"]}
+    inputs = dict(tokenizer([text.decode() for text in raw["text"]], return_tensors="pt", **options))
+    names = {"regions": "visual_embeds" if class_name.startswith("Visual") else "visual_feats", "boxes": "visual_pos"}
+    inputs |= {names[name]: torch.tensor(value) for name, value in raw.items() if name in names}
+    inputs["visual_attention_mask"] = torch.tensor(raw["regions"].any(-1).astype("float32"))
+    with torch.no_grad():
+        outputs = getattr(transformers, class_name).from_pretrained(tmp_path).eval()(**inputs)
+    logits = outputs["logits" if "logits" in outputs else "question_answering_score"]
+    answers, scores = best(logits.softmax(-1), list(LABELS.values()))
+    served = serve(class_name, **raw)
     assert served["answers"].tolist() == answers
     np.testing.assert_allclose(served["scores"], scores, rtol=0, atol=TOLERANCE)

@@ -89,7 +89,12 @@ def test_data_files_are_package_data():
     patterns = setup["options.package_data"]["tfvl"].split()
     shipped = {path for pattern in patterns for path in package.glob(pattern)}
     data = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert {path.parent.name for path in data} >= {"preprocessing", "shapes-vilt"}
+    assert {path.parent.name for path in data} >= {
+        "preprocessing",
+        "shapes-vilt",
+        "shapes-visual-bert",
+        "shapes-lxmert",
+    }
     assert data <= shipped
 
 

@@ -15,6 +15,7 @@ SCENES = 1500
 COIN_SLACK = 3 * 0.5 / np.sqrt(SCENES)
 # Shares of a box that each outline covers: pi/4, 1, 1/2, and a star well below the triangle.
 COVERAGE = {"circle": (0.74, 0.82), "square": (0.97, 1.0), "triangle": (0.46, 0.54), "star": (0.28, 0.4)}
+REGION_SUMS = [16.22353, 16.14118, -19.55294, 1.05882, 19.81961]  # of the crops of scene 0
 EDGE = 24  # levels by which an edge pixel may differ from the colour and still count as covered
 
 
@@ -85,6 +86,37 @@ def test_pixels_show_what_the_boxes_say(scenes):
             low, high = COVERAGE[thing.shape]
             assert low <= inside.mean() <= high, f"{thing} covers {inside.mean():.2f} of its box in scene {scene.seed}"
         assert (pixels[outside] == scene.background).all()
+
+
+def test_regions_are_the_objects_in_their_order(scenes):
+    assert shapes.FEATURE_SIZE == 6 * 6 * 3 + 4
+    for scene in scenes[:100]:
+        found = shapes.regions(scene)
+        boxes = np.array([thing.box for thing in scene.things]) / shapes.SIDE
+        np.testing.assert_array_equal(found.boxes, boxes.astype("float32"))
+        assert (found.width, found.height) == (shapes.SIDE, shapes.SIDE)
+        assert found.features.shape == (len(scene.things), shapes.FEATURE_SIZE)
+        assert found.features.dtype == np.float32
+        np.testing.assert_array_equal(found.features[:, -4:], 4 * found.boxes - 2)
+        pixels = found.features[:, :-4].reshape(-1, shapes.CROP, shapes.CROP, 3)
+        for thing, crop in zip(scene.things, pixels, strict=True):
+            middle = crop[shapes.CROP // 2, shapes.CROP // 2]  # inside every outline
+            np.testing.assert_allclose((middle + 0.5) * 255, shapes.COLORS[thing.color], atol=EDGE)
+            if thing.shape in ("square", "circle"):
+                corner_is_filled = np.abs((crop[0, 0] + 0.5) * 255 - shapes.COLORS[thing.color]).max() <= EDGE
+                assert corner_is_filled == (thing.shape == "square")
+
+
+def test_regions_of_a_seed_are_frozen():
+    """The shipped models were trained on these numbers; another Pillow must not change them."""
+    found, same = (shapes.regions(shapes.draw_scene(0)) for _ in range(2))
+    np.testing.assert_array_equal(found.features, same.features)
+    assert found.image_id == "test-0"
+    green_square = found.features[2]
+    expected = np.array([34, 150, 60], "float32") / 255 - 0.5
+    np.testing.assert_array_equal(green_square[:-4].reshape(-1, 3), np.tile(expected, (36, 1)))
+    np.testing.assert_array_equal(green_square[-4:], np.array([145, 78, 183, 116]) / 64 - 2)
+    assert found.features[:, :-4].sum(axis=1).tolist() == pytest.approx(REGION_SUMS, abs=1e-4)
 
 
 def center(thing: shapes.Thing) -> tuple[float, float]:
@@ -206,3 +238,18 @@ def test_answers_are_painted_beside_the_picture():
     wrong = shapes.draw_answers(scene.image(), [(*rows[0][:1], "a wrong answer", *rows[0][2:]), *rows[1:]])
     assert (np.asarray(wrong)[:, sheet.height :] != panel).any()
     assert isinstance(shapes.draw_answers(scene.image(), []), Image.Image)
+
+
+def test_boxes_are_outlined_in_the_picture():
+    scene = shapes.draw_scene(5)
+    plain, outlined = (
+        np.asarray(shapes.draw_answers(scene.image(), [], boxes)) for boxes in ((), shapes.regions(scene).boxes)
+    )
+    changed = (plain != outlined).any(axis=-1)
+    scale = 512 / shapes.SIDE
+    for thing in scene.things:
+        left, top, right, bottom = (round(edge * scale) for edge in thing.box)
+        assert changed[top, left:right].all()
+        assert changed[top:bottom, right].all()
+        changed[top : bottom + 1, left : right + 1] = False
+    assert not changed.any()

@@ -6,6 +6,7 @@ import json
 import secrets
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,21 +17,34 @@ from rich.text import Text
 from tfvl import auto, shapes
 from tfvl.export import saved_model
 
-# All that a Python client needs; tensorflow_text is imported for the ops of the tokenizer.
+# All that a Python client needs; tensorflow_text is imported for the ops of the tokenizer. Bytes are written as in the
+# JSON requests of TensorFlow Serving.
 CLIENT = """
 import base64, json, sys
 import tensorflow as tf, tensorflow_text
-request = json.load(sys.stdin)
+request = json.load(sys.stdin, object_hook=lambda it: base64.b64decode(it["b64"]) if "b64" in it else it)
 serve = tf.saved_model.load(request["directory"]).signatures["serving_default"]
-image = base64.b64decode(request["image"])
-texts = request["texts"]
-results = serve(image=tf.constant([image] * len(texts)), text=tf.constant(texts))
+results = serve(**{name: tf.constant(values) for name, values in request["inputs"].items()})
 answers = [[answer.decode() for answer in row] for row in results["answers"].numpy()]
 scores = results["scores"].numpy().tolist()
 status = [row.decode() for row in results["status"].numpy()]
 json.dump({"answers": answers, "scores": scores, "status": status}, sys.stdout)
 """
-HUB_ID = "dandelin/vilt-b32-finetuned-vqa"
+
+
+class Family(NamedTuple):
+    """A kind of model: the bundled one, what it is shown of a scene (inputs of the artefact), and one of the hub."""
+
+    bundled: str
+    sees: tuple[str, ...]
+    hub_id: str
+
+
+FAMILIES = {
+    "vilt": Family("shapes-vilt", ("image",), "dandelin/vilt-b32-finetuned-vqa"),
+    "visual_bert": Family("shapes-visual-bert", ("regions",), "uclanlp/visualbert-vqa"),
+    "lxmert": Family("shapes-lxmert", ("regions", "boxes"), "unc-nlp/lxmert-vqa-uncased"),
+}
 
 
 class Row(NamedTuple):
@@ -42,50 +56,87 @@ class Row(NamedTuple):
     truth: str
 
 
-def run_demo(model: str = "shapes-vilt", seed: int | None = None, out: str | Path = "tfvl-demo") -> list[Row]:
+def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tfvl-demo") -> list[Row]:
     """Draws a scene, exports a model, has the artefact answer in a clean process, prints a table, paints a picture.
 
     Args:
-        model: bundled name, directory or hub id of a model for question answering.
+        model: `vilt`, `visual_bert` or `lxmert` for the bundled model of that family; or a bundled name, directory or
+            hub id of a model for question answering. One that reads region features must take those of
+            `shapes.regions`.
         seed: of the scene; None draws one.
         out: directory for `scene.png`, `answers.png` and the artefact (in `<model's name>/1`, replaced if there).
 
+    Returns:
+        The answers, as printed.
+
     Raises:
-        ValueError: the model cannot be loaded or exported, or does not answer questions.
+        ValueError: the model cannot be loaded or exported, does not answer questions, or takes other region features.
         RuntimeError: the artefact does not run.
     """
     console = Console(soft_wrap=True, markup=False, highlight=False)
+    if model in FAMILIES:
+        model = FAMILIES[model].bundled
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     scene = shapes.draw_scene(seed)
-    png = io.BytesIO()
-    scene.image().save(png, "png")
-    (out / "scene.png").write_bytes(png.getvalue())
+    scene.image().save(out / "scene.png")
     console.print(f"Scene {seed} (the same again with --seed {seed}): {out / 'scene.png'}")
 
     directory = out / Path(model).resolve().name / "1"
     with console.status(f"Exporting {model} …"):
         loaded, processor = auto.load(model)
-        if not type(loaded).__name__.endswith("ForQuestionAnswering"):
-            raise ValueError(f"{model} is a {type(loaded).__name__}; the demo needs a model for question answering.")
+        check_model(model, loaded, processor)
         saved_model(loaded, processor, directory, overwrite=True)
-    console.print(f"Exported {model}, with its tokenizer and image processing: {directory}")
+    family = FAMILIES[loaded.config.model_type]
+    console.print(f"Exported {model}, preprocessing included: {directory}")
     with console.status("Loading the artefact in a clean process and asking …"):
-        rows = ask(directory, png.getvalue(), scene.questions(2))
+        rows = ask(directory, scene, scene.questions(2), family.sees)
     console.print(answer_table(rows))
-    shapes.draw_answers(scene.image(), rows).save(out / "answers.png")
+    boxes = shapes.regions(scene).boxes if "regions" in family.sees else ()
+    shapes.draw_answers(scene.image(), rows, boxes).save(out / "answers.png")
     console.print(f"Picture with the answers: {out / 'answers.png'}")
-    console.print("The same with a checkpoint of the hub and a photograph of yours:")
-    console.print(f"  tfvl export {HUB_ID} models/vilt_vqa/1")
-    console.print('  tfvl ask photo.jpg "how many cats are there?" --model models/vilt_vqa/1')
+    name = f"models/{loaded.config.model_type}_vqa/1"
+    yours, path = ("a photograph", "photo.jpg") if "image" in family.sees else ("region features", "regions.npz")
+    console.print(f"The same with a checkpoint of the hub and {yours} of your own:")
+    console.print(f"  tfvl export {family.hub_id} {name}")
+    console.print(f'  tfvl ask {path} "how many cats are there?" --model {name}')
     return rows
 
 
-def ask(directory: Path, image: bytes, questions: list[shapes.Question]) -> list[Row]:
-    """Answers from the SavedModel in `directory`, in a new interpreter that imports TensorFlow and nothing of tfvl."""
-    texts = [question.text for question in questions]
-    request = {"directory": str(directory), "image": base64.b64encode(image).decode(), "texts": texts}
+def check_model(source: str, model, processor) -> None:
+    """Raises ValueError for a model that cannot be asked about a scene."""
+    name = type(model).__name__
+    if not name.endswith("ForQuestionAnswering"):
+        raise ValueError(f"{source} is a {name}; the demo needs a model for question answering.")
+    size = getattr(processor, "feature_size", None) or shapes.FEATURE_SIZE
+    if size != shapes.FEATURE_SIZE:
+        raise ValueError(
+            f"{source} takes region features of size {size}, but those of a drawn scene are of size "
+            f"{shapes.FEATURE_SIZE}; take {FAMILIES[model.config.model_type].bundled}."
+        )
+
+
+def ask(directory: Path, scene: shapes.Scene, questions: list[shapes.Question], sees: Sequence[str]) -> list[Row]:
+    """Answers from the SavedModel in `directory`, in a new interpreter that imports TensorFlow and nothing of tfvl.
+
+    Args:
+        directory: of the artefact.
+        scene: what it is asked about.
+        questions: at least one.
+        sees: what it is shown of the scene: its inputs among `image`, `regions` and `boxes`.
+    """
+    png = io.BytesIO()
+    scene.image().save(png, "png")
+    regions = shapes.regions(scene)
+    shown = {
+        "image": {"b64": base64.b64encode(png.getvalue()).decode()},
+        "regions": regions.features.tolist(),
+        "boxes": regions.boxes.tolist(),
+    }
+    inputs = {name: [shown[name]] * len(questions) for name in sees}
+    inputs["text"] = [question.text for question in questions]
+    request = {"directory": str(directory), "inputs": inputs}
     command = [sys.executable, "-I", "-c", CLIENT]  # -I: neither this directory nor PYTHONPATH helps it
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
     if done.returncode:

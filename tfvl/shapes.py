@@ -5,7 +5,7 @@ a scene follows from its seed and its split; the two splits never share a random
 a test or a demonstration has not been seen in training.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -14,11 +14,15 @@ from math import cos, pi, sin
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tfvl.preprocessing.regions import Regions, normalize_boxes
+
 SIDE = 256  # pixels, of the square picture
 BOARD = 4  # objects stand in different cells of a BOARD x BOARD board: they never touch
 CELL = SIDE // BOARD
 SIZES = (38, 58)  # pixels, smallest and largest object; all fit into a cell
 MOST_OBJECTS = 5
+CROP = 6  # pixels, side of a crop in a region's features
+FEATURE_SIZE = 3 * CROP**2 + 4
 
 SHAPES = ("circle", "square", "triangle", "star")
 COLORS = {
@@ -134,6 +138,23 @@ def draw_scene(seed: int, split: str = "test") -> Scene:
     things = (_place(rng, *each) for each in zip(shapes, colors, cells, strict=True))
     background = tuple(int(level) for level in rng.integers(228, 253, size=3))
     return Scene(seed, split, background, tuple(things))
+
+
+def regions(scene: Scene) -> Regions:
+    """What a detector that never errs would find in the picture: one region per object, for VisualBERT and LXMERT.
+
+    Returns:
+        `boxes`: (objects, 4), those of the objects, from 0 to 1. `features`: (objects, `FEATURE_SIZE`); the picture
+        inside the box, shrunk to `CROP` x `CROP` pixels, as red, green and blue from -0.5 to 0.5, row by row; then the
+        corners of the box from -2 to 2, since VisualBERT has nothing else to tell where a region is. Corners weigh more
+        than pixels, because there are fewer of them.
+    """
+    picture = scene.image()
+    crops = [picture.crop(thing.box).resize((CROP, CROP), Image.Resampling.BOX) for thing in scene.things]
+    pixels = np.stack([np.asarray(crop, np.float32).ravel() for crop in crops]) / 255 - 0.5
+    boxes = normalize_boxes([thing.box for thing in scene.things], SIDE, SIDE)
+    features = np.concatenate([pixels, 4 * boxes - 2], axis=1)
+    return Regions(features, boxes, image_id=f"{scene.split}-{scene.seed}", width=SIDE, height=SIDE)
 
 
 def held_out_questions(count: int, per_kind: int = 1) -> Iterator[tuple[Scene, Question]]:
@@ -277,12 +298,17 @@ OUTLINES = {
 }
 
 
-def draw_answers(picture: Image.Image, rows: Sequence[tuple[str, str, float, str | None]]) -> Image.Image:
+def draw_answers(
+    picture: Image.Image,
+    rows: Sequence[tuple[str, str, float, str | None]],
+    boxes: Iterable[Sequence[float]] = (),
+) -> Image.Image:
     """The picture with its questions beside it, for people to look at.
 
     Args:
         picture: any RGB image; it is enlarged or reduced to the height of the list.
         rows: (question, answer, score from 0 to 1, true answer or None where it is not known).
+        boxes: of the regions that were shown to the model, to be outlined: x1, y1, x2, y2 from 0 to 1.
     """
     margin, line = 24, 26
     height = max(512, 2 * margin + 3 * line * len(rows))
@@ -290,6 +316,9 @@ def draw_answers(picture: Image.Image, rows: Sequence[tuple[str, str, float, str
     sheet = Image.new("RGB", (shown.width + 460, height), "white")
     sheet.paste(shown)
     pen = ImageDraw.Draw(sheet)
+    for x1, y1, x2, y2 in boxes:
+        corners = [x1 * shown.width, y1 * shown.height, x2 * shown.width, y2 * shown.height]
+        pen.rectangle(corners, outline=(60, 60, 60), width=2)
     small, large = ImageFont.load_default(18), ImageFont.load_default(22)
     for i, (question, answer, score, truth) in enumerate(rows):
         x, y = shown.width + margin, margin + 3 * line * i

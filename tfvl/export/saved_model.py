@@ -1,4 +1,4 @@
-"""`saved_model`: a model and its processor become one SavedModel that answers raw questions on raw images."""
+"""`saved_model`: a model and its processor become one SavedModel that answers raw questions on images or regions."""
 
 import os
 import shutil
@@ -17,10 +17,13 @@ def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, over
 
         tfvl.export.saved_model(model, processor, "models/vilt_vqa/1")
 
-    Signature `serving_default` takes `image` (N,) encoded files (NLVR2: (N, num_images)) and `text` (N,), and returns
-    `answers` and `scores` (N, k) and `status` (N,), "" or what was wrong with the row; heads that answer more return
-    more, see `tfvl.export.heads`. Signature `tensors` takes what the processor returns and gives the model's outputs.
-    Vocabulary, labels and preprocessing are inside; the weights are stored once. The artefact needs no Python.
+    Signature `serving_default` takes `text` (N,) and, for ViLT, `image` (N,) encoded files; for VisualBERT `regions`
+    (N, R, size), a detector's features, where regions of nothing but zeros are padding; for LXMERT also `boxes`
+    (N, R, 4), the corners x1, y1, x2, y2 in 0 … 1. Heads for NLVR2 take images or regions of two (N, 2, …). It returns
+    `answers` and `scores` (N, k) and `status` (N,), "" or what was wrong with the row. Heads that take or answer other
+    things are described in each family's `export.py`. Signature `tensors` takes what the processor returns and gives
+    the model's outputs. Vocabulary, labels and preprocessing are inside; the weights are stored once. The artefact
+    needs no Python.
 
     Args:
         model: a model of tfvl, e.g. `ViltForQuestionAnswering`.

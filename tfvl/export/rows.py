@@ -1,0 +1,38 @@
+"""Rows of a request and their statuses: "" or what is wrong with a row. Tensors of unknown size, core ops only."""
+
+import tensorflow as tf
+
+
+def only(rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """`values` where `rows` is true and blanks ("" or 0) elsewhere; `rows` has the leading axes of `values`."""
+    blank = "" if values.dtype == tf.string else tf.zeros([], values.dtype)
+    for _ in range(values.shape.rank - rows.shape.rank):
+        rows = tf.expand_dims(rows, -1)
+    return tf.where(rows, values, blank)
+
+
+def first_problem(*statuses: tf.Tensor) -> tf.Tensor:
+    """The first of several statuses (N,) that is not ""."""
+    found, *others = statuses
+    for other in others:
+        found = tf.where(found == "", other, found)
+    return found
+
+
+def first_of_items(name: str, statuses: tf.Tensor) -> tf.Tensor:
+    """The status (N,) of rows with several items, from theirs (N, items): that of the first bad one, by its index.
+
+    `name: what is wrong` becomes `name[2]: what is wrong`.
+    """
+    index = tf.argmax(tf.cast(statuses != "", tf.int32), axis=1)
+    status = tf.gather(statuses, index, batch_dims=1)
+    problem = tf.strings.regex_replace(status, f"^{name}", "")
+    return tf.where(status == "", "", tf.strings.join([f"{name}[", tf.strings.as_string(index), "]", problem]))
+
+
+def not_empty(value: tf.Tensor, axes: int) -> tf.Tensor:
+    """`value` with one blank where one of its first `axes` axes is empty: a request may be so, but not for a model."""
+    missing = tf.maximum(1 - tf.shape(value)[:axes], 0)
+    padding = tf.pad(missing[:, None], [[0, value.shape.rank - axes], [1, 0]])  # (rank, 2)
+    blank = "" if value.dtype == tf.string else tf.zeros([], value.dtype)
+    return tf.ensure_shape(tf.pad(value, padding, constant_values=blank), value.shape)

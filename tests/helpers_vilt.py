@@ -55,6 +55,13 @@ def vilt_inputs(head: str = "ViltModel", seed: int = 0) -> dict[str, np.ndarray]
     }
 
 
+def real_positions(inputs) -> np.ndarray:
+    """Which positions of the sequence are real: bool (batch, length + patches + 1); own patches come first."""
+    counts = inputs["pixel_mask"][:, ::8, ::8].sum((1, 2))
+    image = np.arange(counts.max() + 1)[None] <= counts[:, None]
+    return np.concatenate([inputs["attention_mask"] > 0, image], axis=1)
+
+
 def randomise(model, seed: int = 0, stddev: float = 0.2) -> None:
     """Gives every weight of a Keras model a random value, norms and biases too: fresh norms hide swaps."""
     rng = np.random.default_rng(seed)

@@ -50,7 +50,7 @@ def scores(output: str) -> dict[str, float]:
 def test_help_names_every_command(capsys, arguments):
     assert cli.main(arguments) == 0
     output = capsys.readouterr().out
-    assert all(command in output for command in ("demo", "ask", "port", "export", "check"))
+    assert all(command in output for command in ("demo", "ask", "port", "export", "check", "regions"))
 
 
 def test_help_imports_nothing_heavy():

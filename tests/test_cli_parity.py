@@ -6,6 +6,7 @@ torch = pytest.importorskip("torch", reason="compares with PyTorch")
 pytest.importorskip("transformers", reason="compares with transformers")
 
 from helpers_checkpoint import save_tiny, tiny_model  # noqa: E402  # TensorFlow comes after PyTorch
+from helpers_region_models import save_tiny_region_model, tiny_region_processor  # noqa: E402
 
 from tfvl import cli, parity  # noqa: E402
 
@@ -22,10 +23,14 @@ NLVR2 = {"num_images": 2, "modality_type_vocab_size": 3}
         ("ViltForPreTraining", {}, "prediction_logits"),
         ("ViltForImagesAndTextClassification", NLVR2, "logits"),
         ("ViltModel", {}, "last_hidden_state"),
+        ("VisualBertForPreTraining", {}, "prediction_logits"),
+        ("VisualBertForMultipleChoice", {}, "logits"),
+        ("VisualBertForRegionToPhraseAlignment", {}, "logits"),
+        ("LxmertForPreTraining", {}, "prediction_logits"),
     ],
 )
 def test_port_check_prints_the_difference(capsys, tmp_path, class_name, config, output):
-    save_tiny(tmp_path / "src", class_name, **config)
+    (save_tiny if class_name.startswith("Vilt") else save_tiny_region_model)(tmp_path / "src", class_name, **config)
     assert cli.main(["port", str(tmp_path / "src"), str(tmp_path / "dst"), "--check"]) == 0
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     difference, largest = next((float(row[1]), float(row[2])) for row in rows if row[:1] == [output])
@@ -44,3 +49,16 @@ def test_another_model_is_different(tmp_path):
 def test_checkpoint_that_transformers_cannot_load(tmp_path):
     with pytest.raises(ValueError, match=f"transformers cannot run {tmp_path}: OSError"):
         parity.compare(tiny_model(), tmp_path)
+
+
+@pytest.mark.parametrize("family", ["VisualBert", "Lxmert"])
+def test_transformers_reads_the_tokenizer_that_the_processor_wrote(tmp_path, family):
+    import transformers
+
+    save_tiny_region_model(tmp_path, f"{family}Model")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    pairs = ["the red circles?", "[MASK] is blue"], ["what", "a squares of"]
+    encoded = theirs(*pairs, padding=True, return_tensors="np")
+    for name, value in tiny_region_processor(family)(*pairs).items():
+        assert value.numpy().tolist() == encoded[name].tolist()
+    assert theirs.model_max_length == 13

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers_checkpoint import LABELS, save_tiny, tiny_model, tiny_processor
+from helpers_region_models import save_tiny_region_model, some_regions, tiny_region_model, tiny_region_processor
 
 import tfvl
-from tfvl import shapes
+from tfvl import auto, shapes
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -92,14 +94,83 @@ def test_rank_texts(run, tmp_path):
     assert {line.split(maxsplit=1)[1] for line in lines} == set(texts)
 
 
+@pytest.fixture
+def regions_files(tmp_path) -> list[Path]:
+    """The regions of two images."""
+    for name, count in (("left", 3), ("right", 4)):
+        regions = some_regions(count)
+        np.savez(tmp_path / f"{name}.npz", features=regions.features, boxes=regions.boxes)
+    return [tmp_path / "left.npz", tmp_path / "right.npz"]
+
+
+@pytest.mark.parametrize("model", ["shapes-lxmert", "shapes-visual-bert"])
+def test_ask_about_regions_of_a_scene(run, model):
+    lines = run("ask_about_regions.py", "--model", model)
+    assert lines[0] == f"Predicted answer: {len(shapes.draw_scene(7).things)}"
+    scores = [float(line.split()[0]) for line in lines[1:]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_ask_about_regions_of_a_file(run, tmp_path, regions_files):
+    save_tiny_region_model(tmp_path, "LxmertForQuestionAnswering")
+    lines = run("ask_about_regions.py", "--model", tmp_path, "--regions", regions_files[0], "--text", "what?")
+    model, processor = tiny_region_model("LxmertForQuestionAnswering"), tiny_region_processor("Lxmert")
+    best = model(processor("what?", regions=some_regions(3)))["question_answering_score"].numpy().argmax()
+    assert lines[0] == f"Predicted answer: {LABELS[best]}"
+
+
+def test_choose_a_text(run, tmp_path, regions_files):
+    save_tiny_region_model(tmp_path, "VisualBertForMultipleChoice")
+    choices = ["a red circle", "the blue square"]
+    arguments = ("--model", tmp_path, "--regions", regions_files[0], "--prompt", "what is it ?")
+    lines = run("choose_a_text.py", *arguments, "--choices", *choices)
+    assert sum(float(line.split()[0]) for line in lines) == pytest.approx(1, abs=1e-3)  # three digits are printed
+    model, processor = tiny_region_model("VisualBertForMultipleChoice"), tiny_region_processor("VisualBert")
+    best = model(processor("what is it ?", [choices], some_regions(3)))["logits"].numpy().argmax()
+    assert lines[0].split(maxsplit=1)[1] == choices[best]
+
+
+def test_compare_two_images_by_regions(run, tmp_path, regions_files):
+    save_tiny_region_model(tmp_path, "VisualBertForVisualReasoning")
+    text = "the circle is red"
+    lines = run("compare_two_images_by_regions.py", "--model", tmp_path, "--regions", *regions_files, "--text", text)
+    model, processor = tiny_region_model("VisualBertForVisualReasoning"), tiny_region_processor("VisualBert")
+    best = model(processor(text, regions=[(some_regions(3), some_regions(4))]))["logits"].numpy().argmax()
+    assert lines == [f"Predicted answer: {LABELS[best]}"]
+
+
+def test_find_phrases(run, tmp_path, regions_files):
+    save_tiny_region_model(tmp_path, "VisualBertForRegionToPhraseAlignment")
+    text, phrases = "a red circle left of the square", ["red circle", "the square"]
+    arguments = ("--model", tmp_path, "--regions", regions_files[0], "--text", text)
+    lines = run("find_phrases.py", *arguments, "--phrases", *phrases)
+    model, processor = tiny_region_model("VisualBertForRegionToPhraseAlignment"), tiny_region_processor("VisualBert")
+    inputs = processor(text, regions=some_regions(3))  # [CLS] a red circle left of the square [SEP]
+    best = model(inputs, region_to_phrase_position=[[3, 7]])["logits"][0].numpy().argmax(-1)
+    assert lines == [f"{phrase}: region {region}" for phrase, region in zip(phrases, best, strict=True)]
+    with pytest.raises(ValueError, match="'blue' is not in the text"):
+        run("find_phrases.py", *arguments, "--phrases", "blue")
+
+
+@pytest.fixture
+def eager_functions():
+    """Without this, a few steps of training wait half a minute for XLA's compiler."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.mark.slow
-def test_train_shapes_vqa(run, tmp_path):
-    lines = run(
-        "train_shapes_vqa.py", "--out", tmp_path, "--scenes", 12, "--epochs", 1, "--batch-size", 16, "--test", 20
-    )
+@pytest.mark.parametrize("family", ["vilt", "visual_bert", "lxmert"])
+def test_train_shapes_vqa(run, tmp_path, family, eager_functions):
+    options = ("--scenes", 4, "--epochs", 1, "--batch-size", 16, "--test", 20)
+    lines = run("train_shapes_vqa.py", "--model", family, "--out", tmp_path, *options)
     assert any("all" in line and "20" in line for line in lines)
-    model = tfvl.ViltForQuestionAnswering.from_pretrained(tmp_path)
-    assert model.config.num_labels == len(shapes.answers())
+    model, processor = auto.load(tmp_path)
+    assert type(model).__name__.endswith("ForQuestionAnswering")
+    assert model.config.model_type == family
+    assert tuple(model.config.id2label.values()) == shapes.answers()
+    assert tuple(processor.tokenizer.get_vocab()) == shapes.vocabulary()
 
 
 def test_no_example_is_left_out():

@@ -90,7 +90,7 @@ REFUSED = {
     "storage called": (Call(Global("torch", "FloatStorage"), (5,)), "to call 'torch.FloatStorage'"),
     "a string called": (Call("collections OrderedDict", ()), "to call 'collections.OrderedDict'"),
     "a number called": (Call(7, ()), "to call a int"),
-    "new object": (Raw(b"cos\nsystem\n)\x81"), "the instruction NEWOBJ"),
+    "new object": (Raw(b"cos\nsystem\n)\x81"), "to call 'os.system'"),
     "instance": (Raw(b"(ios\nsystem\n"), "the instruction INST"),
     "object": (Raw(b"(cos\nsystem\no"), "the instruction OBJ"),
     "extension": (Raw(b"\x82\x01"), "the instruction EXT1"),

@@ -166,3 +166,35 @@ def test_options_reach_the_hub_and_only_wanted_files_are_fetched(tmp_path, monke
     fetched.clear()
     hub.resolve(REPO, weights=False)
     assert [call[1] for call in fetched] == [list(hub.SMALL_FILES)]
+
+
+@pytest.mark.parametrize("name", hub.VOCABULARY_NAMES)
+def test_berts_vocabulary_needs_no_download(name, offline, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert hub.resolve(name, weights=False) == hub.BUNDLED_DIRECTORY / "bert-base-uncased"
+    with pytest.raises(CheckpointError):  # there are no weights
+        hub.resolve(name)
+    Path(name).mkdir(parents=True)
+    assert hub.resolve(name, weights=False) == Path(name)  # a directory of that name is meant
+
+
+def test_where_a_tokenizer_lies(tmp_path):
+    bundled = hub.BUNDLED_DIRECTORY / "bert-base-uncased"
+    (tmp_path / "weights.bin").touch()
+    assert hub.tokenizer_directory(tmp_path) == tmp_path  # not even a config.json
+    (tmp_path / "config.json").write_text('{"vocab_size": 30522}')
+    assert hub.tokenizer_directory(tmp_path) == hub.tokenizer_directory(tmp_path / "weights.bin") == bundled
+    (tmp_path / "config.json").write_text("{}")  # the default of all three families
+    assert hub.tokenizer_directory(tmp_path) == bundled
+    (tmp_path / "config.json").write_text('{"vocab_size": 30523}')
+    assert hub.tokenizer_directory(tmp_path) == tmp_path
+    (tmp_path / "config.json").write_text('{"vocab_size": 30522}')
+    (tmp_path / "vocab.txt").write_text("[PAD]\n")
+    assert hub.tokenizer_directory(tmp_path) == tmp_path
+
+
+def test_the_bundled_vocabulary_is_the_hubs():
+    content = (hub.BUNDLED_DIRECTORY / "bert-base-uncased" / "vocab.txt").read_bytes()
+    assert content.count(b"\n") == hub.VOCABULARY_SIZE
+    golden = Path(__file__).parent / "golden" / "bert-base-uncased-vocab.txt"
+    assert content == golden.read_bytes()

@@ -1,5 +1,7 @@
 """The porting table and its accounting: what fits, and that everything that does not fit is named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers_porting import checkpoint
@@ -213,14 +215,22 @@ def test_a_bias_under_either_of_its_names(name):
     ] == [name]
 
 
-def test_a_bias_stored_twice_must_be_the_same(tmp_path):
-    rules, model = TOY[5:7], {"lm/bias": (7,)}
-    bias = np.arange(7, dtype=np.float32)
-    same = stored(tmp_path, **{"lm.decoder.bias": bias, "lm.bias": bias})
-    assert plan(same, model, rules).repeated == ["lm.bias"]
-    other = stored(tmp_path, **{"lm.decoder.bias": bias, "lm.bias": bias + 1})
-    with pytest.raises(CheckpointError, match=r"lm.bias differs from lm.decoder.bias"):
-        plan(other, model, rules)
+@pytest.mark.parametrize(
+    ("wins", "read", "unread"), [(False, "lm.decoder.bias", "lm.bias"), (True, "lm.bias", "lm.decoder.bias")]
+)
+def test_of_a_bias_stored_twice_the_one_that_transformers_reads(wins, read, unread, tmp_path):
+    model, bias = {"lm/bias": (7,)}, np.arange(7, dtype=np.float32)
+    rules = [TOY[5], replace(TOY[6], wins=wins)]
+    same = plan(stored(tmp_path, **{read: bias, unread: bias}), model, rules)
+    assert (same.repeated, same.overruled) == ([unread], [])
+    other = stored(tmp_path, **{read: bias, unread: bias + 1})
+    differing = plan(other, model, rules)
+    assert [fill.tensors[0].name for fill in differing.fills] == [read]
+    assert differing.overruled == [f"{unread} differs from {read}, which is read here as in transformers"]
+    message = warning_of(differing, other.path, "Toy")
+    assert message == f"{other.path} stores the same tensor twice with different values: {differing.overruled[0]}."
+    alone = plan(stored(tmp_path, **{unread: bias}), model, rules)
+    assert [fill.tensors[0].name for fill in alone.fills] == [unread]
 
 
 def test_tied_and_untied_decoder(tmp_path):

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -193,18 +192,6 @@ def test_an_empty_batch(batch, question_answering):
     inputs = {name: value[:0] for name, value in vilt_inputs().items()}
     call = tf.function(lambda given: question_answering(given)) if batch == "graph" else question_answering
     assert call(inputs)["logits"].shape == (0, 5)
-
-
-@pytest.mark.parametrize("head", ["ViltModel", "ViltForMaskedLM", "ViltForImagesAndTextClassification"])
-def test_a_keras_file_brings_the_model_back(head, tmp_path):
-    model = getattr(tfvl, head)(CONFIG)
-    randomise(model)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert type(loaded) is type(model)
-    assert loaded.config == model.config
-    for name, value in model(vilt_inputs(head)).items():
-        np.testing.assert_array_equal(loaded(vilt_inputs(head))[name], value)
 
 
 def test_a_checkpoint_in_bfloat16_policy(tmp_path):

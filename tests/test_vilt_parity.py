@@ -1,4 +1,4 @@
-"""ViLT against transformers, the same directory loaded on both sides: every block, head, loss and gradient."""
+"""ViLT against transformers: options and kinds of inputs; test_classes.py compares outputs, losses and gradients."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ from helpers_torch import reference_model, to_torch, torch, transformers
 from helpers_vilt import BATCH, HEADS, LENGTH, SIZES, vilt_inputs
 
 import tfvl
-from tfvl.porting.rules import Table
 
 pytestmark = pytest.mark.parity
 
@@ -50,69 +49,6 @@ def compare(ours, theirs, tolerance, path="outputs"):
         return
     assert tuple(ours.shape) == tuple(theirs.shape), path
     np.testing.assert_allclose(np.asarray(ours), theirs.detach().numpy(), err_msg=path, **tolerance)
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_every_output_of_every_head(pair, head):
-    reference, model, _ = pair(head)
-    inputs = vilt_inputs(head)
-    with torch.no_grad():
-        theirs = reference(**to_torch(inputs))
-    ours = model(inputs)
-    assert set(ours) == {name for name, value in theirs.items() if value is not None}
-    for name, value in ours.items():
-        other = theirs[name]
-        if name == "last_hidden_state":  # what padding patches hold is nobody's business
-            real = real_positions(inputs)
-            assert value.shape == other.shape
-            value, other = value.numpy()[real], other[torch.tensor(real)]
-        compare(value, other, TINY, name)
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_every_block_and_attention(pair, head):
-    reference, model, _ = pair(head)
-    inputs = vilt_inputs(head)
-    inputs.pop("pixel_mask")  # no padding patches: every position is comparable
-    inputs["pixel_values"] = inputs["pixel_values"][..., :48, :48, :]
-    with torch.no_grad():
-        theirs = reference(**to_torch(inputs), output_attentions=True, output_hidden_states=True)
-    ours = model(inputs, output_attentions=True, output_hidden_states=True)
-    assert {"hidden_states", "attentions"} <= set(ours)
-    for name, value in ours.items():
-        compare(value, theirs[name], TINY, name)
-
-
-def real_positions(inputs):
-    """Which positions of the sequence are real: bool (batch, length + patches + 1); own patches come first."""
-    counts = inputs["pixel_mask"][:, ::8, ::8].sum((1, 2))
-    image = np.arange(counts.max() + 1)[None] <= counts[:, None]
-    return np.concatenate([inputs["attention_mask"] > 0, image], axis=1)
-
-
-@pytest.mark.parametrize("head", TRAINED)
-def test_loss_and_gradients(pair, head):
-    import tensorflow as tf
-
-    reference, model, _ = pair(head)
-    inputs = vilt_inputs(head)
-    inputs["labels"] = HEADS[head](np.random.default_rng(1))
-    reference.zero_grad()
-    theirs = reference(**to_torch(inputs))
-    theirs.loss.backward()
-    with tf.GradientTape() as tape:
-        ours = model(inputs)
-    compare(ours["loss"], theirs.loss, TINY, "loss")
-    names = {name: variable for name, variable in model.weight_names().items() if variable.trainable}
-    gradients = tape.gradient(ours["loss"], [variable.value for variable in names.values()])
-    of_reference = {name: parameter.grad for name, parameter in reference.named_parameters()}
-    table = Table(model.weight_rules)
-    for (path, _), gradient in zip(names.items(), gradients, strict=True):
-        (rule, numbers) = next(row for row in table.by_target(path.removeprefix("vilt/")) if not row[0].fallback)
-        prefix = "vilt." if path.startswith("vilt/") else ""
-        sources = [of_reference[prefix + source.format(**numbers)].numpy() for source in rule.sources]
-        expected = rule.transform.forward(sources, np)
-        np.testing.assert_allclose(tf.convert_to_tensor(gradient), expected, err_msg=path, **TINY)
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "relu", "silu", "selu"])
@@ -179,22 +115,6 @@ def test_head_mask_is_upstreams_of_version_4(pair):
                 layer.attention.output.dense.weight[:, head * size : (head + 1) * size] = 0
         theirs = silenced(**to_torch(inputs)).logits
     compare(model(inputs, head_mask=mask)["logits"], theirs, TINY)
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_saved_weights_load_in_transformers(pair, head, tmp_path):
-    reference, model, _ = pair(head)
-    model.save_pretrained(tmp_path)
-    loaded, info = getattr(transformers, head).from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    theirs = reference.state_dict()
-    for name, tensor in loaded.state_dict().items():
-        assert torch.equal(tensor, theirs[name]), name
-    inputs = vilt_inputs(head)
-    with torch.no_grad():
-        values = loaded.eval()(**to_torch(inputs))
-    name = "pooler_output" if head == "ViltModel" else "logits"
-    compare(model(inputs)[name], values[name], TINY)
 
 
 def test_untied_decoder_makes_the_round_trip(tmp_path):

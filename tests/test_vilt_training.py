@@ -1,4 +1,4 @@
-"""Training ViLT's heads with Keras: the papers' losses, the user's own, weights of rows, and going on from a file."""
+"""Training ViLT with Keras: losses of the user's own, weights of rows, going on from a file; and see test_classes."""
 
 import keras
 import numpy as np
@@ -18,35 +18,7 @@ def question_answering():
     return model
 
 
-def labels_of(head, rng):
-    if head == "ViltForPreTraining":
-        return {"labels": HEADS["ViltForMaskedLM"](rng), "matched_label": rng.integers(0, 2, BATCH)}
-    return np.zeros(BATCH, "int32") if head == "ViltForImageAndTextRetrieval" else HEADS[head](rng)
-
-
 TRAINED = [head for head in HEADS if head != "ViltModel"] + ["ViltForPreTraining"]
-
-
-@pytest.mark.parametrize("head", TRAINED)
-def test_fit_with_the_papers_defaults(head):
-    keras.utils.set_random_seed(0)
-    model = getattr(tfvl, head)(CONFIG.replace(num_hidden_layers=1))
-    inputs = vilt_inputs(head)
-    if head == "ViltForImageAndTextRetrieval":
-        inputs["input_ids"] = np.stack([inputs["input_ids"], inputs["input_ids"][::-1]], axis=1)
-        inputs["attention_mask"], inputs["token_type_ids"] = (np.ones_like(inputs["input_ids"]) for _ in range(2))
-    labels = labels_of(head, np.random.default_rng(1))
-    model.compile(keras.optimizers.Adam(3e-3))
-    data = tf.data.Dataset.from_tensors((inputs, labels)).repeat(12)
-    before = [variable.numpy() for variable in model.trainable_variables]
-    history = model.fit(data, verbose=0).history
-    evaluated = model.evaluate(tf.data.Dataset.from_tensors((inputs, labels)), verbose=0, return_dict=True)
-    direct = model(inputs | (labels if isinstance(labels, dict) else {"labels": labels}))["loss"]
-    np.testing.assert_allclose(evaluated["loss"], direct, rtol=1e-4)  # evaluate() runs a graph and averages in float32
-    assert evaluated["loss"] < history["loss"][0]
-    assert evaluated.keys() > {"loss"}  # the head's own metric
-    unchanged = [v.path for v, old in zip(model.trainable_variables, before, strict=True) if np.array_equal(v, old)]
-    assert not unchanged
 
 
 def test_sample_weight_of_zero_leaves_a_row_out(question_answering):

@@ -1,4 +1,4 @@
-"""VisualBERT without PyTorch: golden outputs, ways to call it, training of every head, saving, and bad input."""
+"""VisualBERT without PyTorch: golden outputs, ways to call it, saving, and bad input; test_classes.py trains it."""
 
 import json
 from pathlib import Path
@@ -165,24 +165,6 @@ def test_bypass_trains_and_comes_back(tmp_path):
     assert plain.visual_bert.additional_layer is None
 
 
-@pytest.mark.parametrize("head", TRAINED)
-def test_fit_with_the_papers_defaults(head):
-    keras.utils.set_random_seed(0)
-    model = getattr(tfvl, head)(SMALL.replace(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
-    inputs, labels = visual_bert_inputs(head), labels_of(head)
-    y = labels if head == "VisualBertForPreTraining" else labels["labels"]
-    model.compile(keras.optimizers.Adam(3e-3))
-    data = tf.data.Dataset.from_tensors((inputs, y))
-    before = [variable.numpy() for variable in model.trainable_variables]
-    history = model.fit(data.repeat(12), verbose=0).history
-    evaluated = model.evaluate(data, verbose=0, return_dict=True)
-    np.testing.assert_allclose(evaluated["loss"], model(inputs | labels)["loss"], rtol=1e-4)  # a mean in a graph
-    assert evaluated["loss"] < history["loss"][0]
-    assert evaluated.keys() > {"loss"}  # the head's own metric
-    unchanged = [v.path for v, old in zip(model.trainable_variables, before, strict=True) if np.array_equal(v, old)]
-    assert not unchanged
-
-
 def test_pretraining_with_words_alone():
     model = made("VisualBertForPreTraining")
     labels = {"labels": labels_of("VisualBertForPreTraining")["labels"]}
@@ -190,17 +172,6 @@ def test_pretraining_with_words_alone():
     data = tf.data.Dataset.from_tensors((visual_bert_inputs(), labels))
     loss = model.evaluate(data, verbose=0, return_dict=True)["loss"]
     np.testing.assert_allclose(loss, model(visual_bert_inputs() | labels)["loss"], rtol=1e-4)
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_a_keras_file_brings_the_model_back(head, tmp_path):
-    model = made(head)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert type(loaded) is type(model)
-    assert loaded.config == model.config
-    for name, value in model(visual_bert_inputs(head)).items():
-        np.testing.assert_array_equal(loaded(visual_bert_inputs(head))[name], value)
 
 
 def test_without_a_pooler(tmp_path):

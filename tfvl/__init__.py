@@ -1,4 +1,4 @@
-"""ViLT for TensorFlow and Keras: load a checkpoint of the Hugging Face hub, fine-tune it, export it, serve it.
+"""VisualBERT, LXMERT and ViLT for TensorFlow and Keras: load a checkpoint of the hub, fine-tune, export, serve it.
 
 Every public name is listed in `_MODULES` and imported on first use, so that `import tfvl` costs nothing.
 """
@@ -28,11 +28,15 @@ _MODULES = {
         "VisualBertForVisualReasoning",
         "VisualBertForRegionToPhraseAlignment",
     ),
+    "tfvl.visual_bert.processor": ("VisualBertProcessor",),
     "tfvl.lxmert.config": ("LxmertConfig",),
     "tfvl.lxmert.model": ("LxmertModel",),
     "tfvl.lxmert.heads": ("LxmertForPreTraining", "LxmertForQuestionAnswering"),
+    "tfvl.lxmert.processor": ("LxmertProcessor",),
     "tfvl.preprocessing.image": ("ViltImageProcessor", "ViltFeatureExtractor"),
-    "tfvl.preprocessing.text": ("BertTokenizer", "BertTokenizerFast", "LxmertTokenizer"),
+    "tfvl.preprocessing.regions": ("Regions",),
+    "tfvl.preprocessing.region_store": ("RegionStore",),
+    "tfvl.preprocessing.text": ("BertTokenizer", "BertTokenizerFast", "LxmertTokenizer", "LxmertTokenizerFast"),
     "tfvl.errors": ("CheckpointError",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -4,13 +4,17 @@ import importlib
 from pathlib import Path
 
 import tfvl
-from tfvl.configuration import read_json
 from tfvl.errors import CheckpointError
 from tfvl.modeling import PreTrainedModel
 from tfvl.porting import hub
+from tfvl.porting.originals import config_values
 
 # `model_type` of config.json: the module of the model classes, and the processor class.
-FAMILIES = {"vilt": ("tfvl.vilt.heads", "ViltProcessor")}
+FAMILIES = {
+    "vilt": ("tfvl.vilt.heads", "ViltProcessor"),
+    "visual_bert": ("tfvl.visual_bert.heads", "VisualBertProcessor"),
+    "lxmert": ("tfvl.lxmert.heads", "LxmertProcessor"),
+}
 
 
 def load(src: str | Path, *, architecture: str | None = None, dtype: str | None = None, **hub_options):
@@ -29,13 +33,13 @@ def load(src: str | Path, *, architecture: str | None = None, dtype: str | None 
     """
     path = hub.resolve(src, **hub_options)
     model_class, processor_class = classes_of(path, architecture)
-    return model_class.from_pretrained(path, dtype=dtype), processor_class.from_pretrained(directory_of(path))
+    return model_class.from_pretrained(path, dtype=dtype), processor_class.from_pretrained(path)
 
 
 def classes_of(path: Path, architecture: str | None = None) -> tuple[type[PreTrainedModel], type]:
     """The model class and the processor class for the checkpoint at `path`, a directory or a weight file in one."""
+    config = config_values(path)
     file = directory_of(path) / "config.json"
-    config = read_json(file)
     module, processor = _choose(config.get("model_type"), FAMILIES, f"model_type in {file}")
     models = {
         name: model

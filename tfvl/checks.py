@@ -57,3 +57,23 @@ def check_range(inputs: Mapping, name: str, low: int, high: int | None, meaning:
     if wrong.size:
         extra = "" if also is None else f" or {also}"
         raise ValueError(f"{name} holds {wrong[0]}, expected {low} to {high}{extra}: {meaning}.")
+
+
+def check_ids(inputs: Mapping, name: str, count: int, meaning: str) -> None:
+    """Raises ValueError where the input is given and is not of integers 0 … count - 1, which number rows of a table.
+
+    TensorFlow would say so in a page about the layer that looks them up (on a GPU it would read zeros instead).
+    """
+    value = inputs.get(name)
+    if value is None:
+        return
+    dtype = getattr(value.dtype, "name", str(value.dtype))
+    if "int" not in dtype:
+        raise ValueError(f"{name} holds {dtype} values, expected integers 0 to {count - 1}: {meaning}.")
+    check_range(inputs, name, 0, count - 1, meaning)
+
+
+def check_text_ids(inputs: Mapping, config) -> None:
+    """`check_ids` of a text's words and token types."""
+    check_ids(inputs, "input_ids", config.vocab_size, "words of the vocabulary")
+    check_ids(inputs, "token_type_ids", config.type_vocab_size, "token types")

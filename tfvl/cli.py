@@ -1,4 +1,4 @@
-"""The command line: `tfvl demo | ask | port | export | check`.
+"""The command line: `tfvl demo | ask | port | export | check | regions`.
 
 Everything heavy is imported inside the commands, so that `tfvl --help` answers at once. A user's mistake is one line
 on stderr and exit code 2, anything unexpected one line and exit code 1; `TFVL_TRACEBACK=1` shows the traceback.
@@ -30,7 +30,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in
 
 @app.command()
 def demo(
-    model: Annotated[str, typer.Option(help=SOURCE_HELP)] = DEFAULT_MODEL,
+    model: Annotated[str, typer.Option(help="vilt, visual_bert or lxmert. " + SOURCE_HELP)] = DEFAULT_MODEL,
     seed: Annotated[int | None, typer.Option(help="Seed of the scene; without it, a new scene each time.")] = None,
     out: Annotated[Path, typer.Option(help="Directory for the picture and the exported model.")] = Path("tfvl-demo"),
 ):
@@ -43,7 +43,15 @@ def demo(
 
 @app.command()
 def ask(
-    image: Annotated[Path, typer.Argument(help="JPEG, PNG, GIF, BMP or WebP file.", exists=True, dir_okay=False)],
+    image: Annotated[
+        Path,
+        typer.Argument(
+            help="JPEG, PNG, GIF, BMP or WebP file; for VisualBERT and LXMERT a file of region features: .npz, or "
+            ".tsv, .h5 or .tfrecord with --image-id.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
     question: Annotated[
         str, typer.Argument(help="Question, sentence with [MASK]s, or caption, as the model wants it.")
     ],
@@ -52,18 +60,25 @@ def ask(
     more: Annotated[
         list[Path] | None, typer.Option("--image", help="Second image, for a model that compares two.")
     ] = None,
+    image_id: Annotated[list[str] | None, typer.Option(help="Which image, in a file of many.")] = None,
+    choice: Annotated[list[str] | None, typer.Option(help="A text to choose from, for multiple choice.")] = None,
+    phrase: Annotated[list[str] | None, typer.Option(help="A phrase of the text, for its region.")] = None,
     class_name: ClassName = None,
     revision: Revision = None,
 ):
-    """Ask a model, or an exported one, about an image file."""
+    """Ask a model, or an exported one, about an image or its region features."""
     quiet_tensorflow()
     from tfvl.ask import answer
 
-    images = [image, *(more or [])]
+    more_inputs = {"image_ids": image_id or [], "choices": choice or [], "phrases": phrase or []}
     with console(stderr=True).status("answering"):
-        answers = answer(images, question, model, top_k, architecture=class_name, revision=revision)
+        answers = answer(
+            [image, *(more or [])], question, model, top_k, **more_inputs, architecture=class_name, revision=revision
+        )
     if answers.filled:
         print(answers.filled)
+    if answers.match is not None:
+        print(f"text and image belong together: {answers.match:.4f}")
     print_table(question, ("answer", "score"), [(text, f"{score:.4f}") for text, score in answers.scored])
 
 
@@ -80,9 +95,10 @@ def port(
     """Rewrite a checkpoint of any source format as config.json and model.safetensors, with its tokenizer files."""
     refuse_to_overwrite(dst, overwrite)
     quiet_tensorflow()
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import DownloadColumn, TransferSpeedColumn
 
     from tfvl import auto, parity
+    from tfvl.directories import written_whole
     from tfvl.errors import CheckpointError
     from tfvl.porting import hub
     from tfvl.porting.load import load_pretrained
@@ -91,18 +107,18 @@ def port(
         parity.require_torch()
     path = hub.resolve(src, revision=revision)
     model_class, processor_class = auto.classes_of(path, class_name)
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    with Progress(*columns, console=console(stderr=True)) as bar:
+    with progress_bar(DownloadColumn(), TransferSpeedColumn()) as bar:
         task = bar.add_task("reading weights", total=None)
         model, report = load_pretrained(
             model_class, path, dtype=dtype, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
-    model.save_pretrained(dst)
     rows = [("class", model_class.__name__), *report.rows(), ("parameters", f"{model.count_params():,}")]
-    try:
-        processor_class.from_pretrained(auto.directory_of(path)).save_pretrained(dst)
-    except CheckpointError as error:
-        rows.append(("tokenizer and image options", f"not written: {error}"))
+    with written_whole(dst) as directory:
+        model.save_pretrained(directory)
+        try:
+            processor_class.from_pretrained(path).save_pretrained(directory)
+        except CheckpointError as error:
+            rows.append((processor_class.__name__, f"not written: {error}"))
     rows += [(file.name, f"{file.stat().st_size:,} bytes") for file in sorted(dst.iterdir())]
     print_table(f"{src} → {dst}", ("", ""), rows)
     if check:
@@ -120,7 +136,7 @@ def export(
     class_name: ClassName = None,
     overwrite: Overwrite = False,
 ):
-    """Write a SavedModel that takes strings and image bytes and returns answers, for TensorFlow Serving."""
+    """Write a SavedModel that takes texts, and image bytes or regions, and gives answers, for TensorFlow Serving."""
     refuse_to_overwrite(dst, overwrite)
     quiet_tensorflow()
     from tfvl import auto
@@ -131,7 +147,8 @@ def export(
         directory = saved_model(model, processor, dst, top_k=top_k, overwrite=overwrite)
     show_report(directory)
     print(f"Written to {directory}. Next:")
-    print(f'  tfvl ask IMAGE "question" --model {directory}')
+    image = "IMAGE" if hasattr(processor, "image_processor") else "REGIONS"
+    print(f'  tfvl ask {image} "question" --model {directory}')
     print(f"  tensorflow_model_server --model_name={directory.parent.name} --model_base_path={directory.parent}")
 
 
@@ -140,6 +157,36 @@ def check(directory: Annotated[Path, typer.Argument(help="Directory of a SavedMo
     """Say what an exported model takes and gives, and what would keep TensorFlow Serving from running it."""
     if problems := show_report(directory):
         raise ValueError(f"{directory} would not be served: {'; '.join(problems)}")
+
+
+@app.command()
+def regions(
+    src: Annotated[
+        Path,
+        typer.Argument(metavar="SRC", help=".tsv, .npz, .h5 or .tfrecord file, or a directory of them.", exists=True),
+    ],
+    dst: Annotated[Path, typer.Argument(metavar="DST", help=".h5 or .tfrecord file to write.", dir_okay=False)],
+    dtype: Annotated[str, typer.Option(help="float32, or float16 for half the size.")] = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST.")] = False,
+):
+    """Write region features as one file from which any image's can be read by its id (tfvl.RegionStore)."""
+    if dst.exists() and not overwrite:
+        raise FileExistsError(f"{dst} exists already; choose another file or pass --overwrite")
+    from rich.progress import TaskProgressColumn, TimeRemainingColumn
+
+    from tfvl.preprocessing.region_store import convert
+
+    with progress_bar(TaskProgressColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("reading regions", total=1.0)
+        written = convert(
+            src,
+            dst,
+            dtype=dtype,
+            on_error=lambda sentence: bar.console.print(f"tfvl: warning: {sentence}", soft_wrap=True),
+            on_progress=lambda done: bar.update(task, completed=done),
+        )
+    rows = [("images", written.images), ("could not be used", written.skipped), ("bytes", f"{dst.stat().st_size:,}")]
+    print_table(f"{src} → {dst}", ("", ""), rows)
 
 
 def refuse_to_overwrite(directory: Path, overwrite: bool) -> None:
@@ -170,6 +217,16 @@ def console(stderr: bool = False):
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, highlight=False)
+
+
+def progress_bar(*columns):
+    """On stderr, where that is a terminal; nothing where it is a file or a pipe."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    stderr = console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), *columns, console=stderr, disable=not stderr.is_terminal
+    )
 
 
 def print_table(title: str, columns: tuple[str, ...], rows: list[tuple]) -> None:

@@ -206,7 +206,11 @@ class Config:
     @classmethod
     def from_file(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Self:
         """Reads the `config.json` at `path`; errors as in `from_pretrained`."""
-        values = read_json(path)
+        return cls.from_values(read_json(path), path, overrides)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], path: Path, overrides: Mapping[str, Any] | None = None) -> Self:
+        """As `from_dict`, with `overrides`; an error names the file, `path`, that the values come from."""
         try:
             config = cls.from_dict(values)
             return config.replace(**overrides) if overrides else config

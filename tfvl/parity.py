@@ -1,6 +1,8 @@
 """`tfvl port --check`: the same random inputs through transformers and through tfvl, and the largest difference.
 
-PyTorch runs in a process of its own and only there: tfvl never imports it.
+PyTorch runs in a process of its own and only there: tfvl never imports it. What a family's models take is in its own
+`parity.py`: `inputs(model, random)`, and `UPSTREAM`, of classes that upstream has not got the one that is compared,
+and which of its outputs stands for which.
 """
 
 import importlib.util
@@ -8,14 +10,13 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
 SEED = 0
-# Upstream has no class with both of ViLT's pre-training heads; its masked LM is compared.
-UPSTREAM_CLASSES = {"ViltForPreTraining": "ViltForMaskedLM"}
-UPSTREAM_OUTPUTS = {"ViltForPreTraining": {"prediction_logits": "logits"}}
+LENGTH, REGIONS = 40, 36  # of the random inputs: tokens of a text, at most, and regions of an image
 
 UPSTREAM_PROCESS = """
 import sys
@@ -54,47 +55,56 @@ def require_torch() -> None:
 
 
 def compare(model, checkpoint: Path) -> list[Difference]:
-    """Runs `model` and upstream's model of `checkpoint` on one random image and text.
+    """Runs `model` and upstream's model of `checkpoint` on the same random inputs.
 
     Raises:
         ValueError: transformers cannot load or run the checkpoint; its last words are in the message.
     """
     name = type(model).__name__
-    inputs = random_inputs(model.config, name == "ViltForImagesAndTextClassification")
+    family = import_module(f"tfvl.{model.config.model_type}.parity")
+    upstream_name, renamed = family.UPSTREAM.get(name, (name, {}))
+    inputs = family.inputs(model, np.random.default_rng(SEED))
     with tempfile.TemporaryDirectory() as scratch:
         files = [str(Path(scratch, file)) for file in ("inputs.npz", "outputs.npz")]
-        channels_first = {"pixel_values": np.moveaxis(inputs["pixel_values"], -1, -3)}
-        np.savez(
-            files[0],
-            **inputs | channels_first | {key: inputs[key].astype(np.int64) for key in inputs if key != "pixel_values"},
-        )
-        upstream = [sys.executable, "-c", UPSTREAM_PROCESS, UPSTREAM_CLASSES.get(name, name), str(checkpoint), *files]
+        np.savez(files[0], **{key: as_upstream(key, value) for key, value in inputs.items()})
+        upstream = [sys.executable, "-c", UPSTREAM_PROCESS, upstream_name, str(checkpoint), *files]
         process = subprocess.run(upstream, capture_output=True, text=True, check=False)
         if process.returncode:
             words = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
             raise ValueError(f"transformers cannot run {checkpoint}: {words[-1]}")
         with np.load(files[1]) as archive:
             expected = dict(archive)
-    actual = {key: np.asarray(value, np.float32) for key, value in model(inputs, training=False).items()}
-    renamed = UPSTREAM_OUTPUTS.get(name, {})
     return [
-        Difference(key, float(np.abs(value - expected[theirs]).max()), float(np.abs(expected[theirs]).max()))
-        for key, value in actual.items()
+        difference(key, np.asarray(value, np.float32), expected[theirs])
+        for key, value in model(inputs, training=False).items()
         if (theirs := renamed.get(key, key)) in expected
     ]
 
 
-def random_inputs(config, several_images: bool = False) -> dict[str, np.ndarray]:
-    """One text with padding and one image (or the number that the model takes), channels last."""
-    random = np.random.default_rng(SEED)
-    length = config.max_position_embeddings
-    grid, patch = np.array(config.grid), np.array(config.patch_shape)
-    images = (config.num_images,) if several_images else ()
-    shape = (1, *images, *(grid * patch))
+def difference(output: str, actual: np.ndarray, expected: np.ndarray) -> Difference:
+    return Difference(output, float(np.abs(actual - expected).max()), float(np.abs(expected).max()))
+
+
+def as_upstream(name: str, value: np.ndarray) -> np.ndarray:
+    """An input as PyTorch's models take it: int64, and channels before height and width."""
+    value = np.moveaxis(value, -1, -3) if name == "pixel_values" else value
+    return value.astype(np.int64) if value.dtype.kind == "i" else value
+
+
+def random_text(config, random, *choices: int) -> dict[str, np.ndarray]:
+    """One text, or one row of them, with padding."""
+    length = min(config.max_position_embeddings, LENGTH)
+    shape = (1, *choices, length)
+    words = (np.arange(length) < max(1, length * 3 // 4)).astype(np.int32)
     return {
-        "input_ids": random.integers(config.vocab_size, size=(1, length), dtype=np.int32),
-        "token_type_ids": random.integers(config.type_vocab_size, size=(1, length), dtype=np.int32),
-        "attention_mask": (np.arange(length) < max(1, length * 3 // 4)).astype(np.int32)[None],
-        "pixel_values": random.uniform(-1, 1, (*shape, config.num_channels)).astype(np.float32),
-        "pixel_mask": np.ones(shape, np.int32),
+        "input_ids": random.integers(config.vocab_size, size=shape, dtype=np.int32),
+        "token_type_ids": random.integers(config.type_vocab_size, size=shape, dtype=np.int32),
+        "attention_mask": np.broadcast_to(words, shape),
     }
+
+
+def random_regions(random, size: int, *choices: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features and mask of one image's regions, or of the same number for each choice; the last one is padding."""
+    shape = (1, *choices, REGIONS)
+    mask = np.broadcast_to((np.arange(REGIONS) < REGIONS - 1).astype(np.int32), shape)
+    return random.normal(size=(*shape, size)).astype(np.float32), mask

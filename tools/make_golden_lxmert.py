@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from helpers_lxmert import HEADS, SIZES, TRAINED, lxmert_inputs, lxmert_labels  # noqa: E402
+from helpers_torch import to_torch, torch, transformers  # noqa: E402
 from helpers_vilt import golden_tensor  # noqa: E402
-from test_lxmert_parity import as_torch, torch, transformers  # noqa: E402
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         inputs = lxmert_inputs() | (lxmert_labels(head) if head in TRAINED else {})
         base = head == "LxmertModel"
         with torch.no_grad():
-            outputs = model(**as_torch(inputs), output_hidden_states=base, output_attentions=base)
+            outputs = model(**to_torch(inputs), output_hidden_states=base, output_attentions=base)
         for name, value in outputs.items():
             for index, tensor in enumerate(value if isinstance(value, tuple) else [value]):
                 arrays[f"{head}/{name}/{index}"] = tensor.numpy()

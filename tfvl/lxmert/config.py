@@ -15,7 +15,7 @@ class LxmertConfig(Config):
         vocab_size: number of words.
         hidden_size: width of the three encoders, a multiple of `num_attention_heads`.
         num_attention_heads: number of attention heads.
-        num_qa_labels: number of answers.
+        num_qa_labels: number of answers. `id2label` names them where it has as many entries; upstream's is not read.
         num_object_labels: number of object classes a region may be told to belong to.
         num_attr_labels: number of attributes a region may be told to have.
         intermediate_size: width of the perceptron in each block.
@@ -84,6 +84,13 @@ class LxmertConfig(Config):
             "feat": (self.visual_feat_loss, self.visual_feat_dim),
         }
         return {name: width for name, (on, width) in table.items() if on}
+
+    def replace(self, **changes) -> Self:
+        """As `Config.replace`; with another `num_qa_labels` the names of the old answers go, if `id2label` has them."""
+        count = changes.get("num_qa_labels", self.num_qa_labels)
+        if self.num_labels == self.num_qa_labels != count and not changes.keys() & {"id2label", "num_labels"}:
+            changes["id2label"] = None
+        return super().replace(**changes)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

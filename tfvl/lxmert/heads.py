@@ -100,7 +100,9 @@ class LxmertHeadModel(HeadModel, LxmertPreTrainedModel):
         )
 
     def resize_num_qa_labels(self, num_labels: int | None) -> Dense | None:
-        """Changes the number of answers: those that stay keep their weights, new ones at the end are drawn anew.
+        """Changes the number of answers: those that stay keep weights and names, new ones at the end are drawn anew.
+
+        (`from_pretrained(…, num_qa_labels=…, ignore_mismatched_sizes=True)` draws the whole last layer anew.)
 
         Compile the model again afterwards; an optimizer knows the old weights only.
 
@@ -116,7 +118,11 @@ class LxmertHeadModel(HeadModel, LxmertPreTrainedModel):
         if getattr(self, "answer_head", None) is None:
             return None
         if num_labels is not None and num_labels != self.config.num_qa_labels:
-            self.config = self.config.replace(num_qa_labels=num_labels)  # checks it
+            config = self.config.replace(num_qa_labels=num_labels)  # checks it
+            if self.config.num_labels == self.config.num_qa_labels:
+                names = self.config.id2label
+                config = config.replace(id2label={i: names.get(i, f"LABEL_{i}") for i in range(num_labels)})
+            self.config = config
             self.answer_head.resize(num_labels)
         return self.answer_head.out
 
@@ -175,6 +181,15 @@ class LxmertForPreTraining(LxmertHeadModel):
     """
 
     label_names = ("labels", "obj_labels", "matched_label", "ans")
+
+    def named_inputs(self, inputs, more, keywords):
+        """As usual; `masked_lm_labels`, the name in upstream's TensorFlow version, stands for `labels`."""
+        old = "masked_lm_labels"
+        if isinstance(inputs, Mapping) and old in inputs:
+            inputs = {("labels" if name == old else name): value for name, value in inputs.items()}
+        if old in keywords:
+            keywords["labels"] = keywords.pop(old)
+        return super().named_inputs(inputs, more, keywords)
 
     def add_head(self, config, policy):
         self.predictions = MaskedLMHead(

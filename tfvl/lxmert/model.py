@@ -2,7 +2,7 @@
 
 import keras
 
-from tfvl.checks import check_shape
+from tfvl.checks import check_shape, check_text_ids
 from tfvl.layers.attention import expand_mask
 from tfvl.layers.embeddings import TextEmbeddings, check_text_length
 from tfvl.layers.heads import Pooler
@@ -73,6 +73,7 @@ class LxmertPreTrainedModel(PreTrainedModel):
             if name in inputs:
                 check_shape(name, inputs[name], shape)
         check_text_length(text[1], self.config.max_position_embeddings)
+        check_text_ids(inputs, self.config)
 
 
 @keras.saving.register_keras_serializable("tfvl")

@@ -30,8 +30,8 @@ def post_norm_block(source: str, target: str, head: str | None = None) -> tuple[
 def pretraining_heads(words: str) -> tuple[Rule, ...]:
     """The rows of `cls.predictions` and `cls.seq_relationship` (upstream: `BertPreTrainingHeads`).
 
-    The decoder has a kernel of its own only where it is untied from `words`, the word embeddings' name. Its bias was
-    stored as `cls.predictions.decoder.bias` too, or only so.
+    The decoder has a kernel of its own only where it is untied from `words`, the word embeddings' name. Its bias is
+    stored as `cls.predictions.decoder.bias` too, or only so; upstream's forward reads that one.
     """
     mlm, decoder = "cls.predictions", "cls.predictions.decoder"
     return (
@@ -41,7 +41,7 @@ def pretraining_heads(words: str) -> tuple[Rule, ...]:
         Rule(f"{mlm}.transform.LayerNorm.bias", "predictions/layer_norm/beta", head=mlm),
         Rule(f"{decoder}.weight", "predictions/decoder/kernel", DENSE, mlm, optional=True, same_as=words),
         Rule(f"{mlm}.bias", "predictions/bias", head=mlm),
-        Rule(f"{decoder}.bias", None, head=mlm, same_as=f"{mlm}.bias", saved_untied=True),
+        Rule(f"{decoder}.bias", None, head=mlm, same_as=f"{mlm}.bias", wins=True, saved_untied=True),
         Rule("cls.seq_relationship.weight", "seq_relationship/kernel", DENSE, head="cls.seq_relationship"),
         Rule("cls.seq_relationship.bias", "seq_relationship/bias", head="cls.seq_relationship"),
     )

@@ -16,7 +16,11 @@ from tfvl.porting.torch_pickle import read_torch
 
 SAFETENSORS, TORCH, H5 = "safetensors", "torch pickle", "Keras HDF5"
 READERS: dict[str, Callable[[Path], list[Tensor]]] = {SAFETENSORS: read_safetensors, TORCH: read_torch, H5: read_h5}
-SUFFIXES = {".safetensors": SAFETENSORS, ".bin": TORCH, ".pt": TORCH, ".pth": TORCH, ".h5": H5, ".hdf5": H5}
+SUFFIXES = {
+    ".safetensors": SAFETENSORS,
+    **dict.fromkeys((".bin", ".pt", ".pth", ".th", ".ckpt"), TORCH),
+    **dict.fromkeys((".h5", ".hdf5"), H5),
+}
 
 # Where a directory's weights are looked for, in this order.
 WEIGHT_FILES = (

@@ -5,8 +5,14 @@ from pathlib import Path
 
 from tfvl.errors import CheckpointError
 from tfvl.porting.formats import WEIGHT_FILES
+from tfvl.porting.originals import config_values, is_alone
 
 BUNDLED_DIRECTORY = Path(__file__).parent.parent / "bundled"
+
+# The vocabulary that all three models were trained with is bundled too, under its names on the hub.
+VOCABULARY = "bert-base-uncased"
+VOCABULARY_NAMES = (VOCABULARY, f"google-bert/{VOCABULARY}")
+VOCABULARY_SIZE = 30522
 
 # What is fetched of a repository: the small files, and the weights in the first of these formats that it has.
 SMALL_FILES = (
@@ -20,6 +26,7 @@ SMALL_FILES = (
     "added_tokens.json",
     "vocab.txt",
 )
+VOCABULARY_FILES = ("tokenizer.json", "vocab.txt")
 WEIGHT_PATTERNS = (
     ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"),
@@ -41,7 +48,8 @@ def resolve(
     """The directory, or the single weight file, that `src` stands for.
 
     Args:
-        src: a bundled model (`shapes-vilt`), a directory or file, or a hub id such as `dandelin/vilt-b32-mlm`.
+        src: a bundled model (`shapes-vilt`), a directory or file, or a hub id such as `dandelin/vilt-b32-mlm`. Without
+            weights also `bert-base-uncased`, whose vocabulary is bundled.
         revision: branch, tag or commit of the hub repository.
         token: hub token for gated and private repositories; None takes the one that `hf auth login` stored.
         cache_dir: where the hub's files are kept; None is the hub's own cache.
@@ -57,6 +65,8 @@ def resolve(
     path = Path(src).expanduser()
     if path.exists() and src != "":
         return path
+    if src in VOCABULARY_NAMES and not weights and revision is None:
+        return BUNDLED_DIRECTORY / VOCABULARY
     if isinstance(src, Path) or not _HUB_ID.fullmatch(src) or src.startswith("."):
         raise CheckpointError(
             f"{src}: there is no such directory or file, and a hub id looks like `owner/name`; "
@@ -64,6 +74,28 @@ def resolve(
         )
     options = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     return _from_hub(src, weights, **options)
+
+
+def tokenizer_directory(src: str | Path, **hub_options) -> Path:
+    """The directory from which a checkpoint's tokenizer is read: its own, or else that of the bundled vocabulary.
+
+    The repositories `uclanlp/visualbert-*` hold no vocabulary; transformers' documentation takes bert-base-uncased's.
+    It is taken where `config.json`, or the weights of an original without one, say that the model has as many words.
+
+    Args:
+        src: as in `resolve`; a weight file stands for its directory.
+        **hub_options: `revision`, `token`, `cache_dir`, `local_files_only`.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or its `config.json` is damaged.
+    """
+    path = resolve(src, weights=False, **hub_options)
+    directory = path if path.is_dir() else path.parent
+    has_vocabulary = any((directory / name).is_file() for name in VOCABULARY_FILES)
+    if has_vocabulary or not (is_alone(path) or (directory / "config.json").is_file()):
+        return directory
+    size = config_values(path, heads=1).get("vocab_size", VOCABULARY_SIZE)  # of whatever heads
+    return BUNDLED_DIRECTORY / VOCABULARY if size == VOCABULARY_SIZE else directory
 
 
 def _from_hub(repo: str, weights: bool, **options) -> Path:

@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from tfvl.errors import CheckpointError
+from tfvl.porting.answers import with_answers
 from tfvl.porting.formats import open_checkpoint
 from tfvl.porting.hub import resolve
+from tfvl.porting.originals import config_values
 from tfvl.porting.plan import Fill, Plan, decoder_is_untied, make_plan, warning_of
 from tfvl.porting.tensors import Checkpoint, Tensor
 
 __all__ = ["Report", "load_pretrained", "load_weights", "open_checkpoint", "uninitialised_variables"]
 
-
+LABEL_FIELDS = {"id2label", "num_labels", "num_qa_labels"}
 WORKERS = 2  # reading, checking and transposing wait for memory more than for a processor
 
 
@@ -73,9 +75,10 @@ def load_pretrained(
     """A model with the weights of `src` (see `PreTrainedModel.from_pretrained`), and the `Report` of the load."""
     path = resolve(src, **hub_options)
     checkpoint = open_checkpoint(path)
+    published = config is None and not LABEL_FIELDS & (config_overrides or {}).keys()
     if config is None:
-        directory = path if path.is_dir() else path.parent
-        config = model_class.config_class.from_pretrained(directory, overrides=config_overrides)
+        values = config_values(path, checkpoint, (config_overrides or {}).get("num_attention_heads"))
+        config = model_class.config_class.from_values(values, path, config_overrides)
     elif config_overrides:
         config = config.replace(**config_overrides)
     if decoder_is_untied(checkpoint, model_class.weight_rules, model_class.base_model_prefix):
@@ -83,6 +86,8 @@ def load_pretrained(
     with uninitialised_variables():
         model = model_class(config, dtype=dtype)
     report = load_weights(model, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes, progress=progress)
+    if published and not report.plan.initialised:  # a new head has answers of its own
+        model.config = with_answers(model.config, model_class.__name__)
     return model, report
 
 

@@ -4,6 +4,9 @@ A pickle is a program for a stack machine. This machine knows the few instructio
 and in place of calling anything it recognises the functions with which torch describes a tensor. All else is refused
 by name. Nothing is imported and nothing of the file's choice is called.
 
+What a training framework saves beside the weights (`FOREIGN`: Lightning's hyper-parameters and callbacks) becomes an
+inert `Foreign` that knows its name only, so that the weights can be read; where a tensor should be it is refused.
+
 Source: torch/_utils.py (`_rebuild_tensor_v2`, `_rebuild_parameter`), torch/serialization.py (`persistent_id`).
 """
 
@@ -29,6 +32,10 @@ _STORAGE_TYPES = {
 }
 
 
+# Modules whose classes a checkpoint may name outside its weights.
+FOREIGN = ("pytorch_lightning", "lightning", "lightning_fabric", "sacred", "argparse", "pathlib")
+
+
 @dataclass(frozen=True)
 class Storage:
     """Memory that tensors share: `numel` elements of `dtype`; a legacy file's view of it begins at element `start`."""
@@ -49,24 +56,33 @@ class DescribedTensor:
     strides: tuple
 
 
-def run_pickle(program: io.BytesIO, path: Path) -> object:
-    """What one pickle builds: dicts, lists, tuples, strings, numbers, `DescribedTensor`s.
+@dataclass(frozen=True)
+class Foreign:
+    """An object that a pickle would build from a class of `FOREIGN`; what the class would get is forgotten."""
+
+    name: str
+
+
+def run_pickle(program: io.BytesIO, path: Path, storages: dict[str, Storage] | None = None) -> object:
+    """What one pickle builds: dicts, lists, tuples, strings, numbers, `DescribedTensor`s, `Foreign`s.
 
     Args:
         program: the pickle; the position is just after it when this returns.
         path: the file to name in errors.
+        storages: gets every storage that the pickle names, by its key.
 
     Raises:
         CheckpointError: the pickle wants anything else, or is malformed.
     """
     stack: list = []
     memo: dict[int, object] = {}
+    storages = {} if storages is None else storages
     try:
         for opcode, argument, _ in pickletools.genops(program):
             if opcode.name == "STOP":
                 (value,) = stack
                 return value
-            _step(opcode.name, argument, stack, memo)
+            _step(opcode.name, argument, stack, memo, storages)
     except _RefusedError as refused:
         raise CheckpointError(f"{path}: the pickle wants {refused}, which no state dict needs; refused.") from None
     except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
@@ -99,7 +115,7 @@ _PUSH_NEW = {
 _SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def _step(name: str, argument, stack: list, memo: dict) -> None:
+def _step(name: str, argument, stack: list, memo: dict, storages: dict) -> None:
     """One instruction of the stack machine."""
     if name in _PUSH:
         stack.append(argument)
@@ -119,10 +135,12 @@ def _step(name: str, argument, stack: list, memo: dict) -> None:
         stack.append(tuple(items))
     elif name in ("APPEND", "APPENDS"):
         items = _popped_to_mark(stack) if name == "APPENDS" else _popped(stack, 1)
-        _expect(stack[-1], list).extend(items)
+        if not isinstance(stack[-1], Foreign):
+            _expect(stack[-1], list).extend(items)
     elif name in ("SETITEM", "SETITEMS"):
         items = _popped_to_mark(stack) if name == "SETITEMS" else _popped(stack, 2)
-        _fill(_expect(stack[-1], dict), zip(items[::2], items[1::2], strict=True))
+        if not isinstance(stack[-1], Foreign):
+            _fill(_expect(stack[-1], dict), zip(items[::2], items[1::2], strict=True))
     elif name == "GLOBAL":
         stack.append(_Function(argument))
     elif name == "STACK_GLOBAL":
@@ -131,12 +149,13 @@ def _step(name: str, argument, stack: list, memo: dict) -> None:
     elif name == "BINPERSID":
         (reference,) = _popped(stack, 1)
         stack.append(_storage(reference))
-    elif name == "REDUCE":
+        storages[stack[-1].key] = stack[-1]
+    elif name in ("REDUCE", "NEWOBJ"):
         function, arguments = _popped(stack, 2)
         stack.append(_called(function, arguments))
     elif name == "BUILD":  # the _metadata of an OrderedDict: versions of modules, of no use here
         _popped(stack, 1)
-        _expect(stack[-1], dict)
+        _expect(stack[-1], dict | Foreign)
     elif name not in ("PROTO", "FRAME"):
         raise _RefusedError(f"the instruction {name}")
 
@@ -194,6 +213,8 @@ def _storage(reference: object) -> Storage:
 
 def _called(function: object, arguments: object) -> object:
     """What torch's call would return, as a description."""
+    if isinstance(function, _Function) and function.split(".")[0].split(" ")[0] in FOREIGN:
+        return Foreign(function.replace(" ", "."))
     if not isinstance(function, _Function) or function not in _CALLS:
         raise _RefusedError(f"to call {_shown(function)}")
     return _CALLS[function](*_expect(arguments, tuple))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tfvl.errors import CheckpointError
 from tfvl.porting.keras_names import as_state_dict
+from tfvl.porting.originals import hub_names
 from tfvl.porting.rules import Rule, Table, unwrapped
 from tfvl.porting.tensors import FLOATS, Checkpoint, Tensor
 
@@ -33,8 +34,10 @@ class Plan:
         fills: the variables that the checkpoint fills.
         initialised: paths of the variables of heads that it lacks or that do not fit.
         left_out: names of tensors that belong to a head that the model has not.
-        dropped: names of tensors that no model needs (old buffers).
+        dropped: names of tensors that no model needs: old buffers, and what of an original transformers has not got.
         repeated: names of tensors that repeat another: tied weights, biases stored twice.
+        overruled: of a tensor stored twice with different values, the one that transformers does not read, a phrase
+            each.
         mismatched: what does not fit among the `initialised`, a sentence each.
     """
 
@@ -43,6 +46,7 @@ class Plan:
     left_out: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
+    overruled: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
 
 
@@ -85,21 +89,31 @@ def make_plan(
 
 def decoder_is_untied(checkpoint: Checkpoint, rules: Sequence[Rule], prefix: str) -> bool:
     """Whether the checkpoint holds a tied weight of its own whose values are not those of the weight it is tied to."""
-    sources = _canonical(checkpoint, prefix, [])
+    sources = _canonical(checkpoint, prefix, [], [])
     ties = ((sources.get(rule.sources[0]), sources.get(rule.same_as)) for rule in rules if rule.same_as and rule.target)
     return any(own and tied and not own.equals(tied) for own, tied in ties)
 
 
-def _canonical(checkpoint: Checkpoint, prefix: str, problems: list[str]) -> dict[str, Tensor]:
-    """The tensors by the names that the table uses."""
-    sources: dict[str, Tensor] = {}
+def _canonical(checkpoint: Checkpoint, prefix: str, dropped: list[str], problems: list[str]) -> dict[str, Tensor]:
+    """The tensors by the names that the table uses; those that no model reads are added to `dropped`."""
     tensors = as_state_dict(checkpoint)
-    for name, modern in unwrapped(list(tensors)).items():
-        short = modern.removeprefix(f"{prefix}.")
-        if short in sources:
-            problems.append(f"double: {sources[short].name} and {name} are both {short}")
-        sources[short] = tensors[name]
-    return sources
+    modern = [(name, tensors[old]) for old, name in unwrapped(list(tensors)).items()]
+    problems += _doubles(modern)
+    renamed, unread = hub_names(dict(modern))
+    dropped += unread
+    short = [(name.removeprefix(f"{prefix}."), tensor) for name, tensor in renamed]
+    problems += _doubles(short)
+    return dict(short)
+
+
+def _doubles(tensors: Sequence[tuple[str, Tensor]]) -> list[str]:
+    """A sentence for each tensor that has the name of one before it."""
+    first: dict[str, Tensor] = {}
+    return [
+        f"double: {first[name].name} and {tensor.name} are both {name}"
+        for name, tensor in tensors
+        if first.setdefault(name, tensor) is not tensor
+    ]
 
 
 class _Account:
@@ -109,7 +123,7 @@ class _Account:
         self, checkpoint: Checkpoint, shapes: Mapping, table: Table, prefix: str, ignore_mismatched_sizes: bool
     ) -> None:
         self.plan, self.problems, self.table = Plan(), [], table
-        self.sources = _canonical(checkpoint, prefix, self.problems)
+        self.sources = _canonical(checkpoint, prefix, self.plan.dropped, self.problems)
         self.shapes = shapes
         self.ignore_mismatched_sizes = ignore_mismatched_sizes
         self.used: dict[str, str] = {}  # source: the variable it fills
@@ -122,9 +136,9 @@ class _Account:
         self.heads = {rule.head for rule in self.matched}
 
     def _stand_ins(self) -> dict[str, str]:
-        """For each source that is missing, the one in the checkpoint that is the same tensor under another name."""
+        """The copies that are read under the name of another source: because it is missing, or because they win."""
         copies = [rule for rule in self.table.rules if rule.same_as and rule.sources[0] in self.sources]
-        return {rule.same_as: rule.sources[0] for rule in copies if rule.same_as not in self.sources}
+        return {rule.same_as: rule.sources[0] for rule in copies if rule.wins or rule.same_as not in self.sources}
 
     def fill_variables(self) -> None:
         """Find the tensors for each variable, head by head: a head may be missing as a whole."""
@@ -158,7 +172,7 @@ class _Account:
         return [source.format(**numbers) for source in rule.sources]
 
     def _find(self, name: str) -> Tensor | None:
-        return self.sources.get(name) or self.sources.get(self.stand_ins.get(name, ""))
+        return self.sources.get(self.stand_ins.get(name, name))
 
     def _fill(self, path: str, rule: Rule, names: list[str]) -> None:
         missing = [name for name in names if not self._find(name)]
@@ -168,7 +182,7 @@ class _Account:
             return
         tensors = tuple(self._find(name) for name in names)
         for name in names:
-            name = name if name in self.sources else self.stand_ins[name]
+            name = self.stand_ins.get(name, name)
             if name in self.used:
                 self.problems.append(f"double: {name} fills both {self.used[name]} and {path}")
             self.used[name] = path
@@ -199,9 +213,11 @@ class _Account:
         for name in sorted(self.sources.keys() - self.used.keys()):
             rows = [rule for rule, _ in self.table.by_source(name)]
             original = self.sources[name].name
-            repeat = next((rule for rule in rows if rule.same_as in self.sources and rule.head in self.heads), None)
-            if repeat:
-                self._repeat(original, self.sources[name], repeat)
+            read = self._read_instead(name, rows)
+            if read:
+                self._copy(
+                    self.sources[name], self.sources[read], tied=any(rule.same_as and rule.target for rule in rows)
+                )
             elif any(rule.target is None and not rule.same_as for rule in rows):
                 self.plan.dropped.append(original)
             elif any(rule.head and rule.head not in self.heads for rule in rows):
@@ -211,13 +227,24 @@ class _Account:
             else:
                 self.problems.append(f"unknown: no row of the table names {original} {self.sources[name].shape}")
 
-    def _repeat(self, name: str, tensor: Tensor, rule: Rule) -> None:
-        other = self.sources[rule.same_as]
-        if tensor.equals(other):
-            self.plan.repeated.append(name)
+    def _read_instead(self, name: str, rows: list[Rule]) -> str | None:
+        """The source that the model reads in place of this one, because one of them is a copy of the other."""
+        active = [rule for rule in rows if rule.head in self.heads]
+        if active and name in self.stand_ins:
+            return self.stand_ins[name]
+        return next((rule.same_as for rule in active if rule.same_as in self.sources), None)
+
+    def _copy(self, copy: Tensor, read: Tensor, tied: bool) -> None:
+        """`copy` is not read, because it should be the same as `read`."""
+        if copy.equals(read):
+            self.plan.repeated.append(copy.name)
+        elif tied:
+            self.problems.append(
+                f"contradiction: {copy.name} differs from {read.name}, of which it should be a copy; the decoder is "
+                "untied, so build the model with tie_word_embeddings=False"
+            )
         else:
-            hint = "; the decoder is untied, so build the model with tie_word_embeddings=False" if rule.target else ""
-            self.problems.append(f"contradiction: {name} differs from {other.name}, of which it should be a copy{hint}")
+            self.plan.overruled.append(f"{copy.name} differs from {read.name}, which is read here as in transformers")
 
     def find_stale_rules(self) -> None:
         """Rows of a head that the model has, and of the body, must name a variable that it has."""
@@ -243,6 +270,8 @@ def warning_of(plan: Plan, path: Path, model_name: str) -> str:
             f"lends {', '.join(fill.path for fill in borrowed)} of {model_name} the values of {lenders}: a start "
             "for fine-tuning"
         )
+    if plan.overruled:
+        parts.append(f"stores the same tensor twice with different values: {'; '.join(plan.overruled)}")
     if plan.left_out:
         parts.append(f"has weights of a head that {model_name} has not, left out: {', '.join(plan.left_out)}")
     return f"{path} {'; it '.join(parts)}." if parts else ""

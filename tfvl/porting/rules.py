@@ -73,7 +73,9 @@ class Rule:
         optional: some configurations have no such variable.
         fallback: used only when the checkpoint has nothing else for the whole head; never used to save.
         same_as: the source that this one repeats where the model has no variable of its own for it: a tied weight, or
-            a tensor stored under two names. If a file has both they must be equal; a file may have only one of them.
+            a tensor stored under two names. A file may have only one of them. A tied weight must be equal to what it
+            is tied to; of a tensor stored under two names transformers reads one, and so it is here if they differ.
+        wins: this copy, and not the source that it repeats, is the one that transformers reads.
         saved_untied: a copy that transformers looks for where the decoder of its head is untied.
     """
 
@@ -84,6 +86,7 @@ class Rule:
     optional: bool = False
     fallback: bool = False
     same_as: str | None = None
+    wins: bool = False
     saved_untied: bool = False
 
     @property
@@ -116,7 +119,7 @@ class _Index:
         self._patterns: list[tuple[re.Pattern, Rule]] = []
         for name, rule in rows:
             if "{" in name:
-                self._patterns.append((_pattern(name), rule))
+                self._patterns.append((template_pattern(name), rule))
             else:
                 self._plain.setdefault(name, []).append(rule)
 
@@ -127,7 +130,7 @@ class _Index:
 
 
 @cache
-def _pattern(template: str) -> re.Pattern:
+def template_pattern(template: str) -> re.Pattern:
     """`a.{i}.b` as a pattern. Only the digits of a number written the usual way match: no sign, no leading zero."""
     return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>0|[1-9][0-9]*)", re.escape(template)))
 

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from tfvl.errors import CheckpointError
-from tfvl.porting.pickle_machine import DescribedTensor, run_pickle
+from tfvl.porting.pickle_machine import DescribedTensor, Foreign, Storage, run_pickle
 from tfvl.porting.tensors import STORED, Tensor, check_inside, checked_shape
 
 MAX_PICKLE_BYTES = 1 << 22  # names and shapes only: a base-size model needs 50 kB
+LIGHTNING_ENTRY = "state_dict"  # where PyTorch Lightning's files hold the weights
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
 
@@ -108,9 +109,10 @@ def _read_legacy(path: Path) -> tuple[dict[str, DescribedTensor], Places]:
     machine = run_pickle(head, path)
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise CheckpointError(f"{path}: {_BIG_ENDIAN}")
-    described = _state_dict(run_pickle(head, path), path)
+    storages: dict[str, Storage] = {}
+    described = _state_dict(run_pickle(head, path, storages), path)
     keys = run_pickle(head, path)
-    itemsizes = {tensor.storage.key: _itemsize(tensor.storage.dtype) for tensor in described.values()}
+    itemsizes = {key: _itemsize(storage.dtype) for key, storage in storages.items()}
     if not isinstance(keys, list) or len(keys) != len(itemsizes) or not all(key in itemsizes for key in map(str, keys)):
         raise CheckpointError(f"{path}: its list of storages does not fit its tensors; truncated or forged.")
     places, position = {}, head.tell()
@@ -126,16 +128,22 @@ def _read_legacy(path: Path) -> tuple[dict[str, DescribedTensor], Places]:
 
 
 def _state_dict(value: object, path: Path) -> dict[str, DescribedTensor]:
-    """The pickled value, once it is known to be a plain dict of tensors."""
+    """The pickled value, once it is known to be a plain dict of tensors; the one in it, if it is Lightning's file."""
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: holds a {type(value).__name__}, no state dict; save `model.state_dict()`.")
+        raise CheckpointError(f"{path}: holds a {_kind(value)}, no state dict; save `model.state_dict()`.")
+    if isinstance(value.get(LIGHTNING_ENTRY), dict):  # beside it: hyper-parameters, optimizer states, callbacks
+        value = value[LIGHTNING_ENTRY]
     for name, entry in value.items():
         if not isinstance(name, str) or not isinstance(entry, DescribedTensor):
             raise CheckpointError(
-                f"{path}: no plain state dict: its entry {str(name)[:80]!r} is a {type(entry).__name__}, not a tensor; "
+                f"{path}: no plain state dict: its entry {str(name)[:80]!r} is a {_kind(entry)}, not a tensor; "
                 "save `model.state_dict()` alone."
             )
     return value
+
+
+def _kind(value: object) -> str:
+    return value.name[:80] if isinstance(value, Foreign) else type(value).__name__
 
 
 def _located(name: str, described: DescribedTensor, places: Places, size: int, path: Path) -> Tensor:

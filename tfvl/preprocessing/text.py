@@ -342,4 +342,4 @@ def _as_list(values: Any) -> Any:
     return np.asarray(values).tolist() if is_array else values
 
 
-BertTokenizerFast = LxmertTokenizer = BertTokenizer
+BertTokenizerFast = LxmertTokenizer = LxmertTokenizerFast = BertTokenizer

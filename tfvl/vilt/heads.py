@@ -5,11 +5,12 @@ from typing import ClassVar
 import keras
 from keras import ops
 
+from tfvl.checks import check_range
 from tfvl.layers.attention import Dense, normal
 from tfvl.layers.embeddings import text_length
 from tfvl.layers.heads import ClassifierHead, MaskedLMHead
 from tfvl.modeling import HeadModel
-from tfvl.training.losses import cross_entropy, soft_binary_cross_entropy
+from tfvl.training.losses import IGNORED, cross_entropy, soft_binary_cross_entropy
 from tfvl.training.metrics import HeadAccuracy, VqaScore
 from tfvl.vilt.model import ViltModel, ViltPreTrainedModel
 
@@ -18,6 +19,15 @@ class ViltHeadModel(HeadModel, ViltPreTrainedModel):
     """A `ViltModel` called `vilt` with a head on top."""
 
     base_model_class = ViltModel
+
+    def check_inputs(self, inputs):
+        super().check_inputs(inputs)
+        for name, count in self.label_classes(inputs).items():
+            check_range(inputs, name, 0, count and count - 1, "classes of the head", also=IGNORED)
+
+    def label_classes(self, inputs) -> dict[str, int | None]:
+        """How many classes the labels of each name have; None where that is not known yet."""
+        return {"labels": self.config.num_labels}
 
 
 @keras.saving.register_keras_serializable("tfvl")
@@ -46,6 +56,9 @@ class ViltForMaskedLM(ViltHeadModel):
         hidden_states, _, more = self.encode(inputs, length, output_attentions, output_hidden_states, training)
         words = self.vilt.embeddings.text_embeddings.word_embeddings.embeddings
         return self.with_loss({"logits": self.mlm_score(hidden_states[:, :length], words), **more}, inputs)
+
+    def label_classes(self, inputs):
+        return {"labels": self.config.vocab_size}
 
     def loss_terms(self, labels, outputs):
         return {"masked_lm": cross_entropy(labels, outputs["logits"])}
@@ -84,6 +97,9 @@ class ViltForPreTraining(ViltForMaskedLM):
         }
         return self.with_loss(outputs | more, inputs)
 
+    def label_classes(self, inputs):
+        return {"labels": self.config.vocab_size, "matched_label": 2}
+
     def loss_terms(self, labels, outputs):
         terms = {"labels": "prediction_logits", "matched_label": "cross_relationship_score"}
         if not isinstance(labels, dict) or not labels.keys() & terms.keys():
@@ -117,16 +133,29 @@ class ViltForQuestionAnswering(ViltHeadModel):
     def build(self, input_shape=None):
         self.classifier.build()
 
+    def check_inputs(self, inputs):
+        super().check_inputs(inputs)
+        if "labels" in inputs:
+            self.check_targets(inputs["labels"])
+        check_range(inputs, "labels", 0, 1, "a soft target per answer")
+
+    def label_classes(self, inputs):
+        return {}
+
+    def check_targets(self, labels):
+        """Raises ValueError unless labels are (batch, labels)."""
+        count = self.config.num_labels
+        if len(labels.shape) != 2 or labels.shape[1] != count:
+            raise ValueError(
+                f"Labels have shape {tuple(labels.shape)}, expected (batch, {count}): a soft target per answer."
+            )
+
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
         _, pooled, more = self.encode(inputs, 1, output_attentions, output_hidden_states, training)
         return self.with_loss({"logits": self.classifier(pooled), **more}, inputs)
 
     def loss_terms(self, labels, outputs):
-        expected = (None, self.config.num_labels)
-        if len(labels.shape) != 2 or labels.shape[1] != expected[1]:
-            raise ValueError(
-                f"Labels have shape {tuple(labels.shape)}, expected (batch, {expected[1]}): a soft target per answer."
-            )
+        self.check_targets(labels)
         return {"vqa": soft_binary_cross_entropy(labels, outputs["logits"])}
 
     def default_metrics(self):
@@ -242,6 +271,9 @@ class ViltForImageAndTextRetrieval(ViltHeadModel):
         if texts is not None:
             logits = ops.reshape(logits, (-1, texts))
         return self.with_loss({"logits": logits, **more}, inputs)
+
+    def label_classes(self, inputs):
+        return {"labels": self.texts_per_image(inputs)}
 
     @staticmethod
     def texts_per_image(inputs) -> int | None:

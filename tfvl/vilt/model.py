@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import keras
 
+from tfvl.checks import check_text_ids
 from tfvl.layers.attention import expand_mask
 from tfvl.layers.embeddings import TextEmbeddings, check_text_length
 from tfvl.layers.heads import Pooler
@@ -68,6 +69,7 @@ class ViltPreTrainedModel(PreTrainedModel):
         if None not in (text[0], image[0]) and text[0] != image[0]:
             raise ValueError(f"The text has a batch of {text[0]} and the image one of {image[0]}; they must be equal.")
         check_text_length(text[-1 if "input_ids" in inputs else -2], self.config.max_position_embeddings)
+        check_text_ids(inputs, self.config)
         if "pixel_values" in inputs and image[-1] != self.config.num_channels:
             raise ValueError(
                 f"pixel_values has shape {tuple(image)}, expected (batch, height, width, {self.config.num_channels}): "

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from tfvl.checks import check_exactly_one, check_given, check_range
+from tfvl.checks import check_exactly_one, check_given, check_ids, check_range, check_text_ids
 from tfvl.layers.attention import expand_mask, join_masks
 from tfvl.layers.embeddings import check_text_length
 from tfvl.layers.heads import Pooler
@@ -28,7 +28,8 @@ class VisualBertPreTrainedModel(PreTrainedModel):
         inputs_embeds: float (batch, length, hidden), instead of `input_ids`.
         visual_embeds: float (batch, regions, visual_embedding_dim), the regions' features.
         visual_attention_mask: (batch, regions), 1 for a region and 0 for padding; ones where left out.
-        visual_token_type_ids: int (batch, regions); ones where left out, as the paper's authors have it.
+        visual_token_type_ids: int (batch, regions); ones where left out, as upstream. (The authors' code has zeros, and
+            in NLVR2 ones for the regions of the second image.)
         image_text_alignment: int (batch, regions or more, words): places in the text of each region's words, -1 for
             padding. What stands beyond the regions is not read.
 
@@ -65,7 +66,8 @@ class VisualBertPreTrainedModel(PreTrainedModel):
         check_given(inputs, "attention_mask", batch, length)
         check_given(inputs, "token_type_ids", "batch", length)  # one row goes for all, as upstream
         check_given(inputs, "position_ids", "batch", length)
-        check_range(inputs, "position_ids", 0, config.max_position_embeddings - 1, "the position table ends there")
+        check_ids(inputs, "position_ids", config.max_position_embeddings, "the position table ends there")
+        check_text_ids(inputs, config)
         if "head_mask" in inputs:
             check_head_mask(inputs["head_mask"], config.num_hidden_layers, config.num_attention_heads)
         self.check_regions(inputs, batch, length)
@@ -86,6 +88,7 @@ class VisualBertPreTrainedModel(PreTrainedModel):
         count = inputs["visual_embeds"].shape[1]
         check_given(inputs, "visual_attention_mask", batch, count)
         check_given(inputs, "visual_token_type_ids", "batch", count)
+        check_ids(inputs, "visual_token_type_ids", self.config.type_vocab_size, "token types")
         check_given(inputs, "image_text_alignment", batch, "regions", "words")
         check_range(
             inputs, "image_text_alignment", -1, length and length - 1, "places of words in the text, or -1 for padding"

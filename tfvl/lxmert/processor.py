@@ -1,0 +1,31 @@
+"""LXMERT's processor: texts, region features and boxes in, the model's input dict out."""
+
+from tfvl.lxmert.config import LxmertConfig
+from tfvl.preprocessing.region_processor import RegionBatch, RegionProcessor
+
+
+class LxmertProcessor(RegionProcessor):
+    """Texts, and what a detector found in the images, as LXMERT takes them.
+
+        processor = LxmertProcessor.from_pretrained("unc-nlp/lxmert-base-uncased")
+        inputs = processor(text=["what is on the table?"], regions=["kitchen.npz"])
+
+    A call (see `RegionProcessor.__call__`) returns `input_ids`, `token_type_ids`, `attention_mask` int32 (N, length);
+    `visual_feats` float32 (N, regions, feature_size), `visual_pos` float32 (N, regions, 4), the boxes, without which
+    LXMERT cannot do, and `visual_attention_mask` int32 (N, regions).
+
+    Args:
+        tokenizer: the `BertTokenizer` (upstream: `LxmertTokenizer`, which is the same).
+        feature_size: `visual_feat_dim` of the model's configuration; None: feature sizes are not checked.
+    """
+
+    config_class = LxmertConfig
+    feature_size_field = "visual_feat_dim"
+    reads_boxes = True
+
+    def model_inputs(self, batch: RegionBatch) -> dict:
+        return {
+            "visual_feats": batch.features,
+            "visual_pos": batch.boxes,
+            "visual_attention_mask": batch.mask,
+        }

@@ -1,0 +1,75 @@
+"""VisualBERT's processor: texts and region features in, the model's input dict out."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfvl.preprocessing.region_processor import RegionBatch, RegionProcessor
+from tfvl.visual_bert.config import VisualBertConfig
+
+
+class VisualBertProcessor(RegionProcessor):
+    """Texts, and what a detector found in the images, as VisualBERT takes them.
+
+        processor = VisualBertProcessor.from_pretrained("uclanlp/visualbert-vqa")
+        inputs = processor(text=["what is on the table?"], regions=["kitchen.npz"])
+
+    A call (see `RegionProcessor.__call__`) returns `input_ids`, `token_type_ids`, `attention_mask` int32 (N, length);
+    `visual_embeds` float32 (N, regions, feature_size), `visual_attention_mask` and `visual_token_type_ids` int32
+    (N, regions). Boxes are not read: VisualBERT knows regions by their features only. It takes besides
+
+    - choices (VCR): N lists of C texts as `text_pair`, which give ids and masks of texts (N, C, length);
+    - pairs of images (NLVR2): `regions` as a list of N pairs, or one array (N, 2, regions, feature_size).
+
+    Args:
+        tokenizer: the `BertTokenizer`.
+        feature_size: `visual_embedding_dim` of the model's configuration; None: feature sizes are not checked.
+    """
+
+    config_class = VisualBertConfig
+    feature_size_field = "visual_embedding_dim"
+    takes_pairs = True
+
+    def model_inputs(self, batch: RegionBatch) -> dict:
+        # Types of one image are 1, as upstream's documentation has them. Of a pair (NLVR2) the authors put the regions
+        # of both images one after the other, those of the first with type 0 and those of the second with type 1:
+        # github.com/uclanlp/visualbert, visualbert/dataloaders/nlvr_dataset.py.
+        return {
+            "visual_embeds": batch.features,
+            "visual_attention_mask": batch.mask,
+            "visual_token_type_ids": tf.ones_like(batch.mask) if batch.image is None else batch.image,
+        }
+
+    def encode_texts(self, text, text_pair, options: dict) -> dict:
+        if not has_choices(text_pair):
+            return super().encode_texts(text, text_pair, options)
+        texts, pairs, choices = flat_choices(text, text_pair)
+        encoded = super().encode_texts(texts, pairs, options)
+        if any(isinstance(value, tf.RaggedTensor) for value in encoded.values()):
+            raise ValueError("texts with choices need padding=True or padding='max_length'")
+        return {
+            name: tf.reshape(value, tf.concat([[-1, choices], tf.shape(value)[1:]], axis=0))
+            for name, value in encoded.items()
+        }
+
+
+def has_choices(text_pair) -> bool:
+    """Whether the second texts are rows of choices."""
+    if hasattr(text_pair, "shape"):
+        return len(text_pair.shape) == 2
+    return isinstance(text_pair, (list, tuple)) and any(isinstance(row, (list, tuple, np.ndarray)) for row in text_pair)
+
+
+def flat_choices(text, text_pair):
+    """N texts and N rows of C choices as N·C texts and N·C choices, and C."""
+    if tf.is_tensor(text) or tf.is_tensor(text_pair):
+        text_pair = tf.convert_to_tensor(text_pair)
+        choices = tf.shape(text_pair)[1]
+        return tf.repeat(tf.reshape(text, [-1]), choices), tf.reshape(text_pair, [-1]), choices
+    texts = [text] if isinstance(text, (str, bytes)) else list(text)
+    counts = [len(row) if isinstance(row, (list, tuple, np.ndarray)) else 0 for row in text_pair]
+    if len(texts) != len(counts):
+        raise ValueError(f"text has {len(texts)} rows and text_pair {len(counts)}; they must agree")
+    if len(set(counts)) > 1 or 0 in counts:
+        raise ValueError(f"text_pair has rows of {', '.join(map(str, counts))} choices; give each text as many")
+    choices = counts[0]
+    return [text for text in texts for _ in range(choices)], [choice for row in text_pair for choice in row], choices

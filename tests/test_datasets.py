@@ -1,0 +1,481 @@
+"""The readers, on small copies of the published files: what they give, what they refuse, and that they stream."""
+
+import json
+import subprocess
+import sys
+
+import helpers_datasets as made
+import numpy as np
+import pytest
+from helpers_regions import traced
+
+from tfvl.training import json_stream, targets
+from tfvl.training.datasets import read_gqa, read_karpathy, read_nlvr2, read_vcr, read_vqa
+from tfvl.training.entities import parse_sentence, read_boxes, read_entities
+from tfvl.training.examples import Example, Examples, Phrase, Report
+from tfvl.training.images import ImageFolder, ImageRecords, image_sizes, write_image_records
+from tfvl.training.tasks import TASKS, open_examples
+
+# How far the peak of memory may grow for ten times the questions, in bytes: the parser's buffers, no questions.
+STREAM_SLACK = 100_000
+# Peak memory of a process that reads a million questions, above one that reads none, in MB. Measured: 88.
+MILLION_MEGABYTES = 150
+
+
+# --- what the readers give ------------------------------------------------------------------------------------------
+
+
+def test_vqa(tmp_path):
+    report = Report()
+    examples = list(read_vqa(*made.write_vqa(tmp_path), report))
+    assert len(examples) == 24
+    assert str(report) == "skipped: nothing"
+    assert examples[3] == Example(
+        id="10003",
+        images=("COCO_train2014_000000000010",),
+        text="is thing 3 really really really red?",
+        answers=("red",) * 4 + ("odd 3",) * 6,
+        group="other",
+    )
+
+
+def test_vqa_without_annotations_and_subtype(tmp_path):
+    path = made.dump(
+        tmp_path / "q.json", {"questions": [{"image_id": "scene-7", "question": "why?", "question_id": 5}]}
+    )
+    assert list(read_vqa(path, None, Report())) == [Example(id="5", images=("scene-7",), text="why?")]
+    questions, _ = made.write_vqa(tmp_path / "test", 2)
+    questions.write_text(questions.read_text().replace("train2014", "test-dev2015"))
+    assert next(read_vqa(questions, None, Report())).images == ("COCO_test2015_000000000009",)
+
+
+def test_vqa_annotations_in_another_order(tmp_path):
+    questions, annotations = made.write_vqa(tmp_path)
+    expected = list(read_vqa(questions, annotations, Report()))
+    content = json.loads(annotations.read_text())
+    np.random.default_rng(0).shuffle(content["annotations"])
+    made.dump(annotations, content)
+    assert list(read_vqa(questions, annotations, Report(strict=True))) == expected
+
+
+def test_gqa(tmp_path):
+    examples = list(read_gqa(made.write_gqa(tmp_path), Report()))
+    assert len(examples) == 6
+    assert examples[1] == Example(id="01", images=("2000",), text="Is item 1 red?", answers=("red",), group="query")
+
+
+def test_nlvr2(tmp_path):
+    examples = list(read_nlvr2(made.write_nlvr2(tmp_path), Report()))
+    assert examples[2] == Example(
+        id="dev-0-1-0", images=("dev-0-1-img0", "dev-0-1-img1"), text="There are 2 dogs.", label=1
+    )
+    assert [example.label for example in examples] == [1, 0] * 4
+
+
+def test_karpathy(tmp_path):
+    path = made.write_karpathy(tmp_path)
+    train = list(read_karpathy(path, "train", Report()))
+    assert len(train) == 10 * 5  # with the images of restval
+    assert train[6] == Example(
+        id="6", images=("COCO_val2014_000000000001",), text="A photo 1 of embeddings and things ."
+    )
+    assert [example.id for example in read_karpathy(path, "val", Report())] == ["50", "51", "52", "53", "54"]
+
+
+def test_vcr_names_people(tmp_path):
+    (first, *_) = read_vcr(made.write_vcr(tmp_path), "answer", Report())
+    assert first == Example(
+        id="val-0",
+        images=("lsmdc_FILM/FILM_00",),
+        text="Does Casey see the car near Riley Casey ?",
+        choices=("Yes .", "No Jessie does not .", "Casey sleeps .", "Jessie left ."),
+        label=1,
+    )
+    (first, second, *_) = read_vcr(made.write_vcr(tmp_path), "rationale", Report())
+    assert first.text == "Does Casey see the car near Riley Casey ? No Jessie does not ."
+    assert first.choices[1:3] == ("Riley waves .", "Jessie left .")
+    assert (first.label, second.label) == (0, 1)
+
+
+def test_sentences_of_entities():
+    sentence, mentions = parse_sentence("A [/EN#12/people/other big man] , [/EN#0/notvisual it] .")
+    assert sentence == "A big man , it ."
+    assert mentions == [("12", 1, 2), ("0", 4, 4)]
+
+
+def test_entities(tmp_path):
+    examples = list(read_entities(made.write_entities(tmp_path), "val", Report()))
+    assert [example.id for example in examples] == ["36979#0", "36979#2", "65567#0", "65567#2"]
+    assert examples[0].text == "A young man in a blue shirt near the sea ."
+    man = Phrase(0, 2, ((10.0, 10.0, 50.0, 90.0), (60.0, 10.0, 90.0, 90.0)))  # entity 1 has two boxes
+    shirt = Phrase(4, 6, ((10.0, 30.0, 50.0, 60.0),))
+    assert examples[0].phrases == (man, shirt)  # the sea is a scene without a box
+    assert examples[1].phrases == (Phrase(1, 2, ((60.0, 10.0, 90.0, 90.0),)),)
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+
+def spoil(path, name, change) -> None:
+    content = json.loads(path.read_text())
+    change(content[name])
+    made.dump(path, content)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "reason", "sentence"),
+    [
+        (
+            0,
+            lambda rows: rows.pop(5),
+            "annotations without a question",
+            r"question 11005 is annotated, but .*json lacks it",
+        ),
+        (0, lambda rows: rows.pop(), "annotations without a question", "question 20023 is annotated, but"),
+        (1, lambda rows: rows.pop(5), "questions without an annotation", r"question 11005 has no annotation in .*json"),
+        (0, lambda rows: rows[5].pop("image_id"), "malformed records", "question 11005, .*it has no 'image_id'"),
+        (0, lambda rows: rows[5].update(question=" "), "malformed records", "question 11005, .*' ' is no text"),
+        (1, lambda rows: rows[5].update(answers=[{}]), "malformed records", "question 11005, .*it has no 'answer'"),
+        (1, lambda rows: rows[5].pop("answers"), "malformed records", "question 11005, .*it has no 'answers'"),
+        (1, lambda rows: rows[5].update(answers=7), "malformed records", "question 11005, .*not iterable"),
+    ],
+)
+def test_bad_vqa_records_are_skipped_and_counted_or_refused(tmp_path, file, change, reason, sentence):
+    paths = made.write_vqa(tmp_path)
+    spoil(paths[file], ("questions", "annotations")[file], change)
+    report = Report()
+    assert len(list(read_vqa(*paths, report))) == 23
+    assert dict(report.counts) == {reason: 1}
+    with pytest.raises(ValueError, match=sentence):
+        list(read_vqa(*paths, Report(strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("{", "line 9, cannot be used: it is not valid JSON"),
+        ("[1]", "line 9, cannot be used: list indices"),
+        (
+            '{"identifier": "dev-0-0-0", "sentence": "a", "label": "maybe"}',
+            "line 9, .*'maybe' is neither True nor False",
+        ),
+        ('{"identifier": 7, "sentence": "a"}', "line 9, .*7 is no text"),
+        (r'{"identifier": "dev-0-0-0", "sentence": "a \ud83d"}', "line 9, .*holds half a surrogate pair"),
+    ],
+)
+def test_bad_lines(tmp_path, line, sentence):
+    path = made.write_nlvr2(tmp_path)
+    path.write_text(f"{path.read_text()}{line}\n\n")
+    report = Report()
+    assert len(list(read_nlvr2(path, report))) == 8
+    assert report.counts == {"malformed records": 1}
+    with pytest.raises(ValueError, match=sentence):
+        list(read_nlvr2(path, Report(strict=True)))
+
+
+def test_vcr_tags_and_labels_of_nothing(tmp_path):
+    changes = [{"question": ["Is", [5], "?"]}, {"answer_label": 4}, {"answer_label": "1"}, {}]
+    path = made.dump_lines(tmp_path / "val.jsonl", [made.vcr_record(place) | new for place, new in enumerate(changes)])
+    report = Report()
+    assert [example.id for example in read_vcr(path, "answer", report)] == ["val-3"]
+    assert report.counts == {"malformed records": 3}
+    assert "line 2, cannot be used: the label 4 is no place of 4 choices." in report.sentences[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ('{"questions": [{"question_id": 1, "image_id": 1, "question": "a"}, {"questi', "not valid JSON or torn"),
+        ('{"annotations": []}', "no list 'questions', or it is empty"),
+        ('{"questions": []}', "no list 'questions', or it is empty"),
+        ('{"questions": [3]}', "entry 0 of 'questions' is 3, expected a JSON object"),
+        ("", "not valid JSON or torn"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, content, sentence):
+    path = tmp_path / "questions.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=sentence):
+        list(read_vqa(path, None, Report()))
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(ValueError, match=r"no\.json cannot be read: No such file"):
+        list(read_gqa(tmp_path / "no.json", Report()))
+
+
+BOMB = '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;">]><annotation>&y;</annotation>'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_xml_with_a_document_type_is_refused(tmp_path, encoding):
+    path = tmp_path / "a.xml"
+    path.write_bytes(BOMB.encode(encoding))
+    with pytest.raises(ValueError, match="declares a document type"):
+        read_boxes(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("<annotation>", "not valid XML"),
+        ("<a><object><bndbox><xmin>1</xmin></bndbox></object></a>", "a box without xmin, ymin, xmax, ymax"),
+    ],
+)
+def test_bad_annotations_are_skipped(tmp_path, content, sentence):
+    made.write_entities(tmp_path)
+    (tmp_path / "Annotations" / "36979.xml").write_text(content)
+    report = Report()
+    assert {example.images[0] for example in read_entities(tmp_path, "val", report)} == {"65567"}
+    assert sentence in report.sentences[0]
+
+
+def test_ids_that_lead_elsewhere_are_skipped(tmp_path):
+    made.write_entities(tmp_path)
+    (tmp_path / "val.txt").write_text("../../secret\n65567\n")
+    report = Report()
+    assert len(list(read_entities(tmp_path, "val", report))) == 2
+    assert "'../../secret' is no id of an image" in report.sentences[0]
+
+
+# --- the store of examples ------------------------------------------------------------------------------------------
+
+
+def test_examples_come_back_from_disk(tmp_path):
+    made.write_entities(tmp_path)
+    originals = [
+        *read_entities(tmp_path, "val", Report()),
+        *read_vcr(made.write_vcr(tmp_path), "answer", Report()),
+        *read_nlvr2(made.write_nlvr2(tmp_path), Report()),
+        Example(id="é\ud800", images=("a",), text="ü\n"),
+    ]
+    examples = Examples(originals)
+    assert [examples[place] for place in range(len(examples))] == originals
+    names = [example.images for example in originals]
+    together = examples.images[:, None] == examples.images
+    np.testing.assert_array_equal(together, [[one == other for other in names] for one in names])
+    assert [names[examples.first_of_image[image]] for image in examples.images] == names
+    assert examples.lengths[4] == 9 + 5  # the question and the longest answer
+    with pytest.raises(IndexError):
+        examples[len(examples)]
+
+
+def test_an_empty_split_is_one_sentence():
+    report = Report()
+    with pytest.raises(ValueError, match=r"the split is empty: no example can be used \(skipped: bad: 1\)\."):
+        Examples([Example("1", ("a",), "b")], lambda example: ("bad", "it is bad"), report)
+
+
+def test_the_report_shows_the_first_sentences():
+    report = Report()
+    for number in range(9):
+        report.skip("bad", f"number {number} is bad.")
+    assert str(report) == "skipped: bad: 9"
+    assert report.sentences == [f"number {number} is bad." for number in range(5)]
+
+
+# --- images ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_finds_images_by_path_or_last_part(tmp_path):
+    made.write_images(tmp_path, ["a", "train/1/b", "train/2/b", "train/2/c"])
+    folder = ImageFolder(tmp_path)
+    assert folder.read("a") == (tmp_path / "a.jpg").read_bytes()
+    assert folder.read("train/2/b") == (tmp_path / "train/2/b.jpg").read_bytes()
+    assert folder.read("c") == folder.read("elsewhere/c") == (tmp_path / "train/2/c.jpg").read_bytes()
+    assert "b" not in folder  # there are two
+    assert "d" not in folder
+    assert image_sizes(folder, ["a", "c", "d"]) == {"a": (64, 48), "c": (64, 48), "d": None}
+
+
+def test_sizes_are_read_from_the_beginning_of_a_file(tmp_path, monkeypatch):
+    made.write_images(tmp_path, ["plain"])
+    picture = made.jpeg(0, 40, 24)
+    profile = b"\xff\xe2\xff\xff" + bytes(0xFFFF - 2)  # a segment before the size
+    (tmp_path / "profile.jpg").write_bytes(picture[:2] + profile + picture[2:])
+    (tmp_path / "torn.jpg").write_bytes(picture[:20])
+    folder, limits, read = ImageFolder(tmp_path), [], ImageFolder.read
+    monkeypatch.setattr(ImageFolder, "read", lambda self, name, limit: limits.append(limit) or read(self, name, limit))
+    assert image_sizes(folder, ["plain"]) == {"plain": (64, 48)}
+    assert limits == [1 << 14]
+    assert image_sizes(folder, ["profile", "torn"]) == {"profile": (24, 40), "torn": None}
+
+
+def test_no_name_leads_out_of_a_folder(tmp_path):
+    made.write_images(tmp_path / "in", ["a"])
+    made.write_images(tmp_path, ["secret"])
+    folder = ImageFolder(tmp_path / "in")
+    for name in ("../secret", str(tmp_path / "secret"), "in/../../secret"):
+        assert name not in folder
+        with pytest.raises(ValueError, match="there is no image"):
+            folder.read(name)
+
+
+def test_records_hold_what_was_written(tmp_path):
+    pictures = {f"{number}": made.jpeg(number) for number in range(5)}
+    paths = [tmp_path / "0.tfrecord", tmp_path / "1.tfrecord"]
+    assert write_image_records(paths[0], list(pictures.items())[:3]) == 3
+    write_image_records(paths[1], list(pictures.items())[3:])
+    records = ImageRecords(paths)
+    assert {name: records.read(name) for name in pictures} == pictures
+    assert records.read("3", 7) == pictures["3"][:7]
+    assert "5" not in records
+    import tensorflow as tf
+
+    raw = [tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset([str(paths[1])])]
+    assert [example.features.feature["image_id"].bytes_list.value[0] for example in raw] == [b"3", b"4"]
+    with pytest.raises(ValueError, match=r"image '3' stands in .*1\.tfrecord as well"):
+        ImageRecords([*paths, paths[1]])
+
+
+def test_damaged_records(tmp_path):
+    path = tmp_path / "0.tfrecord"
+    write_image_records(path, [("a", b"1234567890"), ("b", b"x")])
+    content = bytearray(path.read_bytes())
+    content[content.index(b"123")] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="image 'a': the record is damaged"):
+        ImageRecords([path]).read("a")
+    path.write_bytes(content[:-1])
+    with pytest.raises(ValueError, match="truncated or replaced"):
+        ImageRecords([path])
+    with pytest.raises(ValueError, match="comes twice"):
+        write_image_records(path, [("a", b"1"), ("a", b"2")])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["0.tfrecord", "0.tfrecord.index"]
+
+
+# --- vocabularies and targets ---------------------------------------------------------------------------------------
+
+
+def test_a_vocabulary_of_frequent_answers(tmp_path):
+    answers = ["Yes."] * 5 + ["red"] * 9 + ["yes"] * 4 + ["two"] * 8 + ["A cat"] * 9
+    assert targets.build_vocabulary(answers) == ["yes", "red", "cat"]
+    assert targets.build_vocabulary(answers, 8) == ["yes", "red", "2", "cat"]
+    with pytest.raises(ValueError, match="none of 4 answers occurs 10 times"):
+        targets.build_vocabulary(answers, 10)
+    _, annotations = made.write_vqa(tmp_path, 50)
+    assert targets.build_vocabulary(targets.majority_answers(annotations)) == made.ANSWERS
+
+
+def test_soft_targets_by_the_number_of_annotators():
+    label2id = {"a": 0, "b": 1, "c": 2, "d": 3, "e": 4}
+    rows = [["a"] * 4 + ["b"] * 3 + ["c"] * 2 + ["d"], ["zebra"] * 10, ["e"] * 10, ["b"]]
+    expected = np.float32([[1, 0.9, 0.6, 0.3, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1], [0, 1, 0, 0, 0]])
+    np.testing.assert_array_equal(targets.soft_targets(rows, label2id, 5), expected)
+    assert targets.best_answers(rows, label2id).tolist() == [0, -100, 4, 1]
+
+
+def test_targets_of_phrases_share_among_regions():
+    matches = [np.array([[True, False, True], [False, False, False]]), np.array([[False, True]])]
+    expected = [[[0.5, 0, 0.5, 0], [0, 0, 0, 0]], [[0, 1, 0, 0], [0, 0, 0, 0]]]
+    np.testing.assert_array_equal(targets.alignment_targets(matches, 2, 4), np.float32(expected))
+
+
+# --- tasks ----------------------------------------------------------------------------------------------------------
+
+SPLITS = {
+    "vqa": ("train", made.write_vqa, 24),
+    "gqa": ("train_balanced", made.write_gqa, 6),
+    "nlvr2": ("dev", made.write_nlvr2, 8),
+    "retrieval": ("val", made.write_karpathy, 5),
+    "vcr-answer": ("val", made.write_vcr, 6),
+    "vcr-rationale": ("val", made.write_vcr, 6),
+    "entities": ("val", made.write_entities, 4),
+    "pretraining": ("train", made.write_karpathy, 50),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_opens_its_files(task, tmp_path):
+    split, write, count = SPLITS[task]
+    write(tmp_path)
+    assert len(open_examples(task, tmp_path, split, strict=True)) == count
+
+
+def test_missing_images_and_unknown_answers_are_skipped_or_refused(tmp_path):
+    made.write_vqa(tmp_path)
+    folder = ImageFolder(made.write_images(tmp_path / "images", made.vqa_images()[:-2]))
+    label2id = {"yes": 0, "no": 1, "2": 2, "red": 3}
+    examples = open_examples("vqa", tmp_path, "train", images=folder, label2id=label2id)
+    # 4 questions about the last 2 images; of the other 20 those of "blue" (4, 9, 14, 19)
+    assert examples.report.counts == {"missing images": 4, "answers outside the vocabulary": 4}
+    assert len(examples) == 16
+    with pytest.raises(ValueError, match=r"example 11004: no answer has a class \(it has blue, odd 4"):
+        open_examples("vqa", tmp_path, "train", images=folder, label2id=label2id, strict=True)
+    with pytest.raises(ValueError, match="example 19020: there is no image 'COCO_train2014_000000000019'"):
+        open_examples("vqa", tmp_path, "train", images=folder, strict=True)
+
+
+def test_tasks_and_files_that_do_not_exist(tmp_path):
+    with pytest.raises(ValueError, match="there is no task 'caption'; there are vqa, gqa"):
+        open_examples("caption", tmp_path, "train")
+    with pytest.raises(ValueError, match=r"has 0 files like \*train2\*questions\.json; expected one"):
+        open_examples("vqa", tmp_path, "train")
+    made.write_vqa(tmp_path / "a")
+    made.write_vqa(tmp_path / "b")
+    with pytest.raises(ValueError, match="has 2 files like"):
+        open_examples("vqa", tmp_path, "train")
+
+
+def test_metrics_of_tasks(tmp_path):
+    made.write_vqa(tmp_path)
+    examples = open_examples("vqa", tmp_path, "train")
+    given = [examples[place] for place in range(len(examples))]
+    right = TASKS["vqa"].metric([example.answers[0] for example in given], given)
+    # 24 questions: (number % 10) + 1 of 10 annotators agree: .3, .6, .9 and then 1
+    np.testing.assert_allclose(right["accuracy"], (24 - 3 * 0.7 - 3 * 0.4 - 3 * 0.1) / 24)
+    assert set(right) == {"accuracy", "accuracy/other", "accuracy/yes/no"}
+    captions = [Example(str(number), (f"image {number // 2}",), "text") for number in range(4)]
+    assert TASKS["retrieval"].metric(np.array([[3.0, 2, 1, 0], [0, 1, 2, 3]]), captions)["image@1"] == 1.0
+    choices = [Example(str(number), ("a",), "b", label=number) for number in range(2)]
+    assert TASKS["vcr-answer"].metric([0, 0], choices) == {"accuracy": 0.5}
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+def peak(count: int, directory) -> int:
+    paths = made.write_vqa(directory / str(count), count)
+    list(zip(range(10), read_vqa(*paths, Report()), strict=False))  # imports and caches
+    with traced() as peak_of:
+        assert sum(1 for _ in read_vqa(*paths, Report())) == count
+        return peak_of()
+
+
+def test_memory_does_not_grow_with_the_number_of_questions(tmp_path):
+    assert peak(10_000, tmp_path) < peak(1_000, tmp_path) + STREAM_SLACK
+
+
+def test_memory_does_not_grow_where_annotations_come_in_another_order(tmp_path):
+    records = [{"question_id": number, "text": "x" * 1000} for number in range(5_000)]
+    with traced() as peak_of:
+        reversed_records = ({"question_id": number, "text": "x" * 1000} for number in range(4_999, -1, -1))
+        pairs = json_stream.join(iter(records), reversed_records, "question_id")
+        assert all(first["question_id"] == second["question_id"] for first, second in pairs)
+        assert peak_of() < 1_000_000  # of 5 MB
+
+
+MILLION = """
+import sys
+from pathlib import Path
+from tfvl.training.tasks import open_examples
+if sys.argv[1] != "none":
+    assert len(open_examples("vqa", Path(sys.argv[1]), "train")) == 1_000_000
+status = Path("/proc/self/status").read_text()  # getrusage would count the parent's memory before exec
+print(int(status.split("VmHWM:")[1].split()[0]) // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_million_questions_stream_in_bounded_memory(tmp_path):
+    made.write_vqa(tmp_path, 1_000_000)
+    none, million = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", MILLION, str(what)], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for what in ("none", tmp_path)
+    )
+    print(f"peak memory: {million} MB, {million - none} MB above that of the imports")
+    assert million - none < MILLION_MEGABYTES

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvl.porting.hub import BUNDLED_DIRECTORY
+
 GOLDEN = Path(__file__).parent / "golden"
-VOCAB = GOLDEN / "bert-base-uncased-vocab.txt"
+VOCAB = BUNDLED_DIRECTORY / "bert-base-uncased" / "vocab.txt"
 TEXT = GOLDEN / "text.npz"
 
 SPECIAL = ("[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")

@@ -1,5 +1,6 @@
 """Where a checkpoint is looked for: bundled names, paths, the hub's cache, the hub; every failure one sentence."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -196,5 +197,4 @@ def test_where_a_tokenizer_lies(tmp_path):
 def test_the_bundled_vocabulary_is_the_hubs():
     content = (hub.BUNDLED_DIRECTORY / "bert-base-uncased" / "vocab.txt").read_bytes()
     assert content.count(b"\n") == hub.VOCABULARY_SIZE
-    golden = Path(__file__).parent / "golden" / "bert-base-uncased-vocab.txt"
-    assert content == golden.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"

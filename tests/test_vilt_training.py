@@ -18,9 +18,6 @@ def question_answering():
     return model
 
 
-TRAINED = [head for head in HEADS if head != "ViltModel"] + ["ViltForPreTraining"]
-
-
 def test_sample_weight_of_zero_leaves_a_row_out(question_answering):
     inputs, labels = vilt_inputs(), HEADS["ViltForQuestionAnswering"](np.random.default_rng(1))
     question_answering.compile()

@@ -40,7 +40,7 @@ def make_checkpoint(directory: Path, name: str) -> None:
     """A base-size checkpoint with its tokenizer, in the hub's layout."""
     class_name, config, *_ = MODELS[name]
     getattr(transformers, class_name)(config).save_pretrained(directory)
-    transformers.BertTokenizer(str(ROOT / "tests/golden/bert-base-uncased-vocab.txt")).save_pretrained(directory)
+    transformers.BertTokenizer(str(ROOT / "tfvl/bundled/bert-base-uncased/vocab.txt")).save_pretrained(directory)
 
 
 class Reference:

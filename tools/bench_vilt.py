@@ -44,7 +44,7 @@ def make_checkpoint(directory: Path) -> None:
     """A base-size checkpoint in every format, with a processor beside each."""
     labels = {index: f"answer {index}" for index in range(3129)}
     model = transformers.ViltForQuestionAnswering(transformers.ViltConfig(id2label=labels)).eval()
-    tokenizer = transformers.BertTokenizer(str(ROOT / "tests/golden/bert-base-uncased-vocab.txt"), model_max_length=40)
+    tokenizer = transformers.BertTokenizer(str(ROOT / "tfvl/bundled/bert-base-uncased/vocab.txt"), model_max_length=40)
     processor = transformers.ViltProcessor(transformers.ViltImageProcessor(), tokenizer)
     for name in FORMATS:
         target = directory / name

@@ -5,16 +5,10 @@ from pathlib import Path
 
 import tfvl
 from tfvl.errors import CheckpointError
+from tfvl.families import FAMILIES
 from tfvl.modeling import PreTrainedModel
 from tfvl.porting import hub
 from tfvl.porting.originals import config_values
-
-# `model_type` of config.json: the module of the model classes, and the processor class.
-FAMILIES = {
-    "vilt": ("tfvl.vilt.heads", "ViltProcessor"),
-    "visual_bert": ("tfvl.visual_bert.heads", "VisualBertProcessor"),
-    "lxmert": ("tfvl.lxmert.heads", "LxmertProcessor"),
-}
 
 
 def load(src: str | Path, *, architecture: str | None = None, dtype: str | None = None, **hub_options):

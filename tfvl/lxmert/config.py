@@ -4,29 +4,20 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from tfvl.configuration import Config, flag, positive, probability, size
+from tfvl.bert_config import MAX_LAYERS, BertConfig
+from tfvl.configuration import flag, positive, size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LxmertConfig(Config):
+class LxmertConfig(BertConfig):
     """Sizes and options of an LXMERT model; the defaults are `unc-nlp/lxmert-base-uncased` (upstream: `LxmertConfig`).
 
-    Attributes:
-        vocab_size: number of words.
-        hidden_size: width of the three encoders, a multiple of `num_attention_heads`.
-        num_attention_heads: number of attention heads.
+    Attributes: as `BertConfig`, and
         num_qa_labels: number of answers. `id2label` names them where it has as many entries; upstream's is not read.
         num_object_labels: number of object classes a region may be told to belong to.
         num_attr_labels: number of attributes a region may be told to have.
-        intermediate_size: width of the perceptron in each block.
-        hidden_act: activation in the blocks and before the decoders: gelu, gelu_new, relu, silu or selu.
-        hidden_dropout_prob: dropout rate of embeddings and dense layers, in [0, 1).
-        attention_probs_dropout_prob: dropout rate of the attention probabilities, in [0, 1).
-        max_position_embeddings: the longest text, in tokens.
-        type_vocab_size: number of token types of the text.
-        initializer_range: standard deviation of initial kernels and embeddings.
-        layer_norm_eps: added to the variance in layer norms (upstream's PyTorch models always take 1e-12).
         l_layers, x_layers, r_layers: number of blocks of the language, cross-modality and object relationship encoder.
+        layer_norm_eps: upstream's PyTorch models take 1e-12 whatever it says.
         visual_feat_dim: width of a region's feature vector.
         visual_pos_dim: numbers that say where a region lies: 4 for a box.
         visual_loss_normalizer: factor of each of the three losses on regions.
@@ -34,28 +25,16 @@ class LxmertConfig(Config):
             words, image-text match, regions, answers.
         visual_obj_loss, visual_attr_loss, visual_feat_loss: which losses on regions: object class, attribute, feature
             vector.
-        tie_word_embeddings: whether the decoder of masked words has the word embeddings as its kernel.
     """
 
     model_type: ClassVar[str] = "lxmert"
 
-    vocab_size: int = size(30522)
-    hidden_size: int = size(768)
-    num_attention_heads: int = size(12)
     num_qa_labels: int = size(9500)
     num_object_labels: int = size(1600)
     num_attr_labels: int = size(400)
-    intermediate_size: int = size(3072)
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float = probability(0.1)
-    attention_probs_dropout_prob: float = probability(0.1)
-    max_position_embeddings: int = size(512)
-    type_vocab_size: int = size(2)
-    initializer_range: float = positive(0.02)
-    layer_norm_eps: float = positive(1e-12)
-    l_layers: int = size(9)
-    x_layers: int = size(5)
-    r_layers: int = size(5)
+    l_layers: int = size(9, most=MAX_LAYERS)
+    x_layers: int = size(5, most=MAX_LAYERS)
+    r_layers: int = size(5, most=MAX_LAYERS)
     visual_feat_dim: int = size(2048)
     visual_pos_dim: int = size(4)
     visual_loss_normalizer: float = positive(6.67)
@@ -66,14 +45,6 @@ class LxmertConfig(Config):
     visual_obj_loss: bool = flag(True)
     visual_attr_loss: bool = flag(True)
     visual_feat_loss: bool = flag(True)
-    tie_word_embeddings: bool = flag(True)
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}."
-            )
 
     @property
     def visual_losses(self) -> dict[str, int]:

@@ -192,16 +192,7 @@ class LxmertForPreTraining(LxmertHeadModel):
         return super().named_inputs(inputs, more, keywords)
 
     def add_head(self, config, policy):
-        self.predictions = MaskedLMHead(
-            config.vocab_size,
-            config.hidden_size,
-            config.hidden_act,
-            config.layer_norm_eps,
-            config.tie_word_embeddings,
-            config.initializer_range,
-            dtype=policy,
-            name="predictions",
-        )
+        self.predictions = MaskedLMHead(**config.masked_lm_options, dtype=policy, name="predictions")
         self.seq_relationship = Dense(
             2, kernel_initializer=normal(config.initializer_range), dtype=policy, name="seq_relationship"
         )

@@ -87,28 +87,9 @@ class LxmertModel(LxmertPreTrainedModel):
     def __init__(self, config: LxmertConfig, **kwargs):
         super().__init__(config, **kwargs)
         policy = self.dtype_policy
-        block_options = {
-            "hidden_size": config.hidden_size,
-            "num_heads": config.num_attention_heads,
-            "intermediate_size": config.intermediate_size,
-            "hidden_act": config.hidden_act,
-            "hidden_dropout": config.hidden_dropout_prob,
-            "attention_dropout": config.attention_probs_dropout_prob,
-            "layer_norm_eps": config.layer_norm_eps,
-            "initializer_range": config.initializer_range,
-            "dtype": policy,
-        }
+        block_options = {**config.block_options, "dtype": policy}
         self.embeddings = TextEmbeddings(
-            config.vocab_size,
-            config.hidden_size,
-            config.max_position_embeddings,
-            config.type_vocab_size,
-            config.layer_norm_eps,
-            config.hidden_dropout_prob,
-            config.initializer_range,
-            PADDING_ROWS,
-            dtype=policy,
-            name="embeddings",
+            **config.text_options, padding_rows=PADDING_ROWS, dtype=policy, name="embeddings"
         )
         self.visual_embeddings = VisualFeatureEncoder(
             config.visual_feat_dim,

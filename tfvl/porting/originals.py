@@ -13,11 +13,11 @@ import numpy as np
 
 from tfvl.configuration import read_json
 from tfvl.errors import CheckpointError
+from tfvl.families import FAMILIES
 from tfvl.porting.formats import open_checkpoint
 from tfvl.porting.rules import template_pattern, unwrapped
 from tfvl.porting.tensors import STORED, Checkpoint, Tensor
 
-FAMILIES = ("vilt", "visual_bert", "lxmert")
 BASE_SIZE, BASE_HEADS = 768, 12  # of all published originals
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -37,16 +37,7 @@ class ViltForMaskedLM(ViltHeadModel):
     reads_pooler = False
 
     def add_head(self, config, policy):
-        self.mlm_score = MaskedLMHead(
-            config.vocab_size,
-            config.hidden_size,
-            config.hidden_act,
-            config.layer_norm_eps,
-            config.tie_word_embeddings,
-            config.initializer_range,
-            dtype=policy,
-            name="mlm_score",
-        )
+        self.mlm_score = MaskedLMHead(**config.masked_lm_options, dtype=policy, name="mlm_score")
 
     def build(self, input_shape=None):
         self.mlm_score.build()

@@ -95,17 +95,7 @@ class ViltModel(ViltPreTrainedModel):
         policy = self.dtype_policy
         self.add_pooling_layer = add_pooling_layer
         self.embeddings = ViltEmbeddings(
-            TextEmbeddings(
-                config.vocab_size,
-                config.hidden_size,
-                config.max_position_embeddings,
-                config.type_vocab_size,
-                config.layer_norm_eps,
-                config.hidden_dropout_prob,
-                config.initializer_range,
-                dtype=policy,
-                name="text_embeddings",
-            ),
+            TextEmbeddings(**config.text_options, dtype=policy, name="text_embeddings"),
             config,
             dtype=policy,
             name="embeddings",
@@ -113,15 +103,8 @@ class ViltModel(ViltPreTrainedModel):
         self.encoder = TransformerStack(
             "pre_norm",
             config.num_hidden_layers,
-            hidden_size=config.hidden_size,
-            num_heads=config.num_attention_heads,
-            intermediate_size=config.intermediate_size,
-            hidden_act=config.hidden_act,
-            hidden_dropout=config.hidden_dropout_prob,
-            attention_dropout=config.attention_probs_dropout_prob,
-            layer_norm_eps=config.layer_norm_eps,
+            **config.block_options,
             qkv_bias=config.qkv_bias,
-            initializer_range=config.initializer_range,
             dtype=policy,
             name="encoder",
         )

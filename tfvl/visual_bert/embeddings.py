@@ -20,14 +20,8 @@ class VisualBertEmbeddings(TextEmbeddings):
 
     def __init__(self, config, **kwargs):
         super().__init__(
-            config.vocab_size,
-            config.hidden_size,
-            config.max_position_embeddings,
-            config.type_vocab_size,
-            config.layer_norm_eps,
-            config.hidden_dropout_prob,
-            config.initializer_range,
-            {} if config.pad_token_id is None else {"word_embeddings": config.pad_token_id},
+            **config.text_options,
+            padding_rows={} if config.pad_token_id is None else {"word_embeddings": config.pad_token_id},
             **kwargs,
         )
         self.visual_embedding_dim = config.visual_embedding_dim

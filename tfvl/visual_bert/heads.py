@@ -22,16 +22,7 @@ class VisualBertHeadModel(HeadModel, VisualBertPreTrainedModel):
     base_model_class = VisualBertModel
 
     def add_pretraining_heads(self, config, policy):
-        self.predictions = MaskedLMHead(
-            config.vocab_size,
-            config.hidden_size,
-            config.hidden_act,
-            config.layer_norm_eps,
-            config.tie_word_embeddings,
-            config.initializer_range,
-            dtype=policy,
-            name="predictions",
-        )
+        self.predictions = MaskedLMHead(**config.masked_lm_options, dtype=policy, name="predictions")
         self.seq_relationship = Dense(
             2, kernel_initializer=normal(config.initializer_range), dtype=policy, name="seq_relationship"
         )

@@ -120,22 +120,12 @@ class VisualBertModel(VisualBertPreTrainedModel):
         policy = self.dtype_policy
         self.add_pooling_layer = add_pooling_layer
         self.embeddings = VisualBertEmbeddings(config, dtype=policy, name="embeddings")
-        block_options = {
-            "hidden_size": config.hidden_size,
-            "num_heads": config.num_attention_heads,
-            "intermediate_size": config.intermediate_size,
-            "hidden_act": config.hidden_act,
-            "hidden_dropout": config.hidden_dropout_prob,
-            "attention_dropout": config.attention_probs_dropout_prob,
-            "layer_norm_eps": config.layer_norm_eps,
-            "initializer_range": config.initializer_range,
-        }
         self.encoder = TransformerStack(
-            "post_norm", config.num_hidden_layers, **block_options, dtype=policy, name="encoder"
+            "post_norm", config.num_hidden_layers, **config.block_options, dtype=policy, name="encoder"
         )
         self.additional_layer = None
         if config.bypass_transformer:
-            self.additional_layer = PostNormBlock(**block_options, dtype=policy, name="additional_layer")
+            self.additional_layer = PostNormBlock(**config.block_options, dtype=policy, name="additional_layer")
         self.pooler = None
         if add_pooling_layer:
             self.pooler = Pooler(config.hidden_size, config.initializer_range, dtype=policy, name="pooler")

@@ -14,6 +14,11 @@ def normal(stddev: float):
     return keras.initializers.RandomNormal(stddev=stddev)
 
 
+def shape_of(x) -> tuple:
+    """The shape, with tensors only for sizes that a graph does not know; `ops.shape` always costs an operation."""
+    return ops.shape(x) if None in x.shape else tuple(x.shape)
+
+
 @keras.saving.register_keras_serializable("tfvl")
 class Dense(keras.layers.Dense):
     """`keras.layers.Dense` that runs as one plain matrix product whatever the rank of its input.
@@ -24,7 +29,7 @@ class Dense(keras.layers.Dense):
     def call(self, inputs, training=None):
         width = inputs.shape[-1]
         outputs = super().call(ops.reshape(inputs, (-1, width)), training=training)  # (rows, units)
-        return ops.reshape(outputs, (*ops.shape(inputs)[:-1], self.units))
+        return ops.reshape(outputs, (*shape_of(inputs)[:-1], self.units))
 
 
 def expand_mask(attention_mask):
@@ -88,7 +93,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def split_heads(self, x):
         """(batch, length, hidden) to (batch, heads, length, hidden / heads)."""
-        batch, length = ops.shape(x)[:2]
+        batch, length = shape_of(x)[:2]
         x = ops.reshape(x, (batch, length, self.num_heads, self.hidden_size // self.num_heads))
         return ops.transpose(x, (0, 2, 1, 3))
 
@@ -113,7 +118,7 @@ class MultiHeadAttention(keras.layers.Layer):
         if head_mask is not None:
             probabilities = probabilities * ops.cast(head_mask, self.compute_dtype)
         context = ops.transpose(ops.matmul(probabilities, value), (0, 2, 1, 3))  # (batch, queries, heads, size)
-        batch, queries = ops.shape(context)[:2]
+        batch, queries = shape_of(context)[:2]
         context = ops.reshape(context, (batch, queries, self.hidden_size))
         return self.output_dense(context), probabilities
 

@@ -1,4 +1,4 @@
-"""Steps of training without a graph, which for tiny models takes longer to make than to run; used by test_training_*."""
+"""Steps of training without a graph, which for tiny models takes longer to make than to run."""
 
 import numpy as np
 import tensorflow as tf

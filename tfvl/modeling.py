@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Self
 import keras
 
 from tfvl.configuration import Config
-from tfvl.training.losses import weighted_mean
+from tfvl.training import lora
+from tfvl.training.trainable import Trainable
 
 
-class PreTrainedModel(keras.Model):
+class PreTrainedModel(Trainable, keras.Model):
     """A Keras model with upstream's conventions (upstream: `PreTrainedModel`).
 
     A call takes a dict of tensors under `input_names`, the same as keywords, or a list in that order, and returns a
@@ -39,7 +40,7 @@ class PreTrainedModel(keras.Model):
             )
         super().__init__(**kwargs)
         self.config = config
-        self.defaults = types.SimpleNamespace(optimizer=False, loss=False, metrics=[])
+        self.defaults = types.SimpleNamespace(loss=False, metrics=[])
 
     def __call__(self, inputs=None, *more, **keywords):
         inputs = self.named_inputs(inputs, more, keywords)
@@ -80,6 +81,7 @@ class PreTrainedModel(keras.Model):
             "name": self.name,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "gradient_checkpointing": self.is_gradient_checkpointing,
+            "frozen": self.frozen_weights,
             **{name: getattr(self, name) for name in self.constructor_options},
         }
 
@@ -89,13 +91,17 @@ class PreTrainedModel(keras.Model):
         options = {name: config[name] for name in cls.constructor_options}
         model = cls(cls.config_class.from_dict(config["config"]), **options, name=config["name"], dtype=dtype)
         model.gradient_checkpointing_enable(config.get("gradient_checkpointing", False))
+        frozen = set(config.get("frozen", ()))
+        for variable in model.weights:
+            variable.trainable = variable.trainable and variable.path not in frozen
         return model
 
     def weight_names(self) -> dict[str, keras.Variable]:
         """Every weight under the name that the porting tables use: its path below this model.
 
         Returns:
-            Names such as `vilt/encoder/layer_0/attention/qkv/kernel` (`encoder/…` in a bare base model).
+            Names such as `vilt/encoder/layer_0/attention/qkv/kernel` (`encoder/…` in a bare base model). With LoRA,
+            the kernels in their merged form.
         """
         base = getattr(self, self.base_model_prefix, None)
         of_base = {id(variable) for variable in base.weights} if base is not None else set()
@@ -105,7 +111,7 @@ class PreTrainedModel(keras.Model):
             if id(variable) in of_base:
                 path = f"{self.base_model_prefix}/{path.removeprefix(base.name + '/')}"
             names[path.removeprefix(self.name + "/")] = variable
-        return names
+        return lora.merged(names, self)
 
     @classmethod
     def from_pretrained(
@@ -125,7 +131,10 @@ class PreTrainedModel(keras.Model):
         """Loads a checkpoint of the hub, of a directory, of a single weight file, or a bundled one.
 
         Args:
-            src: hub id, directory in the hub's layout, weight file beside its `config.json`, or bundled name.
+            src: hub id, directory in the hub's layout, weight file beside its `config.json`, bundled name, or one of
+                the authors' own files (VisualBERT's `.th`, LXMERT's `*_LXRT.pth` and `BEST.pth`, ViLT's `.ckpt`).
+                Without a `config.json` beside it, sizes follow from the shapes of its tensors, and all else is the
+                family's default; `num_attention_heads` must be given where the width is not 768.
             config: taken instead of the checkpoint's own `config.json`.
             revision, token, cache_dir, local_files_only: as in huggingface_hub.
             ignore_mismatched_sizes: initialise a head anew whose shapes differ, instead of refusing.
@@ -135,7 +144,8 @@ class PreTrainedModel(keras.Model):
 
         Returns:
             The model. One `UserWarning` names a head that the checkpoint has not got (and that was initialised) and
-            weights of other heads that were left out.
+            weights of other heads that were left out. The published VQA and GQA heads, whose files name no answers,
+            get theirs as `config.id2label` (tfvl/porting/answers.py).
 
         Raises:
             CheckpointError: a file is missing or damaged, or does not fit the class; lists every key that is wrong.
@@ -191,95 +201,6 @@ class PreTrainedModel(keras.Model):
         """Not Keras' export: an artefact without its tokenizer and image processing would answer nobody."""
         raise ValueError("Use tfvl.export.saved_model(model, processor, directory), which exports the processor too.")
 
-    # ── training ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def loss_terms(self, labels, outputs) -> dict[str, tuple]:
-        """The paper's loss: a name and (values, weights) per term, as the functions of `tfvl.training.losses` return.
-
-        Args:
-            labels: what `fit` got as y: a tensor, or a dict for a model with several losses.
-            outputs: what the model's call returned.
-        """
-        raise ValueError(f"{type(self).__name__} has no loss of its own; train one of the classes with a head.")
-
-    def default_metrics(self) -> list[keras.metrics.Metric]:
-        """The metrics that `compile()` installs; each is updated with (labels, outputs)."""
-        return []
-
-    def head_loss(self, labels, outputs, sample_weight=None):
-        """Sum of the loss terms' weighted means, a float32 scalar."""
-        return sum(
-            weighted_mean(values, weights, sample_weight)
-            for values, weights in self.loss_terms(labels, outputs).values()
-        )
-
-    def with_loss(self, outputs: dict, inputs: Mapping) -> dict:
-        """Adds `loss` to `outputs` where `inputs` hold labels."""
-        labels = {name: inputs[name] for name in self.label_names if name in inputs}
-        if not labels:
-            return outputs
-        return {"loss": self.head_loss(labels if len(self.label_names) > 1 else labels["labels"], outputs)} | outputs
-
-    def compile(self, optimizer=None, loss=None, *, metrics=None, jit_compile=False, **options):
-        """As `keras.Model.compile`; what is left out is the paper's: AdamW, the head's loss, the head's metrics.
-
-        A loss and metrics of your own see the labels and the `logits`, or, where labels are a dict, the outputs of the
-        same names.
-
-        `jit_compile` is off unless asked for, since every new image or text size would be compiled anew.
-        """
-        default_optimizer = optimizer is None
-        if default_optimizer:
-            optimizer = without_decay_of_norms(keras.optimizers.AdamW(1e-4, weight_decay=0.01))
-        chosen = self.default_metrics() if loss is None and metrics is None else []
-        # a plain object, because Keras tracks no new metrics in a model that is already built
-        self.defaults = types.SimpleNamespace(optimizer=default_optimizer, loss=loss is None, metrics=chosen)
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=jit_compile, **options)
-        for layer in self._flatten_layers():
-            if hasattr(layer, "static_shapes"):
-                layer.static_shapes = bool(self.jit_compile)
-
-    def get_compile_config(self):
-        config = super().get_compile_config()
-        return config and {**config, "default_optimizer": self.defaults.optimizer}
-
-    def compile_from_config(self, config):
-        """Called when a compiled model is loaded from a `.keras` file; training goes on where it stopped."""
-        config = keras.saving.deserialize_keras_object(config)
-        default_optimizer = config.pop("default_optimizer")
-        self.compile(**config)
-        if default_optimizer:  # what is excluded from the weight decay does not stand in an optimizer's configuration
-            without_decay_of_norms(getattr(self.optimizer, "inner_optimizer", self.optimizer))  # of loss scaling
-            self.defaults.optimizer = True
-        self.optimizer.build(self.trainable_variables)
-
-    @property
-    def metrics(self):
-        return super().metrics + self.defaults.metrics
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        if not self.defaults.loss:
-            return super().compute_loss(x, y, self.outputs_of(y, y_pred), sample_weight, training)
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} is trained without labels; give fit y, or a dataset of (inputs, labels)."
-            )
-        return sum(self.losses, start=self.head_loss(y, y_pred, sample_weight))
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        for metric in self.defaults.metrics:
-            metric.update_state(y, y_pred, sample_weight)
-        if self.defaults.metrics:
-            return self.get_metrics_result()
-        return super().compute_metrics(x, y, self.outputs_of(y, y_pred), sample_weight)
-
-    @staticmethod
-    def outputs_of(labels, outputs):
-        """The outputs that a loss or metric of the user's sees: those under the labels' names, or else the logits."""
-        if not isinstance(labels, dict):
-            return outputs.get("logits", outputs)
-        return {name: outputs[name] for name in labels if name in outputs}
-
 
 class HeadModel(PreTrainedModel):
     """A base model with a head on top; the base model is an attribute named as `base_model_prefix` says.
@@ -322,9 +243,3 @@ def as_tensors(value):
     if isinstance(value, Mapping):
         return {name: tuple(as_tensors(item) for item in pair) for name, pair in value.items()}
     return value if hasattr(value, "shape") else keras.ops.convert_to_tensor(value)
-
-
-def without_decay_of_norms(optimizer):
-    """Excludes biases and norms from the weight decay, as the papers do; returns the optimizer."""
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer

@@ -77,15 +77,17 @@ def test_cross_attention_over_a_context_of_another_width(rng):
 
 
 @pytest.mark.parametrize("block", [PreNormBlock, PostNormBlock])
-def test_only_the_first_positions_of_a_block(block, rng):
+def test_only_some_positions_of_a_block(block, rng):
     layer = block(**BLOCK)
     layer.build()
     randomise(layer)
     x = rng.normal(size=(2, 6, 12)).astype("float32")
     whole, _ = layer(x)
-    first, _ = layer(x, num_queries=2)
+    first, _ = layer(x, queries=2)
     assert first.shape == (2, 2, 12)
     np.testing.assert_allclose(first, whole[:, :2], **FLOAT32)
+    some, _ = layer(x, queries=np.array([[5, 0, 5], [3, 1, 2]], "int32"))
+    np.testing.assert_allclose(some, np.stack([whole[0].numpy()[[5, 0, 5]], whole[1].numpy()[[3, 1, 2]]]), **FLOAT32)
 
 
 @pytest.mark.parametrize("block", ["pre_norm", "post_norm"])

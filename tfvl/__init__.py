@@ -33,6 +33,8 @@ _MODULES = {
     "tfvl.lxmert.model": ("LxmertModel",),
     "tfvl.lxmert.heads": ("LxmertForPreTraining", "LxmertForQuestionAnswering"),
     "tfvl.lxmert.processor": ("LxmertProcessor",),
+    "tfvl.detector.config": ("DetectorConfig",),
+    "tfvl.detector.model": ("RegionDetector",),
     "tfvl.preprocessing.image": ("ViltImageProcessor", "ViltFeatureExtractor"),
     "tfvl.preprocessing.regions": ("Regions",),
     "tfvl.preprocessing.region_store": ("RegionStore",),

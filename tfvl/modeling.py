@@ -225,12 +225,12 @@ class HeadModel(PreTrainedModel):
         self.add_head(config, policy)
         self.build()
 
-    def encode(self, inputs, num_outputs, output_attentions, output_hidden_states, training):
+    def encode(self, inputs, positions, output_attentions, output_hidden_states, training):
         """Runs the base model and returns the two outputs that heads read, and the dict of those that pass through."""
         base = getattr(self, self.base_model_prefix)
         outputs = base(
             {name: value for name, value in inputs.items() if name in base.input_names},
-            num_outputs=num_outputs,
+            positions=positions,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             training=training,

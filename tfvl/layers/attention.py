@@ -40,9 +40,21 @@ def expand_mask(attention_mask):
     return None if attention_mask is None else ops.cast(attention_mask, "bool")[:, None, None, :]
 
 
-def first_positions(sequence, count):
-    """The first `count` positions of a sequence (batch, length, …); all of them, without a copy, where it is None."""
-    return sequence if count is None else sequence[:, :count]
+def take_positions(sequence, positions):
+    """Some positions of a sequence (batch, length, hidden).
+
+    Args:
+        positions: a number, for that many first ones; int (batch, count), for these of each row (one that lies outside
+            is moved to the nearest); None, for all of them, without a copy.
+    """
+    if positions is None:
+        return sequence
+    if len(getattr(positions, "shape", ())) == 0:
+        return sequence[:, :positions]
+    batch, length, hidden = shape_of(sequence)
+    positions = ops.clip(ops.cast(positions, "int32"), 0, length - 1)
+    rows = positions + length * ops.arange(batch, dtype="int32")[:, None]
+    return ops.take(ops.reshape(sequence, (-1, hidden)), rows, axis=0)  # (batch, count, hidden)
 
 
 def join_masks(*parts):
@@ -135,10 +147,10 @@ class SelfAttention(MultiHeadAttention):
         self.qkv.build((None, self.hidden_size))
         self.output_dense.build((None, self.hidden_size))
 
-    def call(self, hidden_states, attention_mask=None, head_mask=None, num_queries=None, training=None):
-        """Attends; only the first `num_queries` positions ask, all of them where it is None. Returns as `attend`."""
+    def call(self, hidden_states, attention_mask=None, head_mask=None, queries=None, training=None):
+        """Attends; only the positions `queries` ask, see `take_positions`. Returns as `attend`."""
         query, key, value = ops.split(self.qkv(hidden_states), 3, axis=-1)  # each (batch, length, hidden)
-        query = first_positions(query, num_queries)
+        query = take_positions(query, queries)
         query, key, value = self.split_heads(query), self.split_heads(key), self.split_heads(value)
         return self.attend(query, key, value, attention_mask, head_mask, training)
 

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from tfvl.layers.activations import activation
-from tfvl.layers.attention import Dense, SelfAttention, first_positions, normal
+from tfvl.layers.attention import Dense, SelfAttention, normal, take_positions
 from tfvl.layers.normalization import LayerNormalization
 
 
@@ -78,15 +78,15 @@ class PreNormBlock(TransformerBlock):
 
     norm_names = ("layernorm_before", "layernorm_after")
 
-    def call(self, hidden_states, attention_mask=None, head_mask=None, num_queries=None, training=None):
+    def call(self, hidden_states, attention_mask=None, head_mask=None, queries=None, training=None):
         """Maps (batch, length, hidden) to (batch, queries, hidden) and the attention probabilities.
 
-        `num_queries` computes only the first positions of the result; the rest is still attended to.
+        `queries` computes only these positions of the result, see `take_positions`; the rest is still attended to.
         """
         attended, probabilities = self.attention(
-            self.first_norm(hidden_states), attention_mask, head_mask, num_queries=num_queries, training=training
+            self.first_norm(hidden_states), attention_mask, head_mask, queries=queries, training=training
         )
-        hidden_states = first_positions(hidden_states, num_queries) + self.dropout(attended, training=training)
+        hidden_states = take_positions(hidden_states, queries) + self.dropout(attended, training=training)
         hidden_states = hidden_states + self.perceptron(self.second_norm(hidden_states), training)
         return hidden_states, probabilities
 
@@ -97,13 +97,13 @@ class PostNormBlock(TransformerBlock):
 
     norm_names = ("attention_layer_norm", "output_layer_norm")
 
-    def call(self, hidden_states, attention_mask=None, head_mask=None, num_queries=None, training=None):
+    def call(self, hidden_states, attention_mask=None, head_mask=None, queries=None, training=None):
         """As `PreNormBlock.call`."""
         attended, probabilities = self.attention(
-            hidden_states, attention_mask, head_mask, num_queries=num_queries, training=training
+            hidden_states, attention_mask, head_mask, queries=queries, training=training
         )
         hidden_states = self.first_norm(
-            first_positions(hidden_states, num_queries) + self.dropout(attended, training=training)
+            take_positions(hidden_states, queries) + self.dropout(attended, training=training)
         )
         hidden_states = self.second_norm(hidden_states + self.perceptron(hidden_states, training))
         return hidden_states, probabilities
@@ -141,26 +141,26 @@ class TransformerStack(keras.layers.Layer):
         for layer in self.layers:
             layer.build(input_shape)
 
-    def call(self, hidden_states, attention_mask=None, head_mask=None, num_queries=None, training=None):
+    def call(self, hidden_states, attention_mask=None, head_mask=None, queries=None, training=None):
         """Runs the blocks.
 
         Args:
             hidden_states: (batch, length, hidden).
             attention_mask: bool, broadcast to (batch, heads, length, length), or None; see `expand_mask`.
             head_mask: (heads,) or (layers, heads), 1 keeps a head and 0 silences it, or None.
-            num_queries: how many first positions of the last block's result the caller reads; None is all.
+            queries: which positions of the last block's result the caller reads, see `take_positions`.
 
         Returns:
-            The last block's result, the tuple of all hidden states (the input first; the last one as `num_queries`
+            The last block's result, the tuple of all hidden states (the input first; the last one as `queries`
             says), and the tuple of all attention probabilities.
         """
         head_masks = per_layer_head_mask(head_mask, self.num_layers)
         all_hidden_states, all_attentions = [hidden_states], []
         for index, layer in enumerate(self.layers):
-            queries = num_queries if index == self.num_layers - 1 else None
-            run = self.rematerialised(layer, queries, training) if self.gradient_checkpointing and training else layer
+            asked = queries if index == self.num_layers - 1 else None
+            run = self.rematerialised(layer, asked, training) if self.gradient_checkpointing and training else layer
             hidden_states, probabilities = run(
-                hidden_states, attention_mask, head_masks[index], num_queries=queries, training=training
+                hidden_states, attention_mask, head_masks[index], queries=asked, training=training
             )
             all_hidden_states.append(hidden_states)
             all_attentions.append(probabilities)
@@ -177,7 +177,7 @@ class TransformerStack(keras.layers.Layer):
             def block(x):
                 for generator, state in zip(generators, states, strict=True):
                     generator.state.assign(state)
-                return layer(x, attention_mask, head_mask, num_queries=queries, training=training)
+                return layer(x, attention_mask, head_mask, queries=queries, training=training)
 
             return keras.remat(block)(hidden_states)
 

@@ -112,7 +112,7 @@ class CrossModalityBlock(keras.layers.Layer):
         """
         words, probabilities = self.cross(language, vision, region_mask, training)  # (batch, length, hidden)
         if first_word_only:
-            words, _ = self.language(words, word_mask, num_queries=1, training=training)
+            words, _ = self.language(words, word_mask, queries=1, training=training)
             return words, vision, probabilities
         regions, _ = self.cross(vision, language, word_mask, training)  # (batch, regions, hidden)
         words, _ = self.language(words, word_mask, training=training)

@@ -25,6 +25,9 @@ SMALL_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.txt",
+    "config.yaml",  # of a detector, with the names of its classes
+    "objects_vocab.txt",
+    "attributes_vocab.txt",
 )
 VOCABULARY_FILES = ("tokenizer.json", "vocab.txt")
 WEIGHT_PATTERNS = (

@@ -19,7 +19,7 @@ from tfvl.porting.pickle_machine import DescribedTensor, Foreign, Storage, run_p
 from tfvl.porting.tensors import STORED, Tensor, check_inside, checked_shape
 
 MAX_PICKLE_BYTES = 1 << 22  # names and shapes only: a base-size model needs 50 kB
-LIGHTNING_ENTRY = "state_dict"  # where PyTorch Lightning's files hold the weights
+WRAPPING_ENTRIES = ("state_dict", "model")  # where PyTorch Lightning's and Detectron2's files hold the weights
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
 
@@ -128,11 +128,12 @@ def _read_legacy(path: Path) -> tuple[dict[str, DescribedTensor], Places]:
 
 
 def _state_dict(value: object, path: Path) -> dict[str, DescribedTensor]:
-    """The pickled value, once it is known to be a plain dict of tensors; the one in it, if it is Lightning's file."""
+    """The pickled value, once it is known to be a plain dict of tensors; the one in it, if it is a framework's file."""
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds a {_kind(value)}, no state dict; save `model.state_dict()`.")
-    if isinstance(value.get(LIGHTNING_ENTRY), dict):  # beside it: hyper-parameters, optimizer states, callbacks
-        value = value[LIGHTNING_ENTRY]
+    wrapped = [entry for entry in WRAPPING_ENTRIES if isinstance(value.get(entry), dict)]
+    if wrapped:  # beside it: hyper-parameters, optimizer states, callbacks
+        value = value[wrapped[0]]
     for name, entry in value.items():
         if not isinstance(name, str) or not isinstance(entry, DescribedTensor):
             raise CheckpointError(

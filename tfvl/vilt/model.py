@@ -120,13 +120,12 @@ class ViltModel(ViltPreTrainedModel):
             if layer is not None:
                 layer.build(hidden)
 
-    def call(self, inputs, num_outputs=None, output_attentions=False, output_hidden_states=False, training=None):
-        """Runs the encoder; `num_outputs` is how many first positions of the result the caller reads (None: all)."""
+    def call(self, inputs, positions=None, output_attentions=False, output_hidden_states=False, training=None):
+        """Runs the encoder; `positions` of the result are those that the caller reads, see `take_positions`."""
         hidden_states, mask = self.embeddings(inputs, training=training)  # (batch, length + patches + 1, hidden)
-        if output_attentions or output_hidden_states:
-            num_outputs = None  # the caller reads every position of every block
+        queries = None if output_attentions or output_hidden_states else positions  # these show every position
         hidden_states, all_hidden_states, attentions = self.encoder(
-            hidden_states, expand_mask(mask), inputs.get("head_mask"), num_queries=num_outputs, training=training
+            hidden_states, expand_mask(mask), inputs.get("head_mask"), queries=queries, training=training
         )
         outputs = {"last_hidden_state": self.layernorm(hidden_states)}
         if self.pooler is not None:

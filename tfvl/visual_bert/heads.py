@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tfvl.checks import check_given, check_range
-from tfvl.layers.attention import MASKED, Dense, normal
+from tfvl.layers.attention import MASKED, Dense, normal, take_positions
 from tfvl.layers.embeddings import text_length
 from tfvl.layers.heads import MaskedLMHead
 from tfvl.modeling import HeadModel
@@ -117,13 +117,17 @@ class VisualBertForQuestionAnswering(VisualBertClassifier):
         check_range(inputs, "labels", 0, math.inf, "a soft target per answer")
 
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
-        length = text_length(inputs)
-        hidden_states, _, more = self.encode(inputs, length, output_attentions, output_hidden_states, training)
-        words = hidden_states[:, :length]  # (batch, length, hidden)
-        mask = inputs.get("attention_mask")
+        last_word, _, more = self.encode(
+            inputs, self.last_word(inputs), output_attentions, output_hidden_states, training
+        )  # (batch, 1, hidden)
+        return self.with_loss({"logits": self.classify(last_word[:, 0], training), **more}, inputs)
+
+    @staticmethod
+    def last_word(inputs):
+        """The place of the second to last real token, int (batch, 1)."""
+        words, mask = inputs.get("input_ids", inputs.get("inputs_embeds")), inputs.get("attention_mask")
         mask = ops.ones(ops.shape(words)[:2], "int32") if mask is None else ops.cast(mask, "int32")
-        last_word = gather_positions(words, ops.sum(mask, axis=1, keepdims=True) - 2)[:, 0]  # (batch, hidden)
-        return self.with_loss({"logits": self.classify(last_word, training), **more}, inputs)
+        return ops.clip(ops.sum(mask, axis=1, keepdims=True) - 2, 0, text_length(inputs) - 1)
 
     def loss_terms(self, labels, outputs):
         check_targets(labels, self.config.num_labels)
@@ -269,7 +273,7 @@ class VisualBertForRegionToPhraseAlignment(VisualBertHeadModel):
 
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
         hidden_states, _, more = self.encode(inputs, None, output_attentions, output_hidden_states, training)
-        phrases = gather_positions(hidden_states, inputs["region_to_phrase_position"])  # (batch, phrases, hidden)
+        phrases = take_positions(hidden_states, inputs["region_to_phrase_position"])  # (batch, phrases, hidden)
         regions = hidden_states[:, text_length(inputs) :]  # (batch, regions, hidden)
         logits = self.attention(phrases, regions, inputs.get("visual_attention_mask"))
         return self.with_loss({"logits": logits, **more}, inputs)
@@ -309,14 +313,6 @@ class RegionToPhraseAttention(keras.layers.Layer):
         scores = ops.matmul(self.query(phrases) * (1.0 / math.sqrt(self.head_size)), keys)
         scores = ops.cast(scores, "float32")  # `MASKED` is no float16
         return scores if mask is None else ops.where(ops.cast(mask, "bool")[:, None], scores, MASKED)
-
-
-def gather_positions(sequence, positions):
-    """Rows of a sequence (batch, length, hidden) at int (batch, count); what lies outside is moved to the nearest."""
-    batch, length, hidden = ops.shape(sequence)
-    positions = ops.clip(ops.cast(positions, "int32"), 0, length - 1)
-    rows = positions + length * ops.arange(batch, dtype="int32")[:, None]
-    return ops.take(ops.reshape(sequence, (-1, hidden)), rows, axis=0)  # (batch, count, hidden)
 
 
 def sequence_shape(inputs) -> tuple[int | None, int | None]:

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from tfvl.checks import check_exactly_one, check_given, check_ids, check_range, check_text_ids
-from tfvl.layers.attention import expand_mask, join_masks
+from tfvl.layers.attention import expand_mask, join_masks, take_positions
 from tfvl.layers.embeddings import check_text_length
 from tfvl.layers.heads import Pooler
 from tfvl.layers.transformer import PostNormBlock, TransformerStack, check_head_mask
@@ -136,15 +136,16 @@ class VisualBertModel(VisualBertPreTrainedModel):
             if layer is not None:
                 layer.build()
 
-    def call(self, inputs, num_outputs=None, output_attentions=False, output_hidden_states=False, training=None):
-        """Runs the encoder; `num_outputs` is how many first positions of the result the caller reads (None: all)."""
+    def call(self, inputs, positions=None, output_attentions=False, output_hidden_states=False, training=None):
+        """Runs the encoder; `positions` of the result are those that the caller reads, see `take_positions`."""
         text, regions = self.embeddings(inputs, training=training)  # (batch, length, hidden), (batch, regions, hidden)
-        if output_attentions or output_hidden_states:
-            num_outputs = None  # the caller reads every position of every block
+        queries = None if output_attentions or output_hidden_states else positions  # these show every position
         hidden_states, all_hidden_states, attentions = self.encode(
-            text, regions, inputs, num_queries=num_outputs, training=training
+            text, regions, inputs, queries=queries, training=training
         )
-        outputs = {"last_hidden_state": hidden_states}
+        outputs = {
+            "last_hidden_state": hidden_states if queries is positions else take_positions(hidden_states, positions)
+        }
         if self.pooler is not None:
             outputs["pooler_output"] = self.pooler(hidden_states)
         if output_hidden_states:
@@ -153,9 +154,9 @@ class VisualBertModel(VisualBertPreTrainedModel):
             outputs["attentions"] = attentions
         return outputs
 
-    def encode(self, text, regions, inputs, num_queries, training):
+    def encode(self, text, regions, inputs, queries, training):
         """As `TransformerStack.call`, over the text and the regions (None: there are none)."""
-        options = {"num_queries": num_queries, "training": training}
+        options = {"queries": queries, "training": training}
         text_mask, head_mask = inputs.get("attention_mask"), inputs.get("head_mask")
         if regions is None:
             return self.encoder(text, expand_mask(text_mask), head_mask, **options)

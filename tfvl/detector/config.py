@@ -1,0 +1,319 @@
+"""The detector's configuration, and its `config.yaml` in the layout of `unc-nlp/frcnn-vg-finetuned`."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from tfvl.configuration import choice, flag, limit, size
+from tfvl.detector.yaml_file import read_yaml, write_yaml
+from tfvl.errors import CheckpointError
+
+CONFIG_NAME = "config.yaml"
+MAX_SIDE = 2**14  # stops a hostile configuration before it asks for gigabytes
+MAX_REGIONS = 2**16
+MAX_NUMBER = 1e30
+
+# Blocks per stage, res2 to res5. 14 and 26 are for small detectors, the others are upstream's.
+DEPTHS = {14: (1, 1, 1, 1), 26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+def numbers(default: tuple[float, ...], expected: str, check=lambda value: True, count: int | None = None):
+    """A dataclass field that holds several finite numbers, each of which passes `check`."""
+
+    def valid(values) -> bool:
+        is_list = isinstance(values, list | tuple) and 0 < len(values) <= 64 and len(values) == (count or len(values))
+        return is_list and all(_is_number(value) and check(value) for value in values)
+
+    return dataclasses.field(default=default, metadata={"check": valid, "expected": expected})
+
+
+def number(default: float, expected: str, check):
+    """A dataclass field that holds one finite number that passes `check`."""
+    metadata = {"check": lambda value: _is_number(value) and check(value), "expected": expected}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER  # no NaN either
+
+
+def _is_positive(value: float) -> bool:
+    return value > 0
+
+
+def _is_share(value: float) -> bool:
+    return 0 < value <= 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """Sizes and options of the region detector; the defaults are those of bottom-up attention on Visual Genome.
+
+    Sides and boxes are in pixels of the resized image. What stands for each field in `config.yaml` says `YAML_KEYS`.
+
+    Attributes:
+        min_size, max_size: images are resized so that the shortest edge is `min_size`, and the longest at most
+            `max_size`; see `PRESETS`.
+        pixel_mean, pixel_std: of blue, green and red levels, 0 to 255.
+        max_pixels: an image with more is refused before it is decoded.
+        depth: of the ResNet, a key of `DEPTHS`.
+        stem_out_channels, res2_out_channels, width_per_group: channels of the stem, of the first stage, and inside
+            its blocks; both of the latter double from stage to stage.
+        max_pool: the stem's pooling as in Caffe: no padding, and a last window that may pass the edge.
+        stride_in_1x1: a stage's stride lies in its first 1×1 convolution, not in the 3×3 one.
+        anchor_sizes, anchor_ratios: sides of square anchors, and ratios of height to width. The checkpoint's own
+            anchors win over what follows from these.
+        anchor_offset: where in its cell an anchor is centred, 0 to 1.
+        rpn_hidden_channels: of the proposal head; -1: as many as the backbone's.
+        rpn_bbox_weights, roi_bbox_weights: divisors of the predicted (dx, dy, dw, dh).
+        rpn_min_size: a proposal must be wider and higher than this.
+        rpn_nms_threshold: overlap above which the weaker of two proposals goes.
+        rpn_pre_nms, rpn_post_nms: proposals before and after that.
+        num_objects, num_attributes: classes, without "background" and "no attribute".
+        roi_size: cells per side into which a region is pooled.
+        halve_res5: the last stage has stride 2 and no dilation, as in plain Faster R-CNN.
+        class_agnostic_boxes: one box per region instead of one per class.
+        nms_thresholds: overlaps tried in this order, until `min_detections` are left.
+        min_detections, max_detections: how many regions an image is to have.
+        norm_eps: added to the variance in batch norms.
+        box_source: "regressed": a region's box is the one that its class predicts; "proposal": it is where its
+            features were pooled, as in the features that LXMERT published. The suppression uses the same boxes.
+        object_names, attribute_names: a name per class; None: those of Visual Genome where the number fits.
+        extra: what else stood in the file; written back.
+
+    Raises:
+        ValueError: a value is outside its range; the sentence names the field, the value and the range.
+    """
+
+    min_size: int = size(800, MAX_SIDE)
+    max_size: int = size(1333, MAX_SIDE)
+    pixel_mean: tuple[float, ...] = numbers((102.9801, 115.9465, 122.7717), "three finite numbers", count=3)
+    pixel_std: tuple[float, ...] = numbers((1.0, 1.0, 1.0), "three numbers, none of them 0", bool, count=3)
+    max_pixels: int = number(89_478_485, "a number from 1 on", lambda value: value >= 1)
+    depth: int = dataclasses.field(
+        default=101, metadata={"check": lambda value: value in list(DEPTHS), "expected": f"one of {list(DEPTHS)}"}
+    )
+    stem_out_channels: int = size(64, 4096)
+    res2_out_channels: int = size(256, 4096)
+    width_per_group: int = size(64, 4096)
+    max_pool: bool = flag(True)
+    stride_in_1x1: bool = flag(True)
+    anchor_sizes: tuple[float, ...] = numbers((64, 128, 256, 512), "numbers above 0", _is_positive)
+    anchor_ratios: tuple[float, ...] = numbers((0.5, 1.0, 2.0), "numbers above 0", _is_positive)
+    anchor_offset: float = number(0.0, "a number in [0, 1)", lambda value: 0 <= value < 1)
+    rpn_hidden_channels: int = limit(512)
+    rpn_bbox_weights: tuple[float, ...] = numbers((1.0,) * 4, "four numbers above 0", _is_positive, 4)
+    rpn_min_size: float = number(0, "a number from 0 on", lambda value: value >= 0)
+    rpn_nms_threshold: float = number(0.7, "a number in (0, 1]", _is_share)
+    rpn_pre_nms: int = size(6000, MAX_REGIONS)
+    rpn_post_nms: int = size(300, MAX_REGIONS)
+    num_objects: int = size(1600, MAX_REGIONS)
+    num_attributes: int = size(400, MAX_REGIONS)
+    roi_size: int = size(14, 64)
+    halve_res5: bool = flag(False)
+    class_agnostic_boxes: bool = flag(False)
+    roi_bbox_weights: tuple[float, ...] = numbers((10.0, 10.0, 5.0, 5.0), "four numbers above 0", _is_positive, 4)
+    nms_thresholds: tuple[float, ...] = numbers((0.5, 0.6, 0.7, 0.8, 0.9), "numbers in (0, 1]", _is_share)
+    min_detections: int = size(36, MAX_REGIONS)
+    max_detections: int = size(36, MAX_REGIONS)
+    box_source: str = choice("regressed", ("regressed", "proposal"))
+    object_names: tuple[str, ...] | None = None
+    attribute_names: tuple[str, ...] | None = None
+    norm_eps: float = number(1e-5, "a number above 0", _is_positive)
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if "check" in field.metadata and not field.metadata["check"](value):
+                raise ValueError(
+                    f"DetectorConfig.{field.name} is {str(value)[:80]}, expected {field.metadata['expected']}."
+                )
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+        if self.max_size < self.min_size:
+            raise ValueError(f"max_size is {self.max_size}, expected at least min_size, which is {self.min_size}.")
+        if self.max_detections < self.min_detections:
+            raise ValueError(
+                f"max_detections is {self.max_detections}, expected at least min_detections, {self.min_detections}."
+            )
+        for names, count in (("object_names", self.num_objects), ("attribute_names", self.num_attributes)):
+            object.__setattr__(self, names, checked_names(names, getattr(self, names), count))
+
+    @property
+    def blocks(self) -> tuple[int, int, int, int]:
+        """Blocks per stage, res2 to res5."""
+        return DEPTHS[self.depth]
+
+    @property
+    def feature_size(self) -> int:
+        """Width of a region's features."""
+        return 8 * self.res2_out_channels
+
+    def replace(self, **changes) -> Self:
+        """A copy with `changes`; where the number of classes changes, names must be given anew."""
+        unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
+        if unknown:
+            raise ValueError(f"DetectorConfig has no field {', '.join(sorted(unknown))}.")
+        for names, count in (("object_names", "num_objects"), ("attribute_names", "num_attributes")):
+            if changes.get(count, getattr(self, count)) != getattr(self, count):
+                changes = {names: None} | changes
+        return dataclasses.replace(self, **changes)
+
+    @classmethod
+    def from_file(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Self:
+        """Reads a `config.yaml`, and the names of the classes from the two `*_vocab.txt` beside it, if they are there.
+
+        Raises:
+            CheckpointError: the file is missing, is no plain YAML, or holds an impossible value; names the file.
+        """
+        document = read_yaml(path)
+        try:
+            values = from_document(document)
+            names = {field: _names_beside(path, file) for field, file in VOCABULARIES.items()}
+            changes = {name: value for name, value in names.items() if value is not None} | dict(overrides or {})
+            return cls(**values, extra=document).replace(**changes)
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{path}: {error}") from None
+
+    def save_pretrained(self, directory: str | os.PathLike) -> None:
+        """Writes `config.yaml` and the names of the classes into `directory` (made if missing)."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        write_yaml(directory / CONFIG_NAME, to_document(self))
+        for field, file in VOCABULARIES.items():
+            temporary = directory / f".{file}.{os.getpid()}.tmp"
+            temporary.write_text("\n".join(getattr(self, field)) + "\n", encoding="utf-8")
+            os.replace(temporary, directory / file)
+
+
+# What `from_pretrained(src, **PRESETS[name])` makes of an image.
+PRESETS = {"lxmert": {"min_size": 800, "max_size": 1333}, "bottom-up": {"min_size": 600, "max_size": 1000}}
+
+VOCABULARIES = {"object_names": "objects_vocab.txt", "attribute_names": "attributes_vocab.txt"}
+MAX_VOCABULARY_BYTES = 1 << 24
+
+YAML_KEYS = {
+    "min_size": "INPUT.MIN_SIZE_TEST",
+    "max_size": "INPUT.MAX_SIZE_TEST",
+    "pixel_mean": "MODEL.PIXEL_MEAN",
+    "pixel_std": "MODEL.PIXEL_STD",
+    "max_pixels": "TFVL.MAX_PIXELS",
+    "depth": "RESNETS.DEPTH",
+    "stem_out_channels": "RESNETS.STEM_OUT_CHANNELS",
+    "res2_out_channels": "RESNETS.RES2_OUT_CHANNELS",
+    "width_per_group": "RESNETS.WIDTH_PER_GROUP",
+    "max_pool": "MODEL.MAX_POOL",
+    "stride_in_1x1": "RESNETS.STRIDE_IN_1X1",
+    "anchor_sizes": "ANCHOR_GENERATOR.SIZES",
+    "anchor_ratios": "ANCHOR_GENERATOR.ASPECT_RATIOS",
+    "anchor_offset": "ANCHOR_GENERATOR.OFFSET",
+    "rpn_hidden_channels": "PROPOSAL_GENERATOR.HIDDEN_CHANNELS",
+    "rpn_bbox_weights": "RPN.BBOX_REG_WEIGHTS",
+    "rpn_min_size": "PROPOSAL_GENERATOR.MIN_SIZE",
+    "rpn_nms_threshold": "RPN.NMS_THRESH",
+    "rpn_pre_nms": "RPN.PRE_NMS_TOPK_TEST",
+    "rpn_post_nms": "RPN.POST_NMS_TOPK_TEST",
+    "num_objects": "ROI_HEADS.NUM_CLASSES",
+    "num_attributes": "ROI_BOX_HEAD.NUM_ATTRS",
+    "roi_size": "ROI_BOX_HEAD.POOLER_RESOLUTION",
+    "halve_res5": "ROI_BOX_HEAD.RES5HALVE",
+    "class_agnostic_boxes": "ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG",
+    "roi_bbox_weights": "ROI_BOX_HEAD.BBOX_REG_WEIGHTS",
+    "nms_thresholds": "ROI_HEADS.NMS_THRESH_TEST",
+    "min_detections": "MIN_DETECTIONS",
+    "max_detections": "MAX_DETECTIONS",
+    "box_source": "TFVL.BOX_SOURCE",
+    "norm_eps": "TFVL.NORM_EPS",
+}
+PER_LEVEL = ("anchor_sizes", "anchor_ratios")  # lists of lists in the file, one per level of the backbone
+
+# Options of upstream of which one value is known here, and what another one would ask for.
+ONLY = {
+    "RESNETS.NORM": ("BN", "another normalisation"),
+    "RESNETS.NUM_GROUPS": (1, "grouped convolutions"),
+    "RESNETS.OUT_FEATURES": (["res4"], "another level of the backbone"),
+    "RPN.IN_FEATURES": (["res4"], "another level of the backbone"),
+    "ROI_HEADS.IN_FEATURES": (["res4"], "another level of the backbone"),
+    "ROI_BOX_HEAD.ATTR": (True, "a detector without attributes"),
+    "INPUT.FORMAT": ("BGR", "another order of colours"),
+    "SIZE_DIVISIBILITY": (0, "another padding"),
+    "PAD_VALUE": (0, "another padding"),
+}
+
+
+def from_document(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a `config.yaml` sets; case is ignored in its keys.
+
+    Raises:
+        ValueError: it asks for something that this detector is not.
+    """
+    for key, (known, meaning) in ONLY.items():
+        if (value := _look_up(document, key)) not in (None, known):
+            raise ValueError(f"{key} is {str(value)[:80]}, which asks for {meaning}; expected {known}.")
+    values = {field: _look_up(document, key) for field, key in YAML_KEYS.items()}
+    values = {field: value for field, value in values.items() if value is not None}
+    for field in PER_LEVEL:
+        levels = values.get(field)
+        if isinstance(levels, list) and len(levels) == 1 and isinstance(levels[0], list):
+            values[field] = levels[0]
+    if _is_number(values.get("nms_thresholds")):
+        values["nms_thresholds"] = [values["nms_thresholds"]]
+    return values
+
+
+def to_document(config: DetectorConfig) -> dict[str, Any]:
+    """The content of `config.yaml`: upstream's keys, and `config.extra` as it came."""
+    values = {key: getattr(config, field) for field, key in YAML_KEYS.items()} | {k: v for k, (v, _) in ONLY.items()}
+    values |= {YAML_KEYS[field]: [list(getattr(config, field))] for field in PER_LEVEL}
+    document = {key: dict(value) if isinstance(value, dict) else value for key, value in config.extra.items()}
+    for key, value in values.items():
+        *section, name = key.split(".")
+        target = document
+        for part in section:
+            target = target.setdefault(_spelling(target, part), {})
+        target[_spelling(target, name)] = list(value) if isinstance(value, tuple) else value
+    return document
+
+
+def _look_up(document: Any, key: str) -> Any:
+    for part in key.split("."):
+        if not isinstance(document, Mapping):
+            return None
+        document = document.get(_spelling(document, part))
+    return document
+
+
+def _spelling(mapping: Mapping, name: str) -> str:
+    """How `mapping` writes the key `name`, whatever the case; as upstream's code reads it if it has none."""
+    return next((key for key in mapping if isinstance(key, str) and key.upper() == name), name)
+
+
+def checked_names(field: str, names: Any, count: int) -> tuple[str, ...]:
+    """`names`, once they are known to be `count` texts; those of Visual Genome, or else numbers, for None."""
+    if names is None:
+        names = read_names(Path(__file__).parent / VOCABULARIES[field])
+        return names if len(names) == count else tuple(str(index) for index in range(count))
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{field} is {str(names)[:80]}, expected a list of names.")
+    if len(names) != count:
+        raise ValueError(f"there are {len(names)} {field}, expected {count}, one for each class.")
+    return tuple(names)
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The classes of a vocabulary file, a line each; of several names for one class, split by commas, all are kept.
+
+    Raises:
+        ValueError: the file is too large for names, or is no UTF-8.
+    """
+    if path.stat().st_size > MAX_VOCABULARY_BYTES:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, too many for names of classes.")
+    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def _names_beside(path: Path, name: str) -> tuple[str, ...] | None:
+    file = path.with_name(name)
+    return read_names(file) if file.is_file() else None

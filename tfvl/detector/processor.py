@@ -1,0 +1,116 @@
+"""The detector's image processing: pictures in, blue, green and red minus their means out, at the size it was made for.
+
+Images are resized as floats, bilinearly and without antialiasing, which is what the reference does with photographs.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfvl.detector.config import DetectorConfig
+from tfvl.preprocessing import formats
+from tfvl.preprocessing.batch import flatten
+from tfvl.preprocessing.decode import to_levels
+
+
+class DetectorImageProcessor:
+    """Resizes, subtracts means and pads images for the detector (upstream: `Preprocess` in `processing_image.py`).
+
+    Args:
+        config: the detector's.
+    """
+
+    def __init__(self, config: DetectorConfig):
+        self.config = config
+
+    def __call__(self, images: Any) -> dict[str, tf.Tensor]:
+        """Prepares one image or a list.
+
+        Args:
+            images: each is encoded bytes, a path, a `PIL.Image.Image` or an array (see `preprocessing.decode`), RGB.
+
+        Returns:
+            `pixel_values` (N, H, W, 3) float32, blue first, padded with zeros right and below after the means are
+            subtracted; `image_sizes` (N, 2) int32, height and width of each in it; `raw_sizes` (N, 2) int32, before.
+
+        Raises:
+            ValueError: an image cannot be used; the message names its place in the list.
+        """
+        return self.prepare_batch(self.levels(images))
+
+    def prepare_batch(self, levels: list[np.ndarray]) -> dict[str, tf.Tensor]:
+        """As a call, of images that are levels (height, width, 3) uint8 already."""
+        pixels = [self.prepare(tf.constant(each)) for each in levels]
+        sizes = [each.shape[:2] for each in pixels]
+        height, width = np.max(sizes, axis=0)
+        padded = [
+            tf.pad(each, [[0, height - rows], [0, width - columns], [0, 0]])
+            for each, (rows, columns) in zip(pixels, sizes, strict=True)
+        ]
+        return {
+            "pixel_values": tf.stack(padded),
+            "image_sizes": tf.constant(sizes, tf.int32),
+            "raw_sizes": tf.constant([each.shape[:2] for each in levels], tf.int32),
+        }
+
+    def levels(self, images: Any) -> list[np.ndarray]:
+        """The images as levels (height, width, 3) uint8, red first; arguments and errors as for a call."""
+        flat, leading = flatten(images)
+        if not flat or len(leading) != 1:
+            raise ValueError("images must be one image or a list of at least one.")
+        return [self._levels(image, f"images[{place}]") for place, image in enumerate(flat)]
+
+    def _levels(self, image: Any, place: str) -> np.ndarray:
+        try:
+            levels = to_levels(image, self.config.max_pixels).levels
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+        height, width = levels.shape[:2]
+        if not 0 < height * width <= self.config.max_pixels:
+            raise ValueError(
+                f"{place}: {height} x {width} pixels, expected at least one and at most {self.config.max_pixels}."
+            )
+        return levels
+
+    # --- in the graph -------------------------------------------------------------------------------------------------
+
+    def prepare(self, levels: tf.Tensor) -> tf.Tensor:
+        """Levels (h, w, 3) uint8, red first, to (height, width, 3) float32, blue first, resized, means subtracted."""
+        pixels = tf.cast(tf.reverse(levels, axis=[2]), tf.float32)
+        size = target_size(tf.shape(levels)[:2], self.config.min_size, self.config.max_size)
+        pixels = tf.image.resize(pixels, size, tf.image.ResizeMethod.BILINEAR)
+        mean, std = (tf.constant(values, tf.float32) for values in (self.config.pixel_mean, self.config.pixel_std))
+        return (tf.ensure_shape(pixels, [None, None, 3]) - mean) / std
+
+    def read(self, contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """One encoded image, tf.string scalar; a bad one never fails.
+
+        Returns:
+            pixels (height, width, 3) as from `prepare`, raw size (2,) int32 and a status: "" or one sentence on what is
+            wrong with the image, which is then one black pixel.
+        """
+        levels, size = formats.read(contents, self.config.max_pixels)
+        numbers = tf.strings.join([tf.strings.as_string(size[0]), " x ", tf.strings.as_string(size[1])])
+        too_large = tf.strings.join(["image: ", numbers, f" pixels are more than max_pixels={self.config.max_pixels}"])
+        status = tf.where(tf.reduce_prod(tf.maximum(size, 1)) > self.config.max_pixels, too_large, "")
+        status = tf.where(tf.reduce_all(size > 0), status, formats.problem(contents))
+        levels = tf.cond(tf.equal(status, ""), lambda: levels, lambda: tf.zeros([1, 1, 3], tf.uint8))
+        levels = tf.ensure_shape(levels, [None, None, 3])
+        return self.prepare(levels), tf.shape(levels)[:2], status
+
+
+def target_size(size: tf.Tensor, shortest: int, longest: int) -> tf.Tensor:
+    """The size (2,) int32 that an image of `size` (2,) is resized to, at least 1 × 1.
+
+    The order of the float64 operations is the reference's (`ResizeShortestEdge`); there a very long image has no pixels
+    left, here it keeps one row or column.
+    """
+    size = tf.cast(size, tf.float64)
+    short = tf.constant(shortest, tf.float64)
+    scale = short / tf.reduce_min(size)
+    higher = size[0] >= size[1]
+    resized = tf.stack([tf.where(higher, scale * size[0], short), tf.where(higher, short, scale * size[1])])
+    longer = tf.reduce_max(resized)
+    resized = tf.where(longer > longest, tf.constant(longest, tf.float64) / longer * resized, resized)
+    return tf.maximum(tf.cast(resized + 0.5, tf.int32), 1)

@@ -146,7 +146,7 @@ def test_impossible_tensors(tmp_path, name, write):
 
 
 @pytest.mark.parametrize(
-    "value", [[], "text", None, {"epoch": 3}, {"model": {"weight": tensor()}}, {3: tensor()}, {"a": [tensor()]}]
+    "value", [[], "text", None, {"epoch": 3}, {"weights": {"weight": tensor()}}, {3: tensor()}, {"a": [tensor()]}]
 )
 def test_pickles_of_something_else(tmp_path, value):
     for write in (write_zip, write_legacy):

@@ -149,9 +149,12 @@ class SelfAttention(MultiHeadAttention):
 
     def call(self, hidden_states, attention_mask=None, head_mask=None, queries=None, training=None):
         """Attends; only the positions `queries` ask, see `take_positions`. Returns as `attend`."""
-        query, key, value = ops.split(self.qkv(hidden_states), 3, axis=-1)  # each (batch, length, hidden)
-        query = take_positions(query, queries)
-        query, key, value = self.split_heads(query), self.split_heads(key), self.split_heads(value)
+        qkv = self.qkv(hidden_states)  # (batch, length, 3 · hidden)
+        parts = ops.reshape(qkv, (*shape_of(qkv)[:2], 3, self.num_heads, self.hidden_size // self.num_heads))
+        # one transposition for all three; to take the parts afterwards costs no copy
+        query, key, value = ops.unstack(ops.transpose(parts, (2, 0, 3, 1, 4)), 3, axis=0)
+        if queries is not None:
+            query = self.split_heads(take_positions(qkv[..., : self.hidden_size], queries))
         return self.attend(query, key, value, attention_mask, head_mask, training)
 
 

@@ -30,3 +30,24 @@ def pytest_collection_modifyitems(items):
     if hub_items and not hub_is_reachable():
         for item in hub_items:
             item.add_marker(pytest.mark.skip(reason=f"{HUB[0]} cannot be reached"))
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A function from a class's name to (reference model, tfvl model that was loaded from it), made once each."""
+    from helpers_torch import reference_model
+
+    import tfvl
+
+    made = {}
+
+    def get(head, **changes):
+        key = (head, tuple(sorted(changes.items())))
+        if key not in made:
+            reference = reference_model(head, **changes)
+            directory = tmp_path_factory.mktemp(head)
+            reference.save_pretrained(directory)
+            made[key] = reference, getattr(tfvl, head).from_pretrained(directory)
+        return made[key]
+
+    return get

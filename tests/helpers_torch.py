@@ -28,6 +28,19 @@ def reference_model(head: str, seed: int = 0, **changes):
     return model
 
 
+def compare(ours, theirs, tolerance, path: str = "outputs") -> None:
+    """Asserts that tensors, or nested sequences of them, are the reference's; None there is not compared."""
+    if theirs is None:
+        return
+    if isinstance(theirs, (list, tuple)):
+        assert len(ours) == len(theirs), path
+        for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+            compare(mine, other, tolerance, f"{path}[{index}]")
+        return
+    assert tuple(ours.shape) == tuple(theirs.shape), path
+    np.testing.assert_allclose(np.asarray(ours), theirs.detach().numpy(), err_msg=path, **tolerance)
+
+
 def to_torch(inputs: dict) -> dict:
     """The same inputs for PyTorch: int64, channels before height and width, alignments of choices below each other."""
     tensors = {}

@@ -1,8 +1,10 @@
 """Tiny ViLT models with unequal sizes, and inputs with real padding, for parity and for every other test."""
 
 import zlib
+from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 
 SIZES = {
     "vocab_size": 131,
@@ -75,3 +77,12 @@ def golden_tensor(name: str, shape) -> np.ndarray:
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     centre = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
     return (centre + 0.2 * rng.standard_normal(tuple(shape))).astype("float32")
+
+
+def golden_checkpoint(config, shapes: dict, head: str, directory: Path) -> Path:
+    """A directory in the hub's layout with golden weights under upstream's names; `shapes` are given by head."""
+    directory.mkdir(exist_ok=True)
+    config.replace(architectures=(head,)).save_pretrained(directory)
+    tensors = {name: golden_tensor(name, shape) for name, shape in shapes[head].items()}
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    return directory

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers_lxmert import BATCH, HEADS, LENGTH, REGIONS, SIZES, TRAINED, lxmert_inputs, lxmert_labels
-from helpers_vilt import golden_tensor, randomise
-from safetensors.numpy import save_file
+from helpers_vilt import golden_checkpoint, randomise
 
 import tfvl
 
@@ -21,15 +20,6 @@ GOLDEN_TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 GRAPH_TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 CONFIG = tfvl.LxmertConfig(**SIZES)
 SMALL = CONFIG.replace(l_layers=1, x_layers=1, r_layers=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-
-
-def golden_checkpoint(head: str, directory: Path) -> Path:
-    """A directory in the hub's layout with the golden weights under upstream's names."""
-    directory.mkdir(exist_ok=True)
-    CONFIG.replace(architectures=(head,)).save_pretrained(directory)
-    tensors = {name: golden_tensor(name, shape) for name, shape in STATE_DICTS[head].items()}
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +49,7 @@ def flat(outputs) -> dict:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_golden_outputs_and_loss(head, golden, tmp_path):
-    model = getattr(tfvl, head).from_pretrained(golden_checkpoint(head, tmp_path))
+    model = getattr(tfvl, head).from_pretrained(golden_checkpoint(CONFIG, STATE_DICTS, head, tmp_path))
     inputs = lxmert_inputs() | (lxmert_labels(head) if head in TRAINED else {})
     base = head == "LxmertModel"
     outputs = model(inputs, output_hidden_states=base, output_attentions=base)
@@ -206,7 +196,7 @@ def test_gradient_checkpointing_changes_no_gradient():
 
 
 def test_another_number_of_answers_on_load(tmp_path):
-    directory = golden_checkpoint("LxmertForPreTraining", tmp_path)
+    directory = golden_checkpoint(CONFIG, STATE_DICTS, "LxmertForPreTraining", tmp_path)
     with pytest.raises(tfvl.CheckpointError, match=r"answer_head.logit_fc.3.weight is \(11, 48\)"):
         tfvl.LxmertForPreTraining.from_pretrained(directory, num_qa_labels=4)
     with pytest.warns(UserWarning, match="has no weights for answer_head/out/bias, answer_head/out/kernel"):
@@ -237,7 +227,7 @@ def test_resize_num_qa_labels(labels, tmp_path):
 
 
 def test_a_head_that_is_switched_off_is_left_out(tmp_path):
-    directory = golden_checkpoint("LxmertForPreTraining", tmp_path)
+    directory = golden_checkpoint(CONFIG, STATE_DICTS, "LxmertForPreTraining", tmp_path)
     with pytest.warns(UserWarning, match="left out: .*obj_predict_head.decoder_dict.attr.bias"):
         model = tfvl.LxmertForPreTraining.from_pretrained(directory, visual_attr_loss=False)
     assert model(lxmert_inputs())["visual_prediction_scores"].keys() == {"obj", "feat"}

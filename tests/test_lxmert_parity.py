@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from helpers_lxmert import BATCH, LENGTH, SIZES, lxmert_inputs, lxmert_labels
-from helpers_torch import reference_model, to_torch, torch, transformers
+from helpers_torch import compare, reference_model, to_torch, torch, transformers
 
 import tfvl
 
@@ -13,40 +13,13 @@ pytestmark = pytest.mark.parity
 TINY = {"rtol": 1e-5, "atol": 1e-5}
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """A function from a class's name to (reference model, tfvl model), made once each."""
-    made = {}
-
-    def get(head, **changes):
-        key = (head, tuple(sorted(changes.items())))
-        if key not in made:
-            reference = reference_model(head, **changes)
-            directory = tmp_path_factory.mktemp(head)
-            reference.save_pretrained(directory)
-            made[key] = reference, getattr(tfvl, head).from_pretrained(directory)
-        return made[key]
-
-    return get
-
-
-def compare(ours, theirs, path="outputs"):
-    if isinstance(theirs, (list, tuple)):
-        assert len(ours) == len(theirs), path
-        for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-            compare(mine, other, f"{path}[{index}]")
-        return
-    assert tuple(ours.shape) == tuple(theirs.shape), path
-    np.testing.assert_allclose(np.asarray(ours), theirs.detach().numpy(), err_msg=path, **TINY)
-
-
 def test_embeddings_as_inputs_without_masks(pair):
     reference, model = pair("LxmertModel")
     inputs = {name: value for name, value in lxmert_inputs().items() if name in ("visual_feats", "visual_pos")}
     inputs["inputs_embeds"] = np.random.default_rng(3).normal(size=(BATCH, LENGTH, 24)).astype("float32")
     with torch.no_grad():
         for name, value in reference(**to_torch(inputs)).items():
-            compare(model(inputs)[name], value, name)
+            compare(model(inputs)[name], value, TINY, name)
 
 
 @pytest.mark.parametrize("given", ["labels", "obj_labels", "matched_label", "ans"])
@@ -54,7 +27,7 @@ def test_each_loss_term(pair, given):
     reference, model = pair("LxmertForPreTraining")
     inputs = lxmert_inputs() | {given: lxmert_labels("LxmertForPreTraining")[given]}
     with torch.no_grad():
-        compare(model(inputs)["loss"], reference(**to_torch(inputs)).loss, given)
+        compare(model(inputs)["loss"], reference(**to_torch(inputs)).loss, TINY, given)
 
 
 FLAGS = ("task_mask_lm", "task_matched", "task_obj_predict", "task_qa")
@@ -66,7 +39,7 @@ def test_each_objective_can_be_switched_off(pair, flag):
     reference, model = pair("LxmertForPreTraining", **{flag: False})
     inputs = lxmert_inputs() | lxmert_labels("LxmertForPreTraining")
     with torch.no_grad():
-        compare(model(inputs)["loss"], reference(**to_torch(inputs)).loss, flag)
+        compare(model(inputs)["loss"], reference(**to_torch(inputs)).loss, TINY, flag)
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "relu", "silu"])
@@ -74,7 +47,7 @@ def test_other_activations(pair, activation):
     reference, model = pair("LxmertForPreTraining", hidden_act=activation, l_layers=1, r_layers=2)
     inputs = lxmert_inputs()
     with torch.no_grad():
-        compare(model(inputs)["prediction_logits"], reference(**to_torch(inputs)).prediction_logits)
+        compare(model(inputs)["prediction_logits"], reference(**to_torch(inputs)).prediction_logits, TINY)
 
 
 def test_what_old_files_hold(tmp_path):
@@ -90,11 +63,11 @@ def test_what_old_files_hold(tmp_path):
     model = tfvl.LxmertForPreTraining.from_pretrained(tmp_path)
     inputs = lxmert_inputs()
     with torch.no_grad():
-        compare(model(inputs)["prediction_logits"], reference(**to_torch(inputs)).prediction_logits)
+        compare(model(inputs)["prediction_logits"], reference(**to_torch(inputs)).prediction_logits, TINY)
     model.save_pretrained(tmp_path / "saved")
     loaded = transformers.LxmertForPreTraining.from_pretrained(tmp_path / "saved").eval()
     with torch.no_grad():
-        compare(model(inputs)["prediction_logits"], loaded(**to_torch(inputs)).prediction_logits)
+        compare(model(inputs)["prediction_logits"], loaded(**to_torch(inputs)).prediction_logits, TINY)
 
 
 @pytest.mark.parametrize("labels", [4, 15])
@@ -111,4 +84,4 @@ def test_resized_answers(pair, labels, tmp_path):
     model.save_pretrained(tmp_path / "resized")
     loaded = transformers.LxmertForQuestionAnswering.from_pretrained(tmp_path / "resized").eval()
     with torch.no_grad():
-        compare(after, loaded(**to_torch(lxmert_inputs())).question_answering_score)
+        compare(after, loaded(**to_torch(lxmert_inputs())).question_answering_score, TINY)

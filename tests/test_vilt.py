@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers_vilt import BATCH, HEADS, LENGTH, SIZES, golden_tensor, randomise, vilt_inputs
-from safetensors.numpy import save_file
+from helpers_vilt import BATCH, HEADS, LENGTH, SIZES, golden_checkpoint, randomise, vilt_inputs
 
 import tfvl
 
@@ -18,15 +17,6 @@ GOLDEN_TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 # the same TensorFlow operations, in a graph that may fuse them
 GRAPH_TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 CONFIG = tfvl.ViltConfig(**SIZES)
-
-
-def golden_checkpoint(head: str, directory: Path) -> Path:
-    """A directory in the hub's layout with the golden weights under upstream's names."""
-    directory.mkdir(exist_ok=True)
-    CONFIG.replace(architectures=(head,)).save_pretrained(directory)
-    tensors = {name: golden_tensor(name, shape) for name, shape in STATE_DICTS[head].items()}
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +34,7 @@ def question_answering():
 
 @pytest.mark.parametrize("head", HEADS)
 def test_golden_outputs_and_loss(head, golden, tmp_path):
-    model = getattr(tfvl, head).from_pretrained(golden_checkpoint(head, tmp_path))
+    model = getattr(tfvl, head).from_pretrained(golden_checkpoint(CONFIG, STATE_DICTS, head, tmp_path))
     inputs = vilt_inputs(head)
     if HEADS[head]:
         inputs["labels"] = HEADS[head](np.random.default_rng(1))
@@ -195,7 +185,7 @@ def test_an_empty_batch(batch, question_answering):
 
 
 def test_a_checkpoint_in_bfloat16_policy(tmp_path):
-    directory = golden_checkpoint("ViltForQuestionAnswering", tmp_path)
+    directory = golden_checkpoint(CONFIG, STATE_DICTS, "ViltForQuestionAnswering", tmp_path)
     model = tfvl.ViltForQuestionAnswering.from_pretrained(directory, dtype="mixed_bfloat16")
     exact = tfvl.ViltForQuestionAnswering.from_pretrained(directory)
     logits = model(vilt_inputs())["logits"]
@@ -205,7 +195,7 @@ def test_a_checkpoint_in_bfloat16_policy(tmp_path):
 
 
 def test_fine_tuning_names_the_new_head_in_one_warning(tmp_path):
-    directory = golden_checkpoint("ViltForMaskedLM", tmp_path)
+    directory = golden_checkpoint(CONFIG, STATE_DICTS, "ViltForMaskedLM", tmp_path)
     with pytest.warns(UserWarning, match="no weights for classifier/dense/bias.*left out: mlm_score") as caught:
         model = tfvl.ViltForQuestionAnswering.from_pretrained(directory, num_labels=9)
     assert len(caught) == 1
@@ -227,7 +217,7 @@ def test_retrieval_starts_from_row_1_of_the_matching_head(tmp_path):
 
 def test_saved_weights_say_their_own_dtype(tmp_path):
     """A float16 checkpoint is float32 here; transformers takes the precision from the file that we write."""
-    directory = golden_checkpoint("ViltForQuestionAnswering", tmp_path / "half")
+    directory = golden_checkpoint(CONFIG, STATE_DICTS, "ViltForQuestionAnswering", tmp_path / "half")
     CONFIG.replace(extra={"torch_dtype": "float16", "dtype": "float16"}).save_pretrained(directory)
     tfvl.ViltForQuestionAnswering.from_pretrained(directory).save_pretrained(tmp_path / "saved")
     written = json.loads((tmp_path / "saved" / "config.json").read_text())

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers_torch import reference_model, to_torch, torch, transformers
+from helpers_torch import compare, reference_model, to_torch, torch, transformers
 from helpers_vilt import BATCH, HEADS, LENGTH, SIZES, vilt_inputs
 
 import tfvl
@@ -16,53 +16,24 @@ BASE = {"rtol": 1e-4, "atol": 1e-4}
 TRAINED = [head for head, labels in HEADS.items() if labels is not None]
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """A function from a class's name to (reference model, tfvl model), made once each."""
-    made = {}
-
-    def get(head, **changes):
-        key = (head, tuple(sorted(changes.items())))
-        if key not in made:
-            reference = reference_model(head, **changes)
-            directory = tmp_path_factory.mktemp(head)
-            reference.save_pretrained(directory)
-            made[key] = reference, getattr(tfvl, head).from_pretrained(directory), directory
-        return made[key]
-
-    return get
-
-
 @pytest.fixture(autouse=True)
 def row_major(monkeypatch):
     """Upstream shuffles patches and draws padding at random, which changes no result; here it takes the first ones."""
     monkeypatch.setattr(torch, "multinomial", lambda weights, n, replacement=False: torch.arange(n) % len(weights))
 
 
-def compare(ours, theirs, tolerance, path="outputs"):
-    if theirs is None:
-        return
-    if isinstance(theirs, (list, tuple)):
-        assert len(ours) == len(theirs), path
-        for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-            compare(mine, other, tolerance, f"{path}[{index}]")
-        return
-    assert tuple(ours.shape) == tuple(theirs.shape), path
-    np.testing.assert_allclose(np.asarray(ours), theirs.detach().numpy(), err_msg=path, **tolerance)
-
-
 @pytest.mark.parametrize("activation", ["gelu_new", "relu", "silu", "selu"])
 def test_other_activations(pair, activation, monkeypatch):
     # documented by upstream, but missing from its table
     monkeypatch.setitem(transformers.activations.ACT2FN, "selu", torch.nn.SELU)
-    reference, model, _ = pair("ViltForMaskedLM", hidden_act=activation)
+    reference, model = pair("ViltForMaskedLM", hidden_act=activation)
     inputs = vilt_inputs()
     with torch.no_grad():
         compare(model(inputs)["logits"], reference(**to_torch(inputs)).logits, TINY)
 
 
 def test_without_qkv_bias(pair):
-    reference, model, _ = pair("ViltForQuestionAnswering", qkv_bias=False)
+    reference, model = pair("ViltForQuestionAnswering", qkv_bias=False)
     inputs = vilt_inputs()
     with torch.no_grad():
         compare(model(inputs)["logits"], reference(**to_torch(inputs)).logits, TINY)
@@ -70,14 +41,14 @@ def test_without_qkv_bias(pair):
 
 @pytest.mark.parametrize("longest", [1, 5, 17, 48, 100])
 def test_max_image_length_takes_the_first_patches(pair, longest):
-    reference, model, _ = pair("ViltForQuestionAnswering", max_image_length=longest)
+    reference, model = pair("ViltForQuestionAnswering", max_image_length=longest)
     inputs = vilt_inputs()
     with torch.no_grad():
         compare(model(inputs)["logits"], reference(**to_torch(inputs)).logits, TINY)
 
 
 def test_embeddings_as_inputs(pair):
-    reference, model, _ = pair("ViltModel")
+    reference, model = pair("ViltModel")
     inputs = vilt_inputs()
     rng = np.random.default_rng(3)
     inputs["inputs_embeds"] = rng.normal(size=(BATCH, LENGTH, SIZES["hidden_size"])).astype("float32")
@@ -92,7 +63,7 @@ def test_embeddings_as_inputs(pair):
 
 
 def test_image_token_type_idx(pair):
-    reference, model, _ = pair("ViltModel")
+    reference, model = pair("ViltModel")
     inputs = vilt_inputs()
     with torch.no_grad():
         theirs = reference(**to_torch(inputs), image_token_type_idx=2)
@@ -104,7 +75,7 @@ def test_head_mask_is_upstreams_of_version_4(pair):
     """A silenced head adds nothing: in the reference, its columns of the output projection are zeroed instead."""
     import copy
 
-    reference, model, _ = pair("ViltForQuestionAnswering")
+    reference, model = pair("ViltForQuestionAnswering")
     inputs = vilt_inputs()
     mask = np.array([[1, 0, 1, 1], [1, 1, 1, 1], [0, 1, 0, 1]], "float32")
     silenced = copy.deepcopy(reference)

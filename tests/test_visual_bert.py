@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers_vilt import golden_tensor, randomise
+from helpers_vilt import golden_checkpoint, randomise
 from helpers_visual_bert import (
     BATCH,
     CHOICES,
@@ -21,7 +21,6 @@ from helpers_visual_bert import (
     labels_of,
     visual_bert_inputs,
 )
-from safetensors.numpy import save_file
 
 import tfvl
 
@@ -33,14 +32,6 @@ GOLDEN_TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 GRAPH_TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 CONFIG = tfvl.VisualBertConfig(**SIZES)
 SMALL = CONFIG.replace(num_hidden_layers=1)
-
-
-def golden_checkpoint(head: str, directory: Path) -> Path:
-    """A directory in the hub's layout with the golden weights under upstream's names."""
-    CONFIG.replace(architectures=(head,)).save_pretrained(directory)
-    tensors = {name: golden_tensor(name, shape) for name, shape in STATE_DICTS[head].items()}
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    return directory
 
 
 def made(head: str, config=SMALL):
@@ -56,7 +47,7 @@ def question_answering():
 
 @pytest.mark.parametrize("head", HEADS)
 def test_golden_outputs_and_loss(head, tmp_path):
-    model = getattr(tfvl, head).from_pretrained(golden_checkpoint(head, tmp_path))
+    model = getattr(tfvl, head).from_pretrained(golden_checkpoint(CONFIG, STATE_DICTS, head, tmp_path))
     inputs = visual_bert_inputs(head) | (labels_of(head) if HEADS[head] else {})
     outputs = model(inputs, output_hidden_states=head == "VisualBertModel")
     with np.load(GOLDEN / "visual_bert.npz") as arrays:
@@ -182,7 +173,7 @@ def test_without_a_pooler(tmp_path):
 
 
 def test_fine_tuning_names_the_new_head_in_one_warning(tmp_path):
-    directory = golden_checkpoint("VisualBertForPreTraining", tmp_path)
+    directory = golden_checkpoint(CONFIG, STATE_DICTS, "VisualBertForPreTraining", tmp_path)
     with pytest.warns(UserWarning, match=r"no weights for cls/bias.*left out: cls\.predictions") as caught:
         model = tfvl.VisualBertForQuestionAnswering.from_pretrained(directory, num_labels=9)
     assert len(caught) == 1

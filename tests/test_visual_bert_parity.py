@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers_torch import reference_model, to_torch, torch, transformers
+from helpers_torch import compare, reference_model, to_torch, torch, transformers
 from helpers_visual_bert import BATCH, HEADS, LENGTH, SIZES, labels_of, visual_bert_inputs
 
 import tfvl
@@ -13,33 +13,6 @@ pytestmark = pytest.mark.parity
 TINY = {"rtol": 1e-5, "atol": 1e-5}
 # twelve blocks of width 768 add rounding up
 BASE = {"rtol": 1e-4, "atol": 1e-4}
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """A function from a class's name to (reference model, tfvl model), made once each."""
-    made = {}
-
-    def get(head, **changes):
-        key = (head, tuple(sorted(changes.items())))
-        if key not in made:
-            reference = reference_model(head, **changes)
-            directory = tmp_path_factory.mktemp(head)
-            reference.save_pretrained(directory)
-            made[key] = reference, getattr(tfvl, head).from_pretrained(directory)
-        return made[key]
-
-    return get
-
-
-def compare(ours, theirs, tolerance, path="outputs"):
-    if isinstance(theirs, (list, tuple)):
-        assert len(ours) == len(theirs), path
-        for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-            compare(mine, other, tolerance, f"{path}[{index}]")
-        return
-    assert tuple(ours.shape) == tuple(theirs.shape), path
-    np.testing.assert_allclose(np.asarray(ours), theirs.detach().numpy(), err_msg=path, **tolerance)
 
 
 def compare_outputs(ours, theirs, tolerance=TINY):

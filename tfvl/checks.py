@@ -18,11 +18,8 @@ def check_shape(name: str, value, expected: tuple) -> None:
 
 def check_classes(name: str, labels, count: int) -> None:
     """Raises ValueError where a label is neither one of `count` classes nor -100; inside a graph nothing is known."""
-    if not (isinstance(labels, np.ndarray) or hasattr(labels, "numpy")):
-        return
-    values = np.asarray(labels)
-    wrong = values[((values < 0) | (values >= count)) & (values != IGNORED)]
-    if wrong.size:
+    wrong = _outside(labels, 0, count - 1, IGNORED)
+    if len(wrong):
         raise ValueError(f"{name} holds {wrong[0]}, expected classes 0 … {count - 1}, or {IGNORED} for none.")
 
 
@@ -49,12 +46,8 @@ def check_range(inputs: Mapping, name: str, low: int, high: int | None, meaning:
         meaning: what the values are, for the sentence.
         also: a value outside the range that is allowed, such as -100.
     """
-    value = inputs.get(name)
-    if high is None or not (isinstance(value, np.ndarray) or hasattr(value, "numpy")):
-        return
-    values = np.asarray(value)
-    wrong = values[((values < low) | (values > high)) & (values != also)]
-    if wrong.size:
+    wrong = () if high is None else _outside(inputs.get(name), low, high, also)
+    if len(wrong):
         extra = "" if also is None else f" or {also}"
         raise ValueError(f"{name} holds {wrong[0]}, expected {low} to {high}{extra}: {meaning}.")
 
@@ -77,3 +70,11 @@ def check_text_ids(inputs: Mapping, config) -> None:
     """`check_ids` of a text's words and token types."""
     check_ids(inputs, "input_ids", config.vocab_size, "words of the vocabulary")
     check_ids(inputs, "token_type_ids", config.type_vocab_size, "token types")
+
+
+def _outside(value, low: int, high: int, also: int | None):
+    """The values that are neither in low … high nor `also`; none inside a graph, where nothing is known."""
+    if not (isinstance(value, np.ndarray) or hasattr(value, "numpy")):
+        return ()
+    values = np.asarray(value)
+    return values[((values < low) | (values > high)) & (values != also)]

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -87,6 +87,16 @@ def _is_side(value) -> bool:
     return _is_size(value) or (isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_size, value)))
 
 
+def check_fields(config, shown: Callable[[Any], str] = repr) -> None:
+    """Raises ValueError for the first field whose value its `check` does not pass; `shown` makes the value readable."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if "check" in field.metadata and not field.metadata["check"](value):
+            raise ValueError(
+                f"{type(config).__name__}.{field.name} is {shown(value)}, expected {field.metadata['expected']}."
+            )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """What all three models' configurations share (upstream: `PreTrainedConfig`).
@@ -115,12 +125,7 @@ class Config:
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if "check" in field.metadata and not field.metadata["check"](value):
-                raise ValueError(
-                    f"{type(self).__name__}.{field.name} is {value!r}, expected {field.metadata['expected']}."
-                )
+        check_fields(self)
         labels, count = self.id2label, self.num_labels
         if count is not None and not _is_size(count):
             raise ValueError(f"{type(self).__name__}.num_labels is {count!r}, expected an integer in 1…{MAX_SIZE}.")
@@ -250,8 +255,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes `values` to `path` as JSON, through a temporary name so that no half-written file is ever seen."""
+    """Writes `values` to `path` as JSON."""
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file, through a temporary name so that no half-written one is ever seen."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_bytes(text.encode("utf-8"))
     os.replace(temporary, path)

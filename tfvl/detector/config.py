@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from tfvl.configuration import choice, flag, limit, size
+from tfvl.configuration import check_fields, choice, flag, limit, size, write_text
 from tfvl.detector.yaml_file import read_yaml, write_yaml
 from tfvl.errors import CheckpointError
 
@@ -125,13 +125,9 @@ class DetectorConfig:
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        check_fields(self, shown=lambda value: str(value)[:80])
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if "check" in field.metadata and not field.metadata["check"](value):
-                raise ValueError(
-                    f"DetectorConfig.{field.name} is {str(value)[:80]}, expected {field.metadata['expected']}."
-                )
-            if isinstance(value, list):
+            if isinstance(value := getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(value))
         if self.max_size < self.min_size:
             raise ValueError(f"max_size is {self.max_size}, expected at least min_size, which is {self.min_size}.")
@@ -184,9 +180,7 @@ class DetectorConfig:
         directory.mkdir(parents=True, exist_ok=True)
         write_yaml(directory / CONFIG_NAME, to_document(self))
         for field, file in VOCABULARIES.items():
-            temporary = directory / f".{file}.{os.getpid()}.tmp"
-            temporary.write_text("\n".join(getattr(self, field)) + "\n", encoding="utf-8")
-            os.replace(temporary, directory / file)
+            write_text(directory / file, "\n".join(getattr(self, field)) + "\n")
 
 
 # What `from_pretrained(src, **PRESETS[name])` makes of an image.

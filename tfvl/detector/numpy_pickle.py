@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfvl.errors import CheckpointError
-from tfvl.porting.pickle_machine import _Function, _popped, _RefusedError, _step
+from tfvl.porting.pickle_machine import Function, RefusedError, popped, step
 from tfvl.porting.tensors import STORED, Tensor, checked_shape
 
 _DTYPES = {code.lstrip("<|"): name for name, code in STORED.items() if name != "bfloat16"}
@@ -61,7 +61,7 @@ def read_numpy_pickle(path: Path) -> list[Tensor]:
     """
     try:
         value = _run(path)
-    except _RefusedError as refused:
+    except RefusedError as refused:
         raise CheckpointError(f"{path}: the pickle wants {refused}, which no weights need; refused.") from None
     except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
         raise CheckpointError(f"{path}: the file is truncated or its pickle is malformed ({error}).") from None
@@ -82,18 +82,18 @@ def _run(path: Path) -> object:
             if opcode.name in _BYTES:
                 stack.append(_Bytes(position + _BYTES[opcode.name], len(argument)))
             elif opcode.name == "REDUCE" and len(stack) > 1 and _is_numpy(stack[-2]):
-                function, arguments = _popped(stack, 2)
+                function, arguments = popped(stack, 2)
                 stack.append(_called(function, arguments))
             elif opcode.name == "BUILD" and len(stack) > 1 and isinstance(stack[-2], _Array | _Type):
-                (state,) = _popped(stack, 1)
+                (state,) = popped(stack, 1)
                 _build(stack[-1], tuple(state))
             else:
-                _step(opcode.name, argument, stack, memo, {})
+                step(opcode.name, argument, stack, memo, {})
     raise ValueError("it has no end")
 
 
 def _is_numpy(function: object) -> bool:
-    return isinstance(function, _Function) and str(function) in _NUMPY_CALLS
+    return isinstance(function, Function) and str(function) in _NUMPY_CALLS
 
 
 def _called(function: str, arguments: tuple) -> _Array | _Type:
@@ -120,7 +120,7 @@ def _build(target: _Array | _Type, state: tuple) -> None:
         return
     _version, target.shape, target.dtype, target.fortran, target.data = state
     if not isinstance(target.dtype, _Type) or not isinstance(target.data, _Bytes):
-        raise _RefusedError("an array of objects")
+        raise RefusedError("an array of objects")
 
 
 def _tensor(path: Path, name: object, array: object) -> Tensor:

@@ -1,10 +1,10 @@
 """YAML from strangers: plain values only, and no more of them than a configuration needs."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tfvl.configuration import write_text
 from tfvl.errors import CheckpointError
 
 MAX_BYTES = 1 << 16
@@ -37,12 +37,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes `values` to `path`, through a temporary name so that no half-written file is ever seen."""
+    """Writes `values` to `path`."""
     import yaml
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=True), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=True))
 
 
 def _limited(path: Path) -> bytes:

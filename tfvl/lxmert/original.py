@@ -3,7 +3,7 @@
 Source: airsplay/lxmert, `src/lxrt/modeling.py`, `src/pretrain/lxmert_pretrain.py`, `src/tasks/vqa_model.py`.
 """
 
-from tfvl.porting.originals import Original, Shapes
+from tfvl.porting.originals import BERT_SIZES, Original, Shapes
 
 _ENCODER = ("lxrt_encoder.model.module.", "lxrt_encoder.model.", "")  # fine-tuned on several GPUs, on one; pre-trained
 RENAMES = {f"{start}bert.": "lxmert." for start in _ENCODER} | {"logit_fc.": "answer_head.logit_fc."}
@@ -29,12 +29,8 @@ ORIGINAL = Original(
     prefix="lxmert.",
     marks=tuple(f"{start}bert.encoder.visn_fc.visn_fc.weight" for start in _ENCODER),
     renames=RENAMES,
-    sizes={
-        "vocab_size": ("embeddings.word_embeddings.weight", 0),
-        "hidden_size": ("embeddings.word_embeddings.weight", 1),
-        "max_position_embeddings": ("embeddings.position_embeddings.weight", 0),
-        "type_vocab_size": ("embeddings.token_type_embeddings.weight", 0),
-        "intermediate_size": ("encoder.layer.0.intermediate.dense.weight", 0),
+    sizes=BERT_SIZES
+    | {
         "visual_feat_dim": ("encoder.visn_fc.visn_fc.weight", 1),
         "visual_pos_dim": ("encoder.visn_fc.box_fc.weight", 1),
         "num_qa_labels": ("answer_head.logit_fc.3.bias", 0),

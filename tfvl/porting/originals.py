@@ -20,6 +20,15 @@ from tfvl.porting.tensors import STORED, Checkpoint, Tensor
 
 BASE_SIZE, BASE_HEADS = 768, 12  # of all published originals
 
+# Sizes of a BERT, by the field of the configuration: a tensor under transformers' name, and one of its axes.
+BERT_SIZES = {
+    "vocab_size": ("embeddings.word_embeddings.weight", 0),
+    "hidden_size": ("embeddings.word_embeddings.weight", 1),
+    "max_position_embeddings": ("embeddings.position_embeddings.weight", 0),
+    "type_vocab_size": ("embeddings.token_type_embeddings.weight", 0),
+    "intermediate_size": ("encoder.layer.0.intermediate.dense.weight", 0),
+}
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 

@@ -82,19 +82,19 @@ def run_pickle(program: io.BytesIO, path: Path, storages: dict[str, Storage] | N
             if opcode.name == "STOP":
                 (value,) = stack
                 return value
-            _step(opcode.name, argument, stack, memo, storages)
-    except _RefusedError as refused:
+            step(opcode.name, argument, stack, memo, storages)
+    except RefusedError as refused:
         raise CheckpointError(f"{path}: the pickle wants {refused}, which no state dict needs; refused.") from None
     except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
         raise CheckpointError(f"{path}: the file is truncated or its pickle is malformed ({error}).") from None
     raise AssertionError("genops ends with STOP or an error")
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """The pickle wants something that describing tensors does not need; the message says what."""
 
 
-class _Function(str):
+class Function(str):
     """A function or class that the pickle names, as `module name`. It is recognised where used, never imported."""
 
 
@@ -115,7 +115,7 @@ _PUSH_NEW = {
 _SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def _step(name: str, argument, stack: list, memo: dict, storages: dict) -> None:
+def step(name: str, argument, stack: list, memo: dict, storages: dict) -> None:
     """One instruction of the stack machine."""
     if name in _PUSH:
         stack.append(argument)
@@ -128,39 +128,39 @@ def _step(name: str, argument, stack: list, memo: dict, storages: dict) -> None:
     elif name in ("BINGET", "LONG_BINGET"):
         stack.append(memo[argument])
     elif name in _SHORT_TUPLES:
-        items = _popped(stack, _SHORT_TUPLES[name])
+        items = popped(stack, _SHORT_TUPLES[name])
         stack.append(tuple(items))
     elif name == "TUPLE":
         items = _popped_to_mark(stack)
         stack.append(tuple(items))
     elif name in ("APPEND", "APPENDS"):
-        items = _popped_to_mark(stack) if name == "APPENDS" else _popped(stack, 1)
+        items = _popped_to_mark(stack) if name == "APPENDS" else popped(stack, 1)
         if not isinstance(stack[-1], Foreign):
             _expect(stack[-1], list).extend(items)
     elif name in ("SETITEM", "SETITEMS"):
-        items = _popped_to_mark(stack) if name == "SETITEMS" else _popped(stack, 2)
+        items = _popped_to_mark(stack) if name == "SETITEMS" else popped(stack, 2)
         if not isinstance(stack[-1], Foreign):
             _fill(_expect(stack[-1], dict), zip(items[::2], items[1::2], strict=True))
     elif name == "GLOBAL":
-        stack.append(_Function(argument))
+        stack.append(Function(argument))
     elif name == "STACK_GLOBAL":
-        module, function = _popped(stack, 2)
-        stack.append(_Function(f"{_expect(module, str)} {_expect(function, str)}"))
+        module, function = popped(stack, 2)
+        stack.append(Function(f"{_expect(module, str)} {_expect(function, str)}"))
     elif name == "BINPERSID":
-        (reference,) = _popped(stack, 1)
+        (reference,) = popped(stack, 1)
         stack.append(_storage(reference))
         storages[stack[-1].key] = stack[-1]
     elif name in ("REDUCE", "NEWOBJ"):
-        function, arguments = _popped(stack, 2)
+        function, arguments = popped(stack, 2)
         stack.append(_called(function, arguments))
     elif name == "BUILD":  # the _metadata of an OrderedDict: versions of modules, of no use here
-        _popped(stack, 1)
+        popped(stack, 1)
         _expect(stack[-1], dict | Foreign)
     elif name not in ("PROTO", "FRAME"):
-        raise _RefusedError(f"the instruction {name}")
+        raise RefusedError(f"the instruction {name}")
 
 
-def _popped(stack: list, count: int) -> list:
+def popped(stack: list, count: int) -> list:
     items = stack[-count:]
     if len(items) < count or _MARK in items:
         raise IndexError("an instruction finds too little on the stack")
@@ -204,19 +204,19 @@ def _storage(reference: object) -> Storage:
     """The storage behind a persistent id: ("storage", type, key, device, numel), in legacy files a view too."""
     kind, storage_type, key, _device, numel, *view = _expect(reference, tuple)
     if kind != "storage":
-        raise _RefusedError(f"an object of kind {_shown(kind)} from outside the file")
-    if not isinstance(storage_type, _Function) or storage_type not in _STORAGE_TYPES:
-        raise _RefusedError(f"a storage of type {_shown(storage_type)}")
+        raise RefusedError(f"an object of kind {_shown(kind)} from outside the file")
+    if not isinstance(storage_type, Function) or storage_type not in _STORAGE_TYPES:
+        raise RefusedError(f"a storage of type {_shown(storage_type)}")
     _view_key, start, _view_numel = _expect(view[0], tuple) if view and view[0] is not None else (None, 0, None)
     return Storage(_expect(key, str), _STORAGE_TYPES[storage_type], _whole_number(numel), _whole_number(start))
 
 
 def _called(function: object, arguments: object) -> object:
     """What torch's call would return, as a description."""
-    if isinstance(function, _Function) and function.split(".")[0].split(" ")[0] in FOREIGN:
+    if isinstance(function, Function) and function.split(".")[0].split(" ")[0] in FOREIGN:
         return Foreign(function.replace(" ", "."))
-    if not isinstance(function, _Function) or function not in _CALLS:
-        raise _RefusedError(f"to call {_shown(function)}")
+    if not isinstance(function, Function) or function not in _CALLS:
+        raise RefusedError(f"to call {_shown(function)}")
     return _CALLS[function](*_expect(arguments, tuple))
 
 

@@ -5,12 +5,12 @@ Plain Python: nothing here needs TensorFlow.
 
 import json
 import operator
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tfvl.configuration import write_text
 from tfvl.errors import CheckpointError
 
 VOCAB_FILE, TOKENIZER_FILE = "vocab.txt", "tokenizer.json"
@@ -183,12 +183,12 @@ def write_directory(directory: Path, vocab: Mapping[str, int], config: Mapping[s
         "additional_special_tokens": extra,
         "tokenizer_class": "BertTokenizer",
     }
-    _write(directory / TOKENIZER_FILE, _dump(_backend(vocab, all_ids, config, entries)))
-    _write(directory / CONFIG_FILE, _dump(tokenizer_config))
-    _write(directory / SPECIAL_TOKENS_FILE, _dump(named | ({"additional_special_tokens": extra} if extra else {})))
+    write_text(directory / TOKENIZER_FILE, _dump(_backend(vocab, all_ids, config, entries)))
+    write_text(directory / CONFIG_FILE, _dump(tokenizer_config))
+    write_text(directory / SPECIAL_TOKENS_FILE, _dump(named | ({"additional_special_tokens": extra} if extra else {})))
     lines = sorted(vocab, key=vocab.__getitem__)
     if [vocab[token] for token in lines] == list(range(len(vocab))) and not any("\n" in t or "\r" in t for t in lines):
-        _write(directory / VOCAB_FILE, "".join(f"{token}\n" for token in lines))
+        write_text(directory / VOCAB_FILE, "".join(f"{token}\n" for token in lines))
 
 
 def with_added(vocab: Mapping[str, int], added: Sequence[str]) -> dict[str, int]:
@@ -242,9 +242,3 @@ def _backend(
 
 def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(text.encode("utf-8"))
-    os.replace(temporary, path)

@@ -4,7 +4,7 @@ Source: uclanlp/visualbert, `models/model.py` and `pytorch_pretrained_bert/model
 `convert_visual_bert_original_pytorch_checkpoint_to_pytorch.py` (what becomes of them).
 """
 
-from tfvl.porting.originals import Original, Shapes, size_of
+from tfvl.porting.originals import BERT_SIZES, Original, Shapes, size_of
 
 _VISUAL = "visual_bert.embeddings.visual_"
 RENAMES = {
@@ -42,13 +42,9 @@ ORIGINAL = Original(
     prefix="visual_bert.",
     marks=("bert.bert.embeddings.token_type_embeddings_visual.weight",),
     renames=RENAMES,
-    sizes={
-        "vocab_size": ("embeddings.word_embeddings.weight", 0),
-        "hidden_size": ("embeddings.word_embeddings.weight", 1),
-        "max_position_embeddings": ("embeddings.position_embeddings.weight", 0),
-        "type_vocab_size": ("embeddings.token_type_embeddings.weight", 0),
+    sizes=BERT_SIZES
+    | {
         "visual_embedding_dim": ("embeddings.visual_projection.weight", 1),
-        "intermediate_size": ("encoder.layer.0.intermediate.dense.weight", 0),
     },
     layers={"num_hidden_layers": "encoder.layer.{i}.intermediate.dense.weight"},
     more=more,

@@ -1,0 +1,67 @@
+"""What the commands of `tfvl` share: their options, and what they write to the terminal. Light to import."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_MODEL = "shapes-vilt"
+SOURCE_HELP = "Hub id, directory in the hub's layout, or the name of a bundled model."
+Source = Annotated[str, typer.Argument(metavar="SRC", help=SOURCE_HELP)]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the hub repository.")]
+ClassName = Annotated[str | None, typer.Option("--class", help="Model class, where config.json names none or another.")]
+TopK = Annotated[int, typer.Option(min=1, help="How many answers per question.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DST.")]
+
+
+def refuse_to_overwrite(directory: Path, overwrite: bool) -> None:
+    """Before any work: a directory with something in it is only replaced when asked."""
+    if directory.is_file() or (directory.is_dir() and any(directory.iterdir()) and not overwrite):
+        raise FileExistsError(f"{directory} exists already; choose another directory or pass --overwrite")
+
+
+def console(stderr: bool = False):
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, highlight=False)
+
+
+def progress_bar(*columns):
+    """On stderr, where that is a terminal; nothing where it is a file or a pipe."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    stderr = console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), *columns, console=stderr, disable=not stderr.is_terminal
+    )
+
+
+def print_table(title: str, columns: tuple[str, ...], rows: list[tuple]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=any(columns))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    console().print(Text(title), table, sep="\n")
+
+
+def quiet_tensorflow() -> None:
+    """Imports TensorFlow without its log lines, unless the user asked for them.
+
+    While it loads, TensorFlow 2.21 writes to file descriptor 2 before it looks at TF_CPP_MIN_LOG_LEVEL.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        stderr = os.dup(2)
+        with open(os.devnull, "wb") as devnull:
+            os.dup2(devnull.fileno(), 2)
+        try:
+            import tensorflow
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        tensorflow.get_logger().setLevel("ERROR")

@@ -141,7 +141,7 @@ class TransformerStack(keras.layers.Layer):
         for layer in self.layers:
             layer.build(input_shape)
 
-    def call(self, hidden_states, attention_mask=None, head_mask=None, queries=None, training=None):
+    def call(self, hidden_states, attention_mask=None, head_mask=None, queries=None, keep_all=False, training=None):
         """Runs the blocks.
 
         Args:
@@ -149,21 +149,23 @@ class TransformerStack(keras.layers.Layer):
             attention_mask: bool, broadcast to (batch, heads, length, length), or None; see `expand_mask`.
             head_mask: (heads,) or (layers, heads), 1 keeps a head and 0 silences it, or None.
             queries: which positions of the last block's result the caller reads, see `take_positions`.
+            keep_all: also return what each block gives; else its memory is free for the next block.
 
         Returns:
             The last block's result, the tuple of all hidden states (the input first; the last one as `queries`
-            says), and the tuple of all attention probabilities.
+            says), and the tuple of all attention probabilities; the two are empty without `keep_all`.
         """
         head_masks = per_layer_head_mask(head_mask, self.num_layers)
-        all_hidden_states, all_attentions = [hidden_states], []
+        all_hidden_states, all_attentions = [hidden_states] * keep_all, []
         for index, layer in enumerate(self.layers):
             asked = queries if index == self.num_layers - 1 else None
             run = self.rematerialised(layer, asked, training) if self.gradient_checkpointing and training else layer
             hidden_states, probabilities = run(
                 hidden_states, attention_mask, head_masks[index], queries=asked, training=training
             )
-            all_hidden_states.append(hidden_states)
-            all_attentions.append(probabilities)
+            if keep_all:
+                all_hidden_states.append(hidden_states)
+                all_attentions.append(probabilities)
         return hidden_states, tuple(all_hidden_states), tuple(all_attentions)
 
     @staticmethod

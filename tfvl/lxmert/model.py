@@ -115,7 +115,8 @@ class LxmertModel(LxmertPreTrainedModel):
 
     def call(self, inputs, pooled_only=False, output_attentions=False, output_hidden_states=False, training=None):
         """Runs the encoders; with `pooled_only` the caller reads `pooled_output`, and no more than it is computed."""
-        pooled_only = pooled_only and not output_attentions and not output_hidden_states
+        keep_all = output_attentions or output_hidden_states
+        pooled_only = pooled_only and not keep_all
         words = self.embeddings(
             inputs.get("input_ids"), inputs.get("token_type_ids"), None, inputs.get("inputs_embeds"), training=training
         )  # (batch, length, hidden)
@@ -123,8 +124,12 @@ class LxmertModel(LxmertPreTrainedModel):
         words_mask, regions_mask = (
             expand_mask(inputs.get(name)) for name in ("attention_mask", "visual_attention_mask")
         )
-        words, words_states, words_attentions = self.language_encoder(words, words_mask, training=training)
-        regions, regions_states, regions_attentions = self.vision_encoder(regions, regions_mask, training=training)
+        words, words_states, words_attentions = self.language_encoder(
+            words, words_mask, keep_all=keep_all, training=training
+        )
+        regions, regions_states, regions_attentions = self.vision_encoder(
+            regions, regions_mask, keep_all=keep_all, training=training
+        )
         cross_words, cross_regions, cross_attentions = self.cross_encoder(
             words, words_mask, regions, regions_mask, first_word_only=pooled_only, training=training
         )

@@ -9,6 +9,7 @@ The tables were measured on the library (tools/make_unicode_tables.py): its Unic
 """
 
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,8 @@ BARRIER = -(1 << 29)  # nothing, but marks are not reordered across it
 SPACE = 0x20
 # Cleaning removes private-use code points from every text, so in the graph they can stand for special tokens.
 FIRST_MARKER, LAST_MARKER = 0xF0000, 0xFFFFD
+HANGUL = 0xAC00, 0xD7A3
+_SPANS = ("nonspacing", "nonspacing_starters", "chinese", "dropped", "spaces")
 
 
 class CharacterTable(NamedTuple):
@@ -49,13 +52,41 @@ def _mapping(name: str) -> dict[int, tuple[int, ...]]:
     return {c: tuple(target) for c, *target in _measured()[name]}
 
 
-def _hangul(table: np.ndarray) -> None:
+class _Rows:
+    """The rows of those pages that differ from the others, in which a code point means itself: a third of a million.
+
+    Attributes:
+        touched: bool (4352,), which pages there are.
+        table: (touched pages · 256, WIDTH).
+    """
+
+    def __init__(self, spans: Iterable[tuple[int, int]]):
+        self.touched = np.zeros(0x110000 >> PAGE_BITS, bool)
+        for first, last in spans:
+            self.touched[first >> PAGE_BITS : (last >> PAGE_BITS) + 1] = True
+        self._slots = np.cumsum(self.touched) - 1
+        self.code_points = np.add.outer(np.flatnonzero(self.touched) << PAGE_BITS, np.arange(1 << PAGE_BITS)).ravel()
+        self.table = np.full((len(self.code_points), WIDTH), NOTHING, np.int32)
+        self.table[:, 0] = self.code_points
+
+    def at(self, c):
+        return (self._slots[c >> PAGE_BITS] << PAGE_BITS) + (c & (1 << PAGE_BITS) - 1)
+
+    def span(self, first: int, last: int) -> np.ndarray:
+        """A view of the rows from one code point to another, between which every page is there."""
+        return self.table[self.at(first) : self.at(last) + 1]
+
+    def spans(self, name: str) -> list[np.ndarray]:
+        return [self.span(first, last) for first, last in _measured()[name]]
+
+
+def _hangul(rows: np.ndarray) -> None:
     """Decompose the Hangul syllables (Unicode Standard, section 3.12) in place."""
-    syllable = np.arange(11172)
+    syllable = np.arange(len(rows))
     trailing = syllable % 28
-    table[0xAC00:0xD7A4, 0] = 0x1100 + syllable // 588
-    table[0xAC00:0xD7A4, 1] = 0x1161 + syllable % 588 // 28
-    table[0xAC00:0xD7A4, 2] = np.where(trailing > 0, 0x11A7 + trailing, NOTHING)
+    rows[:, 0] = 0x1100 + syllable // 588
+    rows[:, 1] = 0x1161 + syllable % 588 // 28
+    rows[:, 2] = np.where(trailing > 0, 0x11A7 + trailing, NOTHING)
 
 
 @cache
@@ -70,27 +101,36 @@ def character_table(
     if strip_accents:
         flags |= {c: combining_class * CLASS_UNIT for c, combining_class in _measured()["combining_class"]}
 
-    code_points = np.arange(0x110000, dtype=np.int32)
-    table = np.full((0x110000, WIDTH), NOTHING, np.int32)
-    table[:, 0] = code_points
+    changed = lower | decompositions | flags
+    spans = [span for name in _SPANS for span in _measured()[name]]
+    rows = _Rows([*spans, HANGUL, (FIRST_MARKER, LAST_MARKER), *((c, c) for c in changed)])
     if strip_accents:
-        _hangul(table)
-    for c in lower | decompositions | flags:
+        _hangul(rows.span(*HANGUL))
+    for c in changed:
         parts = [part for part in decompositions.get(c, (c,)) if part not in nonspacing]
         parts = [letter for part in parts for letter in lower.get(part, (part,))]
-        table[c] = [part | flags.get(part, 0) for part in parts] + [NOTHING] * (WIDTH - len(parts))
+        rows.table[rows.at(c)] = [part | flags.get(part, 0) for part in parts] + [NOTHING] * (WIDTH - len(parts))
     if strip_accents:
-        table[_members("nonspacing"), 0] = NOTHING
-        table[_members("nonspacing_starters"), 0] = BARRIER
+        for part in rows.spans("nonspacing"):
+            part[:, 0] = NOTHING
+        for part in rows.spans("nonspacing_starters"):
+            part[:, 0] = BARRIER
     if isolate_chinese:
-        table[_members("chinese"), 0] |= ISOLATED
-    table[_members("dropped")] = NOTHING
-    table[_members("spaces"), 0] = SPACE
-    table[FIRST_MARKER : LAST_MARKER + 1, 0] = code_points[FIRST_MARKER : LAST_MARKER + 1] | ISOLATED
+        for part in rows.spans("chinese"):
+            part[:, 0] |= ISOLATED
+    for part in rows.spans("dropped"):
+        part[:] = NOTHING
+    for part in rows.spans("spaces"):
+        part[:, 0] = SPACE
+    markers = np.arange(FIRST_MARKER, LAST_MARKER + 1)
+    rows.span(FIRST_MARKER, LAST_MARKER)[:, 0] = markers | ISOLATED
 
-    table[:, 0] -= np.where(table[:, 0] >= 0, code_points, 0)
+    first = rows.table[:, 0]
+    first -= np.where(first >= 0, rows.code_points, 0).astype(np.int32)
+    same = np.array([[0, *[NOTHING] * (WIDTH - 1)]] * (1 << PAGE_BITS), np.int32).tobytes()
+    blocks = iter(rows.table.reshape(-1, 1 << PAGE_BITS, WIDTH))
     numbers: dict[bytes, int] = {}
-    blocks = table.reshape(-1, 1 << PAGE_BITS, WIDTH)
-    pages = np.array([numbers.setdefault(block.tobytes(), len(numbers)) for block in blocks], np.int32)
+    contents = (next(blocks).tobytes() if touched else same for touched in rows.touched)
+    pages = np.array([numbers.setdefault(content, len(numbers)) for content in contents], np.int32)
     distinct = np.frombuffer(b"".join(numbers), np.int32).reshape(-1, WIDTH)
     return CharacterTable(pages, distinct, reorders=strip_accents)

@@ -123,9 +123,15 @@ class ViltModel(ViltPreTrainedModel):
     def call(self, inputs, positions=None, output_attentions=False, output_hidden_states=False, training=None):
         """Runs the encoder; `positions` of the result are those that the caller reads, see `take_positions`."""
         hidden_states, mask = self.embeddings(inputs, training=training)  # (batch, length + patches + 1, hidden)
-        queries = None if output_attentions or output_hidden_states else positions  # these show every position
+        keep_all = output_attentions or output_hidden_states
+        queries = None if keep_all else positions  # those show every position
         hidden_states, all_hidden_states, attentions = self.encoder(
-            hidden_states, expand_mask(mask), inputs.get("head_mask"), queries=queries, training=training
+            hidden_states,
+            expand_mask(mask),
+            inputs.get("head_mask"),
+            queries=queries,
+            keep_all=keep_all,
+            training=training,
         )
         outputs = {"last_hidden_state": self.layernorm(hidden_states)}
         if self.pooler is not None:

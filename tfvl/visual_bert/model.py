@@ -139,10 +139,9 @@ class VisualBertModel(VisualBertPreTrainedModel):
     def call(self, inputs, positions=None, output_attentions=False, output_hidden_states=False, training=None):
         """Runs the encoder; `positions` of the result are those that the caller reads, see `take_positions`."""
         text, regions = self.embeddings(inputs, training=training)  # (batch, length, hidden), (batch, regions, hidden)
-        queries = None if output_attentions or output_hidden_states else positions  # these show every position
-        hidden_states, all_hidden_states, attentions = self.encode(
-            text, regions, inputs, queries=queries, training=training
-        )
+        keep_all = output_attentions or output_hidden_states
+        queries = None if keep_all else positions  # those show every position
+        hidden_states, all_hidden_states, attentions = self.encode(text, regions, inputs, queries, keep_all, training)
         outputs = {
             "last_hidden_state": hidden_states if queries is positions else take_positions(hidden_states, positions)
         }
@@ -154,16 +153,18 @@ class VisualBertModel(VisualBertPreTrainedModel):
             outputs["attentions"] = attentions
         return outputs
 
-    def encode(self, text, regions, inputs, queries, training):
+    def encode(self, text, regions, inputs, queries, keep_all, training):
         """As `TransformerStack.call`, over the text and the regions (None: there are none)."""
-        options = {"queries": queries, "training": training}
+        options = {"queries": queries, "keep_all": keep_all, "training": training}
         text_mask, head_mask = inputs.get("attention_mask"), inputs.get("head_mask")
         if regions is None:
             return self.encoder(text, expand_mask(text_mask), head_mask, **options)
         mask = expand_mask(join_masks((text_mask, text), (inputs.get("visual_attention_mask"), regions)))
         if self.additional_layer is None:
             return self.encoder(ops.concatenate([text, regions], axis=1), mask, head_mask, **options)
-        text, states, attentions = self.encoder(text, expand_mask(text_mask), head_mask, training=training)
+        text, states, attentions = self.encoder(
+            text, expand_mask(text_mask), head_mask, keep_all=keep_all, training=training
+        )
         both = ops.concatenate([text, regions], axis=1)  # (batch, length + regions, hidden)
-        hidden_states, probabilities = self.additional_layer(both, mask, **options)
+        hidden_states, probabilities = self.additional_layer(both, mask, queries=queries, training=training)
         return hidden_states, (*states, hidden_states), (*attentions, probabilities)

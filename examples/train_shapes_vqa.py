@@ -26,6 +26,8 @@ from rich.table import Table
 
 import tfvl
 from tfvl import shapes
+from tfvl.training.drawn import LENGTH, PER_SCENE
+from tfvl.training.opening import start_as_waves
 
 SIZES = {
     "vocab_size": len(shapes.vocabulary()),
@@ -41,8 +43,6 @@ SIZES = {
 # Empty patches become about 0, and patches with an object about 1, no larger than words and positions: a patch sums
 # 768 values, and where it is much larger than its position, the model hardly learns where things are.
 PIXELS = {"image_mean": 0.94, "image_std": 1.0}
-LENGTH = 14  # tokens of the longest question, [CLS] and [SEP] included
-QUESTIONS = {"color": 2, "shape": 2, "count": 4, "existence": 3, "position": 9}  # per scene, more of what is harder
 
 
 def make_tokenizer() -> tfvl.BertTokenizer:
@@ -54,21 +54,10 @@ def make_vilt():
     """Pictures shrink to 64 x 64 pixels, 16 patches."""
     config = tfvl.ViltConfig(**SIZES, num_hidden_layers=4, image_size=64, patch_size=16)
     model = tfvl.ViltForQuestionAnswering(config)
-    model.vilt.embeddings.position_embeddings.assign(wave_positions(*config.grid, config.hidden_size))
+    start_as_waves(model)
     size = {"shortest_edge": config.image_size}
     images = tfvl.ViltImageProcessor(size=size, size_divisor=config.patch_size, **PIXELS)
     return model, tfvl.ViltProcessor(images, make_tokenizer())
-
-
-def wave_positions(rows: int, columns: int, width: int) -> np.ndarray:
-    """Position embeddings to start from: waves along rows and columns, so that near patches resemble each other.
-
-    They are as large as the words (which are normalised) and the patches: small and random ones are lost among them.
-    """
-    angles = [np.pi * (np.arange(length) + 0.5) / length for length in (rows, columns)]
-    down, across = (np.cos(np.outer(angle, np.arange(width // 2) + 1)) for angle in angles)
-    grid = np.concatenate([np.repeat(down, columns, axis=0), np.tile(across, (rows, 1))], axis=1)
-    return np.concatenate([np.zeros((1, width)), grid])[None]  # (1, 1 + rows · columns, width)
 
 
 def make_visual_bert():
@@ -187,7 +176,7 @@ def main() -> None:
     if args.start_from:
         model = type(model).from_pretrained(args.start_from)
     scenes = [shapes.draw_scene(args.seed * 10**6 + i, "train") for i in range(args.scenes)]
-    questions = [(i, question) for i, scene in enumerate(scenes) for question in scene.questions(QUESTIONS)]
+    questions = [(i, question) for i, scene in enumerate(scenes) for question in scene.questions(PER_SCENE)]
     training = batches(family, processor, scenes, questions, args.batch_size, shuffle=True)
     steps = args.epochs * len(training)
     schedule = keras.optimizers.schedules.CosineDecay(

@@ -51,3 +51,13 @@ def pair(tmp_path_factory):
         return made[key]
 
     return get
+
+
+@pytest.fixture
+def eager_functions():
+    """For a few steps of training, which take less than tracing them, or than XLA's compiler."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

@@ -320,12 +320,30 @@ def test_records_hold_what_was_written(tmp_path):
     assert {name: records.read(name) for name in pictures} == pictures
     assert records.read("3", 7) == pictures["3"][:7]
     assert "5" not in records
+    assert image_sizes(records, ["0", "5"]) == {"0": (48, 64), "5": None}
     import tensorflow as tf
 
     raw = [tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset([str(paths[1])])]
     assert [example.features.feature["image_id"].bytes_list.value[0] for example in raw] == [b"3", b"4"]
     with pytest.raises(ValueError, match=r"image '3' stands in .*1\.tfrecord as well"):
         ImageRecords([*paths, paths[1]])
+
+
+def test_sizes_of_records_come_from_the_index(tmp_path, monkeypatch):
+    """A data set is sorted by them before training starts, which must not read every image."""
+    path = tmp_path / "0.tfrecord"
+    write_image_records(path, [("a", made.jpeg(0, 40, 24)), ("torn", b"no image")])
+    records = ImageRecords([path])
+    monkeypatch.setattr(ImageRecords, "read", lambda self, name, limit: b"")
+    assert image_sizes(records, ["a", "torn"]) == {"a": (24, 40), "torn": None}
+    index = tmp_path / "0.tfrecord.index"
+    values = json.loads(index.read_text())
+    for sizes in ([[24, 40]], [[24, 0], None], ["ab", None], 3):
+        made.dump(index, values | {"sizes": sizes})
+        with pytest.raises(ValueError, match=r"damaged, or not an index|truncated or replaced"):
+            ImageRecords([path])
+    made.dump(index, {name: value for name, value in values.items() if name != "sizes"})  # of an earlier version
+    assert ImageRecords([path]).sizes == {}
 
 
 def test_damaged_records(tmp_path):
@@ -385,7 +403,7 @@ SPLITS = {
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", SPLITS)
 def test_every_task_opens_its_files(task, tmp_path):
     split, write, count = SPLITS[task]
     write(tmp_path)

@@ -13,10 +13,10 @@ from safetensors.numpy import load_file, save_file
 from tfvl.detector.config import PRESETS, DetectorConfig
 from tfvl.detector.model import FIELDS, RegionDetector
 from tfvl.detector.weights import RULES
-from tfvl.detector.yaml_file import MAX_BYTES
 from tfvl.errors import CheckpointError
 from tfvl.porting.plan import make_plan
 from tfvl.porting.tensors import Checkpoint, Tensor
+from tfvl.yaml_file import MAX_BYTES
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ SOURCES = {  # task: split, what writes its files, the names of its images
     "entities": ("val", made.write_entities, ["36979", "65567"]),
     "pretraining": ("train", made.write_karpathy, made.karpathy_images()),
 }
-CASES = [(task, name) for task, content in TASKS.items() for name in content.models]
+CASES = [(task, name) for task in SOURCES for name in TASKS[task].models]
 TINY = {
     "Vilt": {
         "hidden_size": 12,
@@ -237,6 +237,30 @@ def test_soft_and_single_answers(directory, tokenizer):
     assert inputs["pixel_values"].shape == (2, 32, 32, 3)
     _, labels, _ = build(directory, tokenizer, "vqa", "LxmertForQuestionAnswering")(np.array([2, 0]), 0)
     assert labels.tolist() == [2, 0]
+
+
+def test_lxmert_is_pretrained_on_answers(tokenizer, tmp_path):
+    """Captions have none; a question has that of its own image only."""
+    made.write_karpathy(tmp_path)
+    made.write_vqa(tmp_path)
+    names = [*made.karpathy_images(), *made.vqa_images()]
+    processor = tfvl.LxmertProcessor(tokenizer, made.FEATURE_SIZE)
+    visual = StoredRegions(made.write_regions(tmp_path / "regions.h5", names), processor)
+    examples = open_examples("pretraining-questions", tmp_path, "train", images=visual, strict=True)
+    masker = WordMasker.from_tokenizer(tokenizer)
+    make = TASKS["pretraining-questions"].models["LxmertForPreTraining"]
+    loader = Loader(examples, visual, processor, make, label2id=LABEL2ID, num_labels=5, masker=masker)
+    _, labels, _ = loader(np.arange(len(examples)), 0)
+    asked = np.array([bool(examples[place].answers) for place in range(len(examples))])
+    assert asked.sum() == 24
+    own = labels["matched_label"] == 1
+    assert (labels["ans"][~asked | ~own] == IGNORED).all()
+    numbers = np.array([int(examples[place].id) % 1000 for place in range(len(examples))])
+    np.testing.assert_array_equal(labels["ans"][asked & own], numbers[asked & own] % len(made.ANSWERS))
+    head = tfvl.LxmertForPreTraining(tfvl.LxmertConfig(**TINY["Lxmert"] | {"task_qa": True}))
+    inputs, labels, _ = next(iter(Pipeline(loader, BatchPlan(len(examples), 24)).dataset()))
+    terms = head.loss_terms(labels, head(inputs, training=False))
+    assert terms.keys() == {"labels", "matched_label", "ans", "obj", "attr", "feat"}
 
 
 def test_pictures_are_those_of_the_example(directory, tokenizer):

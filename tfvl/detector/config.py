@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from tfvl.configuration import check_fields, choice, flag, limit, size, write_text
-from tfvl.detector.yaml_file import read_yaml, write_yaml
 from tfvl.errors import CheckpointError
+from tfvl.yaml_file import read_yaml, write_yaml
 
 CONFIG_NAME = "config.yaml"
 MAX_SIDE = 2**14  # stops a hostile configuration before it asks for gigabytes
@@ -165,7 +165,7 @@ class DetectorConfig:
         Raises:
             CheckpointError: the file is missing, is no plain YAML, or holds an impossible value; names the file.
         """
-        document = read_yaml(path)
+        document = read_yaml(path, "the detector's config.yaml beside its weights")
         try:
             values = from_document(document)
             names = {field: _names_beside(path, file) for field, file in VOCABULARIES.items()}

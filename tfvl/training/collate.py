@@ -167,7 +167,10 @@ def visual_bert_pretraining(batch: Batch) -> tuple[dict, dict]:
 
 
 def lxmert_pretraining(batch: Batch) -> tuple[dict, dict]:
-    """Masked words, matching and masked regions (LXMERT, section 3.1); without its question answering."""
+    """Masked words, matching, masked regions, and, where there is a vocabulary of answers, their classes.
+
+    As in LXMERT's code, texts without an answer, or about another image, have the class -100.
+    """
     texts, matched = swapped_texts(batch)
     encoded, labels = hide_words(batch, batch.texts(texts))
     random_feature = functools.partial(_random_feature, batch.loader)
@@ -187,7 +190,11 @@ def lxmert_pretraining(batch: Batch) -> tuple[dict, dict]:
     }
     feat, confidence = objects["feat"]
     objects["feat"] = (np.where(pictures["visual_attention_mask"][..., None] == 1, feat, 0.0), confidence)
-    return encoded | pictures, {"labels": labels, "matched_label": matched, "obj_labels": objects}
+    targets = {"labels": labels, "matched_label": matched, "obj_labels": objects}
+    if batch.loader.label2id:
+        answers = best_answers([example.answers for example in batch.examples], batch.loader.label2id)
+        targets["ans"] = np.where(matched == 1, answers, IGNORED).astype(np.int32)
+    return encoded | pictures, targets
 
 
 def _random_feature(loader, generator: np.random.Generator) -> np.ndarray:

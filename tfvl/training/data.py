@@ -125,6 +125,9 @@ class Pipeline:
         prefetch: batches that are made ahead.
         shard: the number of this machine and how many there are; each takes its share of the rows of every batch.
 
+    Attributes:
+        failure: what kept a batch from being made, where TensorFlow ends a dataset with an error of its own.
+
     Raises:
         ValueError: the plan is for another number of examples, or its batches cannot be shared evenly.
     """
@@ -146,6 +149,7 @@ class Pipeline:
                 f"the batch size of {plan.batch_size}."
             )
         self.loader, self.plan, self.workers, self.prefetch, self.shard = loader, plan, workers, prefetch, shard
+        self.failure: ValueError | None = None
 
     @property
     def steps(self) -> int:
@@ -203,7 +207,11 @@ class Pipeline:
         return tf.nest.pack_sequence_as(spec, shaped)
 
     def _flat(self, number: np.ndarray) -> list[np.ndarray]:
-        return tf.nest.flatten(self.batch(*divmod(int(number), self.steps)))
+        try:
+            return tf.nest.flatten(self.batch(*divmod(int(number), self.steps)))
+        except ValueError as error:
+            self.failure = error
+            raise
 
 
 def _spec(value: np.ndarray, rows: int | None, free: Sequence[int]) -> tf.TensorSpec:

@@ -74,15 +74,21 @@ class ImageRecords:
     Args:
         paths: the files; each has its index, `<file>.index`, beside it.
 
+    Attributes:
+        sizes: (height, width) of the images, by name, as far as the indices hold them.
+
     Raises:
         ValueError: a file or its index is missing or damaged, or two images have one name.
     """
 
     def __init__(self, paths: Iterable[str | os.PathLike]):
         self._places: dict[str, tuple[int, int]] = {}
+        self.sizes: dict[str, tuple[int, int]] = {}
         self._paths = [Path(path) for path in paths]
         for number, path in enumerate(self._paths):
-            for name, offset in _read_index(path).items():
+            offsets, sizes = _read_index(path)
+            self.sizes |= sizes
+            for name, offset in offsets.items():
                 if self._places.setdefault(name, (number, offset)) != (number, offset):
                     raise ValueError(f"{path}: image {name!r} stands in {self._paths[self._places[name][0]]} as well.")
         self._descriptors = [os.open(path, os.O_RDONLY) for path in self._paths]
@@ -134,23 +140,28 @@ def write_image_records(path: str | os.PathLike, images: Iterable[tuple[str, byt
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     offsets: dict[str, int] = {}
+    sizes: list[tuple[int, int] | None] = []
     try:
         with open(temporary, "wb") as file:
             for name, content in images:
                 if name in offsets:
                     raise ValueError(f"image {name!r} comes twice; every image needs a name of its own.")
                 offsets[name] = file.tell()
+                sizes.append(_header_size(content))
                 values = {"image_id": name.encode(), "image": content}
                 lists = {key: tf.train.BytesList(value=[value]) for key, value in values.items()}
                 features = {key: tf.train.Feature(bytes_list=value) for key, value in lists.items()}
-                payload = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+                payload = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(
+                    deterministic=True
+                )
                 length = struct.pack("<Q", len(payload))
                 file.write(length + CRC.pack(masked_crc(length)) + payload + CRC.pack(masked_crc(payload)))
             size = file.tell()
         if not offsets:
             raise ValueError(f"{path}: there are no images to write.")
         index = index_path(temporary)
-        index.write_text(json.dumps({"size": size, "ids": list(offsets), "offsets": list(offsets.values())}))
+        columns = {"ids": list(offsets), "offsets": list(offsets.values()), "sizes": sizes}
+        index.write_text(json.dumps({"size": size, **columns}))
         os.replace(temporary, path)
         os.replace(index, index_path(path))
     finally:
@@ -160,20 +171,31 @@ def write_image_records(path: str | os.PathLike, images: Iterable[tuple[str, byt
 
 def image_sizes(source: ImageFolder | ImageRecords, names: Iterable[str]) -> dict[str, tuple[int, int] | None]:
     """(height, width) of images from their headers, without decoding them; None where a header cannot be read."""
-    return {name: _size(source, name) for name in names}
+    known = getattr(source, "sizes", {})
+    return {name: known.get(name) or _size(source, name) for name in names}
 
 
 def _size(source: ImageFolder | ImageRecords, name: str) -> tuple[int, int] | None:
     for limit in (HEADER_BYTES, -1):
         try:
-            with Image.open(io.BytesIO(source.read(name, limit)), formats=PILLOW_FORMATS) as image:
-                return image.height, image.width
-        except Exception:  # Pillow's readers raise whatever a corrupt file provokes
-            continue
+            size = _header_size(source.read(name, limit))
+        except ValueError:
+            return None
+        if size is not None:
+            return size
     return None
 
 
-def _read_index(path: Path) -> dict[str, int]:
+def _header_size(content: bytes) -> tuple[int, int] | None:
+    try:
+        with Image.open(io.BytesIO(content), formats=PILLOW_FORMATS) as image:
+            return image.height, image.width
+    except Exception:  # Pillow's readers raise whatever a corrupt file provokes
+        return None
+
+
+def _read_index(path: Path) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
+    """Offsets of records and sizes of images, by name."""
     index = index_path(path)
     if not path.is_file() or not index.is_file():
         raise ValueError(f"{path} or its index {index.name} is missing; write_image_records makes both.")
@@ -183,11 +205,14 @@ def _read_index(path: Path) -> dict[str, int]:
         sound = all(isinstance(name, str) for name in ids)
         sound = sound and all(type(offset) is int and 0 <= offset < size for offset in offsets)
         found = dict(zip(ids, offsets, strict=True))
+        listed = zip(ids, content.get("sizes", [None] * len(ids)), strict=True)
+        sizes = {name: (int(height), int(width)) for name, (height, width) in (pair for pair in listed if pair[1])}
+        sound = sound and all(min(pair) > 0 for pair in sizes.values())
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ValueError(f"{index}: damaged, or not an index of images; write the file again.") from None
     if size != path.stat().st_size or not sound or len(found) != len(ids):
         raise ValueError(f"{path}: it is not the file that its index was written for: truncated or replaced.")
-    return found
+    return found, sizes
 
 
 def _image_of(payload: bytes, where: str) -> bytes:

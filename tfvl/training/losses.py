@@ -3,17 +3,24 @@
 A batch's loss is `weighted_mean` of the two: a weight of zero leaves an example (or a position) out.
 """
 
+from collections.abc import Sequence
+
 from keras import ops
+
+from tfvl.training.replicas import summed
 
 IGNORED = -100  # upstream's (and PyTorch's) label of a position that does not count
 
 
 def weighted_mean(values, weights, sample_weight=None):
-    """Mean of `values` weighted by `weights`, both (batch, …), and by `sample_weight` (batch,); 0 where all weigh 0."""
+    """Mean of `values` weighted by `weights`, both (batch, …), and by `sample_weight` (batch,); 0 where all weigh 0.
+
+    In a step over several replicas, a replica's share of the mean over all their rows: the shares' sum is the mean.
+    """
     values, weights = ops.cast(values, "float32"), ops.cast(weights, "float32")
     if sample_weight is not None:
         weights = weights * broadcastable(sample_weight, weights)
-    total = ops.sum(weights)
+    total = summed(ops.sum(weights))
     return ops.where(total > 0, ops.sum(values * weights) / ops.maximum(total, 1e-30), 0.0)
 
 
@@ -22,6 +29,14 @@ def broadcastable(sample_weight, values):
     sample_weight = ops.cast(sample_weight, "float32")
     missing = len(values.shape) - len(sample_weight.shape)
     return ops.reshape(sample_weight, (*ops.shape(sample_weight), *[1] * missing))
+
+
+def check_shapes(labels, logits, expected: Sequence[int | None]) -> None:
+    """Raises ValueError unless the labels' shape is `expected`; a size of None is not known yet."""
+    shape, expected = tuple(labels.shape), tuple(expected)
+    pairs = zip(shape, expected, strict=False)
+    if len(shape) != len(expected) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        raise ValueError(f"labels have the shape {shape}, expected {expected} for logits of {tuple(logits.shape)}.")
 
 
 def cross_entropy(labels, logits):
@@ -33,7 +48,11 @@ def cross_entropy(labels, logits):
 
     Returns:
         Loss and weight, both float32 (batch, …).
+
+    Raises:
+        ValueError: labels of another shape.
     """
+    check_shapes(labels, logits, logits.shape[:-1])
     counted = ops.not_equal(labels, IGNORED)
     classes = ops.where(counted, labels, 0)
     log_probabilities = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
@@ -64,7 +83,11 @@ def kl_divergence(labels, logits):
 
     Returns:
         Loss and weight (ones), both float32 (batch,).
+
+    Raises:
+        ValueError: labels of another shape.
     """
+    check_shapes(labels, logits, logits.shape)
     labels = ops.cast(labels, "float32")
     log_probabilities = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
     entropies = labels * ops.log(ops.where(labels > 0, labels, 1.0))  # 0·log(0) is 0
@@ -81,7 +104,11 @@ def soft_binary_cross_entropy(labels, logits):
 
     Returns:
         Loss and weight (ones), both float32 (batch,).
+
+    Raises:
+        ValueError: labels of another shape.
     """
+    check_shapes(labels, logits, logits.shape)
     labels, logits = ops.cast(labels, "float32"), ops.cast(logits, "float32")
     losses = ops.maximum(logits, 0.0) - logits * labels + ops.log1p(ops.exp(-ops.abs(logits)))
     losses = ops.sum(losses, axis=-1)  # (batch,)

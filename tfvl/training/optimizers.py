@@ -25,6 +25,7 @@ class AdamW(keras.optimizers.AdamW):
         no_decay: names of variables that do not decay.
         rate_multipliers: name of a part of the model (a component of its variables' paths) to the factor of its
             learning rate, for example `{"classifier": 10.0}`.
+        skip_nonfinite: a step whose gradients are not all finite changes nothing, `iterations` neither.
 
     Raises:
         ValueError: `amsgrad` is asked for; or a part in `rate_multipliers` is not in the model (when the optimizer
@@ -41,16 +42,19 @@ class AdamW(keras.optimizers.AdamW):
         *,
         no_decay: Sequence[str] = NO_DECAY,
         rate_multipliers: Mapping[str, float] | None = None,
+        skip_nonfinite: bool = False,
         **kwargs,
     ):
         super().__init__(learning_rate, weight_decay, beta_1, beta_2, epsilon, **kwargs)
         if self.amsgrad:
             raise ValueError("tfvl's AdamW has no amsgrad; take keras.optimizers.AdamW(amsgrad=True) instead.")
         self.no_decay, self.rate_multipliers = tuple(no_decay), dict(rate_multipliers or {})
+        self.skip_nonfinite = skip_nonfinite
         self.exclude_from_weight_decay(var_names=[f"^{name}$" for name in self.no_decay])
 
     def get_config(self):
         own = {"no_decay": list(self.no_decay), "rate_multipliers": dict(self.rate_multipliers)}
+        own |= {"skip_nonfinite": self.skip_nonfinite}
         return super().get_config() | own
 
     def build(self, variables):
@@ -67,7 +71,14 @@ class AdamW(keras.optimizers.AdamW):
         self._decays = [self.weight_decay if self._use_weight_decay(variable) else 0.0 for variable in variables]
 
     def apply(self, grads, trainable_variables=None):
-        super().apply([dense(gradient) for gradient in grads], trainable_variables)
+        grads = [dense(gradient) for gradient in grads]
+        if not self.skip_nonfinite:
+            super().apply(grads, trainable_variables)
+            return
+        there = [gradient for gradient in grads if gradient is not None]
+        finite = ops.all(ops.stack([ops.all(ops.isfinite(gradient)) for gradient in there]))
+        apply = super().apply
+        ops.cond(finite, lambda: apply(grads, trainable_variables), lambda: None)
 
     def _apply_weight_decay(self, variables):
         """Nothing: `update_step` decays, where the variable's own rate is known."""

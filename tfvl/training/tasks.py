@@ -1,12 +1,13 @@
 """The tasks that tfvl trains for, as data: where the files are, who reads them, which models, which metric."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tfvl.training import collate, evaluation
+from tfvl.training import collate, drawn, evaluation, prepared
 from tfvl.training.datasets import read_gqa, read_karpathy, read_nlvr2, read_vcr, read_vqa
 from tfvl.training.entities import read_entities
 from tfvl.training.examples import Example, Examples, Report
@@ -49,6 +50,14 @@ def _vqa(directory: Path, split: str, report: Report) -> Iterator[Example]:
     questions = find_file(directory, f"*{split}2*questions.json")
     annotations = None if split.startswith("test") else find_file(directory, f"*{split}2*annotations.json")
     return read_vqa(questions, annotations, report)
+
+
+def _karpathy(directory: Path, split: str, report: Report) -> Iterator[Example]:
+    return read_karpathy(find_file(directory, "dataset_*.json"), split, report)
+
+
+def _captions_and_questions(directory: Path, split: str, report: Report) -> Iterator[Example]:
+    return itertools.chain(_karpathy(directory, split, report), _vqa(directory, split, report))
 
 
 def _vcr(part: str) -> Callable[[Path, str, Report], Iterator[Example]]:
@@ -96,25 +105,36 @@ def entities_metric(predictions: Sequence[tuple[np.ndarray, np.ndarray]], exampl
     return evaluation.entities_recalls([scores for scores, _ in predictions], [matches for _, matches in predictions])
 
 
+def group_metric(predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
+    """`accuracy`, and that of each kind of question, of predicted answers to questions with one answer."""
+    right = np.array([said == example.answers[0] for said, example in zip(predictions, examples, strict=True)], float)
+    kinds = evaluation.mean_by_group(right, [example.group for example in examples])
+    return {"accuracy": float(right.mean()), **{f"accuracy/{name}": value for name, value in kinds.items()}}
+
+
+ANSWERING = {
+    "ViltForQuestionAnswering": collate.soft_answers,
+    "VisualBertForQuestionAnswering": collate.soft_answers,
+    "LxmertForQuestionAnswering": collate.single_answers,
+}
+
 TASKS: dict[str, Task] = {
     "vqa": Task(
         read=_vqa,
-        models={
-            "ViltForQuestionAnswering": collate.soft_answers,
-            "VisualBertForQuestionAnswering": collate.soft_answers,
-            "LxmertForQuestionAnswering": collate.single_answers,
-        },
+        models=ANSWERING,
         metric=vqa_metric,
         answers=True,
     ),
     "gqa": Task(
         read=lambda directory, split, report: read_gqa(find_file(directory, f"*{split}*questions.json"), report),
-        models={
-            "ViltForQuestionAnswering": collate.soft_answers,
-            "VisualBertForQuestionAnswering": collate.soft_answers,
-            "LxmertForQuestionAnswering": collate.single_answers,
-        },
+        models=ANSWERING,
         metric=gqa_metric,
+        answers=True,
+    ),
+    "shapes": Task(
+        read=drawn.read_task,
+        models=ANSWERING,
+        metric=group_metric,
         answers=True,
     ),
     "nlvr2": Task(
@@ -126,7 +146,7 @@ TASKS: dict[str, Task] = {
         metric=nlvr2_metric,
     ),
     "retrieval": Task(
-        read=lambda directory, split, report: read_karpathy(find_file(directory, "dataset_*.json"), split, report),
+        read=_karpathy,
         models={"ViltForImageAndTextRetrieval": collate.ranking},
         metric=retrieval_metric,
     ),
@@ -142,7 +162,7 @@ TASKS: dict[str, Task] = {
         metric=entities_metric,
     ),
     "pretraining": Task(
-        read=lambda directory, split, report: read_karpathy(find_file(directory, "dataset_*.json"), split, report),
+        read=_karpathy,
         models={
             "ViltForMaskedLM": collate.masked_words,
             "ViltForPreTraining": collate.vilt_pretraining,
@@ -152,7 +172,27 @@ TASKS: dict[str, Task] = {
         metric=None,
         whole_words=frozenset({"ViltForMaskedLM", "ViltForPreTraining"}),
     ),
+    "pretraining-questions": Task(  # LXMERT, section 3.1: half of its texts are questions, whose answers it predicts
+        read=_captions_and_questions,
+        models={"LxmertForPreTraining": collate.lxmert_pretraining},
+        metric=None,
+        answers=True,
+    ),
 }
+
+
+def reader(task: str, directory: str | Path, split: str) -> Callable[[Path, str, Report], Iterator[Example]]:
+    """What reads a split: the task's own reader, or where `tools/prepare.py` wrote the directory, that of its files.
+
+    Raises:
+        ValueError: the directory was prepared for a task that reads other files.
+    """
+    found = prepared.find(directory, split)
+    if found is None:
+        return TASKS[task].read
+    if found.task not in TASKS or TASKS[found.task].read is not TASKS[task].read:
+        raise ValueError(f"{found.directory} was prepared for the task {found.task!r}, not for {task!r}.")
+    return lambda directory, split, report: found.read()
 
 
 def open_examples(
@@ -163,18 +203,22 @@ def open_examples(
     images=None,
     label2id: Mapping[str, int] | None = None,
     strict: bool = False,
+    limit: int | None = None,
+    read: Callable[[Path, str, Report], Iterator[Example]] | None = None,
 ) -> Examples:
     """The examples of a split that can be used; the others are counted in the result's `report`.
 
     Args:
         task: one of `TASKS`.
-        directory: with the files as published.
+        directory: with the files as published, or prepared from them.
         split: as the files call it: "train", "val", "test", of NLVR2 "dev" and "test1", of GQA "testdev".
         images: what knows an image by its name (`Pictures`, `StoredRegions`); examples whose images it lacks are left
             out.
         label2id: examples none of whose answers has a class are left out, as for training in the papers; None for
             evaluation, where they count as wrong.
         strict: refuse the first example that cannot be used.
+        limit: read so many examples at most.
+        read: instead of the task's own.
 
     Raises:
         ValueError: there is no such task, its files are missing or damaged, no example can be used, or one cannot and
@@ -193,5 +237,6 @@ def open_examples(
             return "answers outside the vocabulary", f"example {example.id}: no answer has a class (it has {listed})."
         return None
 
-    read = TASKS[task].read(Path(directory), split, report)
-    return Examples(read, usable, report, f"split {split!r} of {directory}")
+    read = read or reader(task, directory, split)
+    found = itertools.islice(read(Path(directory), split, report), limit)
+    return Examples(found, usable, report, f"split {split!r} of {directory}")

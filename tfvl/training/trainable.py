@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 
-from tfvl.training import lora
+from tfvl.training import lora, replicas
 from tfvl.training.losses import weighted_mean
 from tfvl.training.optimizers import AdamW
 from tfvl.training.recipes import recipe_of
@@ -63,17 +63,20 @@ class Trainable:
             steps: as `default_optimizer` takes it.
             jit_compile: off unless asked for, since every new image or text size would be compiled anew.
         """
-        if optimizer is None:
-            optimizer = self.default_optimizer(steps)
-        elif steps is not None:
-            raise ValueError(
-                f"steps={steps} is for the paper's optimizer; give your own a schedule, "
-                "or change the paper's: model.default_optimizer(steps=…, learning_rate=…)."
-            )
-        chosen = self.default_metrics() if loss is None and metrics is None else []
-        # a plain object, because Keras tracks no new metrics in a model that is already built
-        self.defaults = types.SimpleNamespace(loss=loss is None, metrics=chosen)
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=jit_compile, **options)
+        with replicas.scope_of(self):
+            if optimizer is None:
+                optimizer = self.default_optimizer(steps)
+            elif steps is not None:
+                raise ValueError(
+                    f"steps={steps} is for the paper's optimizer; give your own a schedule, "
+                    "or change the paper's: model.default_optimizer(steps=…, learning_rate=…)."
+                )
+            chosen = self.default_metrics() if loss is None and metrics is None else []
+            # a plain object, because Keras tracks no new metrics in a model that is already built
+            self.defaults = types.SimpleNamespace(loss=loss is None, metrics=chosen)
+            super().compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=jit_compile, **options)
+            if replicas.strategy_in_use():
+                replicas.prepare(self)
         for layer in self._flatten_layers():
             if hasattr(layer, "static_shapes"):
                 layer.static_shapes = bool(self.jit_compile)
@@ -94,7 +97,8 @@ class Trainable:
             raise ValueError(
                 f"{type(self).__name__} is trained without labels; give fit y, or a dataset of (inputs, labels)."
             )
-        return sum(self.losses, start=self.head_loss(y, y_pred, sample_weight))
+        penalties = [replicas.portion(penalty) for penalty in self.losses]
+        return replicas.shared_loss(sum(penalties, start=self.head_loss(y, y_pred, sample_weight)))
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         for metric in self.defaults.metrics:
@@ -102,6 +106,33 @@ class Trainable:
         if self.defaults.metrics:
             return self.get_metrics_result()
         return super().compute_metrics(x, y, self.outputs_of(y, y_pred), sample_weight)
+
+    def get_metrics_result(self):
+        if replicas.replica() is None:
+            return super().get_metrics_result()
+        with replicas.sums_of(variable for metric in self.metrics for variable in metric.variables):
+            return super().get_metrics_result()
+
+    def train_step(self, *data):
+        return replicas.for_keras(super().train_step(*data))
+
+    def test_step(self, *data):
+        return replicas.for_keras(super().test_step(*data))
+
+    def predict_on_batch(self, x):
+        """As in Keras; under a `tf.distribute` strategy over machines, this machine alone for its own batch."""
+        if not replicas.on_several_machines(getattr(self, "_distribute_strategy", None)):
+            return super().predict_on_batch(x)
+        with replicas.alone(self):
+            return super().predict_on_batch(x)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        if iterator is not None and replicas.on_several_machines(self._distribute_strategy):
+            of_users = [part for part in (self._compile_metrics, self._compile_loss) if part is not None]
+            if not all(part.built for part in of_users):
+                data_batch = replicas.first_batch(self._distribute_strategy, iterator)
+            iterator = None
+        super()._maybe_symbolic_build(iterator, data_batch)
 
     @staticmethod
     def outputs_of(labels, outputs):

@@ -12,8 +12,8 @@ MAX_DEPTH = 16
 MAX_ALIASES = 64  # of one value each: an alias inside what another one stands for is refused
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
+def read_yaml(path: Path, expected: str = "a YAML file") -> dict[str, Any]:
+    """The mapping that a YAML file holds; `expected` says in the error what is looked for.
 
     Raises:
         CheckpointError: the file is missing, is too large or too deep, is no YAML, has a tag other than YAML's own
@@ -26,7 +26,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         _check_events(yaml, content, path)
         document = yaml.safe_load(content)
     except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; expected the detector's config.yaml beside its weights.") from None
+        raise CheckpointError(f"{path} is missing; expected {expected}.") from None
     except yaml.constructor.ConstructorError as error:
         raise CheckpointError(f"{path}: refused, {_line(error)}; only plain values are read.") from None
     except (yaml.YAMLError, ValueError, OverflowError, OSError) as error:

@@ -1,0 +1,49 @@
+"""One run in a directory at a time, and a process that finishes its step before it stops."""
+
+import contextlib
+import fcntl
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Makes the directory and keeps other runs out of it; the lock goes with the process, however that ends.
+
+    What a process that was killed had half written is removed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process is training in {out}; wait for it, or choose another --out.") from None
+        for left in [*out.glob(".*.tmp"), *out.glob(".*.old"), *(out / "logs").glob(".*")]:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+
+
+@contextlib.contextmanager
+def signals_remembered() -> Iterator[list]:
+    """A list that fills when the process is asked to stop, so that it can finish its step; a second signal stops it."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def remember(number, frame):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    old = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

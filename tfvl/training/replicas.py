@@ -1,0 +1,184 @@
+"""`fit` under a `tf.distribute` strategy: what is added up over its replicas, so that they train as one on all rows.
+
+A replica is one device of one machine; each sees its own rows. Where there is only one, nothing here does anything.
+Keras 3 leaves to be done: its step takes the mean of scalars over an axis that they have not got
+(keras-team/keras#20585), averages the replicas' means whatever these weigh, clips and accumulates gradients before they
+are added up, and shows metrics of one replica.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+
+def strategy_in_use():
+    """The `tf.distribute` strategy of this place in the program, if it has several replicas; else None."""
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    strategy = tf.distribute.get_strategy()
+    return strategy if strategy.num_replicas_in_sync > 1 else None
+
+
+def scope_of(model) -> contextlib.AbstractContextManager:
+    """The scope of the strategy under which a model was made."""
+    strategy = getattr(model, "_distribute_strategy", None)
+    return strategy.scope() if strategy else contextlib.nullcontext()
+
+
+def replica():
+    """The `tf.distribute.ReplicaContext` whose step is being computed, one of several; else None."""
+    if strategy_in_use() is None:
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.get_replica_context()
+
+
+def on_several_machines(strategy) -> bool:
+    if strategy is None:
+        return False
+    import tensorflow as tf
+
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return several and strategy.extended._in_multi_worker_mode()  # as Keras' step asks
+
+
+# --- the loss -------------------------------------------------------------------------------------------------------
+
+
+def summed(values):
+    """A tensor or a list of them, added up over all replicas."""
+    context = replica()
+    return values if context is None else context.all_reduce("SUM", values)
+
+
+def shared_loss(share):
+    """A loss of which each replica has computed its share, as Keras' step takes it.
+
+    Its value is the whole loss over the number of replicas, on each of them: Keras multiplies it by that number for
+    the progress bar. Its gradient is that of the share: gradients are added up.
+    """
+    context = replica()
+    if context is None:
+        return share
+    return share + ops.stop_gradient(summed(share) / context.num_replicas_in_sync - share)
+
+
+def portion(value):
+    """What a replica takes of a term that each of them computes whole, such as a penalty on weights."""
+    context = replica()
+    return value if context is None else value / context.num_replicas_in_sync
+
+
+# --- the optimizer and dropout --------------------------------------------------------------------------------------
+
+
+def prepare(model) -> None:
+    """Makes a compiled model's optimizer add up all replicas' gradients first, and its dropout differ between them.
+
+    Then the gradients are the same everywhere, and so is all that follows from them: clipping, accumulation, loss
+    scaling. An update is a local matter and can stand in a condition, as the last two have it.
+
+    Raises:
+        ValueError: the optimizer was not made under the model's strategy, or XLA is asked for.
+    """
+    import tensorflow as tf
+
+    optimizer = model.optimizer
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+    if inner._distribution_strategy is not model.distribute_strategy:
+        raise ValueError("The optimizer was made outside the model's strategy; make it within strategy.scope() too.")
+    if model.jit_compile:
+        raise ValueError("jit_compile=True does not work with several replicas; leave it out.")
+    for layer in model._flatten_layers():
+        if hasattr(layer, "seed_generator"):
+            draw_apart(layer.seed_generator)
+    if inner._all_reduce_sum_gradients is list:
+        return  # compiled again
+    apply = optimizer.apply
+
+    def apply_sums(gradients, trainable_variables=None):
+        gradients = list(gradients)
+        there = [number for number, gradient in enumerate(gradients) if gradient is not None]
+        sums = summed([ops.convert_to_tensor(gradients[number]) for number in there])
+        for number, value in zip(there, sums, strict=True):
+            gradients[number] = value
+        return apply(gradients, trainable_variables)
+
+    optimizer.apply = apply_sums
+    inner._all_reduce_sum_gradients = list  # they are
+    for variable in (optimizer._iterations, inner._iterations):
+        variable.value._aggregation = tf.VariableAggregation.NONE  # the first replica need not tell the others
+    model.distribute_strategy.extended._use_merge_call = lambda: False
+
+
+def draw_apart(generator: keras.random.SeedGenerator) -> None:
+    """Makes a generator, whose state all replicas share, give each of them other numbers; the first one its own."""
+    if "next" in vars(generator):
+        return
+    draw = generator.next
+
+    def draw_here(ordered=True):
+        seed, context = draw(ordered), replica()
+        if context is None:
+            return seed
+        number = ops.cast(context.replica_id_in_sync_group, seed.dtype)
+        return seed + ops.stack([number, ops.zeros_like(number)])
+
+    generator.next = draw_here
+
+
+# --- Keras' step ----------------------------------------------------------------------------------------------------
+
+
+def for_keras(logs):
+    """A step's scalars as vectors of one, over whose axis Keras takes the mean, where replicas are on machines."""
+    if not on_several_machines(strategy_in_use()):
+        return logs
+    return tree.map_structure(lambda value: ops.reshape(value, (1,)), logs)
+
+
+def first_batch(strategy, iterator):
+    """The first batch of the first replica here; for the shapes that metrics of the user's are built with."""
+    for _, _, batches in iterator:
+        return tree.map_structure(lambda value: strategy.experimental_local_results(value)[0], next(batches))
+
+
+# --- metrics --------------------------------------------------------------------------------------------------------
+
+
+def sums_of(variables: Iterable[keras.Variable]) -> keras.StatelessScope:
+    """A scope in which variables that each replica has its own of have the values of all together.
+
+    From then on the first replica's own hold these and the others' are 0, so that the first machine, the chief, can
+    write them into a checkpoint without asking the others.
+    """
+    context, sums = replica(), []
+    for variable in variables:
+        value = summed(ops.convert_to_tensor(variable))
+        variable.assign(ops.where(context.replica_id_in_sync_group == 0, value, ops.zeros_like(value)))
+        sums.append((variable, value))
+    return keras.StatelessScope(state_mapping=sums)
+
+
+def own_value(variable) -> np.ndarray:
+    """The value on this machine, without asking the others; of a metric's variable, what `sums_of` left here."""
+    values = getattr(variable.value, "values", None) if hasattr(variable, "value") else None
+    return np.asarray(variable if values is None else values[0])
+
+
+@contextlib.contextmanager
+def alone(model) -> Iterator[None]:
+    """Within it, a model under a strategy predicts on this machine only, whatever the others do."""
+    strategy, function = model._distribute_strategy, model.predict_function
+    model._distribute_strategy, model.predict_function = None, getattr(model, "_predict_alone", None)
+    try:
+        yield
+    finally:
+        model._predict_alone = model.predict_function
+        model._distribute_strategy, model.predict_function = strategy, function

@@ -5,10 +5,16 @@ from pathlib import Path
 import numpy as np
 
 import tfvl
-from tfvl import shapes
+from tfvl import auto, shapes
 
 DIRECTORY = Path(tfvl.__file__).parent / "bundled"
 NAMES = ("shapes-vilt", "shapes-visual-bert", "shapes-lxmert")
+DETECTOR = auto.BUNDLED_DETECTOR
+
+
+def load(name: str):
+    """The model and its processor, which takes pictures."""
+    return auto.load(name, detector=auto.default_detector(name))
 
 
 def held_out(count: int):
@@ -20,10 +26,9 @@ def held_out(count: int):
 
 def shown(processor, scenes) -> dict[str, np.ndarray]:
     """The model's inputs but those of the text, a row for each scene."""
-    if isinstance(processor, tfvl.ViltProcessor):  # all pictures have one size, so none is padded
-        return {"pixel_values": processor(images=[scene.image() for scene in scenes])["pixel_values"].numpy()}
-    inputs = processor(regions=[shapes.regions(scene) for scene in scenes])
-    return {name: values.numpy() for name, values in inputs.items()}
+    inputs = processor(images=[scene.image() for scene in scenes], return_tensors="np")
+    inputs.pop("pixel_mask", None)  # all pictures have one size, so none is padded
+    return inputs
 
 
 def predictions(model, processor, scenes, places, questions) -> list[str]:

@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-from helpers_bundled import DIRECTORY, NAMES, held_out, predictions, scores, shown
+from helpers_bundled import DIRECTORY, NAMES, held_out, load, predictions, scores, shown
 from helpers_torch import torch, transformers
-
-from tfvl import auto
 
 pytestmark = pytest.mark.parity
 
@@ -26,7 +24,7 @@ def name(request) -> str:
 
 @pytest.fixture(scope="module")
 def ours(name):
-    return auto.load(name)
+    return load(name)
 
 
 @pytest.fixture(scope="module")

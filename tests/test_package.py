@@ -94,6 +94,7 @@ def test_data_files_are_package_data():
         "shapes-vilt",
         "shapes-visual-bert",
         "shapes-lxmert",
+        "shapes-detector",
     }
     assert data <= shipped
 

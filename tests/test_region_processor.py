@@ -330,8 +330,8 @@ def test_bad_options(family):
     name = re.escape(type(processor).__name__)
     with pytest.raises(ValueError, match=f"{name} got neither text nor regions"):
         processor()
-    with pytest.raises(ValueError, match=f"{name} has no option images; it takes text, text_pair, regions, boxes, ret"):
-        processor("red", images=some_regions(2))
+    with pytest.raises(ValueError, match=f"{name} has no option pixels; it takes text, text_pair, regions, boxes, im"):
+        processor("red", pixels=some_regions(2))
     with pytest.raises(ValueError, match=f"return_tensors is 'pt'; {name} returns 'tf' or 'np'"):
         processor("red", return_tensors="pt")
     with pytest.raises(ValueError, match=f"{name} takes a BertTokenizer, got int"):

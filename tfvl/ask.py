@@ -1,41 +1,16 @@
 """One question about one image: to a checkpoint, or to an exported artefact. Both take the same way to an answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  # registers the ops that an exported tokenizer needs
 
 from tfvl import auto
 from tfvl.export.signatures import inputs_of, serving_default
-from tfvl.preprocessing import formats
-from tfvl.preprocessing.decode import to_levels
-from tfvl.preprocessing.image import ViltImageProcessor
-from tfvl.preprocessing.region_files import READERS, open_regions, read_npz
-from tfvl.preprocessing.region_store import FORMATS as STORES
-from tfvl.preprocessing.region_store import RegionStore
-from tfvl.preprocessing.regions import Regions, pad_regions
-
-GRAPH_FORMATS = (formats.JPEG, formats.PNG, formats.GIF, formats.BMP)
-# More texts that some heads take with a question: input of the signature to option of the command line.
-MORE_TEXTS = {"choices": "--choice", "phrases": "--phrase"}
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a model says.
-
-    Attributes:
-        scored: answers with their scores, best first; for a token classifier, the tokens in their order; for the
-            alignment of phrases, the best region of each.
-        filled: for a masked language model, the text with its masks filled, else "".
-        match: for a pre-training model, the probability that the text belongs to the image.
-    """
-
-    scored: list[tuple[str, float]]
-    filled: str = ""
-    match: float | None = None
+from tfvl.preprocessing.regions import Regions, with_corners
+from tfvl.question import Answers, answers_of, image_inputs, more_texts, read_all
 
 
 def answer(
@@ -47,6 +22,7 @@ def answer(
     image_ids: Sequence[str] = (),
     choices: Sequence[str] = (),
     phrases: Sequence[str] = (),
+    detector: str | None = None,
     **load_options,
 ) -> Answers:
     """Asks the model `src` (hub id, bundled name, directory, or directory of a SavedModel) about images.
@@ -58,143 +34,50 @@ def answer(
         top_k: how many answers, at most.
         image_ids: which images, where the files hold the regions of many; several may be of one file.
         choices, phrases: for a model that chooses among texts, or finds the regions of phrases of the text.
+        detector: finds the regions of image files for a model that takes regions (hub id, directory, bundled name);
+            bundled models have one.
         **load_options: of `auto.load`.
 
     Raises:
         OSError: a file cannot be read.
         ValueError: a file cannot be used, the model wants other ones, or gives no answers.
     """
-    files = [*files] * (len(image_ids) if len(files) == 1 and image_ids else 1)
-    if image_ids and len(image_ids) != len(files):
-        raise ValueError(f"got {len(image_ids)} image ids for {len(files)} files; give one for each")
-    images = [read(path, image_id) for path, image_id in zip(files, image_ids or [None] * len(files), strict=True)]
-    serve, specs = exported(src) if is_saved_model(src) else ported(src, top_k, **load_options)
-    inputs = {"text": tf.constant([question])}
+    files, images = read_all(files, image_ids)
+    if is_saved_model(src):
+        serve, specs = exported(src, detector)
+    else:
+        regions = any(isinstance(image, Regions) for image in images)
+        detector = detector or (None if regions else auto.default_detector(src))
+        serve, specs, processor = ported(src, top_k, detector=detector, **load_options)
+        images = [as_read(image, processor) for image in images]
+    inputs = {"text": np.array([question], object)}
     inputs |= image_inputs(images, files, specs, src) | more_texts({"choices": choices, "phrases": phrases}, specs, src)
-    results = {name: value[0].numpy() for name, value in serve(**inputs).items()}
-    if status := results["status"].decode():
-        raise ValueError(f"{', '.join(map(str, files))} with {question!r}: {status}")
-    scored = scored_answers(results, phrases, top_k)
-    if scored is None:
-        raise ValueError(f"{src} has no head that answers; its outputs are {', '.join(results)}")
-    match = float(results["match"]) if "match" in results else None
-    return Answers(scored, results.get("filled", b"").decode(), match)
+    outputs = serve(**{name: tf.constant(value) for name, value in inputs.items()})
+    return answers_of({name: value[0].numpy() for name, value in outputs.items()}, files, question, src, phrases, top_k)
 
 
-def read(path: Path, image_id: str | None = None) -> bytes | Regions:
-    """An image file as the graph can decode it, or one image's regions from a file of region features."""
-    if path.suffix.lower() in READERS:
-        return read_regions(path, image_id)
-    if image_id is not None:
-        raise ValueError(f"{path} is no file of region features, in which {image_id!r} could be; leave --image-id out")
-    return servable(path)
-
-
-def servable(path: Path) -> bytes:
-    """An image file as the graph can decode it: what only Pillow can (WebP, …) becomes a PNG."""
-    contents = path.read_bytes()
-    if contents.startswith(tuple(formats.SIGNATURES[number] for number in GRAPH_FORMATS)):
-        return contents
-    try:
-        return tf.io.encode_png(to_levels(contents, ViltImageProcessor.max_pixels).levels).numpy()
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; region features come in {', '.join(READERS)} files") from error
-
-
-def read_regions(path: Path, image_id: str | None) -> Regions:
-    """The regions of one image; where a file holds many, `image_id` says which.
-
-    Raises:
-        ValueError: the file cannot be used, has no such image, or has several and `image_id` is None.
-    """
-    if path.suffix.lower() == ".npz":
-        if image_id is not None:
-            raise ValueError(f"{path} holds the regions of one image only; leave --image-id out")
-        return read_npz(path)
-    if path.suffix.lower() in STORES:
-        with RegionStore(path) as store:
-            ids = list(store)
-            if image_id is not None or len(ids) == 1:
-                return store[ids[0] if image_id is None else image_id]
-            raise several(path, ids[0])
-    found, damaged = None, []
-    for regions in open_regions(path, on_error=damaged.append):
-        if image_id == regions.image_id:
-            return regions
-        if image_id is None and found is not None:
-            raise several(path, found.image_id)
-        found = regions
-    if image_id is None:
-        return found
-    torn = f" ({len(damaged)} lines could not be read, the first: {damaged[0]})" if damaged else ""
-    raise ValueError(f"{path}: there is no image {image_id!r}{torn}")
-
-
-def several(path: Path, example: str) -> ValueError:
-    return ValueError(f"{path} holds the regions of several images; name one, e.g. --image-id {example}")
-
-
-def image_inputs(images: list, files: Sequence[Path], specs: dict[str, tf.TensorSpec], src: str) -> dict:
-    """The images as one row of what the signature takes. Raises ValueError where it takes something else."""
-    name = "regions" if "regions" in specs else "image"
-    for path, image in zip(files, images, strict=True):
-        if isinstance(image, Regions) and name == "image":
-            raise ValueError(f"{src} takes images, but {path} holds region features")
-        if not isinstance(image, Regions) and name == "regions":
-            raise ValueError(f"{src} takes region features ({', '.join(READERS)} files), but {path} is an image")
-        if "boxes" in specs and image.boxes is None:
-            raise ValueError(f"{path}: there are no boxes, and {src} needs the box of each region")
-    in_a_row = len(specs[name].shape) > (3 if name == "regions" else 1)  # several images go with one text
-    wanted = specs[name].shape[1] if in_a_row else 1
-    if wanted != len(images):
-        raise ValueError(f"{src} takes {wanted} image{'s' * (wanted > 1)} with a text, got {len(images)}")
-    inputs = {"image": images}
-    if name == "regions":
-        padded = pad_regions(images if "boxes" in specs else [image.features for image in images])
-        inputs = {"regions": padded["features"], "boxes": padded.get("boxes")}
-    return {name: tf.constant([value] if in_a_row else value) for name, value in inputs.items() if name in specs}
-
-
-def more_texts(given: dict[str, Sequence[str]], specs: dict[str, tf.TensorSpec], src: str) -> dict:
-    """One row of each of `MORE_TEXTS` that the signature takes. Raises ValueError where one is missing or too much."""
-    for name, texts in given.items():
-        if bool(texts) != (name in specs):
-            raise ValueError(
-                f"{src} takes no {name}; leave {MORE_TEXTS[name]} out"
-                if texts
-                else f"{src} takes {name} beside the text; give each with {MORE_TEXTS[name]}"
-            )
-    return {name: tf.constant([list(texts)]) for name, texts in given.items() if texts}
-
-
-def scored_answers(results: dict, phrases: Sequence[str], top_k: int) -> list[tuple[str, float]] | None:
-    """A row of a head's results as answers with scores; None where it has none."""
-    if "region_ids" in results:
-        best = zip(phrases, results["region_ids"], results["scores"], strict=True)
-        return [(f"{phrase}: region {region}", float(scores[region])) for phrase, region, scores in best]
-    if "answers" not in results:
-        return None
-    labels, scores = (results[name].tolist() for name in ("answers", "scores"))
-    if "tokens" in results:
-        labels = [token + b": " + label for token, label in zip(results["tokens"], labels, strict=True)]
-        top_k = len(labels)
-    elif not any(labels) and "question_answers" in results:  # a pre-training model that was asked without a [MASK]
-        labels, scores = (results[name].tolist() for name in ("question_answers", "question_scores"))
-    return [(label.decode(), score) for label, score in zip(labels, scores, strict=True) if label][:top_k]
+def as_read(image: bytes | Regions, processor) -> bytes | Regions:
+    """Regions as the model reads them: with their boxes behind the features, where those are too narrow without."""
+    if not isinstance(image, Regions) or image.boxes is None:
+        return image
+    narrow = image.features.shape[1] == getattr(processor, "size_without_corners", None)
+    return with_corners(image) if narrow else image
 
 
 def is_saved_model(src: str) -> bool:
     return Path(src, "saved_model.pb").is_file()
 
 
-def exported(directory: str):
+def exported(directory: str, detector: str | None = None):
     """The serving signature of an artefact, and the specs of its inputs."""
+    if detector is not None:
+        raise ValueError(f"{directory} is exported, with its detector or without; leave --detector out")
     serve = tf.saved_model.load(directory).signatures["serving_default"]
     return serve, serve.structured_input_signature[1]
 
 
 def ported(src: str, top_k: int, **load_options):
-    """The same of a checkpoint, not exported."""
+    """The same of a checkpoint, not exported, and its processor."""
     model, processor = auto.load(src, **load_options)
     inputs = inputs_of(model, processor)
-    return serving_default(model, processor, inputs, top_k), inputs.raw
+    return serving_default(model, processor, inputs, top_k), inputs.raw, processor

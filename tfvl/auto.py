@@ -10,24 +10,39 @@ from tfvl.modeling import PreTrainedModel
 from tfvl.porting import hub
 from tfvl.porting.originals import config_values
 
+BUNDLED_DETECTOR = "shapes-detector"
 
-def load(src: str | Path, *, architecture: str | None = None, dtype: str | None = None, **hub_options):
+
+def load(src: str | Path, *, architecture: str | None = None, dtype: str | None = None, detector=None, **hub_options):
     """The model and the processor of a checkpoint, of the classes that its config.json names.
 
     Args:
         src: hub id, bundled name or directory, as in `from_pretrained`.
         architecture: name of the model class, where config.json does not say it or another head is wanted.
         dtype: Keras dtype policy of the model, e.g. "bfloat16"; the global one where None.
+        detector: for VisualBERT and LXMERT, the `RegionDetector` or its source, so that the processor takes images.
         **hub_options: `revision`, `token`, `cache_dir`, `local_files_only`.
 
     Returns: `(model, processor)`.
 
     Raises:
         CheckpointError: a file is missing or damaged, or config.json names nothing that tfvl has.
+        ValueError: the detector's features are of another size than the model's, or the model takes no regions.
     """
     path = hub.resolve(src, **hub_options)
     model_class, processor_class = classes_of(path, architecture)
-    return model_class.from_pretrained(path, dtype=dtype), processor_class.from_pretrained(path)
+    options = {} if detector is None else {"detector": detector}
+    if options and not hasattr(processor_class, "detect"):
+        raise ValueError(f"{src} is a {model_class.__name__}, which reads images itself; leave the detector out")
+    processor = processor_class.from_pretrained(path, **options)
+    return model_class.from_pretrained(path, dtype=dtype), processor
+
+
+def default_detector(src: str | Path) -> str | None:
+    """The bundled detector, for a bundled model of regions; None for others, whose detector only their maker knows."""
+    path = hub.BUNDLED_DIRECTORY / str(src)
+    is_bundled = path.parent == hub.BUNDLED_DIRECTORY and (path / "config.json").is_file()
+    return BUNDLED_DETECTOR if is_bundled and hasattr(classes_of(path)[1], "detect") else None
 
 
 def classes_of(path: Path, architecture: str | None = None) -> tuple[type[PreTrainedModel], type]:

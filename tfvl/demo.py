@@ -6,7 +6,6 @@ import json
 import secrets
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from tfvl import auto, shapes
 from tfvl.export import saved_model
+from tfvl.porting import hub
 
 # All that a Python client needs; tensorflow_text is imported for the ops of the tokenizer. Bytes are written as in the
 # JSON requests of TensorFlow Serving.
@@ -33,18 +33,19 @@ json.dump({"answers": answers, "scores": scores, "status": status}, sys.stdout)
 
 
 class Family(NamedTuple):
-    """A kind of model: the bundled one, what it is shown of a scene (inputs of the artefact), and one of the hub."""
+    """A kind of model: the bundled one and one of the hub, and a detector for the latter where it reads regions."""
 
     bundled: str
-    sees: tuple[str, ...]
     hub_id: str
+    hub_detector: str | None = None
 
 
 FAMILIES = {
-    "vilt": Family("shapes-vilt", ("image",), "dandelin/vilt-b32-finetuned-vqa"),
-    "visual_bert": Family("shapes-visual-bert", ("regions",), "uclanlp/visualbert-vqa"),
-    "lxmert": Family("shapes-lxmert", ("regions", "boxes"), "unc-nlp/lxmert-vqa-uncased"),
+    "vilt": Family("shapes-vilt", "dandelin/vilt-b32-finetuned-vqa"),
+    "visual_bert": Family("shapes-visual-bert", "uclanlp/visualbert-vqa", "unc-nlp/frcnn-vg-finetuned"),
+    "lxmert": Family("shapes-lxmert", "unc-nlp/lxmert-vqa-uncased", "unc-nlp/frcnn-vg-finetuned"),
 }
+SURE = 0.5  # from this probability on, a region is outlined in the picture
 
 
 class Row(NamedTuple):
@@ -61,8 +62,8 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
 
     Args:
         model: `vilt`, `visual_bert` or `lxmert` for the bundled model of that family; or a bundled name, directory or
-            hub id of a model for question answering. One that reads region features must take those of
-            `shapes.regions`.
+            hub id of a model for question answering. One that reads region features must take those of the bundled
+            detector, `shapes-detector`.
         seed: of the scene; None draws one.
         out: directory for `scene.png`, `answers.png` and the artefact (in `<model's name>/1`, replaced if there).
 
@@ -85,57 +86,52 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
 
     directory = out / Path(model).resolve().name / "1"
     with console.status(f"Exporting {model} …"):
-        loaded, processor = auto.load(model)
-        check_model(model, loaded, processor)
+        _, processor_class = auto.classes_of(hub.resolve(model))
+        detector = auto.BUNDLED_DETECTOR if hasattr(processor_class, "detect") else None
+        loaded, processor = auto.load(model, detector=detector)
+        check_model(model, loaded)
         saved_model(loaded, processor, directory, overwrite=True)
     family = FAMILIES[loaded.config.model_type]
     console.print(f"Exported {model}, preprocessing included: {directory}")
     with console.status("Loading the artefact in a clean process and asking …"):
-        rows = ask(directory, scene, scene.questions(2), family.sees)
+        rows = ask(directory, scene, scene.questions(2))
     console.print(answer_table(rows))
-    boxes = shapes.regions(scene).boxes if "regions" in family.sees else ()
+    boxes = () if detector is None else outlined(processor.detector, scene)
     shapes.draw_answers(scene.image(), rows, boxes).save(out / "answers.png")
     console.print(f"Picture with the answers: {out / 'answers.png'}")
     name = f"models/{loaded.config.model_type}_vqa/1"
-    yours, path = ("a photograph", "photo.jpg") if "image" in family.sees else ("region features", "regions.npz")
-    console.print(f"The same with a checkpoint of the hub and {yours} of your own:")
-    console.print(f"  tfvl export {family.hub_id} {name}")
-    console.print(f'  tfvl ask {path} "how many cats are there?" --model {name}')
+    with_detector = f" --detector {family.hub_detector}" if family.hub_detector else ""
+    console.print("The same with a checkpoint of the hub and a photograph of your own:")
+    console.print(f"  tfvl export {family.hub_id} {name}{with_detector}")
+    console.print(f'  tfvl ask photo.jpg "how many cats are there?" --model {name}')
     return rows
 
 
-def check_model(source: str, model, processor) -> None:
+def check_model(source: str, model) -> None:
     """Raises ValueError for a model that cannot be asked about a scene."""
     name = type(model).__name__
     if not name.endswith("ForQuestionAnswering"):
         raise ValueError(f"{source} is a {name}; the demo needs a model for question answering.")
-    size = getattr(processor, "feature_size", None) or shapes.FEATURE_SIZE
-    if size != shapes.FEATURE_SIZE:
-        raise ValueError(
-            f"{source} takes region features of size {size}, but those of a drawn scene are of size "
-            f"{shapes.FEATURE_SIZE}; take {FAMILIES[model.config.model_type].bundled}."
-        )
 
 
-def ask(directory: Path, scene: shapes.Scene, questions: list[shapes.Question], sees: Sequence[str]) -> list[Row]:
+def outlined(detector, scene: shapes.Scene) -> list:
+    """The boxes, from 0 to 1, of the regions that the detector is sure of."""
+    found = detector.detect(scene.image())
+    return found["normalized_boxes"][0][found["obj_probs"][0] > SURE].tolist()
+
+
+def ask(directory: Path, scene: shapes.Scene, questions: list[shapes.Question]) -> list[Row]:
     """Answers from the SavedModel in `directory`, in a new interpreter that imports TensorFlow and nothing of tfvl.
 
     Args:
         directory: of the artefact.
         scene: what it is asked about.
         questions: at least one.
-        sees: what it is shown of the scene: its inputs among `image`, `regions` and `boxes`.
     """
     png = io.BytesIO()
     scene.image().save(png, "png")
-    regions = shapes.regions(scene)
-    shown = {
-        "image": {"b64": base64.b64encode(png.getvalue()).decode()},
-        "regions": regions.features.tolist(),
-        "boxes": regions.boxes.tolist(),
-    }
-    inputs = {name: [shown[name]] * len(questions) for name in sees}
-    inputs["text"] = [question.text for question in questions]
+    image = {"b64": base64.b64encode(png.getvalue()).decode()}
+    inputs = {"image": [image] * len(questions), "text": [question.text for question in questions]}
     request = {"directory": str(directory), "inputs": inputs}
     command = [sys.executable, "-I", "-c", CLIENT]  # -I: neither this directory nor PYTHONPATH helps it
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)

@@ -1,9 +1,9 @@
 """Trains `shapes-detector`, the tiny detector of the drawn scenes: objects are shapes, attributes are colours.
 
-    python tools/train_shapes_detector.py DIRECTORY [--batches 60] [--epochs 12]
+    python tools/train_shapes_detector.py DIRECTORY [--batches 200] [--epochs 12]
 
-About five minutes on two cores. Prints, for held-out scenes, the share of objects that a region with the right shape
-and colour covers, and how many regions of more than half a probability cover nothing.
+2,400 steps of about 0.17 s on two cores. Prints, for held-out scenes, the share of objects that a region with the right
+shape and colour covers, and how many regions of more than half a probability cover nothing.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def evaluate(detector: RegionDetector) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--batches", type=int, default=60)
+    parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=12)
     arguments = parser.parse_args()
     keras.utils.set_random_seed(0)

@@ -12,6 +12,8 @@ import tensorflow as tf
 from tfvl.export.rows import first_problem
 
 TEXT = ("input_ids", "token_type_ids", "attention_mask")
+# Of the warm-up request: a common photograph's size, so that all of the image path runs.
+_EXAMPLE_HEIGHT, _EXAMPLE_WIDTH = 480, 640
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,18 @@ def is_blank(text: tf.Tensor) -> tf.Tensor:
 
 def example_text(processor) -> np.ndarray:
     return np.array([f"what is the {processor.tokenizer.mask_token} in the picture?"], object)
+
+
+def example_images(*items: int) -> np.ndarray:
+    """One row of encoded images."""
+    ramp = np.linspace(0, 255, _EXAMPLE_WIDTH).astype(np.uint8)
+    picture = tf.io.encode_jpeg(np.broadcast_to(ramp[:, None], (_EXAMPLE_HEIGHT, _EXAMPLE_WIDTH, 3))).numpy()
+    return np.full([1, *items], picture)
+
+
+def numbered(status: tf.Tensor) -> tf.Tensor:
+    """The status (N,) of rows of several images, from theirs (N, images): `image 2: what is wrong with the second`."""
+    statuses = tf.unstack(status, axis=1)
+    return first_problem(
+        *(tf.strings.regex_replace(one, "^image", f"image {number}") for number, one in enumerate(statuses, start=1))
+    )

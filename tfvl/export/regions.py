@@ -1,12 +1,79 @@
-"""Region features and boxes, as requests bring them, to what VisualBERT and LXMERT take."""
+"""Region features and boxes, as requests bring them or a detector finds them, to what VisualBERT and LXMERT take."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tfvl.export.rows import first_of_items, first_problem, only
+from tfvl.export.inputs import example_images, numbered, spec
+from tfvl.export.rows import first_of_items, first_problem, once_each, only
 from tfvl.preprocessing.regions import BOX_TOLERANCE
 
 _EXAMPLE_REGIONS = 36  # of the warm-up request: what the papers' detector finds in a photograph
+
+
+class RegionInputs(NamedTuple):
+    """What a signature takes for an image's regions: the image, where there is a detector, or else the regions.
+
+    Attributes:
+        raw: name to spec of the inputs.
+        encode: from a dict as `raw` says to the features (N, [images,] R, feature_size), their mask and boxes (None
+            where they are not asked for), and the status (N,) of the rows.
+        example: one row of `raw`.
+    """
+
+    raw: dict[str, tf.TensorSpec]
+    encode: Callable[[dict], tuple[tf.Tensor, tf.Tensor, tf.Tensor | None, tf.Tensor]]
+    example: dict[str, np.ndarray]
+
+
+def region_inputs(processor, feature_size: int, *images: int, boxes: bool = False) -> RegionInputs:
+    """Regions of rows of one image, or of several (`images`); with boxes where the model reads them."""
+    if processor.detector is None:
+        return _given(feature_size, *images, boxes=boxes)
+    return _detected(processor, *images, boxes=boxes)
+
+
+def _detected(processor, *images: int, boxes: bool) -> RegionInputs:
+    """`image` (N, [images]) encoded files."""
+
+    def detect(files: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        outputs = processor.detector.detect_bytes(files)
+        batch = processor.from_detector(outputs)
+        return batch.features, batch.mask, *([batch.boxes] if boxes else ()), outputs["status"]
+
+    def encode(raw: dict) -> tuple:
+        features, mask, *placed, status = once_each(detect, raw["image"])
+        return features, mask, placed[0] if boxes else None, numbered(status) if images else status
+
+    return RegionInputs({"image": spec(tf.string, "image", *images)}, encode, {"image": example_images(*images)})
+
+
+def _given(feature_size: int, *images: int, boxes: bool) -> RegionInputs:
+    """`regions` (N, [images,] R, size) features, and maybe `boxes` (N, R, 4), x1, y1, x2, y2 in 0 … 1.
+
+    A region whose features are all 0 is padding, for rows with fewer than R.
+    """
+
+    def encode(raw: dict) -> tuple:
+        leading = tf.shape(raw["regions"])[:-2]
+        every = tf.reshape(raw["regions"], tf.concat([[-1], tf.shape(raw["regions"])[-2:]], axis=0))
+        features, mask, status = encode_regions(every, feature_size)
+        if images:
+            features = tf.reshape(features, tf.concat([leading, tf.shape(features)[1:]], axis=0))
+            mask = tf.reshape(mask, tf.concat([leading, tf.shape(mask)[1:]], axis=0))
+            return features, mask, None, first_of_items("regions", tf.reshape(status, leading))
+        placed, box_status = (
+            encode_boxes(raw["boxes"], raw["regions"], mask) if boxes else (None, tf.zeros_like(status))
+        )
+        return features, mask, placed, first_problem(status, box_status)
+
+    raw = {"regions": spec(tf.float32, "regions", *images, None, None)}
+    example = {"regions": example_regions(feature_size, *images)}
+    if boxes:
+        raw["boxes"], example["boxes"] = spec(tf.float32, "boxes", None, 4), example_boxes()
+    return RegionInputs(raw, encode, example)
 
 
 def encode_regions(regions: tf.Tensor, feature_size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -4,12 +4,13 @@ import tensorflow as tf
 
 from tfvl.export.heads import Head, best_labels, fill_masks, pooled
 from tfvl.export.inputs import Inputs, checked_text, example_text, spec, text_specs, tokenize
-from tfvl.export.regions import encode_boxes, encode_regions, example_boxes, example_regions
+from tfvl.export.regions import region_inputs
 from tfvl.export.rows import first_problem, only
 
 
 def text_regions_and_boxes(model, processor) -> Inputs:
-    """`text` (N,) UTF-8; `regions` (N, R, size) features and `boxes` (N, R, 4), the corners x1, y1, x2, y2 in 0 … 1.
+    """`text` (N,) UTF-8; with a detector `image` (N,) encoded files, else `regions` (N, R, size) features and `boxes`
+    (N, R, 4), the corners x1, y1, x2, y2 in 0 … 1.
 
     A region whose features are all 0 is padding, for rows with fewer than R.
     """
@@ -18,20 +19,16 @@ def text_regions_and_boxes(model, processor) -> Inputs:
         raise ValueError(
             f"config.visual_pos_dim is {config.visual_pos_dim}; an exported model takes boxes, of 4 numbers"
         )
+    visual = region_inputs(processor, config.visual_feat_dim, boxes=True)
 
     def encode(raw: dict) -> tuple[dict, tf.Tensor]:
-        features, mask, status = encode_regions(raw["regions"], config.visual_feat_dim)
-        boxes, box_status = encode_boxes(raw["boxes"], raw["regions"], mask)
+        features, mask, boxes, status = visual.encode(raw)
         text, text_status = checked_text(raw["text"])
         regions = {"visual_feats": features, "visual_pos": boxes, "visual_attention_mask": mask}
-        return tokenize(processor, config, text) | regions, first_problem(status, box_status, text_status)
+        return tokenize(processor, config, text) | regions, first_problem(status, text_status)
 
     return Inputs(
-        raw={
-            "text": spec(tf.string, "text"),
-            "regions": spec(tf.float32, "regions", None, None),
-            "boxes": spec(tf.float32, "boxes", None, 4),
-        },
+        raw={"text": spec(tf.string, "text"), **visual.raw},
         tensors={
             **text_specs(),
             "visual_feats": spec(tf.float32, "visual_feats", None, config.visual_feat_dim),
@@ -39,11 +36,7 @@ def text_regions_and_boxes(model, processor) -> Inputs:
             "visual_attention_mask": spec(tf.int32, "visual_attention_mask", None),
         },
         encode=encode,
-        example={
-            "text": example_text(processor),
-            "regions": example_regions(config.visual_feat_dim),
-            "boxes": example_boxes(),
-        },
+        example={"text": example_text(processor), **visual.example},
     )
 
 

@@ -3,75 +3,84 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import tensorflow as tf
 
+from tfvl.preprocessing.batch import flatten
 from tfvl.preprocessing.processor import Processor, as_kind, match_rows
 from tfvl.preprocessing.region_files import read_npz
-from tfvl.preprocessing.regions import BOX_TOLERANCE, Regions, pad_regions
+from tfvl.preprocessing.region_values import (
+    RegionBatch,
+    as_floats,
+    as_shape,
+    as_tensors,
+    fields_of,
+    is_array,
+    kind,
+    refuse,
+)
+from tfvl.preprocessing.regions import BOX_TOLERANCE, CORNERS, Regions, pad_regions, with_corners
 from tfvl.preprocessing.text import BertTokenizer
 
 FORMS = "expected Regions, an array (regions, feature_size), a dict with features and boxes, or an .npz file's path"
 NO_REGIONS = "there are no regions; leave the image out, or lower the detector's threshold"
-CORNERS = "expected x1, y1, x2, y2 in shares of width and height (tfvl.preprocessing.regions.normalize_boxes)"
-
-
-class RegionBatch(NamedTuple):
-    """The regions of N rows, padded to the most of a row.
-
-    Attributes:
-        features: float32 (N, regions, feature_size).
-        mask: int32 (N, regions), 1 for a region and 0 for padding.
-        boxes: float32 (N, regions, 4), or None where the model does not read them.
-        image: int32 (N, regions), 0 or 1: which of a row's two images a region is of; None where rows are of one.
-    """
-
-    features: tf.Tensor
-    mask: tf.Tensor
-    boxes: tf.Tensor | None = None
-    image: tf.Tensor | None = None
+AS_SHARES = "expected x1, y1, x2, y2 in shares of width and height (tfvl.preprocessing.regions.normalize_boxes)"
 
 
 class RegionProcessor(Processor):
     """Joins `BertTokenizer` and region features, eagerly or inside a `tf.data` graph.
 
+    A model may have been trained with each region's box behind its features. Where `feature_size` is four more than the
+    features that come, their boxes' corners x1, y1, x2, y2 from 0 to 1 are put there (`regions.with_corners`).
+
     Args:
         tokenizer: the `BertTokenizer`; its `model_max_length` is at most the number of positions of the model.
         feature_size: the size of a region's feature vector, as the model's configuration has it; None: not checked.
+        detector: the `RegionDetector` that finds the regions of images, or where `RegionDetector.from_pretrained` finds
+            one; None: regions are given.
     """
 
     feature_size_field: ClassVar[str]  # of the configuration
     reads_boxes: ClassVar[bool] = False
     takes_pairs: ClassVar[bool] = False  # whether a row may be of two images
 
-    def __init__(self, tokenizer: BertTokenizer, feature_size: int | None = None):
+    def __init__(self, tokenizer: BertTokenizer, feature_size: int | None = None, detector=None):
         if not isinstance(tokenizer, BertTokenizer):
             raise ValueError(f"{type(self).__name__} takes a BertTokenizer, got {type(tokenizer).__name__}")
         if feature_size is not None and (not isinstance(feature_size, int) or feature_size < 1):
             raise ValueError(f"feature_size is {feature_size!r}, expected a whole number, at least 1, or None")
         self.tokenizer = tokenizer
         self.feature_size = feature_size
+        self.detector = None if detector is None else self.fitting_detector(detector)
 
     @classmethod
-    def from_pretrained(cls, src: str | Path, **hub_options) -> Self:
+    def from_pretrained(cls, src: str | Path, *, detector=None, **hub_options) -> Self:
         """Reads the vocabulary of a hub id, a directory or a bundled model, and the feature size of its config.json.
 
         A checkpoint without a vocabulary of its own whose config.json says 30,522 words, as those of uclanlp do, gets
         bert-base-uncased's, which it was trained with and which comes with tfvl.
 
+        Args:
+            src: the checkpoint.
+            detector: a `RegionDetector`, or its source: `unc-nlp/frcnn-vg-finetuned`, a directory, `shapes-detector`.
+            **hub_options: `revision`, `token`, `cache_dir`, `local_files_only`, for `src`.
+
         Raises:
             CheckpointError: a file is missing or cannot be used; names the file.
+            ValueError: the detector's features are of another size than the model's.
         """
         _, tokenizer, config = cls.read(src, **hub_options)
-        return cls(tokenizer, config and getattr(config, cls.feature_size_field))
+        return cls(tokenizer, config and getattr(config, cls.feature_size_field), detector)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes the tokenizer's files; the feature size stands in the config.json that the model writes."""
         self.tokenizer.save_pretrained(directory)
 
-    def __call__(self, text=None, text_pair=None, regions=None, boxes=None, *, return_tensors=None, **options) -> dict:
+    def __call__(
+        self, text=None, text_pair=None, regions=None, boxes=None, *, images=None, return_tensors=None, **options
+    ) -> dict:
         """Prepares a batch, eagerly or inside a `tf.data` graph.
 
         Args:
@@ -83,6 +92,9 @@ class RegionProcessor(Processor):
                 RaggedTensor of that shape; or what `pad_regions` returns. Inside a graph only these last ones.
             boxes: where `regions` are arrays or tensors, the corners x1, y1, x2, y2 of each region from 0 to 1: an
                 array (regions, 4) per image, or (N, regions, 4).
+            images: in place of `regions`, for a processor with a detector: one image or a list of N, each encoded
+                bytes, a path, a PIL image or an array; or a tf.string tensor (N,) of encoded images, also inside a
+                graph. An image in which nothing is found gets regions that are all masked.
             return_tensors: "tf" (the default) or "np" for NumPy arrays.
             **options: the tokenizer's (`padding`, default True: the longest of the batch; `truncation`, default True:
                 at `tokenizer.model_max_length`; False refuses a text that is longer; `max_length`, …).
@@ -94,17 +106,21 @@ class RegionProcessor(Processor):
         Raises:
             ValueError: neither text nor regions, counts that do not match, a text that is too long, an image without
                 regions or without the boxes that the model needs, features of another size than `feature_size` or not
-                finite, boxes outside 0…1, or another kind of tensors. Values that a graph finds only when it runs are a
-                `tf.errors.InvalidArgumentError`.
+                finite, boxes outside 0…1, images without a detector or that cannot be read, or another kind of tensors.
+                Values that a graph finds only when it runs are a `tf.errors.InvalidArgumentError`.
         """
         self.check_return_tensors(return_tensors)
-        if text is None and regions is None:
+        if text is None and regions is None and images is None:
             raise ValueError(f"{type(self).__name__} got neither text nor regions; give at least one of them")
+        if images is not None and not (regions is None and boxes is None):
+            raise ValueError(f"{type(self).__name__} got images and regions of them; give one of both")
         text_options, _ = self.split_options(options)
-        inputs = match_rows(
-            {} if text is None else self.encode_texts(text, text_pair, text_options),
-            {} if regions is None else self.model_inputs(self.encode_regions(regions, boxes)),
-        )
+        visual = {}
+        if images is not None:
+            visual = self.model_inputs(self.detect(images))
+        elif regions is not None:
+            visual = self.model_inputs(self.encode_regions(regions, boxes))
+        inputs = match_rows({} if text is None else self.encode_texts(text, text_pair, text_options), visual)
         return as_kind(inputs, return_tensors)
 
     def model_inputs(self, batch: RegionBatch) -> dict:
@@ -112,7 +128,59 @@ class RegionProcessor(Processor):
         raise NotImplementedError
 
     def parts(self) -> dict[str, str]:
-        return super().parts() | {"feature_size": str(self.feature_size)}
+        found_by = {} if self.detector is None else {"detector": type(self.detector).__name__}
+        return super().parts() | {"feature_size": str(self.feature_size)} | found_by
+
+    # --- images -------------------------------------------------------------------------------------------------------
+
+    def fitting_detector(self, detector):
+        """The detector, loaded if need be. Raises ValueError where the model takes features of another size."""
+        from tfvl.detector.model import RegionDetector  # here, as few processors have one
+
+        if isinstance(detector, (str, os.PathLike)):
+            detector = RegionDetector.from_pretrained(detector)
+        if not isinstance(detector, RegionDetector):
+            raise ValueError(f"detector is {kind(detector)}, expected a RegionDetector or where to load one from")
+        size = detector.config.feature_size
+        if self.feature_size not in (None, size, size + CORNERS):
+            raise ValueError(
+                f"the detector's features are of size {size}, but {self.feature_size_field} of the model's config is "
+                f"{self.feature_size}; take the detector that the checkpoint was trained with"
+            )
+        return detector
+
+    def detect(self, images) -> RegionBatch:
+        """The regions of images, as many for each as the detector finds at most; arguments and errors as `__call__`."""
+        if self.detector is None:
+            raise ValueError(
+                f"{type(self).__name__} has no detector that finds the regions of images; make it with detector=, e.g. "
+                'detector="unc-nlp/frcnn-vg-finetuned", or give regions'
+            )
+        if tf.is_tensor(images) and images.dtype == tf.string:
+            outputs, leading = self.detector.detect_bytes(images), None
+            tf.debugging.assert_equal(outputs["status"], "", message="an image cannot be used")
+        else:
+            images, leading = flatten(images)
+            if len(leading) > (2 if self.takes_pairs else 1) or leading[1:] not in ((), (2,)):
+                raise ValueError(f"images are nested as {leading}; give one for each text, or two for NLVR2")
+            outputs = self.detector.detect(images)
+        return self.from_detector(outputs, leading)
+
+    def from_detector(self, outputs: Mapping, leading: tuple[int, ...] | None = None) -> RegionBatch:
+        """What a detector gave for images, in Python or in a graph.
+
+        Args:
+            outputs: of `RegionDetector`, a row per image.
+            leading: (N, 2) where each two images belong to one text.
+        """
+        features, boxes = (tf.convert_to_tensor(outputs[name]) for name in ("roi_features", "normalized_boxes"))
+        mask = tf.sequence_mask(outputs["preds_per_image"], features.shape[1], tf.int32)
+        values = features, tf.clip_by_value(boxes, 0.0, 1.0), mask
+        if leading is not None:
+            values = (tf.reshape(value, [*leading, *value.shape[1:]]) for value in values)
+        return self._from_array(*values)
+
+    # --- regions ------------------------------------------------------------------------------------------------------
 
     def encode_regions(self, regions, boxes=None) -> RegionBatch:
         """Regions of every kind as one padded and checked batch; arguments and errors are those of `__call__`."""
@@ -120,7 +188,6 @@ class RegionProcessor(Processor):
         if isinstance(regions, Mapping):
             regions, own_boxes, mask = fields_of(regions, "regions")
             boxes = own_boxes if boxes is None else boxes
-        boxes = boxes if self.reads_boxes else None
         if isinstance(regions, tf.RaggedTensor):
             mask = tf.sequence_mask(regions.row_lengths())
             regions, boxes = (v.to_tensor() if isinstance(v, tf.RaggedTensor) else v for v in (regions, boxes))
@@ -131,6 +198,8 @@ class RegionProcessor(Processor):
     def _from_array(self, features, boxes, mask) -> RegionBatch:
         """(regions, size) of one image, (N, regions, size), or (N, 2, regions, size) of pairs."""
         features = as_floats("regions", features)
+        wider = boxes is not None and features.shape[-1] == self.size_without_corners
+        boxes = boxes if self.reads_boxes or wider else None
         rank = features.shape.rank
         if rank not in ((2, 3, 4) if self.takes_pairs else (2, 3)) or (rank == 4 and features.shape[1] != 2):
             pairs = " or (N, 2, regions, feature_size)" if self.takes_pairs else ""
@@ -138,13 +207,16 @@ class RegionProcessor(Processor):
                 f"regions have shape {features.shape}, expected (regions, feature_size) or (N, regions, feature_size)"
                 f"{pairs}"
             )
-        self._check_size(features.shape[-1], "regions")
-        features = tf.ensure_shape(features, [None] * (rank - 1) + [self.feature_size])
         leading = features.shape[:-1]
         if mask is None:  # an image alone has no padding, and a batch is padded with zeros
             mask = tf.ones(tf.shape(features)[:1]) if rank == 2 else tf.reduce_any(features != 0, axis=-1)
         mask = as_shape("the mask of regions", tf.cast(mask, tf.int32), leading)
-        boxes = None if boxes is None else as_shape("boxes", as_floats("boxes", boxes), [*leading, 4])
+        boxes = None if boxes is None else as_shape("boxes", as_floats("boxes", boxes), [*leading, CORNERS])
+        if wider:
+            features = tf.where(mask[..., None] > 0, tf.concat([features, boxes], axis=-1), 0.0)
+            boxes = boxes if self.reads_boxes else None
+        self._check_size(features.shape[-1], "regions")
+        features = tf.ensure_shape(features, [None] * (rank - 1) + [self.feature_size])
         if rank == 2:
             return RegionBatch(features[None], mask[None], None if boxes is None else boxes[None])
         if rank == 3:
@@ -205,7 +277,9 @@ class RegionProcessor(Processor):
         if tf.is_symbolic_tensor(image):
             raise ValueError("inside a graph, regions are one tensor (N, regions, feature_size), padded with zeros")
         try:
-            image = Regions(image, boxes if self.reads_boxes else None)
+            wider = boxes is not None and np.shape(image)[-1:] == (self.size_without_corners,)
+            image = Regions(image, boxes if self.reads_boxes or wider else None)
+            image = with_corners(image) if wider else image
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         if not len(image):
@@ -213,6 +287,11 @@ class RegionProcessor(Processor):
         self._check_size(image.features.shape[1], where)
         self._check_boxes_given(image.boxes, where)
         return image
+
+    @property
+    def size_without_corners(self) -> int | None:
+        """The size of features behind which the model takes the corners of the box."""
+        return self.feature_size and self.feature_size - CORNERS
 
     def _check_size(self, size: int | None, where: str) -> None:
         if None not in (size, self.feature_size) and size != self.feature_size:
@@ -223,7 +302,7 @@ class RegionProcessor(Processor):
 
     def _check_boxes_given(self, boxes, where: str) -> None:
         if self.reads_boxes and boxes is None:
-            raise ValueError(f"{where}: there are no boxes, and {type(self).__name__} needs each region's; {CORNERS}")
+            raise ValueError(f"{where}: there are no boxes, and {type(self).__name__} needs each region's; {AS_SHARES}")
 
     def _check_values(self, batch: RegionBatch) -> None:
         real = tf.cast(batch.mask, tf.bool)
@@ -233,57 +312,6 @@ class RegionProcessor(Processor):
         self._check_boxes_given(batch.boxes, "regions")
         if batch.boxes is not None:
             inside = (batch.boxes > -BOX_TOLERANCE) & (batch.boxes < 1 + BOX_TOLERANCE)
-            refuse(real & ~tf.reduce_all(inside, axis=-1), f"the box lies outside 0…1; {CORNERS}", batch.boxes)
+            refuse(real & ~tf.reduce_all(inside, axis=-1), f"the box lies outside 0…1; {AS_SHARES}", batch.boxes)
             ordered = tf.reduce_all(batch.boxes[..., 2:] >= batch.boxes[..., :2] - BOX_TOLERANCE, axis=-1)
-            refuse(real & ~ordered, f"the box has x2 < x1 or y2 < y1; {CORNERS}", batch.boxes)
-
-
-def refuse(wrong, sentence: str, values=None) -> None:
-    """Raises ValueError with the place of the first True of `wrong`; in a graph, fails when it runs.
-
-    Args:
-        wrong: bool (images,) or (images, regions).
-        sentence: what is wrong there.
-        values: (images, regions, …), of which those at the place are shown.
-    """
-    if not tf.executing_eagerly():
-        tf.debugging.assert_equal(tf.reduce_any(wrong), False, message=f"regions: {sentence}")
-        return
-    for place in np.argwhere(wrong)[:1].tolist():
-        where = ", ".join(f"{name} {number}" for name, number in zip(("image", "region"), place, strict=False))
-        shown = "" if values is None else f" ({', '.join(f'{value:g}' for value in np.asarray(values)[tuple(place)])})"
-        raise ValueError(f"{where}{shown}: {sentence}")
-
-
-def as_tensors(padded: dict[str, np.ndarray]) -> RegionBatch:
-    return RegionBatch(**{name: tf.constant(value) for name, value in padded.items()})
-
-
-def fields_of(regions: Mapping, where: str) -> tuple[Any, Any, Any]:
-    """`features`, `boxes` and `mask` of a dict, as `pad_regions` makes it; None for the last two where missing."""
-    if "features" not in regions:
-        raise ValueError(f"{where}: the dict has {', '.join(map(str, regions)) or 'no keys'}, but no features")
-    return regions["features"], regions.get("boxes"), regions.get("mask")
-
-
-def is_array(value) -> bool:
-    return isinstance(value, np.ndarray) or tf.is_tensor(value)
-
-
-def as_floats(name: str, value) -> tf.Tensor:
-    """A float32 tensor. Raises ValueError for what is not numbers."""
-    value = tf.convert_to_tensor(value)
-    if not (value.dtype.is_floating or value.dtype.is_integer):
-        raise ValueError(f"{name} are of type {value.dtype.name}, expected numbers")
-    return tf.cast(value, tf.float32)
-
-
-def as_shape(name: str, value: tf.Tensor, shape) -> tf.Tensor:
-    """The tensor, known to have that shape (None: any size). Raises ValueError where it has another."""
-    if not value.shape.is_compatible_with(shape):
-        raise ValueError(f"{name} have shape {value.shape}, expected {tf.TensorShape(shape)}")
-    return tf.ensure_shape(value, shape)
-
-
-def kind(value) -> str:
-    return f"{value!r:.40}" if isinstance(value, (int, float, type(None))) else f"a {type(value).__name__}"
+            refuse(real & ~ordered, f"the box has x2 < x1 or y2 < y1; {AS_SHARES}", batch.boxes)

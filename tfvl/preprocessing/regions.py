@@ -4,6 +4,7 @@ The fields are called as in the files that bottom-up-attention and LXMERT distri
 `region_tsv`, `region_h5`, `region_files`; a file with random access: `region_store`.
 """
 
+import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 MAX_ID_LENGTH = 256  # characters; longer ones are the sign of a damaged file
+CORNERS = 4  # numbers of a box
 BOX_TOLERANCE = 1e-5  # how far outside 0 … 1 LXMERT lets a box reach, for boxes that were rounded
 
 # How each field is called in the files of the common exporters (bottom-up-attention, its PyTorch port, OpenVQA, LXMERT,
@@ -106,6 +108,18 @@ def normalize_boxes(boxes: Any, width: int, height: int) -> np.ndarray:
     normalized = boxes / np.array([width, height, width, height], np.float32)
     _check_inside(normalized, f"expected x1, y1, x2, y2 in pixels of an image of {width}×{height}", boxes)
     return normalized
+
+
+def with_corners(regions: Regions) -> Regions:
+    """The same with each region's box, x1, y1, x2, y2 from 0 to 1, behind its features: for models that read no boxes.
+
+    Raises:
+        ValueError: there are no boxes.
+    """
+    if regions.boxes is None:
+        raise ValueError("there are no boxes to put behind the features; take regions that have them.")
+    features = np.concatenate([regions.features, np.clip(regions.boxes, 0, 1)], axis=1)
+    return dataclasses.replace(regions, features=features)
 
 
 def pad_regions(

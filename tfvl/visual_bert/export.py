@@ -18,26 +18,27 @@ from tfvl.export.inputs import (
     tokens_by_id,
     utf8,
 )
-from tfvl.export.regions import encode_regions, example_regions
+from tfvl.export.regions import region_inputs
 from tfvl.export.rows import first_of_items, first_problem, only
 from tfvl.layers.attention import MASKED
 
 
 def text_and_regions(model, processor) -> Inputs:
-    """`text` (N,) UTF-8 and `regions` (N, R, size) features.
+    """`text` (N,) UTF-8; with a detector `image` (N,) encoded files, else `regions` (N, R, size) features.
 
     A region whose features are all 0 is padding, for rows with fewer than R.
     """
     config = model.config
+    visual = region_inputs(processor, config.visual_embedding_dim)
 
     def encode(raw: dict) -> tuple[dict, tf.Tensor]:
-        features, mask, status = encode_regions(raw["regions"], config.visual_embedding_dim)
+        features, mask, _, status = visual.encode(raw)
         text, text_status = checked_text(raw["text"])
         regions = visual_inputs(features, mask, tf.ones_like(mask))
         return tokenize(processor, config, text) | regions, first_problem(status, text_status)
 
     return Inputs(
-        raw={"text": spec(tf.string, "text"), "regions": spec(tf.float32, "regions", None, None)},
+        raw={"text": spec(tf.string, "text"), **visual.raw},
         tensors=text_specs()
         | visual_inputs(
             spec(tf.float32, "visual_embeds", None, config.visual_embedding_dim),
@@ -45,7 +46,7 @@ def text_and_regions(model, processor) -> Inputs:
             spec(tf.int32, "visual_token_type_ids", None),
         ),
         encode=encode,
-        example={"text": example_text(processor), "regions": example_regions(config.visual_embedding_dim)},
+        example={"text": example_text(processor), **visual.example},
     )
 
 
@@ -54,30 +55,29 @@ def visual_inputs(features, mask, types) -> dict:
 
 
 def text_and_pairs(model, processor) -> Inputs:
-    """As `text_and_regions`, but `regions` (N, 2, R, size) are of two images.
+    """As `text_and_regions`, but `image` (N, 2) or `regions` (N, 2, R, size) are of two images.
 
     The model sees the regions of both one after the other, of token type 0 and 1, as in the authors' code.
     """
     config = model.config
+    visual = region_inputs(processor, config.visual_embedding_dim, 2)
 
     def encode(raw: dict) -> tuple[dict, tf.Tensor]:
-        rows, images, regions, size = tf.unstack(tf.shape(raw["regions"]))
-        every = tf.reshape(raw["regions"], [rows * images, regions, size])
-        features, mask, status = encode_regions(every, config.visual_embedding_dim)
-        types = tf.tile(tf.range(images)[:, None], [rows, tf.shape(mask)[1]])  # (N · 2, R)
-        joined = [rows, images * tf.shape(mask)[1]]
-        features = tf.reshape(features, [*joined, config.visual_embedding_dim])
-        status = first_of_items("regions", tf.reshape(status, [rows, images]))
+        features, mask, _, status = visual.encode(raw)  # (N, 2, R, size), (N, 2, R)
+        rows, images, regions = tf.unstack(tf.shape(mask))
+        types = tf.range(images)[:, None] * tf.ones_like(mask)
+        features = tf.reshape(features, [rows, images * regions, config.visual_embedding_dim])
+        mask, types = (tf.reshape(value, [rows, images * regions]) for value in (mask, types))
         text, text_status = checked_text(raw["text"])
-        both = visual_inputs(features, tf.reshape(mask, joined), tf.reshape(types, joined))
+        both = visual_inputs(features, mask, types)
         return tokenize(processor, config, text) | both, first_problem(status, text_status)
 
     common = text_and_regions(model, processor)
     return replace(
         common,
-        raw=common.raw | {"regions": spec(tf.float32, "regions", 2, None, None)},
+        raw={"text": spec(tf.string, "text"), **visual.raw},
         encode=encode,
-        example=common.example | {"regions": example_regions(config.visual_embedding_dim, 2)},
+        example={"text": example_text(processor), **visual.example},
     )
 
 

@@ -1,0 +1,229 @@
+"""Region features of many images: a `RegionStore`, made part by part, so that a run that was cut off can go on.
+
+Beside the store that is to be lies a directory with the parts, each a store of a few images that appeared whole. A run
+takes what it finds there, extracts the rest, writes the store and removes the parts.
+"""
+
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tfvl.configuration import write_text
+from tfvl.console import quiet_tensorflow
+from tfvl.preprocessing.region_store import RegionStore
+from tfvl.preprocessing.regions import Regions
+
+IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".avif", ".jp2")
+IN_A_PART = 16  # images: what a worker loses at most when it is killed
+SETTINGS = "settings.json"
+
+
+class Extraction(NamedTuple):
+    """What became of the images.
+
+    Attributes:
+        images: how many the store holds.
+        resumed: how many of them an earlier run had extracted.
+        unreadable: a sentence for each file that could not be used.
+    """
+
+    images: int
+    resumed: int
+    unreadable: tuple[str, ...]
+
+
+class Task(NamedTuple):
+    """One part's images, for a worker."""
+
+    detector: str
+    overrides: tuple[tuple[str, Any], ...]
+    images: tuple[tuple[str, Path], ...]
+    part: Path
+    dtype: str
+
+
+def extract(
+    images: Mapping[str, Path],
+    target: str | os.PathLike,
+    detector: str | os.PathLike,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    dtype: str = "float32",
+    on_error: Callable[[str], None] = lambda sentence: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Extraction:
+    """Writes the regions that a detector finds in images to the store `target`.
+
+    Args:
+        images: id to file, as from `named_images`.
+        target: the `.h5` or `.tfrecord` file; it appears when all is done.
+        detector: hub id, directory or bundled name.
+        overrides: fields of the detector's configuration, such as `PRESETS["bottom-up"]`.
+        workers: processes, each with a detector of its own.
+        dtype: how features are stored, "float32" or "float16".
+        on_error: called with one sentence for each file that cannot be used; the others are extracted all the same.
+        on_progress: called with the number of images that are done, and of all.
+
+    Raises:
+        ValueError: no image could be used, or the parts of an earlier run were made in another way.
+        CheckpointError: the detector cannot be loaded.
+    """
+    target = Path(target).absolute()
+    overrides = tuple(sorted((overrides or {}).items()))
+    parts = target.with_name(f".{target.name}.parts")
+    open_parts(parts, {"detector": fingerprint(detector), "overrides": list(map(list, overrides)), "dtype": dtype})
+    where = {name: part for part in sorted(parts.glob("*.h5")) for name in ids_of(part)}
+    resumed = len(images.keys() & where.keys())
+    left = [(name, path) for name, path in images.items() if name not in where]
+    chunks = [tuple(left[start : start + IN_A_PART]) for start in range(0, len(left), IN_A_PART)]
+    first = 1 + max((int(part.stem) for part in parts.glob("*.h5")), default=0)
+    tasks = [
+        Task(str(detector), overrides, chunk, parts / f"{number:08d}.h5", dtype)
+        for number, chunk in enumerate(chunks, start=first)
+    ]
+    unreadable: list[str] = []
+    done = resumed
+    on_progress(done, len(images))
+    for task, problems in run(tasks, workers):
+        for sentence in problems:
+            unreadable.append(sentence)
+            on_error(sentence)
+        where |= dict.fromkeys(ids_of(task.part), task.part)
+        done += len(task.images)
+        on_progress(done, len(images))
+    if not images.keys() & where.keys():
+        if not where:
+            shutil.rmtree(parts)
+        raise ValueError(f"none of the {len(images)} images could be used; the first: {unreadable[0]}")
+    count = RegionStore.write(target, stored(images, where), dtype=dtype)
+    shutil.rmtree(parts)
+    return Extraction(count, resumed, tuple(unreadable))
+
+
+def named_images(paths: Iterable[str | os.PathLike]) -> dict[str, Path]:
+    """Id to file: files as they are given, directories with all images in them; the id is the name without its ending.
+
+    Raises:
+        ValueError: there is no such file, a directory has no images, or two files have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            raise ValueError(f"{path}: no such file or directory.")
+        for file in in_directory(path) if path.is_dir() else [path]:
+            if found.setdefault(file.stem, file) != file:
+                raise ValueError(f"{found[file.stem]} and {file} would both be image {file.stem!r}; rename one.")
+    return found
+
+
+def in_directory(directory: Path) -> list[Path]:
+    """The images below it, but those whose names, or directories' names, start with a dot."""
+    files = sorted(path for path in directory.rglob("*") if path.suffix.lower() in IMAGES and path.is_file())
+    files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(directory).parts)]
+    if not files:
+        raise ValueError(f"{directory}: the directory has no images; expected {', '.join(IMAGES)} files.")
+    return files
+
+
+def fingerprint(detector: str | os.PathLike) -> str:
+    """A digest of the detector's files, by which parts of another one are told."""
+    from tfvl.porting.hub import resolve
+
+    path = resolve(detector)
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    digest = hashlib.sha256()
+    for file in files:
+        if file.suffix in (".safetensors", ".bin", ".pkl", ".yaml"):
+            with open(file, "rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+def open_parts(parts: Path, settings: dict) -> None:
+    """Makes the directory of the parts, or finds it fit to go on with; removes files that were not finished."""
+    parts.mkdir(parents=True, exist_ok=True)
+    file = parts / SETTINGS
+    if any(parts.glob("*.h5")) and json.loads(file.read_text()) != settings:
+        raise ValueError(
+            f"{parts} is of an earlier run with another detector or other options; go on with those, or remove it."
+        )
+    write_text(file, json.dumps(settings))
+    for torn in parts.glob(".*.tmp"):
+        torn.unlink()
+
+
+def ids_of(part: Path) -> list[str]:
+    """The images of a part; none where all of its files were unreadable, and there is no part."""
+    if not part.exists():
+        return []
+    with RegionStore(part) as store:
+        return list(store)
+
+
+def stored(images: Iterable[str], where: Mapping[str, Path]) -> Iterator[Regions]:
+    """The regions of the images that have any part, in their order."""
+    opened = functools.lru_cache(maxsize=8)(RegionStore)
+    for name in images:
+        if name in where:
+            yield opened(where[name])[name]
+
+
+def run(tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, list[str]]]:
+    """Each task, once it is done, and what could not be used in it."""
+    if workers == 1 or len(tasks) < 2:
+        yield from ((task, extract_part(task)) for task in tasks)
+        return
+    workers = min(workers, len(tasks))
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    with ProcessPoolExecutor(workers, spawn, initializer=limit_threads, initargs=(threads,)) as pool:
+        running = {pool.submit(extract_part, task): task for task in tasks}
+        try:
+            for future in as_completed(running):
+                yield running[future], future.result()
+        except BrokenProcessPool:
+            raise ValueError(
+                "a worker was killed, perhaps for want of memory; run the command again with fewer workers, "
+                "and it goes on where it was."
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def limit_threads(threads: int) -> None:
+    """Of this process, which shares the cores with other workers."""
+    quiet_tensorflow()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+@functools.cache
+def loaded(detector: str, overrides: tuple):
+    from tfvl.detector.model import RegionDetector
+
+    return RegionDetector.from_pretrained(detector, **dict(overrides))
+
+
+def extract_part(task: Task) -> list[str]:
+    """Writes one part; returns a sentence for each file that could not be used."""
+    detector = loaded(task.detector, task.overrides)
+    found, problems = [], []
+    for name, path in task.images:
+        try:
+            found += detector.regions(path, [name])
+        except ValueError as error:
+            problems.append(f"{path}: {str(error).removeprefix('images[0]: ')}")
+    if found:
+        RegionStore.write(task.part, found, dtype=task.dtype)
+    return problems

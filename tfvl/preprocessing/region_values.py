@@ -1,0 +1,74 @@
+"""A batch of regions, and what is given as one found fit or refused: the small parts of `region_processor`."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+
+class RegionBatch(NamedTuple):
+    """The regions of N rows, padded to the most of a row.
+
+    Attributes:
+        features: float32 (N, regions, feature_size).
+        mask: int32 (N, regions), 1 for a region and 0 for padding.
+        boxes: float32 (N, regions, 4), or None where the model does not read them.
+        image: int32 (N, regions), 0 or 1: which of a row's two images a region is of; None where rows are of one.
+    """
+
+    features: tf.Tensor
+    mask: tf.Tensor
+    boxes: tf.Tensor | None = None
+    image: tf.Tensor | None = None
+
+
+def refuse(wrong, sentence: str, values=None) -> None:
+    """Raises ValueError with the place of the first True of `wrong`; in a graph, fails when it runs.
+
+    Args:
+        wrong: bool (images,) or (images, regions).
+        sentence: what is wrong there.
+        values: (images, regions, …), of which those at the place are shown.
+    """
+    if not tf.executing_eagerly():
+        tf.debugging.assert_equal(tf.reduce_any(wrong), False, message=f"regions: {sentence}")
+        return
+    for place in np.argwhere(wrong)[:1].tolist():
+        where = ", ".join(f"{name} {number}" for name, number in zip(("image", "region"), place, strict=False))
+        shown = "" if values is None else f" ({', '.join(f'{value:g}' for value in np.asarray(values)[tuple(place)])})"
+        raise ValueError(f"{where}{shown}: {sentence}")
+
+
+def as_tensors(padded: dict[str, np.ndarray]) -> RegionBatch:
+    return RegionBatch(**{name: tf.constant(value) for name, value in padded.items()})
+
+
+def fields_of(regions: Mapping, where: str) -> tuple[Any, Any, Any]:
+    """`features`, `boxes` and `mask` of a dict, as `pad_regions` makes it; None for the last two where missing."""
+    if "features" not in regions:
+        raise ValueError(f"{where}: the dict has {', '.join(map(str, regions)) or 'no keys'}, but no features")
+    return regions["features"], regions.get("boxes"), regions.get("mask")
+
+
+def is_array(value) -> bool:
+    return isinstance(value, np.ndarray) or tf.is_tensor(value)
+
+
+def as_floats(name: str, value) -> tf.Tensor:
+    """A float32 tensor. Raises ValueError for what is not numbers."""
+    value = tf.convert_to_tensor(value)
+    if not (value.dtype.is_floating or value.dtype.is_integer):
+        raise ValueError(f"{name} are of type {value.dtype.name}, expected numbers")
+    return tf.cast(value, tf.float32)
+
+
+def as_shape(name: str, value: tf.Tensor, shape) -> tf.Tensor:
+    """The tensor, known to have that shape (None: any size). Raises ValueError where it has another."""
+    if not value.shape.is_compatible_with(shape):
+        raise ValueError(f"{name} have shape {value.shape}, expected {tf.TensorShape(shape)}")
+    return tf.ensure_shape(value, shape)
+
+
+def kind(value) -> str:
+    return f"{value!r:.40}" if isinstance(value, (int, float, type(None))) else f"a {type(value).__name__}"

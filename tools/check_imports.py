@@ -32,6 +32,7 @@ class Rule:
 
 MODELS = ("vilt", "visual_bert", "lxmert")
 MATHS = ("tfvl/layers/*.py", *(f"tfvl/{model}/model.py" for model in MODELS))
+CLIENT = tuple(f"tfvl/serving/{name}.py" for name in ("ask", "client", "configs", "grpc_client", "rest_client"))
 RULES = (
     Rule(("tfvl/**/*.py",), "tfvl runs without PyTorch", banned=("torch", "transformers")),
     Rule(MATHS, "the maths is keras.ops and runs on every backend", allowed=("keras", "numpy", "tfvl")),
@@ -41,6 +42,12 @@ RULES = (
         ("tfvl/porting/*.py",),
         "checkpoints are read and written without TensorFlow",
         banned=("tensorflow", "tensorflow_text"),
+        transitively=True,
+    ),
+    Rule(
+        CLIENT,
+        "the client of a server runs without TensorFlow",
+        banned=("tensorflow", "tensorflow_text", "tensorflow_serving", "keras"),
         transitively=True,
     ),
     *(

@@ -9,28 +9,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError, Message
 from tensorflow.core.protobuf import saved_model_pb2
 
-# Ops of tensorflow-text that both 2.12.1 (in TF Serving's images up to 2.19.1) and 2.20.0 (in 2.20.0) register. Later
-# additions, e.g. TFText>RoundRobinTrim and TFText>Utf8Binarize, are left out on purpose.
-TEXT_OPS = frozenset(
-    (
-        *("CaseFoldUTF8", "ConstrainedSequence", "FastBertNormalize", "FastWordpieceTokenizeWithOffsets"),
-        *("FindSourceOffsets", "MaxSpanningTree", "NormalizeUTF8", "NormalizeUTF8WithOffsetsMap", "PhraseTokenize"),
-        *("RegexSplitWithOffsets", "RougeL", "SentenceFragments", "SentenceFragmentsV2", "SentencepieceDetokenizeOp"),
-        *("SentencepieceIdToStringOp", "SentencepieceOp", "SentencepieceStringToIdOp", "SentencepieceTokenizeOp"),
-        *("SentencepieceTokenizeWithOffsetsOp", "SentencepieceVocabSizeOp", "SplitMergeTokenizeWithOffsets"),
-        *("TFText>BoiseTagsToOffsets", "TFText>ByteSplitByOffsets", "TFText>ByteSplitWithOffsets"),
-        *("TFText>FastSentencepieceDetokenize", "TFText>FastSentencepieceTokenize", "TFText>FastWordpieceDetokenize"),
-        *("TFText>NgramsStringJoin", "TFText>OffsetsToBoiseTags", "TFText>PhraseDetokenize", "TokenizerFromLogits"),
-        *(
-            "TFText>WhitespaceTokenizeWithOffsetsV2",
-            "UnicodeScriptTokenizeWithOffsets",
-            "WhitespaceTokenizeWithOffsets",
-        ),
-        "WordpieceTokenizeWithOffsets",
-    )
-)
-# Core ops that call back into the Python process that made them.
-PYTHON_OPS = frozenset(("EagerPyFunc", "PyFunc", "PyFuncStateless"))
+from tfvl.export import targets, warmup
+
 # A file of the machine that exported: below a usual top directory (names of ops have slashes too), or on a drive.
 LOCAL_PATH = re.compile(
     r"(?<![\w.:/>-])/(?:home|root|Users|tmp|var|usr|opt|mnt|srv|private|work|workspace|content)/[\w./@+-]+"
@@ -44,27 +24,46 @@ class Report:
 
     Attributes:
         directory: the SavedModel.
+        target: the release of TF Serving that `problems` are about.
         signatures: name to `{"inputs": {name: "dtype (shape)"}, "outputs": ...}`.
         ops: every op in the graph and its functions, with how often it occurs.
-        problems: one sentence for each thing that would keep TF Serving from loading or running it; empty if none.
+        problems: one sentence for each thing that would keep the target from loading or running it; empty if none.
+        releases: the same for every release that there is a table of, e.g. `{"2.19": (), "2.20": (), …}`: problems
+            with ops, attributes and the graph's version only.
+        warmup: the inputs of each warm-up request, name to "dtype (shape)".
+        assets: file below `assets` to its bytes.
         graph_bytes: size of saved_model.pb.
         variable_bytes: size of the variables.
     """
 
     directory: Path
+    target: str
     signatures: dict[str, dict[str, dict[str, str]]]
     ops: dict[str, int]
     problems: tuple[str, ...]
+    releases: dict[str, tuple[str, ...]]
+    warmup: tuple[dict[str, str], ...]
+    assets: dict[str, int]
     graph_bytes: int
     variable_bytes: int
 
+    @property
+    def served_by(self) -> tuple[str, ...]:
+        """The releases of TF Serving that know every op and attribute in it."""
+        return tuple(release for release, problems in self.releases.items() if not problems)
 
-def check(directory: str | Path) -> Report:
-    """Reads a SavedModel without running it and reports what is in it.
+
+def check(directory: str | Path, target: str = targets.NEWEST) -> Report:
+    """Reads a SavedModel without running it, reports what is in it and compares it with what TF Serving links.
+
+    Args:
+        directory: of the SavedModel, e.g. models/vilt_vqa/1.
+        target: the release of TF Serving that it is for: "2.19", "2.20" or "2.21".
 
     Raises:
-        ValueError: the directory holds no SavedModel that can be read.
+        ValueError: the directory holds no SavedModel that can be read, or there is no table for the target.
     """
+    targets.target(target)
     directory = Path(directory)
     file = directory / "saved_model.pb"
     try:
@@ -74,32 +73,58 @@ def check(directory: str | Path) -> Report:
         raise ValueError(f"{file} is missing; give the directory of a SavedModel, e.g. models/vilt_vqa/1") from None
     except (DecodeError, IndexError):
         raise ValueError(f"{file} is not a SavedModel, or is cut short; export it again") from None
-    ops = _count_ops(meta_graph)
+    signatures = {
+        name: {"inputs": _tensors(signature.inputs), "outputs": _tensors(signature.outputs)}
+        for name, signature in sorted(meta_graph.signature_def.items())
+        if not name.startswith("__")
+    }
+    releases = {release: targets.problems(meta_graph.graph_def, release) for release in targets.TARGETS}
     paths = {path for text in _strings(meta_graph) for path in LOCAL_PATH.findall(text)}
+    requests, warmup_problems = _warmup(directory, meta_graph.signature_def)
     return Report(
         directory=directory,
-        signatures={
-            name: {"inputs": _tensors(signature.inputs), "outputs": _tensors(signature.outputs)}
-            for name, signature in sorted(meta_graph.signature_def.items())
-            if not name.startswith("__")
-        },
-        ops=ops,
+        target=target,
+        signatures=signatures,
+        ops=_count_ops(meta_graph),
         problems=(
-            *(f"op {op}: {problem}" for op in ops if (problem := _problem(op))),
+            *releases[target],
             *(f"path of the machine that exported it: {path}" for path in sorted(paths)),
+            *warmup_problems,
         ),
+        releases=releases,
+        warmup=requests,
+        assets=_sizes(directory / "assets"),
         graph_bytes=len(serialized),
-        variable_bytes=sum(part.stat().st_size for part in (directory / "variables").glob("*")),
+        variable_bytes=sum(_sizes(directory / "variables").values()),
     )
 
 
-def _problem(op: str) -> str:
-    """Why TF Serving could not run an op, or ""."""
-    if op in PYTHON_OPS:
-        return "runs Python code, which a server does not have"
-    if op in TEXT_OPS or hasattr(tf.raw_ops, op):
-        return ""
-    return "neither a core op nor one of tensorflow-text 2.12.1, which TF Serving up to 2.19.1 links"
+def _warmup(directory: Path, signatures) -> tuple[tuple[dict[str, str], ...], list[str]]:
+    """The inputs of the warm-up requests, and why TF Serving would fail to run them, which keeps it from loading."""
+    requests, problems = [], []
+    try:
+        for name, inputs in warmup.read(directory):
+            if name not in signatures:
+                problems.append(f"warm-up request {len(requests)}: there is no signature {name!r}")
+            elif differing := set(inputs) ^ set(signatures[name].inputs):
+                problems.append(
+                    f"warm-up request {len(requests)}: signature {name} and the request differ in the inputs "
+                    f"{', '.join(sorted(differing))}"
+                )
+            requests.append(
+                {
+                    key: f"{tf.as_dtype(proto.dtype).name} {_shape(proto.tensor_shape)}"
+                    for key, proto in sorted(inputs.items())
+                }
+            )
+    except (tf.errors.OpError, DecodeError, ValueError):
+        problems.append(f"{directory / warmup.FILE} is not a file of warm-up requests, or is cut short")
+    return tuple(requests), problems
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    files = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    return {str(path.relative_to(directory)): path.stat().st_size for path in files}
 
 
 def _count_ops(meta_graph: Message) -> dict[str, int]:

@@ -1,5 +1,7 @@
 """Rows of a request and their statuses: "" or what is wrong with a row. Tensors of unknown size, core ops only."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
@@ -36,3 +38,15 @@ def not_empty(value: tf.Tensor, axes: int) -> tf.Tensor:
     padding = tf.pad(missing[:, None], [[0, value.shape.rank - axes], [1, 0]])  # (rank, 2)
     blank = "" if value.dtype == tf.string else tf.zeros([], value.dtype)
     return tf.ensure_shape(tf.pad(value, padding, constant_values=blank), value.shape)
+
+
+def once_each(function: Callable, values: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """`function(values)` with every different string worked on once: questions on one image decode it once.
+
+    Args:
+        function: from strings (U,) to several tensors (U, …).
+        values: tf.string of any shape, not empty; what `function` gives for each has this shape in front.
+    """
+    different, place = tf.unique(tf.reshape(values, [-1]))
+    place = tf.ensure_shape(tf.reshape(place, tf.shape(values)), values.shape)
+    return tuple(tf.gather(output, place) for output in function(different))

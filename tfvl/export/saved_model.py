@@ -19,7 +19,8 @@ def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, over
 
     Signature `serving_default` takes `text` (N,) and, for ViLT, `image` (N,) encoded files; for VisualBERT `regions`
     (N, R, size), a detector's features, where regions of nothing but zeros are padding; for LXMERT also `boxes`
-    (N, R, 4), the corners x1, y1, x2, y2 in 0 … 1. Heads for NLVR2 take images or regions of two (N, 2, …). It returns
+    (N, R, 4), the corners x1, y1, x2, y2 in 0 … 1. A processor with a detector makes them take `image` too, and the
+    detector goes into the artefact. Heads for NLVR2 take images or regions of two (N, 2, …). It returns
     `answers` and `scores` (N, k) and `status` (N,), "" or what was wrong with the row. Heads that take or answer other
     things are described in each family's `export.py`. Signature `tensors` takes what the processor returns and gives
     the model's outputs. Vocabulary, labels and preprocessing are inside; the weights are stored once. The artefact
@@ -51,7 +52,9 @@ def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, over
         )
     inputs = inputs_of(model, processor)
     module = tf.Module()
-    module.weights = [variable.value for variable in model.variables]
+    detector = getattr(processor, "detector", None)
+    variables = [*model.variables, *(detector.variables if detector is not None else ())]
+    module.weights = [variable.value for variable in variables]
     functions = signatures(model, processor, inputs, top_k)
 
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}")  # no number: TF Serving does not look at it

@@ -1,31 +1,31 @@
 """What exported ViLT models take and answer (see `tfvl.export`)."""
 
-import numpy as np
 import tensorflow as tf
 
 from tfvl.export.heads import Head, best_labels, classification, fill_masks, pooled
-from tfvl.export.inputs import Inputs, checked_text, example_text, spec, text_specs, tokenize
-from tfvl.export.rows import first_problem, only
-
-# Of the warm-up request: a common photograph's size, so that all of the image path runs.
-_EXAMPLE_HEIGHT, _EXAMPLE_WIDTH = 480, 640
+from tfvl.export.inputs import (
+    Inputs,
+    checked_text,
+    example_images,
+    example_text,
+    numbered,
+    spec,
+    text_specs,
+    tokenize,
+)
+from tfvl.export.rows import first_problem, once_each, only
 
 
 def image_and_text(model, processor, *images: int) -> Inputs:
     """`image` (N, [images]) encoded files and `text` (N,) UTF-8."""
 
     def encode(raw: dict) -> tuple[dict, tf.Tensor]:
-        pixel_values, pixel_mask, status = processor.image_processor.decode_and_preprocess_rows(raw["image"])
-        statuses = [status]
-        if images:
-            statuses = [
-                tf.strings.regex_replace(one, "^image", f"image {number}")
-                for number, one in enumerate(tf.unstack(status, axis=1), start=1)
-            ]
+        decode = processor.image_processor.decode_and_preprocess_rows
+        pixel_values, pixel_mask, status = once_each(decode, raw["image"])
         text, text_status = checked_text(raw["text"])
         encoded = tokenize(processor, model.config, text)
         encoded |= {"pixel_values": pixel_values, "pixel_mask": pixel_mask}
-        return encoded, first_problem(*statuses, text_status)
+        return encoded, first_problem(numbered(status) if images else status, text_status)
 
     return Inputs(
         raw={"image": spec(tf.string, "image", *images), "text": spec(tf.string, "text")},
@@ -35,18 +35,13 @@ def image_and_text(model, processor, *images: int) -> Inputs:
             "pixel_mask": spec(tf.int32, "pixel_mask", *images, None, None),
         },
         encode=encode,
-        example={"image": np.full([1, *images], _example_image()), "text": example_text(processor)},
+        example={"image": example_images(*images), "text": example_text(processor)},
     )
 
 
 def images_and_text(model, processor) -> Inputs:
     """`image` (N, num_images): NLVR2's head takes several for a text."""
     return image_and_text(model, processor, model.config.num_images)
-
-
-def _example_image() -> bytes:
-    ramp = np.linspace(0, 255, _EXAMPLE_WIDTH).astype(np.uint8)
-    return tf.io.encode_jpeg(np.broadcast_to(ramp[:, None], (_EXAMPLE_HEIGHT, _EXAMPLE_WIDTH, 3))).numpy()
 
 
 def question_answering(outputs, inputs, texts):

@@ -1,0 +1,37 @@
+"""What a request is refused for: one of gRPC's codes and a sentence; and the HTTP status that goes with each code."""
+
+# As TF Serving translates them (tensorflow_serving/model_servers/http_server.cc).
+HTTP_STATUS = {
+    "CANCELLED": 499,
+    "UNKNOWN": 500,
+    "INVALID_ARGUMENT": 400,
+    "DEADLINE_EXCEEDED": 504,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_EXHAUSTED": 429,
+    "FAILED_PRECONDITION": 400,
+    "ABORTED": 409,
+    "OUT_OF_RANGE": 400,
+    "UNIMPLEMENTED": 501,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+    "DATA_LOSS": 500,
+    "UNAUTHENTICATED": 401,
+}
+
+
+class RequestError(Exception):
+    """A request that is answered with an error.
+
+    Attributes:
+        code: a key of `HTTP_STATUS`, which are gRPC's names too.
+    """
+
+    def __init__(self, code: str, message: str):
+        super().__init__(message)
+        self.code = code
+
+
+def invalid(message: str) -> RequestError:
+    return RequestError("INVALID_ARGUMENT", message)

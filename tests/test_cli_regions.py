@@ -201,7 +201,7 @@ def test_regions_mistakes(capsys, files, tmp_path):
     store = tmp_path / "store.h5"
     assert "gone.tsv" in fails(capsys, "regions", tmp_path / "gone.tsv", store)
     assert "not '.zip'" in fails(capsys, "regions", files / "one.npz", tmp_path / "store.zip")
-    assert "not '.png'" in fails(capsys, "regions", files / "red.png", store)
+    assert "name the detector" in fails(capsys, "regions", files / "red.png", store)
     assert "expected float32 or float16" in fails(capsys, "regions", files / "one.npz", store, "--dtype", "int8")
     (tmp_path / "torn.npz").write_bytes(b"PK")
     assert "torn.npz: damaged" in fails(capsys, "regions", tmp_path / "torn.npz", store)

@@ -1,4 +1,7 @@
-"""README's Python, run in its order; blocks that name a hub checkpoint are only compiled."""
+"""README's Python, run in its order; blocks that name a hub checkpoint are only compiled.
+
+Blocks marked `py` need a server, several machines or files that are not here; other tests run their like.
+"""
 
 import re
 from pathlib import Path

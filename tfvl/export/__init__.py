@@ -1,10 +1,19 @@
 """From a Keras model and its processor to an artefact that is served without Python.
 
 `saved_model(model, processor, directory)` writes a SavedModel for TF Serving; `check(directory)` says what is in one,
-and what would keep a server from loading it.
+and what would keep a server from loading it. `lite(model, processor, file)` writes one file for TFLite.
 """
 
 from tfvl.export.op_check import check
 from tfvl.export.saved_model import saved_model
 
-__all__ = ["check", "saved_model"]
+__all__ = ["check", "lite", "saved_model"]
+
+
+def __getattr__(name: str):
+    if name != "lite":
+        raise AttributeError(f"module 'tfvl.export' has no attribute {name!r}")
+    from tfvl.export.tflite import lite  # only here: it loads TFLite's converter
+
+    globals()[name] = lite
+    return lite

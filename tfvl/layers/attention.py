@@ -37,7 +37,8 @@ def expand_mask(attention_mask):
 
     Booleans, not additive float32 values: under mixed precision Keras would cast those to float16, where they overflow.
     """
-    return None if attention_mask is None else ops.cast(attention_mask, "bool")[:, None, None, :]
+    # not [:, None, None, :], which TFLite cannot do where sizes are unknown
+    return None if attention_mask is None else ops.expand_dims(ops.cast(attention_mask, "bool"), (1, 2))
 
 
 def take_positions(sequence, positions):

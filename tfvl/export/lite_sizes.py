@@ -1,0 +1,106 @@
+"""The sizes that the tensors of a `.tflite` file have: fixed ones, which run fastest, or any."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfvl.export.inputs import Inputs, max_length
+
+MASK = "pixel_mask"
+# The unknown sizes of an input, behind the batch, by the names of `Sizes`.
+AXES = {
+    "input_ids": ("text_length",),
+    "token_type_ids": ("text_length",),
+    "attention_mask": ("text_length",),
+    "pixel_values": ("height", "width"),
+    MASK: ("height", "width"),
+    "visual_embeds": ("regions",),
+    "visual_feats": ("regions",),
+    "visual_pos": ("regions",),
+    "visual_attention_mask": ("regions",),
+    "visual_token_type_ids": ("regions",),
+    "region_to_phrase_position": ("phrases",),
+}
+OF_TEXT = ("input_ids", "token_type_ids", "attention_mask")
+TEXT_LENGTH, REGIONS, CHOICES, PHRASES = 40, 36, 4, 8
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of one request batch.
+
+    Attributes:
+        batch: rows.
+        text_length: tokens, special ones included.
+        height, width: of an image, in pixels.
+        regions: of a row (of both images together where a row has two).
+        choices, phrases: of a row.
+    """
+
+    batch: int
+    text_length: int
+    height: int
+    width: int
+    regions: int
+    choices: int
+    phrases: int
+
+
+def checked_path(path: str | Path, overwrite: bool) -> Path:
+    path = Path(os.path.abspath(path))
+    if path.suffix != ".tflite":
+        raise ValueError(f"{path} does not end in .tflite; name the file so")
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise FileExistsError(f"{path} exists already; choose another file or pass overwrite=True")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases, images: int) -> Sizes:
+    """The sizes that an export asks for, checked.
+
+    Raises:
+        ValueError: one is not possible; names it and what the model can do.
+    """
+    config = model.config
+    limit = max_length(processor, config)
+    text_length = min(TEXT_LENGTH, limit) if text_length is None else text_length
+    given = {"batch": batch, "text_length": text_length, "regions": regions, "choices": choices, "phrases": phrases}
+    for name, value in given.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} is {value!r}, expected a whole number from 1 on")
+    if not 3 <= text_length <= limit:
+        raise ValueError(f"text_length is {text_length}, expected 3 to {limit}, the positions of the model")
+    height, width = sides(image_size, getattr(config, "image_size", 1))
+    if hasattr(config, "patch_shape"):
+        for side, patch in zip((height, width), config.patch_shape, strict=True):
+            if side < patch or side % patch or side > 2**14:
+                raise ValueError(f"image_size is {height}x{width}, expected multiples of the patch's {patch} pixels")
+    return Sizes(batch, text_length, height, width, regions * images, choices, phrases)
+
+
+def sides(size, default) -> tuple[int, int]:
+    """(height, width) of a number, a pair, or None for the default."""
+    size = default if size is None else size
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
+        raise ValueError(f"image_size is {size!r}, expected a number of pixels or (height, width)")
+    return pair
+
+
+def fixed(inputs: Inputs, sizes: Sizes | None, pixel_mask: bool) -> dict[str, tf.TensorSpec]:
+    """The specs of the model's inputs with these sizes, or with unknown ones where `sizes` is None."""
+    specs = {}
+    for name, spec in inputs.tensors.items():
+        if name == MASK and not pixel_mask:
+            continue
+        names = AXES[name]
+        if name in OF_TEXT and spec.shape.rank == 3:
+            names = ("choices", *names)
+        names = iter(("batch", *names))
+        shape = [next(names) if size is None else size for size in spec.shape]
+        shape = [size if isinstance(size, int) else (sizes and getattr(sizes, size)) for size in shape]
+        specs[name] = tf.TensorSpec(shape, spec.dtype, name)
+    return specs

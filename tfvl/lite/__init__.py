@@ -1,0 +1,15 @@
+"""Answers from one `.tflite` file that `tfvl.export.lite` wrote: `Runner(file)(images=[…], text=["…"])`.
+
+Light: NumPy, Pillow and a TFLite runtime (`ai-edge-litert`, or TensorFlow's own where that is missing). Where there is
+the first, nothing here imports TensorFlow, and nothing ever Keras.
+"""
+
+__all__ = ["Runner"]
+
+
+def __getattr__(name: str):
+    if name != "Runner":
+        raise AttributeError(f"module 'tfvl.lite' has no attribute {name!r}")
+    from tfvl.lite.runner import Runner
+
+    return Runner

@@ -1,0 +1,71 @@
+"""`Client`: what stands behind a model, ready to turn requests into the model's inputs. It runs nothing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfvl.lite import inputs
+from tfvl.lite.answers import Row
+from tfvl.lite.file import LiteFile
+from tfvl.lite.image import ImageProcessor
+from tfvl.lite.tokenizer import Tokenizer
+
+PAIRS = "VisualBertForVisualReasoning"  # its rows hold the regions of two images
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows of a request.
+
+    Attributes:
+        rows: what the answers are about.
+        inputs: name to one array a row, without the axis of the batch.
+    """
+
+    rows: list[Row]
+    inputs: dict[str, list[np.ndarray]]
+
+
+class Client:
+    """Tokenizer, image processor and sizes of a file.
+
+    Args:
+        described: what stands behind the model.
+
+    Raises:
+        ValueError: the parts do not fit together.
+    """
+
+    def __init__(self, described: LiteFile):
+        self.file = described
+        description = described.description
+        self.inputs = {name: tuple(spec["shape"]) for name, spec in description["inputs"].items()}
+        self.image_processor = None
+        try:
+            self.tokenizer = Tokenizer(described.vocabulary, description["tokenizer"], described.characters)
+            if "pixel_values" in self.inputs:
+                size = self.inputs["pixel_values"][-3:-1]
+                self.image_processor = ImageProcessor(
+                    description["image_processor"], None if -1 in size else size, padded="pixel_mask" in self.inputs
+                )
+            self.several = self._several()
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise ValueError(f"{described.path}: {error}") from None
+
+    def prepare(self, **asked) -> Prepared:
+        """The rows of a request as the model's inputs; arguments and errors as those of `Runner.__call__`."""
+        return Prepared(*inputs.prepare(self, asked))
+
+    @property
+    def resizable(self) -> bool:
+        return any(-1 in shape for shape in self.inputs.values())
+
+    def dtype(self, name: str) -> np.dtype:
+        """Of an input."""
+        return np.dtype(np.float32 if self.file.description["inputs"][name].get("dtype") == "float32" else np.int32)
+
+    def _several(self) -> int:
+        """How many images, or sets of regions, go with a text."""
+        if len(self.inputs.get("pixel_values", ())) == 5:
+            return self.inputs["pixel_values"][1]
+        return 2 if self.file.description["head"] == PAIRS else 1

@@ -1,0 +1,163 @@
+"""A `.tflite` file of tfvl: the model, and behind it a ZIP archive with all that it takes to ask it.
+
+TFLite reads the model from the front and does not look at what follows; ZIP readers look from the back (`unzip -l
+model.tflite` lists the members). That is also how TFLite's own metadata packs a model's associated files. The members:
+
+    tfvl.json       the description: head, configuration, tokenizer, image processor, sizes, versions
+    vocab.json      token to id
+    labels.txt      one label a line, by id
+    characters.bin  what the tokenizer's normalisation makes of each code point, see `tfvl.lite.tokenizer`
+"""
+
+import json
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DESCRIPTION, VOCABULARY, LABELS, CHARACTERS = "tfvl.json", "vocab.json", "labels.txt", "characters.bin"
+MEMBERS = (DESCRIPTION, VOCABULARY, LABELS, CHARACTERS)
+MAX_MEMBER_BYTES = 64 << 20
+MAX_ELEMENTS = 2**28  # of an input
+FORMAT = 1  # of the archive; a reader refuses what it does not know
+IDENTIFIER = b"TFL3"  # at byte 4 of every model
+ADVICE = "write one with `tfvl export SRC FILE.tflite --format tflite`"
+REQUIRED = {
+    "head": str,
+    "config": dict,
+    "tokenizer": dict,
+    "inputs": dict,
+    "outputs": list,
+    "model_bytes": int,
+    "top_k": int,
+    "sensitivity": list,
+}
+
+
+@dataclass(frozen=True)
+class LiteFile:
+    """What stands behind the model of a `.tflite` file.
+
+    Attributes:
+        path: the file.
+        description: the content of `tfvl.json`.
+        vocabulary: token to id.
+        labels: by id.
+        characters: the bytes of `characters.bin`.
+    """
+
+    path: Path
+    description: dict[str, Any]
+    vocabulary: dict[str, int]
+    labels: tuple[str, ...]
+    characters: bytes
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The content of the model's `config.json`."""
+        return self.description["config"]
+
+
+def write(described: LiteFile, model: bytes) -> None:
+    """Writes a model with its archive to `described.path`; a reader never sees half a file."""
+    path = described.path
+    description = {"format": FORMAT, **described.description, "model_bytes": len(model)}
+    members = {
+        DESCRIPTION: json.dumps(description, ensure_ascii=False, indent=1).encode(),
+        VOCABULARY: json.dumps(described.vocabulary, ensure_ascii=False).encode(),
+        LABELS: "\n".join(label.replace("\n", " ") for label in described.labels).encode(),
+        CHARACTERS: described.characters,
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(model)
+        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in members.items():
+                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # the same bytes at any time
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: str | os.PathLike) -> LiteFile:
+    """Reads what stands behind the model.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no `.tflite` file, has no description of tfvl, or is cut short or damaged.
+    """
+    path = Path(path)
+    with open(path, "rb") as file:
+        if file.read(8)[4:] != IDENTIFIER:
+            raise ValueError(f"{path} is no .tflite file; {ADVICE}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            contents = {name: _member(archive, name) for name in MEMBERS}
+            model_bytes = min(info.header_offset for info in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise ValueError(
+            f"{path} has no description of tfvl behind its model, or is cut short ({error}); {ADVICE}"
+        ) from None
+    except (KeyError, ValueError, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
+        raise ValueError(
+            f"{path}: what stands behind the model is not tfvl's, or is damaged ({error}); {ADVICE}"
+        ) from None
+    try:
+        description, vocabulary = (_object(contents, name) for name in (DESCRIPTION, VOCABULARY))
+        _check(description, model_bytes)
+        if not all(type(i) is int and i >= 0 for i in vocabulary.values()):
+            raise ValueError(f"{VOCABULARY} holds ids that are no whole numbers")
+        labels = tuple(contents[LABELS].decode().split("\n"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; {ADVICE}") from None
+    return LiteFile(path, description, vocabulary, labels, contents[CHARACTERS])
+
+
+def is_lite(path: str | os.PathLike) -> bool:
+    """Whether the name is that of a `.tflite` file that exists."""
+    return Path(path).suffix == ".tflite" and Path(path).is_file()
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member, of which no more is unpacked than its header announces."""
+    info = archive.getinfo(name)
+    if info.file_size > MAX_MEMBER_BYTES:
+        raise ValueError(f"{name} claims {info.file_size} bytes, at most {MAX_MEMBER_BYTES} are read")
+    with archive.open(info) as file:
+        content = file.read(info.file_size)
+        if len(content) != info.file_size or file.read(1):
+            raise ValueError(f"{name} has not the size that it claims")
+        return content
+
+
+def _object(contents: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(contents[name])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} holds a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def _check(description: Mapping[str, Any], model_bytes: int) -> None:
+    if description.get("format") != FORMAT:
+        raise ValueError(f"its description has format {description.get('format')!r}; this tfvl reads {FORMAT}")
+    for name, kind in REQUIRED.items():
+        if not isinstance(description.get(name), kind):
+            raise ValueError(f"{name} in {DESCRIPTION} is {description.get(name)!r:.40}, expected a {kind.__name__}")
+    if description["model_bytes"] != model_bytes:
+        raise ValueError(f"the model has {model_bytes} bytes, but was written with {description['model_bytes']}")
+    for name, spec in description["inputs"].items():
+        sizes = spec.get("shape") if isinstance(spec, dict) else None
+        if not isinstance(sizes, list) or not all(type(size) is int and -1 <= size < 2**24 for size in sizes):
+            raise ValueError(f"the input {name} in {DESCRIPTION} has no shape")
+        if math.prod(map(abs, sizes)) > MAX_ELEMENTS:
+            raise ValueError(f"the input {name} has {' × '.join(map(str, sizes))} numbers, at most 2**28 are taken")
+    limit = description["tokenizer"].get("model_max_length")
+    if type(limit) is not int or limit < 3 or description["top_k"] < 1 or "input_ids" not in description["inputs"]:
+        raise ValueError(f"{DESCRIPTION} lacks a length of texts, a number of answers, or the input of texts")

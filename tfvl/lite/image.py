@@ -1,0 +1,115 @@
+"""ViLT's image processor in NumPy and Pillow: the pixels of `tfvl.ViltImageProcessor`, without TensorFlow."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tfvl.preprocessing.decode import to_levels
+
+LONGEST_TO_SHORTEST = 1333 / 800  # of the training set's images, as upstream
+
+
+class ImageProcessor:
+    """Images to `pixel_values`.
+
+    Args:
+        options: fields of `tfvl.ViltImageProcessor`.
+        size: (height, width) of every result; None: each image gets the size that the options give it.
+        padded: whether smaller images are padded with zeros to `size` (and marked in a mask); else an image that does
+            not have the size after resizing is refused.
+
+    Raises:
+        ValueError: an option has an impossible value.
+    """
+
+    def __init__(self, options: Mapping[str, Any], size: tuple[int, int] | None, padded: bool):
+        self.options, self.size, self.padded = options, size, padded
+        try:
+            self.shortest_edge, self.divisor = int(options["size"]["shortest_edge"]), int(options["size_divisor"])
+            self.mean, self.std = (np.array(options[name], np.float32) for name in ("image_mean", "image_std"))
+            self.resample = Image.Resampling(options["resample"])
+            self.max_pixels, self.factor = int(options["max_pixels"]), float(options["rescale_factor"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"the image processor's options cannot be used: {error!r}") from None
+        if not 1 <= self.divisor <= self.shortest_edge <= 2**14:
+            raise ValueError(f"size {self.shortest_edge} and size_divisor {self.divisor} are no sizes of images")
+
+    def __call__(self, image: Any) -> tuple[np.ndarray, np.ndarray]:
+        """One image (bytes, a path, a PIL image or an array) to (height, width, 3) float32 and its mask, int32.
+
+        An image that would be larger than the file's size is shrunk as a smaller `size` of the processor would.
+
+        Raises:
+            ValueError: the image cannot be used.
+        """
+        levels, shares = to_levels(image, self.max_pixels)
+        height, width = levels.shape[:2]
+        if not height or not width:
+            raise ValueError(f"{height} x {width} pixels: the image is empty")
+        target = self._target(height, width)
+        if self.options["do_resize"]:
+            levels = np.asarray(Image.fromarray(levels).resize(target[::-1], self.resample))
+        pixels = self._normalized(levels, shares)
+        size = self.size or target
+        pixel_values, mask = np.zeros((*size, 3), np.float32), np.zeros(size, np.int32)
+        pixel_values[: target[0], : target[1]] = pixels
+        mask[: target[0], : target[1]] = 1
+        return pixel_values, mask
+
+    def _target(self, height: int, width: int) -> tuple[int, int]:
+        """The size that the image is resized to, at most `size`."""
+        if not self.options["do_resize"]:
+            target = (height, width)
+            if self._fits(target):
+                return target
+            raise ValueError(f"{self._sentence(target)}, and do_resize is off")
+        for edge in range(self.shortest_edge, self.divisor - 1, -1):
+            target = target_size(height, width, edge, self.divisor)
+            if self._fits(target) or (self.size and not self.padded):
+                break
+        if min(target) < 1:
+            raise ValueError(f"{height} x {width} pixels is too long and thin to resize")
+        if not self._fits(target):
+            raise ValueError(self._sentence(target))
+        return target
+
+    def _fits(self, target: tuple[int, int]) -> bool:
+        if self.size is None or target == self.size:
+            return True
+        return self.padded and target[0] <= self.size[0] and target[1] <= self.size[1]
+
+    def _sentence(self, target: tuple[int, int]) -> str:
+        height, width = self.size
+        return (
+            f"{target[0]} x {target[1]} pixels after resizing, but the file takes {'at most ' * self.padded}{height} x "
+            f"{width}; export it with --image-size {target[0]}x{target[1]}"
+        )
+
+    def _normalized(self, levels: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
+        """Rescaled and normalised in upstream's order and types."""
+        pixels = levels
+        if shares is not None:
+            pixels = rescaled(levels, 1 / 255) if self.options["do_resize"] else shares
+        if self.options["do_rescale"]:
+            pixels = rescaled(pixels, self.factor)
+        if self.options["do_normalize"]:
+            pixels = (pixels.astype(np.float32) - self.mean) / self.std
+        return pixels.astype(np.float32)
+
+
+def rescaled(pixels: np.ndarray, factor: float) -> np.ndarray:
+    return (pixels.astype(np.float64) * factor).astype(np.float32)
+
+
+def target_size(height: int, width: int, shortest_edge: int, divisor: int) -> tuple[int, int]:
+    """(height, width) after upstream's `get_resize_output_image_size`, with its order of operations."""
+    longest_edge = int(LONGEST_TO_SHORTEST * shortest_edge)
+    scale = shortest_edge / min(height, width)
+    size = (shortest_edge, scale * width) if height < width else (scale * height, shortest_edge)
+    if max(size) > longest_edge:
+        scale = longest_edge / max(size)
+        size = (scale * size[0], scale * size[1])
+    return tuple(math.floor(side + 0.5) // divisor * divisor for side in size)

@@ -1,0 +1,156 @@
+"""`Runner`: one `.tflite` file, asked as the Keras model and its processor are."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfvl.lite import answers, file
+from tfvl.lite.client import Client, Prepared
+from tfvl.lite.runtime import Interpreter
+
+MAX_THREADS = 256
+
+
+class Runner(Client):
+    """A `.tflite` file that `tfvl.export.lite` wrote, with all that is in it: tokenizer, image processor, labels.
+
+        runner = tfvl.lite.Runner("vilt_vqa.tflite")
+        runner(images=["cats.jpg"], text=["how many cats?"])  # [{"answers": ["2", …], "scores": array([0.9, …])}]
+
+    Ids and pixels are those of `BertTokenizer` and `ViltImageProcessor`, to the bit. TensorFlow is not imported where
+    `ai-edge-litert` is installed.
+
+    Args:
+        path: the file.
+        threads: of the CPU; None: one for each core, at most four.
+        runtime: "litert" (ai-edge-litert) or "tensorflow"; None: the first of them that is installed.
+        top_k: how many answers, at most; None: as the file was exported.
+        warm: run the model once on blanks, so that the first request does not wait for that.
+
+    Attributes:
+        file: what stands behind the model (`tfvl.lite.file.LiteFile`).
+        inputs: name to shape of the model's inputs; -1 for any size.
+        runtime: the runtime in use.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no `.tflite` file of tfvl, is damaged, or no runtime is installed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        threads: int | None = None,
+        runtime: str | None = None,
+        top_k: int | None = None,
+        warm: bool = True,
+    ):
+        threads = min(os.cpu_count() or 1, 4) if threads is None else threads
+        if not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+            raise ValueError(f"threads is {threads!r}, expected a whole number from 1 to {MAX_THREADS}")
+        super().__init__(file.read(Path(path)))
+        description = self.file.description
+        if description["head"] not in answers.ANSWERS:
+            raise ValueError(f"{path} holds a {description['head']}, which this tfvl cannot ask; update tfvl")
+        self._answer = answers.ANSWERS[description["head"]]
+        self.words = answers.Words(
+            self.file.labels,
+            self.tokenizer.tokens,
+            self.tokenizer.mask_token,
+            self.tokenizer.mask_id,
+            description["top_k"] if top_k is None else top_k,
+        )
+        self._interpreter = Interpreter(self.file.path, description.get("signature"), threads, runtime)
+        self.runtime = self._interpreter.runtime
+        if not self._interpreter.takes(self.inputs):
+            raise ValueError(f"{path}: the model's inputs are others than its description says; export it again")
+        if warm and not self.resizable:
+            self.run({name: np.zeros(shape, self.dtype(name)) for name, shape in self.inputs.items()})
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        *,
+        regions: Any = None,
+        boxes: Any = None,
+        choices: Sequence[Sequence[str]] | None = None,
+        phrases: Sequence[Sequence[str]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Asks a text about each image; a row for each.
+
+        Args:
+            images: for ViLT, one image or a list: encoded bytes, paths, PIL images or arrays; for a head that takes
+                several with a text, a list of lists.
+            text: one text, or one for each image. One text goes with every image, one image with every text.
+            regions: for VisualBERT and LXMERT, in place of images: for each a `tfvl.Regions`, an array (regions,
+                size), or the path of an `.npz`; for pairs, a list of lists of two.
+            boxes: (regions, 4) for each array of regions, for LXMERT.
+            choices: texts to choose from, for each text.
+            phrases: of each text, for their regions.
+
+        Returns:
+            For each row a dict as the SavedModel's `serving_default` gives: `answers` and `scores`, best first, or
+            what else the head answers (`tfvl.lite.answers`).
+
+        Raises:
+            ValueError: an input cannot be used, or does not fit into the file's sizes; says which sizes it has.
+        """
+        asked = {
+            "images": images,
+            "text": text,
+            "regions": regions,
+            "boxes": boxes,
+            "choices": choices,
+            "phrases": phrases,
+        }
+        prepared = self.prepare(**asked)
+        outputs = self.outputs(prepared)
+        try:
+            return [
+                self._answer({name: value[number] for name, value in each.items()}, row, self.words)
+                for row, each, number in zip(prepared.rows, *outputs, strict=True)
+            ]
+        except (KeyError, IndexError) as error:
+            raise ValueError(f"{self.file.path}: the model's outputs do not fit its labels ({error!r})") from None
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The bare model: the signature's inputs to its outputs, by name.
+
+        Raises:
+            ValueError: an input is missing, too much, or of another shape or type than the file's.
+        """
+        if inputs.keys() != self.inputs.keys():
+            raise ValueError(
+                f"{self.file.path} takes {', '.join(sorted(self.inputs))}, got {', '.join(sorted(inputs)) or 'nothing'}"
+            )
+        arrays = {}
+        for name, shape in self.inputs.items():
+            array, dtype = np.asarray(inputs[name]), self.dtype(name)
+            fits = array.ndim == len(shape) and all(e in (-1, g) for e, g in zip(shape, array.shape, strict=True))
+            if not fits or array.dtype.kind != dtype.kind:
+                sizes = ", ".join("any" if size == -1 else str(size) for size in shape)
+                raise ValueError(f"{name} is {array.dtype} {array.shape}, but the file takes {dtype} ({sizes})")
+            arrays[name] = np.ascontiguousarray(array, dtype)
+        return self._interpreter(arrays)
+
+    def outputs(self, prepared: Prepared) -> tuple[list[dict[str, np.ndarray]], list[int]]:
+        """For each row the outputs of its call and its place in them; as many rows to a call as the file takes."""
+        found, places = [], []
+        count = len(prepared.rows)
+        batch = max(self.inputs["input_ids"][0], 1)
+        for start in range(0, count, batch):
+            if self.resizable:
+                inputs = {name: value[start][None] for name, value in prepared.inputs.items()}
+            else:
+                taken = [min(start + i, count - 1) for i in range(batch)]  # the last row fills the batch up
+                inputs = {name: np.stack([value[i] for i in taken]) for name, value in prepared.inputs.items()}
+            outputs = self.run(inputs)
+            rows = min(batch, count - start)
+            found += [outputs] * rows
+            places += range(rows)
+        return found, places

@@ -1,0 +1,95 @@
+"""The TFLite runtimes of Python behind one small interface: named arrays in, named arrays out."""
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+RUNTIMES = ("litert", "tensorflow")
+INSTALL = 'no TFLite runtime is installed; `pip install "tfvl[lite]"` brings ai-edge-litert'
+
+
+class Interpreter:
+    """A model in `tf.lite.Interpreter`, or its successor in `ai-edge-litert`, which is the same but for its kernels.
+
+    Args:
+        path: the `.tflite` file.
+        signature: which of its signatures.
+        threads: of the CPU.
+        runtime: one of `RUNTIMES`; None: the first that is installed.
+
+    Raises:
+        ValueError: no runtime is installed, or this one cannot read the model.
+    """
+
+    def __init__(self, path: Path, signature: str, threads: int, runtime: str | None):
+        self.runtime, interpreter_class = interpreter_of(runtime)
+        try:
+            with warnings.catch_warnings(), quiet_stderr():
+                warnings.simplefilter("ignore")  # TensorFlow's, that it will delete the class
+                self._interpreter = interpreter_class(str(path), num_threads=threads)
+                self._interpreter.allocate_tensors()
+            runner = self._interpreter.get_signature_runner(signature)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{path}: the model cannot be loaded ({' '.join(str(error).split())})") from None
+        self._inputs = {name: each["index"] for name, each in runner.get_input_details().items()}
+        self._outputs = {name: each["index"] for name, each in runner.get_output_details().items()}
+        self._shapes = {name: tuple(each["shape"]) for name, each in runner.get_input_details().items()}
+
+    def takes(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        """Whether the model has inputs of these names and shapes, -1 being any size."""
+        return shapes.keys() == self._shapes.keys() and all(
+            len(shape) == len(self._shapes[name])
+            and all(size in (-1, own) for size, own in zip(shape, self._shapes[name], strict=True))
+            for name, shape in shapes.items()
+        )
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs the model once; where shapes are new, memory is laid out anew."""
+        shapes = {name: inputs[name].shape for name in self._inputs}
+        if shapes != self._shapes:
+            for name, index in self._inputs.items():
+                self._interpreter.resize_tensor_input(index, shapes[name])
+            self._interpreter.allocate_tensors()
+            self._shapes = shapes
+        for name, index in self._inputs.items():
+            self._interpreter.set_tensor(index, inputs[name])
+        self._interpreter.invoke()
+        return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+
+
+def interpreter_of(runtime: str | None) -> tuple[str, type]:
+    """The name and the class of a runtime. Raises ValueError where it is not installed."""
+    if runtime not in (None, *RUNTIMES):
+        raise ValueError(f"runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
+    if runtime != "tensorflow":
+        try:
+            from ai_edge_litert.interpreter import Interpreter as LiteRT
+
+            return "litert", LiteRT
+        except ImportError:
+            if runtime == "litert":
+                raise ValueError(INSTALL) from None
+    try:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import tensorflow as tf
+
+        return "tensorflow", tf.lite.Interpreter
+    except ImportError:
+        raise ValueError(INSTALL) from None
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Without what C++ writes to file descriptor 2: which delegate was created, and the like."""
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as devnull:
+        os.dup2(devnull.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)

@@ -42,7 +42,10 @@ _MODULES = {
     "tfvl.errors": ("CheckpointError",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
-_SUBMODULES = ("auto", "export", "layers", "lxmert", "porting", "preprocessing", "training", "vilt", "visual_bert")
+_SUBMODULES = (
+    *("auto", "export", "layers", "lite", "lxmert", "porting", "preprocessing", "serving", "training"),
+    *("vilt", "visual_bert"),
+)
 
 __all__ = [*_HOME, *_SUBMODULES, "__version__"]
 

@@ -1,4 +1,4 @@
-"""The command line: `tfvl demo | ask | port | export | check | regions`.
+"""The command line: `tfvl demo | ask | port | train | eval | regions | export | check | serve`.
 
 Everything heavy is imported inside the commands, so that `tfvl --help` answers at once. A user's mistake is one line
 on stderr and exit code 2, anything unexpected one line and exit code 1; `TFVL_TRACEBACK=1` shows the traceback.
@@ -16,6 +16,7 @@ from tfvl.console import (
     DEFAULT_MODEL,
     SOURCE_HELP,
     ClassName,
+    Detector,
     Overwrite,
     Revision,
     Source,
@@ -26,6 +27,21 @@ from tfvl.console import (
     quiet_tensorflow,
     refuse_to_overwrite,
 )
+from tfvl.detector.command import regions
+from tfvl.lite.options import (
+    Batch,
+    Format,
+    ImageSize,
+    Quantize,
+    RegionCount,
+    Resizable,
+    TextLength,
+    check_format,
+)
+from tfvl.serving.check import check, show_report
+from tfvl.serving.command import serve
+from tfvl.training.command import train
+from tfvl.training.eval_command import evaluate
 
 app = typer.Typer(
     name="tfvl",
@@ -53,8 +69,8 @@ def ask(
     image: Annotated[
         Path,
         typer.Argument(
-            help="JPEG, PNG, GIF, BMP or WebP file; for VisualBERT and LXMERT a file of region features: .npz, or "
-            ".tsv, .h5 or .tfrecord with --image-id.",
+            help="JPEG, PNG, GIF, BMP or WebP file; for VisualBERT and LXMERT with --detector, or a file of region "
+            "features: .npz, or .tsv, .h5 or .tfrecord with --image-id.",
             exists=True,
             dir_okay=False,
         ),
@@ -62,7 +78,16 @@ def ask(
     question: Annotated[
         str, typer.Argument(help="Question, sentence with [MASK]s, or caption, as the model wants it.")
     ],
-    model: Annotated[str, typer.Option(help=SOURCE_HELP + " Or the directory of an exported model.")] = DEFAULT_MODEL,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help=SOURCE_HELP + " Or the directory of an exported model; with --server, the name of a served one.",
+            show_default=DEFAULT_MODEL,
+        ),
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="Ask a server: http://HOST:8501 or grpc://HOST:8500.")
+    ] = None,
     top_k: TopK = 5,
     more: Annotated[
         list[Path] | None, typer.Option("--image", help="Second image, for a model that compares two.")
@@ -70,18 +95,32 @@ def ask(
     image_id: Annotated[list[str] | None, typer.Option(help="Which image, in a file of many.")] = None,
     choice: Annotated[list[str] | None, typer.Option(help="A text to choose from, for multiple choice.")] = None,
     phrase: Annotated[list[str] | None, typer.Option(help="A phrase of the text, for its region.")] = None,
+    detector: Detector = None,
     class_name: ClassName = None,
     revision: Revision = None,
 ):
     """Ask a model, or an exported one, about an image or its region features."""
-    quiet_tensorflow()
-    from tfvl.ask import answer
-
     more_inputs = {"image_ids": image_id or [], "choices": choice or [], "phrases": phrase or []}
-    with console(stderr=True).status("answering"):
-        answers = answer(
-            [image, *(more or [])], question, model, top_k, **more_inputs, architecture=class_name, revision=revision
-        )
+    load_options = {"detector": detector, "architecture": class_name, "revision": revision}
+    files = [image, *(more or [])]
+    if server is not None:
+        if any(load_options.values()):
+            raise ValueError("--detector, --class and --revision are for loading a model; leave them out with --server")
+        from tfvl.serving.ask import answer
+
+        answers = answer(files, question, server, model, top_k, **more_inputs)
+    elif str(model).endswith(".tflite"):
+        if any(load_options.values()):
+            raise ValueError("--detector, --class and --revision are for a checkpoint; leave them out with a .tflite")
+        from tfvl.lite.ask import answer
+
+        answers = answer(files, question, model, top_k, **more_inputs)
+    else:
+        quiet_tensorflow()
+        from tfvl.ask import answer
+
+        with console(stderr=True).status("answering"):
+            answers = answer(files, question, model or DEFAULT_MODEL, top_k, **more_inputs, **load_options)
     if answers.filled:
         print(answers.filled)
     if answers.match is not None:
@@ -139,83 +178,54 @@ def export(
     src: Source,
     dst: Annotated[Path, typer.Argument(metavar="DST", help="Directory to write, e.g. models/vilt_vqa/1.")],
     top_k: TopK = 5,
+    detector: Detector = None,
     revision: Revision = None,
     class_name: ClassName = None,
     overwrite: Overwrite = False,
+    file_format: Format = "savedmodel",
+    quantize: Quantize = None,
+    image_size: ImageSize = None,
+    text_length: TextLength = None,
+    batch: Batch = None,
+    regions: RegionCount = None,
+    resizable: Resizable = False,
 ):
     """Write a SavedModel that takes texts, and image bytes or regions, and gives answers, for TensorFlow Serving."""
+    sizes = {"image_size": image_size, "text_length": text_length, "batch": batch, "regions": regions}
+    sizes |= {"quantize": quantize, "resizable": resizable or None}
+    if file_format == "tflite":
+        from tfvl.lite.command import write
+
+        load = {"architecture": class_name, "revision": revision}
+        return write(src, dst, top_k=top_k, overwrite=overwrite, load=load, **sizes)
+    check_format(file_format, sizes)
     refuse_to_overwrite(dst, overwrite)
     quiet_tensorflow()
     from tfvl import auto
     from tfvl.export import saved_model
 
     with console(stderr=True).status("exporting"):
-        model, processor = auto.load(src, architecture=class_name, revision=revision)
+        model, processor = auto.load(src, architecture=class_name, revision=revision, detector=detector)
         directory = saved_model(model, processor, dst, top_k=top_k, overwrite=overwrite)
     show_report(directory)
     print(f"Written to {directory}. Next:")
-    image = "IMAGE" if hasattr(processor, "image_processor") else "REGIONS"
+    image = "IMAGE" if hasattr(processor, "image_processor") or processor.detector else "REGIONS"
     print(f'  tfvl ask {image} "question" --model {directory}')
     print(f"  tensorflow_model_server --model_name={directory.parent.name} --model_base_path={directory.parent}")
 
 
-@app.command()
-def check(directory: Annotated[Path, typer.Argument(help="Directory of a SavedModel, e.g. models/vilt_vqa/1.")]):
-    """Say what an exported model takes and gives, and what would keep TensorFlow Serving from running it."""
-    if problems := show_report(directory):
-        raise ValueError(f"{directory} would not be served: {'; '.join(problems)}")
-
-
-@app.command()
-def regions(
-    src: Annotated[
-        Path,
-        typer.Argument(metavar="SRC", help=".tsv, .npz, .h5 or .tfrecord file, or a directory of them.", exists=True),
-    ],
-    dst: Annotated[Path, typer.Argument(metavar="DST", help=".h5 or .tfrecord file to write.", dir_okay=False)],
-    dtype: Annotated[str, typer.Option(help="float32, or float16 for half the size.")] = "float32",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST.")] = False,
-):
-    """Write region features as one file from which any image's can be read by its id (tfvl.RegionStore)."""
-    if dst.exists() and not overwrite:
-        raise FileExistsError(f"{dst} exists already; choose another file or pass --overwrite")
-    from rich.progress import TaskProgressColumn, TimeRemainingColumn
-
-    from tfvl.preprocessing.region_store import convert
-
-    with progress_bar(TaskProgressColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task("reading regions", total=1.0)
-        written = convert(
-            src,
-            dst,
-            dtype=dtype,
-            on_error=lambda sentence: bar.console.print(f"tfvl: warning: {sentence}", soft_wrap=True),
-            on_progress=lambda done: bar.update(task, completed=done),
-        )
-    rows = [("images", written.images), ("could not be used", written.skipped), ("bytes", f"{dst.stat().st_size:,}")]
-    print_table(f"{src} → {dst}", ("", ""), rows)
-
-
-def show_report(directory: Path) -> tuple[str, ...]:
-    """Prints what `tfvl.export.check` found and returns the problems."""
-    quiet_tensorflow()
-    from tfvl.export import check
-
-    report = check(directory)
-    tensors = [
-        (signature, side.removesuffix("s"), name, spec)
-        for signature, sides in report.signatures.items()
-        for side, specs in sides.items()
-        for name, spec in specs.items()
-    ]
-    print_table(f"{directory}", ("signature", "", "name", "tensor"), tensors)
-    size = f"graph {report.graph_bytes / 1e6:.1f} MB, variables {report.variable_bytes / 1e6:.1f} MB"
-    print(f"{len(report.ops)} kinds of ops, {len(report.problems)} problems; {size}")
-    return report.problems
+app.command()(check)
+app.command()(serve)
+app.command()(train)
+app.command("eval")(evaluate)
+app.command()(regions)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 1 unexpected error, 2 user's mistake, 130 interrupted."""
+    """Run the command line and return its exit code.
+
+    0; 1 unexpected error, 2 user's mistake, 75 another machine was lost while training, 130 interrupted.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         with warnings.catch_warnings():
@@ -238,6 +248,8 @@ def describe(error: Exception) -> tuple[int, str]:
     message = " ".join(str(error).split())
     if hasattr(error, "format_message"):  # a wrong option or argument, in typer's own words
         return 2, f"{' '.join(error.format_message().split())} (see `tfvl --help`)"
+    if hasattr(error, "exit_code"):  # of its own
+        return error.exit_code, message
     if isinstance(error, OSError) and error.filename and error.strerror:
         return 2, f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError | ValueError):

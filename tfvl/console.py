@@ -12,6 +12,10 @@ Source = Annotated[str, typer.Argument(metavar="SRC", help=SOURCE_HELP)]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the hub repository.")]
 ClassName = Annotated[str | None, typer.Option("--class", help="Model class, where config.json names none or another.")]
 TopK = Annotated[int, typer.Option(min=1, help="How many answers per question.")]
+Detector = Annotated[
+    str | None,
+    typer.Option(help="Finds the regions of images, for VisualBERT and LXMERT: hub id, directory or shapes-detector."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DST.")]
 
 
@@ -54,8 +58,7 @@ def quiet_tensorflow() -> None:
 
     While it loads, TensorFlow 2.21 writes to file descriptor 2 before it looks at TF_CPP_MIN_LOG_LEVEL.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
         stderr = os.dup(2)
         with open(os.devnull, "wb") as devnull:
             os.dup2(devnull.fileno(), 2)

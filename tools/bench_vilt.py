@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import torch  # before TensorFlow: both bring an OpenMP runtime
 import transformers
 import typer
-from PIL import Image
+from PIL import Image, ImageChops
 from rich.console import Console
 from rich.table import Table
 
@@ -33,10 +33,11 @@ IN_A_ROW = 4  # calls of one before it is the other's turn, as a server under lo
 FORMATS = ("model.safetensors", "pytorch_model.bin", "legacy pytorch_model.bin")
 
 
-def photograph() -> bytes:
-    """A JPEG of 640×480 pixels."""
+def photograph(shift: int = 0) -> bytes:
+    """A JPEG of 640×480 pixels; another one for each `shift`, since an artefact decodes equal ones once."""
     buffer = BytesIO()
-    Image.open(ROOT / "tests/data/rocket.jpg").convert("RGB").resize((640, 480)).save(buffer, "JPEG", quality=90)
+    picture = Image.open(ROOT / "tests/data/rocket.jpg").convert("RGB").resize((640, 480))
+    ImageChops.offset(picture, shift).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 
@@ -112,7 +113,8 @@ def answering(console: Console, checkpoint: Path, directory: Path, repeats: int)
         "batch", "transformers", "SavedModel", "ratio", title="Image bytes and text to answer, median of one run"
     )
     for batch in (1, 8):
-        theirs, ours = compare(reference, artefact, ([photograph()] * batch, [QUESTION] * batch), repeats)
+        images = [photograph(row) for row in range(batch)]
+        theirs, ours = compare(reference, artefact, (images, [QUESTION] * batch), repeats)
         table.add_row(str(batch), f"{theirs * 1e3:.0f} ms", f"{ours * 1e3:.0f} ms", f"{theirs / ours:.2f}")
     console.print(table)
 

@@ -1,6 +1,8 @@
 """What the commands of `tfvl` share: their options, and what they write to the terminal. Light to import."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,21 @@ def refuse_to_overwrite(directory: Path, overwrite: bool) -> None:
     """Before any work: a directory with something in it is only replaced when asked."""
     if directory.is_file() or (directory.is_dir() and any(directory.iterdir()) and not overwrite):
         raise FileExistsError(f"{directory} exists already; choose another directory or pass --overwrite")
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Runs a script of tools/; a mistake of the user's is one line on stderr that begins with the script's name."""
+    try:
+        main()
+    except (ImportError, ValueError, FileExistsError) as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {' '.join(str(error).split())}")
+
+
+def print_report(place: str, report) -> None:
+    """What was left out of a data set (`tfvl.training.examples.Report`), in numbers and the first sentences."""
+    print(f"{place}: {report}")
+    for sentence in report.sentences:
+        print(f"  {sentence}")
 
 
 def console(stderr: bool = False):

@@ -10,7 +10,8 @@ container) and see images and detector under the same paths.
 """
 
 import argparse
-import sys
+
+from tfvl.console import print_report, quiet_tensorflow, run_script
 
 
 def main() -> None:
@@ -24,8 +25,6 @@ def main() -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
     options, flags = parser.parse_known_args()
 
-    from tfvl.console import quiet_tensorflow
-
     quiet_tensorflow()
     from tfvl.detector.config import PRESETS
     from tfvl.detector.extract_beam import Settings, extract
@@ -35,13 +34,8 @@ def main() -> None:
     overrides = tuple(sorted(PRESETS.get(options.preset, {}).items()))
     settings = Settings(tuple(options.images), options.detector, overrides, options.dtype, options.shards)
     report = extract(settings, options.out, flags, options.overwrite)
-    print(f"{options.out}: {report}")
-    for sentence in report.sentences:
-        print(f"  {sentence}")
+    print_report(options.out, report)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ImportError, ValueError, FileExistsError) as error:
-        sys.exit(f"extract_regions: {' '.join(str(error).split())}")
+    run_script(main)

@@ -9,7 +9,8 @@ tfvl (`--setup_file` or a container) and see the data set under the same path.
 """
 
 import argparse
-import sys
+
+from tfvl.console import print_report, quiet_tensorflow, run_script
 
 
 def main() -> None:
@@ -27,8 +28,6 @@ def main() -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
     options, flags = parser.parse_known_args()
 
-    from tfvl.console import quiet_tensorflow
-
     quiet_tensorflow()
     from tfvl.preprocessing.image import ViltImageProcessor
     from tfvl.training.beam_steps import Settings
@@ -40,13 +39,8 @@ def main() -> None:
     for split in options.split:
         settings = Settings(split=split, processor=processor, **{name: getattr(options, name) for name in taken})
         report = prepare(settings, options.out, flags, options.overwrite)
-        print(f"{options.out}/{split}: {report}")
-        for sentence in report.sentences:
-            print(f"  {sentence}")
+        print_report(f"{options.out}/{split}", report)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ImportError, ValueError, FileExistsError) as error:
-        sys.exit(f"prepare: {' '.join(str(error).split())}")
+    run_script(main)

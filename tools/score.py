@@ -9,7 +9,8 @@ model under the same paths.
 """
 
 import argparse
-import sys
+
+from tfvl.console import print_report, quiet_tensorflow, run_script
 
 
 def main() -> None:
@@ -26,8 +27,6 @@ def main() -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
     options, flags = parser.parse_known_args()
 
-    from tfvl.console import quiet_tensorflow
-
     quiet_tensorflow()
     from tfvl.training.beam_steps import Settings
     from tfvl.training.score import score
@@ -35,13 +34,8 @@ def main() -> None:
     taken = ("task", "data", "split", "images", "regions", "shards")
     settings = Settings(**{name: getattr(options, name) for name in taken})
     report = score(settings, options.model, options.out, flags, options.batch_size, options.overwrite)
-    print(f"{options.out}: {report}")
-    for sentence in report.sentences:
-        print(f"  {sentence}")
+    print_report(options.out, report)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ImportError, ValueError, FileExistsError) as error:
-        sys.exit(f"score: {' '.join(str(error).split())}")
+    run_script(main)

@@ -21,12 +21,12 @@ import tensorflow as tf
 
 from tfvl import auto, shapes
 from tfvl.detector.model import RegionDetector
+from tfvl.preprocessing.regions import CORNERS
+from tfvl.training.drawn import LENGTH
 
 QUESTIONS = {"color": 2, "shape": 2, "count": 6, "existence": 3, "position": 9}  # per scene, more of what is harder
-LENGTH = 14  # tokens of the longest question, [CLS] and [SEP] included
 FITTED = 1000  # scenes of the linear regression
 AT_ONCE = 256  # scenes that the detector gets
-CORNERS = 4  # numbers of a box, which VisualBERT gets behind a region's features
 # By family: the field of the configuration and the variable for a region's features, and whether boxes go behind them.
 READERS = {
     "lxmert": ("visual_feat_dim", "lxmert/visual_embeddings/visn_fc", False),

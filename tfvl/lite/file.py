@@ -117,11 +117,6 @@ def read(path: str | os.PathLike) -> LiteFile:
     return LiteFile(path, description, vocabulary, labels, contents[CHARACTERS])
 
 
-def is_lite(path: str | os.PathLike) -> bool:
-    """Whether the name is that of a `.tflite` file that exists."""
-    return Path(path).suffix == ".tflite" and Path(path).is_file()
-
-
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     """A member, of which no more is unpacked than its header announces."""
     info = archive.getinfo(name)

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import tfvl
-from tfvl.families import FAMILIES
 from tfvl.porting import hub
 from tfvl.training import opening
 from tfvl.training.data import BatchPlan, Pipeline, bucket_keys
@@ -30,15 +28,14 @@ def evaluate_split(run: RunConfig, progress: Progress) -> tuple[Evaluation, Repo
     if run.task not in TASKS or TASKS[run.task].metric is None:
         measured = ", ".join(name for name, content in TASKS.items() if content.metric)
         raise ValueError(f"the task {run.task!r} cannot be evaluated; those with a metric are {measured}.")
-    if run.task != "shapes" and run.data is None:
-        raise ValueError(f"the task {run.task!r} needs --data, the directory with its files.")
+    opening.check_data(run)
     split = run.validation_split or SPLITS.get(run.task, USUAL_SPLITS)[1]
     if Path(run.model, "saved_model.pb").is_file():
         return _exported(run, split, progress)
     model_class = opening.model_class_of(run)
     path = hub.resolve(run.model)
     model = model_class.from_pretrained(path)
-    processor = getattr(tfvl, FAMILIES[model_class.config_class.model_type][1]).from_pretrained(path)
+    processor = opening.processor_class_of(model_class).from_pretrained(path)
     visual = opening.visual_of(run, processor)
     examples = opening.read_split(run, split, visual, None, run.validation_limit)
     task, labels = TASKS[run.task], model.config.label2id

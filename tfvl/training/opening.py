@@ -67,6 +67,16 @@ def model_class_of(run: RunConfig) -> type:
     return candidates[named]
 
 
+def processor_class_of(model_class: type) -> type:
+    return getattr(tfvl, FAMILIES[model_class.config_class.model_type][1])
+
+
+def check_data(run: RunConfig) -> None:
+    """Raises ValueError where the task needs files and none are named."""
+    if run.task != "shapes" and run.data is None:
+        raise ValueError(f"the task {run.task!r} needs --data, the directory with its files.")
+
+
 def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1)) -> Opened:
     """The model and the batches that it is trained and measured with.
 
@@ -77,13 +87,11 @@ def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1)) -> Opened:
     Raises:
         ValueError: the model or the data cannot be used; the sentence says why.
     """
-    if run.task != "shapes" and run.data is None:
-        raise ValueError(f"the task {run.task!r} needs --data, the directory with its files.")
+    check_data(run)
     model_class = model_class_of(run)
     run = run.completed(model_class)
-    family = model_class.config_class.model_type
     path = hub.resolve(run.model, weights=not run.from_scratch)
-    processor = getattr(tfvl, FAMILIES[family][1]).from_pretrained(path)
+    processor = processor_class_of(model_class).from_pretrained(path)
     if size := (run.config or {}).get(getattr(processor, "feature_size_field", None)):
         processor = type(processor)(processor.tokenizer, size)
     visual = visual_of(run, processor)

@@ -7,12 +7,12 @@ know (`UNPACK`, `SELECT_V2`) ends a run, and what TensorFlow's kernels fuse is n
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvl.layers.attention import CrossAttention, Dense, SelfAttention, shape_of, take_positions
+from tfvl.layers.attention import CrossAttention, SelfAttention, shape_of, take_positions
 from tfvl.layers.embeddings import TextEmbeddings
 from tfvl.vilt.embeddings import ViltEmbeddings
 from tfvl.visual_bert.embeddings import VisualBertEmbeddings
@@ -22,8 +22,10 @@ MAX_LEVEL = 127
 
 
 @contextmanager
-def lite_form(model, eight_bits: bool) -> Iterator[None]:
-    """Within it, a graph traced from `model` has its weights as constants, in the form for TFLite.
+def lite_form(model, eight_bits: bool) -> Iterator[list[tf.Variable]]:
+    """Within it, a function traced from `model` has the form for TFLite; yields the variables made for that form.
+
+    Weights stay variables, which the converter reads once. Constants lie in the graph, of which it makes many copies.
 
     Args:
         model: a model of tfvl. It is itself again afterwards.
@@ -31,43 +33,40 @@ def lite_form(model, eight_bits: bool) -> Iterator[None]:
     """
     layers = [layer for layer in model._flatten_layers() if type(layer) in FORMS]
     originals = [type(layer) for layer in layers]
-    with tf.init_scope():  # eagerly: their numbers
-        weights = {variable.path: variable.numpy() for variable in model.variables}
     for layer in layers:
         layer.__class__ = FORMS[type(layer)]
-        layer.eight_bits, layer.arrays = eight_bits, weights
+        layer.made = {name: tf.Variable(array, trainable=False) for name, array in layer.weights_made(eight_bits)}
     try:
-        with Constants(weights):
-            yield
+        yield [variable for layer in layers for variable in layer.made.values()]
     finally:
         for layer, original in zip(layers, originals, strict=True):
-            del layer.eight_bits, layer.arrays
+            del layer.made
             layer.__class__ = original
 
 
-class Constants(keras.StatelessScope):
-    """Variables are constants of the graph, each made where it is first read: those that nobody reads cost nothing."""
-
-    def __init__(self, arrays: dict[str, np.ndarray]):
-        super().__init__()
-        self.arrays = arrays
-
-    def get_current_value(self, variable: keras.Variable) -> tf.Tensor:
-        if id(variable) not in self.state_mapping:
-            self.state_mapping[id(variable)] = tf.constant(self.arrays[variable.path])
-        return self.state_mapping[id(variable)]
-
-
 class LiteAttention:
-    """A projection each for query, key and value, the scale in the query's weights, and an added mask."""
+    """A projection each for query, key and value, the scale in the query's weights, and an added mask.
 
-    def project(self, layer: Dense, hidden_states, part: int, scale: float = 1.0):
-        """Of a fused kernel the `part` for query, key or value: (batch, length, hidden) to split heads."""
-        columns = slice(part * self.hidden_size, (part + 1) * self.hidden_size)
+    Attributes:
+        SOURCES: of each of the three, the fused layer that holds its weights, and its place therein.
+    """
+
+    SOURCES: ClassVar[dict[str, tuple[str, int]]]
+
+    def weights_made(self, eight_bits: bool) -> Iterator[tuple[str, np.ndarray]]:
+        for name, (layer, place) in self.SOURCES.items():
+            layer = getattr(self, layer)
+            columns = slice(place * self.hidden_size, (place + 1) * self.hidden_size)
+            for variable in layer.variables:
+                weights = variable.numpy()[..., columns]
+                yield f"{name}/{variable.name}", weights * np.float32(self.scale) if name == "query" else weights
+
+    def project(self, name: str, hidden_states):
+        """The query, key or value: (batch, length, hidden) to split heads."""
         rows = tf.reshape(hidden_states, [-1, hidden_states.shape[-1]])
-        projected = tf.matmul(rows, self.arrays[layer.kernel.path][:, columns] * np.float32(scale))
-        if layer.use_bias:
-            projected += self.arrays[layer.bias.path][columns] * np.float32(scale)
+        projected = tf.matmul(rows, self.made[f"{name}/kernel"])
+        if f"{name}/bias" in self.made:
+            projected += self.made[f"{name}/bias"]
         return self.split_heads(tf.reshape(projected, [*shape_of(hidden_states)[:2], self.hidden_size]))
 
     @property
@@ -86,29 +85,36 @@ class LiteAttention:
 
 
 class LiteSelfAttention(LiteAttention, SelfAttention):
+    SOURCES: ClassVar = {"query": ("qkv", 0), "key": ("qkv", 1), "value": ("qkv", 2)}
+
     def call(self, hidden_states, attention_mask=None, head_mask=None, queries=None, training=None):
-        query = self.project(self.qkv, take_positions(hidden_states, queries), 0, self.scale)
-        key, value = (self.project(self.qkv, hidden_states, part) for part in (1, 2))
-        return self.mix(query, key, value, attention_mask)
+        query = self.project("query", take_positions(hidden_states, queries))
+        return self.mix(query, self.project("key", hidden_states), self.project("value", hidden_states), attention_mask)
 
 
 class LiteCrossAttention(LiteAttention, CrossAttention):
+    SOURCES: ClassVar = {"query": ("query", 0), "key": ("key_value", 0), "value": ("key_value", 1)}
+
     def call(self, hidden_states, context, attention_mask=None, head_mask=None, training=None):
-        query = self.project(self.query, hidden_states, 0, self.scale)
-        key, value = (self.project(self.key_value, context, part) for part in (0, 1))
-        return self.mix(query, key, value, attention_mask)
+        query = self.project("query", hidden_states)
+        return self.mix(query, self.project("key", context), self.project("value", context), attention_mask)
 
 
 class LiteTable:
     """Embeddings whose rows are gathered as they are; Keras would first make sure that ids are inside the table."""
 
+    def weights_made(self, eight_bits: bool) -> Iterator[tuple[str, np.ndarray]]:
+        if eight_bits:
+            weights = self.word_embeddings.embeddings.numpy()
+            scales = np.maximum(np.abs(weights).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / MAX_LEVEL
+            yield "levels", np.round(weights / scales).astype(np.int8)
+            yield "scales", scales
+
     def rows(self, table, indices):
-        weights = self.arrays[table.embeddings.path]
-        if not self.eight_bits or table.name != "word_embeddings":
-            return tf.gather(weights, indices)
-        scales = np.maximum(np.abs(weights).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / MAX_LEVEL
-        levels = np.round(weights / scales).astype(np.int8)
-        return tf.cast(tf.gather(levels, indices), tf.float32) * tf.gather(scales, indices)
+        if self.made and table is self.word_embeddings:
+            levels, scales = (tf.gather(self.made[name].read_value(), indices) for name in ("levels", "scales"))
+            return tf.cast(levels, tf.float32) * scales
+        return tf.gather(table.embeddings.value.read_value(), indices)
 
 
 class LiteTextEmbeddings(LiteTable, TextEmbeddings):
@@ -130,15 +136,18 @@ class LiteViltEmbeddings(ViltEmbeddings):
     def static_shapes(self, value: bool) -> None:
         """The layer's own attribute; not used here."""
 
+    def weights_made(self, eight_bits: bool) -> Iterator[tuple[str, np.ndarray]]:
+        yield "positions", self.position_embeddings.numpy()[0, 1:]  # (grid rows · grid columns, hidden)
+
     def positions(self, rows, columns, heights, widths):
         grid_rows, grid_columns = self.config.grid
-        table = self.arrays[self.position_embeddings.path][0, 1:]  # (grid rows · grid columns, hidden)
         if all(isinstance(size, int) for size in (rows, columns, heights, widths)):
             with tf.init_scope():
                 return super().positions(rows, columns, heights, widths).numpy()
         down = interpolation(heights, rows, grid_rows)  # (batch or 1, rows, grid rows)
         across = interpolation(widths, columns, grid_columns)  # (batch or 1, columns, grid columns)
-        between = tf.matmul(down, table.reshape(grid_rows, -1))
+        table = tf.reshape(self.made["positions"], [grid_rows, -1])
+        between = tf.matmul(down, table)
         between = tf.reshape(between, [*shape_of(between)[:2], grid_columns, self.config.hidden_size])
         return tf.matmul(tf.expand_dims(across, 1), between)  # (batch, rows, columns, hidden)
 

@@ -12,6 +12,7 @@ MAX_WEIGHT_BYTES = 1_900_000_000  # protocol buffers and flatbuffers end at 2 Gi
 BUILTIN = frozenset(
     """
     Const Identity NoOp Placeholder PartitionedCall StatefulPartitionedCall StopGradient PreventGradient IdentityN Shape
+    ReadVariableOp
     Add AddV2 Sub Mul RealDiv Div FloorDiv FloorMod Neg Maximum Minimum Square SquaredDifference Rsqrt Sqrt Exp Log Abs
     Tanh Sigmoid Relu Relu6 Elu LeakyRelu Erf Erfc Softmax LogSoftmax Pow Sign Floor Ceil Round Sin Cos Fill Range Rank
     MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3 BiasAdd Conv2D Einsum Cumsum

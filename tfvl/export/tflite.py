@@ -98,7 +98,7 @@ def lite(
     images = 2 if head == PAIRS else 1
     sizes = lite_sizes.sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases, images)
     specs = lite_sizes.fixed(inputs, None if resizable else sizes, pixel_mask and not resizable)
-    function = graph_of(model, specs, eight_bits=quantize in ("dynamic", "int8"))
+    function, variables = graph_of(model, specs, eight_bits=quantize in ("dynamic", "int8"))
     lite_ops.check_graph(function, type(model).__name__)
     described = LiteFile(
         path,
@@ -119,7 +119,7 @@ def lite(
         lite_tokenizer.pack(processor.tokenizer.get_config()),
     )
     rows = examples(Client(described), calibration) if quantize == "int8" else ()
-    content, layers = convert(function, quantize, rows)
+    content, layers = convert(function, variables, quantize, rows)
     lite_ops.operators(content)
     described.description["sensitivity"] = [dataclasses.asdict(layer) for layer in layers]
     lite_file.write(described, content)
@@ -140,14 +140,14 @@ def examples(client: Client, calibration: Iterable[dict] | None) -> list[dict[st
 
 
 def graph_of(model, specs: dict[str, tf.TensorSpec], eight_bits: bool):
-    """The model as a concrete function of its inputs, in the form for TFLite, its weights being constants."""
+    """The model as a concrete function of its inputs, in the form for TFLite, and the variables that it reads."""
 
     def run(**inputs):
-        with lite_form(model, eight_bits):
-            outputs = model(inputs, output_attentions=False, output_hidden_states=False, training=False)
-        return flat(outputs)
+        return flat(model(inputs, output_attentions=False, output_hidden_states=False, training=False))
 
-    return tf.function(run, autograph=False).get_concrete_function(**specs)
+    with lite_form(model, eight_bits) as made:
+        function = tf.function(run, autograph=False).get_concrete_function(**specs)
+    return function, [*made, *(variable.value for variable in model.variables)]
 
 
 def flat(outputs: dict) -> dict[str, tf.Tensor]:
@@ -159,14 +159,19 @@ def flat(outputs: dict) -> dict[str, tf.Tensor]:
     return {name: tf.cast(value, tf.float32) for name, value in flattened.items()}
 
 
-def convert(function, quantize: str | None, calibration: Sequence[dict] = ()) -> tuple[bytes, list]:
+def convert(function, variables: list, quantize: str | None, calibration: Sequence[dict] = ()) -> tuple[bytes, list]:
     """The flatbuffer of a concrete function, and of "int8", with examples of its inputs, the layers by their error.
+
+    Args:
+        variables: those that the function reads.
 
     Raises:
         ValueError: the converter refused the graph after all; in its first words.
     """
     with tempfile.TemporaryDirectory(prefix="tfvl-lite-") as directory, quiet():
-        tf.saved_model.save(tf.Module(), directory, signatures={SIGNATURE: function})
+        module = tf.Module()
+        module.read = variables
+        tf.saved_model.save(module, directory, signatures={SIGNATURE: function})
 
         def make_converter() -> tf.lite.TFLiteConverter:
             return tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[SIGNATURE])

@@ -33,15 +33,15 @@ def lite_form(model, eight_bits: bool) -> Iterator[list[tf.Variable]]:
     """
     layers = [layer for layer in model._flatten_layers() if type(layer) in FORMS]
     originals = [type(layer) for layer in layers]
-    for layer in layers:
-        layer.__class__ = FORMS[type(layer)]
-        layer.made = {name: tf.Variable(array, trainable=False) for name, array in layer.weights_made(eight_bits)}
     try:
+        for layer in layers:
+            layer.made, layer.__class__ = {}, FORMS[type(layer)]
+            layer.made |= {name: tf.Variable(array, trainable=False) for name, array in layer.weights_made(eight_bits)}
         yield [variable for layer in layers for variable in layer.made.values()]
     finally:
         for layer, original in zip(layers, originals, strict=True):
-            del layer.made
             layer.__class__ = original
+            vars(layer).pop("made", None)
 
 
 class LiteAttention:

@@ -114,7 +114,9 @@ class PatchEmbeddings(keras.layers.Layer):
         height, width = self.patch_size
         batch, rows, columns = ops.shape(pixel_values)[:3]
         rows, columns = rows // height, columns // width
-        whole = pixel_values[:, : rows * height, : columns * width]
+        whole = ops.slice(  # by indexing, LiteRT would copy number by number where sizes are not known
+            pixel_values, (0, 0, 0, 0), (batch, rows * height, columns * width, self.num_channels)
+        )
         patches = ops.reshape(whole, (batch, rows, height, columns, width, self.num_channels))
         patches = ops.transpose(patches, (0, 1, 3, 2, 4, 5))  # (batch, rows, columns, height, width, channels)
         patches = ops.reshape(patches, (batch * rows * columns, height * width * self.num_channels))

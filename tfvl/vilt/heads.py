@@ -193,10 +193,11 @@ class ViltForImagesAndTextClassification(ViltHeadModel):
                 )
 
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
-        given = self.given_images(inputs)
+        count = self.config.num_images
+        given = {name: ops.unstack(value, count, axis=1) for name, value in self.given_images(inputs).items()}
         pooled, each = [], []
-        for index in range(self.config.num_images):
-            image = {name: value[:, index] for name, value in given.items()}
+        for index in range(count):
+            image = {name: values[index] for name, values in given.items()}
             image = (
                 inputs | image | {"image_token_type_idx": index + 1}
             )  # 0 is the text, 1 the first image, 2 the second

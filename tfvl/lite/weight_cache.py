@@ -1,0 +1,84 @@
+"""XNNPACK's weight cache: a model's weights in the order that this processor reads them, in a file to be mapped.
+
+Without it every process that loads a model makes that order for itself, in memory of its own. XNNPACK checks that a
+cache is whole and of its own version, but takes one of another model of the same structure, whose answers it then
+gives. The name says which file a cache is of: that file's size, time and samples of its content, the version of
+`ai-edge-litert`, the processor, and the cache's own size, so that one cut short is not used.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+Model = TypeVar("Model")
+SUFFIX = ".xnnpack"
+SAMPLES, BLOCK = 64, 4096  # of the file: how many, and their bytes
+ROOM = 3  # times the file's size: 16-bit weights become 32-bit ones
+
+
+def load(path: Path, directory: Path, compile_with: Callable[[Path], Model]) -> Model:
+    """Loads a model with its cache in `directory`, which is made where there is none yet.
+
+    Args:
+        path: the `.tflite` file.
+        directory: of caches; nobody else should be able to write there, as a cache decides the answers.
+        compile_with: loads the model with the cache that it is given, or, if there is no such file, writes it.
+
+    Raises:
+        ValueError: the directory cannot be written, or has too little room.
+    """
+    name = name_of(path)
+    found = [each for each in directory.glob(f"{name}-*{SUFFIX}") if each.name == with_size(name, each)]
+    if found:
+        return compile_with(found[0])
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        free, needed = shutil.disk_usage(directory).free, ROOM * path.stat().st_size
+        if free < needed:  # XNNPACK would end the process
+            raise ValueError(
+                f"weight_cache is {str(directory)!r}, where {free / 1e6:.0f} MB are free, but {needed / 1e6:.0f} MB "
+                "may be needed; name another directory, or leave it out"
+            )
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as temporary:
+            built = Path(temporary, "weights")
+            model = compile_with(built)
+            if built.exists():
+                os.replace(built, directory / with_size(name, built))
+    except OSError as error:
+        raise ValueError(
+            f"weight_cache is {str(directory)!r}, which cannot be written ({error.strerror}); name a directory that "
+            "can, or leave it out"
+        ) from None
+    return model
+
+
+def with_size(name: str, cache: Path) -> str:
+    """The name of a file that holds a whole cache."""
+    return f"{name}-{cache.stat().st_size}{SUFFIX}"
+
+
+def name_of(path: Path) -> str:
+    """What all caches of a `.tflite` file are named by."""
+    stat = path.stat()
+    known = (stat.st_size, stat.st_mtime_ns, version("ai-edge-litert"), processor())
+    digest = hashlib.blake2b(repr(known).encode(), digest_size=16)
+    with open(path, "rb") as file:
+        for place in range(0, stat.st_size, max(stat.st_size // SAMPLES, BLOCK)):
+            file.seek(place)
+            digest.update(file.read(BLOCK))
+    return digest.hexdigest()
+
+
+def processor() -> str:
+    """The instructions that this processor has, where Linux says so; else what it is called."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())

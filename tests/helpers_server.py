@@ -20,7 +20,7 @@ from helpers_export import root
 from PIL import Image
 
 from tfvl import auto, shapes
-from tfvl.export import saved_model
+from tfvl.export import lite, saved_model
 
 MODEL = "shapes-vilt"
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +35,13 @@ def exported() -> Path:
     """The model's directory, with version 1: what `tfvl export shapes-vilt DIR/1` writes."""
     model, processor = auto.load(MODEL)
     return saved_model(model, processor, root() / MODEL / "1").parent
+
+
+@cache
+def exported_lite() -> Path:
+    """The same model as one file of 32-bit floats."""
+    model, processor = auto.load(MODEL)
+    return lite(model, processor, root() / f"{MODEL}.tflite")
 
 
 @cache

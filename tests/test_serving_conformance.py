@@ -1,8 +1,8 @@
 """The REST and gRPC interfaces are TF Serving's: names, formats, error codes.
 
-Runs against the embedded server, or against any other that serves what `tfvl export shapes-vilt models/shapes-vilt/1`
-wrote, under the name shapes-vilt: `TFVL_MODEL_SERVER=localhost:8501 pytest tests/test_serving_conformance.py`. Its gRPC
-address is port 8500 of the same host, or `TFVL_MODEL_SERVER_GRPC`.
+Runs against the embedded server, with a SavedModel and with a `.tflite` file, or against any other that serves what
+`tfvl export shapes-vilt models/shapes-vilt/1` wrote, under the name shapes-vilt: `TFVL_MODEL_SERVER=localhost:8501
+pytest tests/test_serving_conformance.py`. Its gRPC address is port 8500 of the same host, or `TFVL_MODEL_SERVER_GRPC`.
 """
 
 import base64
@@ -14,7 +14,18 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers_server import BATCH_TOLERANCE, MODEL, Server, assert_rows, expected, exported, instances, questions, start
+from helpers_server import (
+    BATCH_TOLERANCE,
+    MODEL,
+    Server,
+    assert_rows,
+    expected,
+    exported,
+    exported_lite,
+    instances,
+    questions,
+    start,
+)
 
 pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
 pytest.importorskip("fastapi", reason="fastapi is not installed")
@@ -35,13 +46,14 @@ REMOTE = os.environ.get("TFVL_MODEL_SERVER")
 SECONDS = 120
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
+@pytest.fixture(scope="module", params=["remote"] if REMOTE else ["SavedModel", ".tflite"])
+def server(request, tmp_path_factory):
     if REMOTE:
         host = REMOTE.rpartition(":")[0]
         yield Server(REMOTE, os.environ.get("TFVL_MODEL_SERVER_GRPC", f"{host}:8500"))
         return
-    running = start(exported(), tmp_path_factory.mktemp("server") / "log")
+    model = exported() if request.param == "SavedModel" else exported_lite()
+    running = start(model, tmp_path_factory.mktemp("server") / "log")
     yield running
     assert running.stop() == 0
 
@@ -106,11 +118,11 @@ def test_texts_may_be_base64_too(server):
 
 def test_one_output_has_no_name(server):
     tensors = {
-        "input_ids": [[2, 5, 3]],
-        "token_type_ids": [[0, 0, 0]],
-        "attention_mask": [[1, 1, 1]],
-        "pixel_values": np.full([1, 32, 32, 3], 0.25).tolist(),
-        "pixel_mask": np.ones([1, 32, 32], int).tolist(),
+        "input_ids": [[2, 5, 3] + [0] * 37],  # the sizes of the .tflite file
+        "token_type_ids": [[0] * 40],
+        "attention_mask": [[1] * 3 + [0] * 37],
+        "pixel_values": np.full([1, 64, 64, 3], 0.25).tolist(),
+        "pixel_mask": np.ones([1, 64, 64], int).tolist(),
     }
     code, answer = server.predict({"signature_name": "tensors", "inputs": tensors})
     assert code == 200, answer

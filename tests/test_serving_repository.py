@@ -10,7 +10,8 @@ pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not 
 
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
-from tfvl.serving import launch
+from tfvl import cli
+from tfvl.serving import directories, launch
 from tfvl.serving.errors import RequestError
 from tfvl.serving.repository import Repository
 from tfvl.serving.saved_model import missing
@@ -32,7 +33,7 @@ def repository(tmp_path):
 
     def make(**options):
         batching = {"max_rows": 4, "wait": 0.0, "threads": 1}
-        made.append(Repository("adder", partial(launch.numbered, tmp_path), loader, batching=batching, **options))
+        made.append(Repository("adder", partial(directories.numbered, tmp_path), loader, batching=batching, **options))
         return made[-1]
 
     yield make
@@ -183,16 +184,46 @@ def test_directories(tmp_path):
     for number in (1, 2):
         (tmp_path / "vqa" / str(number)).mkdir(parents=True)
         (tmp_path / "vqa" / str(number) / "saved_model.pb").write_bytes(b"x")
-    assert launch.finder(tmp_path / "vqa")().keys() == {1, 2}
-    assert launch.finder(tmp_path / "vqa" / "1")() == {1: tmp_path / "vqa" / "1"}
-    assert launch.default_name(tmp_path / "vqa") == launch.default_name(tmp_path / "vqa" / "2") == "vqa"
+    assert directories.finder(tmp_path / "vqa")().keys() == {1, 2}
+    assert directories.finder(tmp_path / "vqa" / "1")() == {1: tmp_path / "vqa" / "1"}
+    assert directories.default_name(tmp_path / "vqa") == directories.default_name(tmp_path / "vqa" / "2") == "vqa"
     with pytest.raises(ValueError, match="is no directory"):
-        launch.finder(tmp_path / "other")
+        directories.finder(tmp_path / "other")
     with pytest.raises(ValueError, match=r"neither a SavedModel nor numbered versions; export to .*/1"):
-        launch.finder(tmp_path)
+        directories.finder(tmp_path)
     assert launch.parse_labels(["stable=1", "new=2"]) == {"stable": 1, "new": 2}
     with pytest.raises(ValueError, match="'stable' is not LABEL=VERSION"):
         launch.parse_labels(["stable"])
+
+
+def test_tflite_files(tmp_path):
+    alone, numbered = tmp_path / "vqa" / "vilt.tflite", tmp_path / "vqa" / "12" / "model.tflite"
+    alone.parent.mkdir()
+    alone.write_bytes(b"x")
+    assert directories.finder(alone)() == {1: alone}
+    assert directories.default_name(alone) == "vilt"
+    assert directories.finder(tmp_path / "vqa")() == {1: tmp_path / "vqa"}
+    numbered.parent.mkdir()
+    numbered.write_bytes(b"x")
+    assert directories.finder(numbered)() == {12: numbered}
+    assert directories.finder(numbered.parent)() == {12: numbered.parent}
+    assert directories.finder(tmp_path / "vqa")() == {12: numbered.parent}
+    assert directories.default_name(numbered) == directories.default_name(numbered.parent) == "vqa"
+    (tmp_path / "model.pb").write_bytes(b"x")
+    for path in ("model.pb", "gone.tflite"):
+        with pytest.raises(ValueError, match=r"is no directory; .* or a file that ends in \.tflite"):
+            directories.finder(tmp_path / path)
+
+
+def test_a_tflite_file_is_never_for_the_model_server(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "model_server", lambda: "tensorflow_model_server")
+    monkeypatch.setattr(launch, "run_model_server", lambda serving: pytest.fail("started"))
+    started = []
+    monkeypatch.setattr(launch, "run_embedded", lambda serving, **options: started.append((serving, options)))
+    (tmp_path / "vilt.tflite").write_bytes(b"x")
+    assert cli.main(["serve", str(tmp_path / "vilt.tflite"), "--threads", "3"]) == 0
+    ((serving, options),) = started
+    assert (serving.name, serving.find(), options["threads"]) == ("vilt", {1: tmp_path / "vilt.tflite"}, 3)
 
 
 def test_the_model_server_gets_the_generated_configs(tmp_path, monkeypatch, capsys):
@@ -207,8 +238,8 @@ def test_the_model_server_gets_the_generated_configs(tmp_path, monkeypatch, caps
         (tmp_path / "vqa" / str(number)).mkdir(parents=True)
     options = {"name": "vqa", "host": "0.0.0.0", "rest_port": 8501, "grpc_port": 0, "keep": 1, "labels": {"stable": 1}}
     batching = {"max_batch_size": 8, "timeout_ms": 2.0, "threads": 1}
-    launch.run_model_server(find=partial(launch.numbered, tmp_path / "vqa"), batching=batching, **options)
-    launch.run_model_server(find=lambda: {1: tmp_path / "vqa" / "1"}, batching=batching, **options)
+    for find in (partial(directories.numbered, tmp_path / "vqa"), lambda: {1: tmp_path / "vqa" / "1"}):
+        launch.run_model_server(launch.Serving(find=find, batching=batching, **options))
     (path, whole), (_, one) = started
     assert path == str(program)
     flags = dict(argument.removeprefix("--").split("=") for argument in whole[1:])
@@ -221,5 +252,5 @@ def test_the_model_server_gets_the_generated_configs(tmp_path, monkeypatch, caps
     assert "enable: true" in (tmp_path / flags["monitoring_config_file"]).read_text()
     config = (tmp_path / dict(argument.split("=") for argument in one[1:])["--model_config_file"]).read_text()
     (base,) = [line.split('"')[1] for line in config.splitlines() if "base_path" in line]
-    assert launch.numbered(tmp_path / base).keys() == {1}  # of one version, only that one
+    assert directories.numbered(tmp_path / base).keys() == {1}  # of one version, only that one
     assert launch.MODEL_SERVER in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`tfvl serve`: TF Serving where it is installed, and else the embedded server."""
+"""`tfvl serve`: TF Serving where it is installed, and else, or for `.tflite` files, the embedded server."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +7,12 @@ import typer
 
 
 def serve(
-    directory: Annotated[
+    path: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR",
-            help="Directory of a model with numbered versions, e.g. models/vilt_vqa, or one version of it.",
+            metavar="PATH",
+            help="Directory of a model with numbered versions, e.g. models/vilt_vqa, one version of it, or a .tflite "
+            "file.",
         ),
     ],
     name: Annotated[str | None, typer.Option(help="Name of the model in URLs; without it, the directory's.")] = None,
@@ -23,9 +24,13 @@ def serve(
         float, typer.Option(min=0, metavar="MS", help="How long a row waits for others, in milliseconds.")
     ] = 2.0,
     batch_threads: Annotated[int, typer.Option(min=1, help="Batches that run at the same time.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Of the CPU, for a .tflite file; without it one per core, at most four."),
+    ] = None,
     keep: Annotated[int, typer.Option(min=1, help="How many versions are served, the highest ones.")] = 1,
     label: Annotated[list[str] | None, typer.Option(metavar="LABEL=VERSION", help="A name for a version.")] = None,
-    poll: Annotated[float, typer.Option(min=0.05, metavar="SECONDS", help="How often DIR is looked at.")] = 1.0,
+    poll: Annotated[float, typer.Option(min=0.05, metavar="SECONDS", help="How often PATH is looked at.")] = 1.0,
     max_megabytes: Annotated[int, typer.Option(min=1, max=2047, help="Largest request.")] = 32,
     read_timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="Within which a request must have arrived.")
@@ -38,18 +43,24 @@ def serve(
     ] = False,
 ):
     """Serve an exported model over REST and gRPC, as TensorFlow Serving does."""
-    from tfvl.serving import launch
+    from tfvl.serving import directories, launch
 
-    find = launch.finder(directory)
-    name = name or launch.default_name(directory)
-    options = {"find": find, "name": name, "host": host, "rest_port": rest_port, "grpc_port": grpc_port}
-    options |= {"keep": keep, "labels": launch.parse_labels(label or [])}
-    batching = {"max_batch_size": max_batch_size, "timeout_ms": batch_timeout, "threads": batch_threads}
-    if not embedded and launch.model_server():
-        launch.run_model_server(**options, batching=batching)
+    serving = launch.Serving(
+        find=directories.finder(path),
+        name=name or directories.default_name(path),
+        host=host,
+        rest_port=rest_port,
+        grpc_port=grpc_port,
+        keep=keep,
+        labels=launch.parse_labels(label or []),
+        batching={"max_batch_size": max_batch_size, "timeout_ms": batch_timeout, "threads": batch_threads},
+    )
+    tflite = any(directories.lite_files(version) for version in serving.find().values())
+    if launch.model_server() and not (embedded or tflite):
+        launch.run_model_server(serving)
     launch.run_embedded(
-        **options,
-        batching=batching,
+        serving,
+        threads=threads,
         poll=poll,
         max_bytes=max_megabytes * 2**20,
         read_seconds=read_timeout,

@@ -9,45 +9,39 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tfvl.serving import configs
+from tfvl.serving.directories import NUMBER, Find, numbered
 
 MODEL_SERVER = "tensorflow_model_server"
-Find = Callable[[], Mapping[int, Path]]
 
 
-def finder(directory: Path) -> Find:
-    """A function that lists the versions to serve: those in a model's directory, or the one that `directory` is.
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """What is served, and where; both servers take this.
 
-    Raises ValueError if there are none.
+    Attributes:
+        find: the versions that there are, by number.
+        name: of the model.
+        host: the address to listen on.
+        rest_port, grpc_port: 0 for any that is free.
+        keep: how many versions are served, the highest ones.
+        labels: label to version number.
+        batching: keywords of `configs.batching_config`.
     """
-    if (directory / "saved_model.pb").is_file():
-        number = int(directory.resolve().name) if directory.resolve().name.isdecimal() else 1
-        return lambda: {number: directory}
-    if not directory.is_dir():
-        raise ValueError(f"{directory} is no directory; give that of a model, as `tfvl export` writes it")
-    find = partial(numbered, directory)
-    if not find():
-        raise ValueError(
-            f"{directory} holds neither a SavedModel nor numbered versions; export to {directory / '1'}, or give the "
-            "directory of a model"
-        )
-    return find
 
-
-def numbered(directory: Path) -> dict[int, Path]:
-    """The version directories of a model's directory."""
-    paths = [path for path in directory.iterdir() if re.fullmatch("[0-9]{1,18}", path.name) and path.is_dir()]
-    return {int(path.name): path for path in paths}
-
-
-def default_name(directory: Path) -> str:
-    """That of the model's directory, also where one of its versions is given."""
-    directory = directory.resolve()
-    return directory.parent.name if directory.name.isdecimal() else directory.name
+    find: Find
+    name: str
+    host: str
+    rest_port: int
+    grpc_port: int
+    keep: int
+    labels: Mapping[str, int]
+    batching: Mapping
 
 
 def parse_labels(labels: list[str]) -> dict[str, int]:
@@ -55,7 +49,7 @@ def parse_labels(labels: list[str]) -> dict[str, int]:
     parsed = {}
     for text in labels:
         label, _, version = text.partition("=")
-        if not label or not re.fullmatch("[0-9]{1,18}", version):
+        if not label or not re.fullmatch(NUMBER, version):
             raise ValueError(f"the label {text!r} is not LABEL=VERSION, e.g. stable=1")
         parsed[label] = int(version)
     return parsed
@@ -65,20 +59,10 @@ def model_server() -> str | None:
     return shutil.which(MODEL_SERVER)
 
 
-def run_model_server(
-    *,
-    find: Find,
-    name: str,
-    host: str,
-    rest_port: int,
-    grpc_port: int,
-    keep: int,
-    labels: Mapping[str, int],
-    batching: Mapping,
-) -> None:
+def run_model_server(serving: Serving) -> None:
     """Becomes `tensorflow_model_server`. It listens on all addresses, and takes its settings from files."""
-    files = Path(tempfile.mkdtemp(prefix="tfvl-serve-"))
-    versions = find()
+    name, files = serving.name, Path(tempfile.mkdtemp(prefix="tfvl-serve-"))
+    versions = serving.find()
     directory = next(iter(versions.values())).resolve().parent
     if set(versions) != set(numbered(directory)):  # one version was asked for, and there are others
         directory = files / name
@@ -86,38 +70,34 @@ def run_model_server(
         for number, path in versions.items():
             (directory / str(number)).symlink_to(path.resolve())
     contents = {
-        "model_config_file": configs.models_config({name: directory}, latest=keep, labels={name: labels}),
-        "batching_parameters_file": configs.batching_config(**batching),
+        "model_config_file": configs.models_config(
+            {name: directory}, latest=serving.keep, labels={name: serving.labels}
+        ),
+        "batching_parameters_file": configs.batching_config(**serving.batching),
         "monitoring_config_file": configs.monitoring_config(),
     }
-    arguments = [f"--rest_api_port={rest_port or _free_port()}", f"--port={grpc_port or _free_port()}"]
+    arguments = [f"--rest_api_port={serving.rest_port or _free_port()}", f"--port={serving.grpc_port or _free_port()}"]
     arguments += ["--enable_batching=true", "--allow_version_labels_for_unavailable_models=true"]
     for flag, content in contents.items():
         (files / flag).write_text(content)
         arguments.append(f"--{flag}={files / flag}")
-    if host != "0.0.0.0":
-        print(f"tfvl: warning: {MODEL_SERVER} listens on all addresses, not only on {host}", file=sys.stderr)
+    if serving.host != "0.0.0.0":
+        print(f"tfvl: warning: {MODEL_SERVER} listens on all addresses, not only on {serving.host}", file=sys.stderr)
     print(" ".join([MODEL_SERVER, *arguments]), flush=True)
     os.execv(model_server(), [MODEL_SERVER, *arguments])
 
 
-def run_embedded(
-    *,
-    find: Find,
-    name: str,
-    host: str,
-    rest_port: int,
-    grpc_port: int,
-    keep: int,
-    labels: Mapping[str, int],
-    batching: Mapping,
-    poll: float,
-    **limits,
-) -> None:
+def run_embedded(serving: Serving, *, threads: int | None, poll: float, **limits) -> None:
     """Serves until SIGTERM or Ctrl-C, then drains.
+
+    Args:
+        threads: of the CPU for a `.tflite` file; None: one for each core, at most four.
+        poll: seconds between two looks for new versions.
+        limits: keywords of `Server`.
 
     Raises ValueError if no version can be loaded, OSError if a port cannot be used.
     """
+    name, host, batching = serving.name, serving.host, serving.batching
     configs.check_name(name)
     start = time.monotonic()
     print("tfvl serve: this server is for development; put TensorFlow Serving before users", file=sys.stderr)
@@ -130,9 +110,9 @@ def run_embedded(
     from tfvl.console import quiet_tensorflow
 
     quiet_tensorflow()
+    from tfvl.serving.loaders import either
     from tfvl.serving.metrics import Metrics
     from tfvl.serving.repository import AVAILABLE, Repository
-    from tfvl.serving.saved_model import SAVED_MODEL
     from tfvl.serving.server import Server
     from tfvl.serving.service import Service
 
@@ -146,13 +126,20 @@ def run_embedded(
         "threads": batching["threads"],
     }
     repository = Repository(
-        name, find, SAVED_MODEL, batching=options, keep=keep, labels=labels, timed=partial(metrics.run, name)
+        name,
+        serving.find,
+        either(threads),
+        batching=options,
+        keep=serving.keep,
+        labels=serving.labels,
+        timed=partial(metrics.run, name),
     )
     repository.scan(settled=True)
     if not any(version.state == AVAILABLE for version in repository.versions()):
         problems = "; ".join(f"version {version.number}: {version.problem}" for version in repository.versions())
         raise ValueError(f"no version of {name} can be served: {problems}")
-    server = Server(Service([repository], metrics), host=host, rest_port=rest_port, grpc_port=grpc_port, **limits)
+    ports = {"rest_port": serving.rest_port, "grpc_port": serving.grpc_port}
+    server = Server(Service([repository], metrics), host=host, **ports, **limits)
     repository.watch(poll)
     shown = f"[{host}]" if ":" in host else host
     print(

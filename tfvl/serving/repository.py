@@ -18,7 +18,7 @@ START, LOADING, AVAILABLE, UNLOADING, END = "START", "LOADING", "AVAILABLE", "UN
 
 @dataclass(eq=False)
 class Version:
-    """A version directory and what has become of it.
+    """A version, which is a directory or a file, and what has become of it.
 
     Attributes:
         state: as in TF Serving's `ModelVersionStatus`: START (waits for its files), LOADING, AVAILABLE, UNLOADING, END.
@@ -188,7 +188,10 @@ class Repository:
             version.state = END
             self._log(f"{self.name}: version {version.number} cannot be loaded: {version.problem}")
             return False
-        version.predict = Batcher(self._run_timed(version.servable), **self._batching)
+        batching = dict(self._batching)
+        if version.servable.max_rows is not None:
+            batching["max_rows"] = min(batching["max_rows"], version.servable.max_rows)
+        version.predict = Batcher(self._run_timed(version.servable), **batching)
         with self._lock:
             version.state = AVAILABLE
         self._log(f"{self.name}: version {version.number} is served")
@@ -225,7 +228,8 @@ def servable_not_found(name: str, number: int | None = None) -> RequestError:
     return RequestError("NOT_FOUND", f"Servable not found for request: {which}")
 
 
-def _files(directory: Path) -> tuple:
+def _files(version: Path) -> tuple:
     """Names, sizes and times of the files, which tell whether a copy is still under way."""
-    stats = ((path, path.stat()) for path in directory.rglob("*") if path.is_file())
+    paths = [version] if version.is_file() else version.rglob("*")
+    stats = ((path, path.stat()) for path in paths if path.is_file())
     return tuple(sorted((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats))

@@ -22,19 +22,21 @@ class Servable:
         signatures: name to what it takes and returns, one row per request along the first axis of every tensor.
         run: `(signature name, inputs, output names) -> outputs`; several threads may call it at once.
         close: frees the model.
+        max_rows: most rows that `run` should get at once; None: as many as the server puts together.
     """
 
     signatures: Mapping[str, SignatureDef]
     run: Callable[[str, Tensors, tuple[str, ...]], dict[str, np.ndarray]]
     close: Callable[[], None]
+    max_rows: int | None = None
 
 
 @dataclass(frozen=True)
 class Loader:
-    """How a kind of model gets from a version directory into the server.
+    """How a kind of model gets from a version, a directory or a file, into the server.
 
     Attributes:
-        missing: what the directory still lacks before it can be loaded, as a clause, or "".
+        missing: what the version still lacks before it can be loaded, as a clause, or "".
         load: reads the model and runs its warm-up requests. May raise anything.
     """
 

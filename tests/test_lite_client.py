@@ -297,5 +297,5 @@ def test_bundled_models_keep_their_answers(tmp_path, name, quantize):
     if quantize == "int8":
         assert len(file.read(path).description["sensitivity"]) > 10
     if find_spec("matplotlib"):
-        plot(report, tmp_path / "drift.png")
+        plot([report], tmp_path / "drift.png")
         assert Image.open(tmp_path / "drift.png").size[0] > 500

@@ -30,6 +30,7 @@ from tfvl.console import (
 from tfvl.detector.command import regions
 from tfvl.lite.options import (
     Batch,
+    Flavour,
     Format,
     ImageSize,
     Quantize,
@@ -81,7 +82,8 @@ def ask(
     model: Annotated[
         str | None,
         typer.Option(
-            help=SOURCE_HELP + " Or the directory of an exported model; with --server, the name of a served one.",
+            help=SOURCE_HELP
+            + " Or the directory of an exported model, or a .tflite file; with --server, the name of a served one.",
             show_default=DEFAULT_MODEL,
         ),
     ] = None,
@@ -110,11 +112,13 @@ def ask(
 
         answers = answer(files, question, server, model, top_k, **more_inputs)
     elif str(model).endswith(".tflite"):
-        if any(load_options.values()):
-            raise ValueError("--detector, --class and --revision are for a checkpoint; leave them out with a .tflite")
+        if class_name or revision:
+            raise ValueError("--class and --revision are for a checkpoint; leave them out with a .tflite file")
         from tfvl.lite.ask import answer
 
-        answers = answer(files, question, model, top_k, **more_inputs)
+        if detector is not None:
+            quiet_tensorflow()
+        answers = answer(files, question, model, top_k, **more_inputs, detector=detector)
     else:
         quiet_tensorflow()
         from tfvl.ask import answer
@@ -184,6 +188,7 @@ def export(
     overwrite: Overwrite = False,
     file_format: Format = "savedmodel",
     quantize: Quantize = None,
+    flavour: Flavour = None,
     image_size: ImageSize = None,
     text_length: TextLength = None,
     batch: Batch = None,
@@ -192,7 +197,7 @@ def export(
 ):
     """Write a SavedModel that takes texts, and image bytes or regions, and gives answers, for TensorFlow Serving."""
     sizes = {"image_size": image_size, "text_length": text_length, "batch": batch, "regions": regions}
-    sizes |= {"quantize": quantize, "resizable": resizable or None}
+    sizes |= {"quantize": quantize, "flavour": flavour, "resizable": resizable or None}
     if file_format == "tflite":
         from tfvl.lite.command import write
 

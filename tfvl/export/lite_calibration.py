@@ -34,8 +34,8 @@ def requests(inputs: dict[str, tuple[int, ...]], several: int, count: int) -> It
         else:
             shown = [find(each) for each in scenes]
             asked["regions"] = [shown] if several > 1 else shown
-        if len(inputs["input_ids"]) == 3:
-            asked["choices"] = [list(shapes.COLORS)[: inputs["input_ids"][1]]]
+        if len(ids := inputs.get("input_ids", ())) == 3:
+            asked["choices"] = [list(shapes.COLORS)[: ids[1]]]
         if "region_to_phrase_position" in inputs:
             asked["phrases"] = [question.text.split()[:1]]
         yield asked, question.answer

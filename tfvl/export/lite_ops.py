@@ -4,6 +4,7 @@ import warnings
 from collections import Counter
 
 import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated
 
 MAX_WEIGHT_BYTES = 1_900_000_000  # protocol buffers and flatbuffers end at 2 GiB
 
@@ -22,18 +23,30 @@ BUILTIN = frozenset(
     Equal NotEqual Less LessEqual Greater GreaterEqual LogicalAnd LogicalOr LogicalNot
     """.split()
 )
+# tf.text's operations that a file of each flavour holds beside the builtin ones; who runs it registers them.
+CUSTOM = {
+    "tensors": frozenset(),
+    "text": frozenset(
+        (
+            "TFText>Utf8Binarize",
+            "TFText>NgramsStringJoin",
+            "TFText>WhitespaceTokenizeWithOffsetsV2",
+            "FastWordpieceTokenizeWithOffsets",
+        )
+    ),
+}
 WHY = {
     "Selu": "TFLite has no SELU; choose another hidden_act, or serve the model as a SavedModel",
 }
 
 
-def check_graph(function: tf.types.experimental.ConcreteFunction, name: str) -> None:
-    """Raises ValueError where `name`'s graph holds an operation that TFLite lacks, or too many weights."""
+def check_graph(function: tf.types.experimental.ConcreteFunction, name: str, flavour: str = "tensors") -> None:
+    """Raises ValueError where `name`'s graph holds an operation that a TFLite file of the flavour cannot hold."""
     definition = function.graph.as_graph_def()
     functions = {each.signature.name for each in definition.library.function}
     nodes = [*definition.node, *(node for each in definition.library.function for node in each.node_def)]
     counts = Counter(node.op for node in nodes if node.op not in functions)
-    for op in sorted(counts.keys() - BUILTIN):
+    for op in sorted(counts.keys() - BUILTIN - CUSTOM[flavour]):
         reason = WHY.get(op, "it is none of TFLite's builtin operators, and needs TensorFlow's kernels")
         raise ValueError(f"{name} cannot be converted: {counts[op]} × {op} in its graph: {reason}")
 
@@ -47,8 +60,8 @@ def check_weights(model) -> None:
         )
 
 
-def operators(content: bytes) -> Counter:
-    """How often each operator occurs in a model. Raises ValueError for one that is not builtin."""
+def operators(content: bytes, flavour: str = "tensors") -> Counter:
+    """How often each operator occurs in a model. ValueError for one that is neither builtin nor the flavour's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that TensorFlow will delete the class
         interpreter = tf.lite.Interpreter(
@@ -56,7 +69,6 @@ def operators(content: bytes) -> Counter:
             experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
     counts = Counter(each["op_name"] for each in interpreter._get_ops_details())
-    for name in counts:
-        if name.startswith("Flex") or name == "CUSTOM":
-            raise ValueError(f"the converted model holds {name}, which is no builtin operator of TFLite")
+    for name in sorted(counts.keys() - vars(schema_py_generated.BuiltinOperator).keys() - CUSTOM[flavour]):
+        raise ValueError(f"the converted model holds {name}, which is no builtin operator of TFLite")
     return counts

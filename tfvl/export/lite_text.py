@@ -2,35 +2,48 @@
 
 tf.text has a normaliser for TFLite, but its Unicode is not upstream's, and it takes special tokens apart. So the text
 is taken to its code points (`Utf8Binarize`), and what becomes of them is looked up in the same table that all our
-tokenizers use. TFLite has no operation from code points back to strings; but the vocabulary decides alone, so each of
-its characters is written as a symbol of our own, every other character as one unknown symbol, and the symbols are
+tokenizers use. TFLite has no operation from code points back to strings; but only the vocabulary's characters matter,
+so each of them is written as a symbol of our own, every other character as one unknown symbol, and the symbols are
 joined to a string (`NgramsStringJoin`), split (`WhitespaceTokenize`) and looked up (`FastWordpieceTokenize`) in a
 vocabulary that is written in symbols too. All symbols have as many bytes, so that the limit of a word's length, which
 tf.text counts in bytes, is upstream's.
+
+Two differences are left. Of a text, `CHARACTERS_PER_TOKEN` code points for each token of the file's length are read.
+And combining marks stay in the text's order, where NFD sorts them; that shows only where the vocabulary holds two of
+the few marks that stripping accents leaves.
+
+The graph is TFLite's alone: in TensorFlow, the kernel of NgramsStringJoin (tf.text 2.21) crashes on several rows.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_text as tf_text
 from tensorflow_text.core.pybinds.pywrap_fast_wordpiece_tokenizer_model_builder import build_fast_wordpiece_model
+from tensorflow_text.core.pybinds.pywrap_whitespace_tokenizer_config_builder import build_whitespace_tokenizer_config
+from tensorflow_text.python.ops import fast_wordpiece_tokenizer, ngrams_op, utf8_binarize_op, whitespace_tokenizer
 
+from tfvl.export.lite_sizes import OF_TEXT
 from tfvl.lite.tokenizer import MAX_WORD_CHARACTERS, PAGES, Tokenizer
 from tfvl.preprocessing import unicode_tables as unicode
 
-MAX_CHARACTERS = 1024  # of a text; what comes after is not read
-CUSTOM_OPERATORS = {  # tf.text's, as a TFLite file names them, and as TensorFlow's graph does
-    "TFText>Utf8Binarize": "TFText>Utf8Binarize",
-    "TFText>NgramsStringJoin": "TFText>NgramsStringJoin",
-    "TFText>WhitespaceTokenizeWithOffsetsV2": "TFText>WhitespaceTokenizeWithOffsetsV2",
-    "FastWordpieceTokenizeWithOffsets": "FastWordpieceTokenizeWithOffsets",
-}
+# tf.text's operations themselves: its Python around them adds assertions about ragged tensors, which TFLite lacks.
+utf8_binarize = utf8_binarize_op.gen_utf8_binarize_op.tf_text_utf8_binarize
+join = ngrams_op.gen_ngrams_op.tf_text_ngrams_string_join
+tokenize_at_white_space = whitespace_tokenizer.gen_whitespace_tokenizer_v2.tf_text_whitespace_tokenize_with_offsets_v2
+tokenize_words = fast_wordpiece_tokenizer.gen_fast_wordpiece_tokenizer.fast_wordpiece_tokenize_with_offsets
+
+CHARACTERS_PER_TOKEN = 16  # of a text so many are read for each token that it may have
 CODE_POINT_BITS = 21
 # Code points whose UTF-8 has as many bytes each, and among which is no white space: enough of them, the fewest bytes.
 SYMBOLS = (range(0x100, 0x800), range(0x4E00, 0xD800))
 MAX_PIECE_BYTES = 256  # what FastWordpieceTokenize takes
+PHRASES = "region_to_phrase_position"
 UNKNOWN = "[UNK]"  # not made of symbols, so no text contains it
+
+Encode = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 class Tables(NamedTuple):
@@ -59,49 +72,86 @@ class Tables(NamedTuple):
     pad: int
 
 
-def tables_of(tokenizer: Tokenizer) -> Tables:
-    """Raises ValueError for options of a tokenizer that are not possible here."""
-    if tokenizer.unsplit:
-        raise ValueError(f"the text flavour has no never_split ({min(tokenizer.unsplit)!r}); export the tensors flavour")
-    markers = dict(sorted(tokenizer.markers.items(), key=lambda item: -len(item[0])))
-    for token in markers:
-        for other in markers:
-            if any(token[i:].startswith(other) or other.startswith(token[i:]) for i in range(1, len(token))):
-                raise ValueError(
-                    f"the special tokens {token!r} and {other!r} can overlap in a text; export the tensors flavour"
-                )
-    special = np.zeros([len(markers), max(2, *map(len, markers))], np.int32)
-    for row, token in zip(special, markers, strict=True):
-        row[: len(token)] = [ord(character) for character in token]
+def raw(
+    specs: Mapping[str, tf.TensorSpec], tokenizer: Tokenizer, limit: int
+) -> tuple[dict[str, tf.TensorSpec], Encode]:
+    """The specs of inputs with `text` (batch,) in place of ids, types and mask; and what makes those of it."""
+    batch, length = specs["input_ids"].shape
+    rest = {name: spec for name, spec in specs.items() if name not in OF_TEXT}
+    tables = tables_of(tokenizer)
+    return {"text": tf.TensorSpec([batch], tf.string, "text"), **rest}, lambda text: encode(text, tables, length, limit)
 
+
+def check(name: str, specs: Mapping[str, tf.TensorSpec], quantize: str | None) -> None:
+    """Raises ValueError where the model `name`, or a file in this quantization, has no flavour `text`."""
+    if specs["input_ids"].shape.rank != 2:
+        raise ValueError(
+            f"{name} takes several texts a row, which the text flavour does not; export the tensors flavour"
+        )
+    if PHRASES in specs:
+        raise ValueError(
+            f"{name} takes the places of phrases among the tokens, which a raw text does not tell; "
+            "export the tensors flavour"
+        )
+    if quantize == "int8":
+        raise ValueError(
+            'quantize="int8" runs the file on examples, and that runs no operation of tf.text; '
+            'export the tensors flavour, or quantize="dynamic"'
+        )
+
+
+def tables_of(tokenizer: Tokenizer) -> Tables:
+    """Raises ValueError for options and vocabularies of a tokenizer that are not possible here."""
+    if tokenizer.unsplit:
+        raise ValueError(
+            f"the text flavour has no never_split ({min(tokenizer.unsplit)!r}); export the tensors flavour"
+        )
+    tokens = sorted(tokenizer.markers, key=len, reverse=True)
     pieces = {piece: i for piece, i in tokenizer.pieces.items() if len(piece.removeprefix("##")) <= MAX_WORD_CHARACTERS}
     characters = sorted({character for piece in pieces for character in piece.removeprefix("##")})
-    symbols = next((each for each in SYMBOLS if len(each) > len(characters)), ())
-    alphabet = {character: chr(symbol) for character, symbol in zip(characters, symbols, strict=False)}
-    width = len(chr(symbols[-1]).encode()) if symbols else MAX_PIECE_BYTES
-    if any(width * len(piece.removeprefix("##")) > MAX_PIECE_BYTES for piece in pieces):
-        raise ValueError(f"the vocabulary's {len(characters)} characters, or its pieces, are more than tf.text can take")
-    written = [
-        "##" * piece.startswith("##") + "".join(map(alphabet.get, piece.removeprefix("##"))) for piece in pieces
-    ]
-    model = build_fast_wordpiece_model([*written, UNKNOWN], width * MAX_WORD_CHARACTERS, "##", UNKNOWN, True, False)
-
-    known = np.zeros(PAGES << unicode.PAGE_BITS, np.int32)
+    unknown, *symbols = symbols_for(characters, max(len(piece.removeprefix("##")) for piece in pieces))
+    alphabet = dict(zip(characters, symbols, strict=True))
+    written = ["##" * piece.startswith("##") + "".join(map(alphabet.get, piece.removeprefix("##"))) for piece in pieces]
+    most_bytes = MAX_WORD_CHARACTERS * len(unknown.encode())
+    known = np.zeros(unicode.CODE_POINT + 1, np.int32)
     known[[ord(character) for character in characters]] = np.arange(len(characters)) + 1
     pages, rows = symbol_rows(*tokenizer.tables[0], known)
-    drawn = [chr(symbols[len(characters)]), *alphabet.values()]  # the first is that of every unknown character
     return Tables(
-        special,
-        np.array([len(token) for token in markers], np.int32),
-        np.array([ord(marker) for marker in markers.values()], np.int32),
-        pages,
-        rows,
-        ["", " ", *drawn, *(f" {symbol} " for symbol in drawn)],
-        model,
-        np.array([*pieces.values(), tokenizer.unk_id], np.int32),
-        tokenizer.cls_id,
-        tokenizer.sep_id,
-        tokenizer.pad_id,
+        special=special_tokens(tokens),
+        lengths=np.array([len(token) for token in tokens], np.int32),
+        markers=np.array([ord(tokenizer.markers[token]) for token in tokens], np.int32),
+        pages=pages,
+        rows=rows,
+        strings=["", " ", unknown, *symbols, *(f" {symbol} " for symbol in (unknown, *symbols))],
+        model=build_fast_wordpiece_model([*written, UNKNOWN], most_bytes, "##", UNKNOWN, True, False),
+        ids=np.array([*pieces.values(), tokenizer.unk_id], np.int32),
+        cls=tokenizer.cls_id,
+        sep=tokenizer.sep_id,
+        pad=tokenizer.pad_id,
+    )
+
+
+def special_tokens(tokens: Sequence[str]) -> np.ndarray:
+    """`Tables.special`. Raises ValueError where two tokens can overlap: then which one stands there is a question."""
+    for token, other in product(tokens, repeat=2):
+        if any(token[i:].startswith(other) or other.startswith(token[i:]) for i in range(1, len(token))):
+            raise ValueError(
+                f"the special tokens {token!r} and {other!r} can overlap in a text; export the tensors flavour"
+            )
+    special = np.zeros([len(tokens), max(2, *map(len, tokens))], np.int32)
+    for row, token in zip(special, tokens, strict=True):
+        row[: len(token)] = [ord(character) for character in token]
+    return special
+
+
+def symbols_for(characters: Sequence[str], longest: int) -> list[str]:
+    """The unknown symbol, and one for each character of a vocabulary whose longest piece has so many of them."""
+    for symbols in SYMBOLS:
+        if len(symbols) > len(characters) and longest * len(chr(symbols[0]).encode()) <= MAX_PIECE_BYTES:
+            return [chr(symbol) for symbol in symbols[: len(characters) + 1]]
+    raise ValueError(
+        f"the vocabulary has {len(characters)} different characters, and {longest} in one token, more than tf.text's "
+        "operations can take; export the tensors flavour"
     )
 
 
@@ -111,7 +161,7 @@ def symbol_rows(pages: np.ndarray, entries: np.ndarray, known: np.ndarray) -> tu
     low = code_points & (1 << unicode.PAGE_BITS) - 1
     entries = entries[(pages[code_points >> unicode.PAGE_BITS] << unicode.PAGE_BITS) + low].copy()
     entries[:, 0] += code_points
-    places = 2 + known[entries & unicode.CODE_POINT & (known.size * 2 - 1)]
+    places = 2 + known[entries & unicode.CODE_POINT]
     places += np.where(entries & unicode.ISOLATED, known.max() + 1, 0).astype(np.int32)
     places = np.where(entries == unicode.SPACE, 1, np.where(entries < 0, 0, places))
     blocks, pages = np.unique(places.reshape(PAGES, -1), axis=0, return_inverse=True)
@@ -127,13 +177,19 @@ def encode(text: tf.Tensor, tables: Tables, length: int | None, limit: int) -> d
         length: of the rows; None: that of the longest, at most `limit`.
         limit: see `length`.
     """
-    words = tf_text.WhitespaceTokenizer().tokenize(drawn(marked(code_points_of(text), tables), tables))
-    wordpiece = tf_text.FastWordpieceTokenizer(
-        model_buffer=tf.constant(np.frombuffer(tables.model, np.uint8)), token_out_type=tf.int32
+    code_points = marked(code_points_of(text, CHARACTERS_PER_TOKEN * (length or limit)), tables)
+    words, word_splits, *_ = tokenize_at_white_space(
+        in_symbols(code_points, tables), build_whitespace_tokenizer_config()
     )
-    pieces = wordpiece.tokenize(words.values)
-    splits = tf.cast(tf.gather(pieces.row_splits, words.row_splits), tf.int32)  # (batch + 1,)
-    ids = tf.concat([[tables.pad], tf.gather(tables.ids, pieces.values)], axis=0)
+    _, pieces, piece_splits, *_ = tokenize_words(words, tf.constant(np.frombuffer(tables.model, np.uint8)))
+    return assembled(tf.gather(tables.ids, pieces), tf.gather(piece_splits, word_splits), tables, length, limit)
+
+
+def assembled(
+    ids: tf.Tensor, splits: tf.Tensor, tables: Tables, length: int | None, limit: int
+) -> dict[str, tf.Tensor]:
+    """As `encode`, from the ids of all texts (ids,) and where each text begins and the last ends (batch + 1,)."""
+    ids, splits = tf.concat([[tables.pad], ids], axis=0), tf.cast(splits, tf.int32)
     kept = tf.minimum(splits[1:] - splits[:-1], (length or limit) - 2)[:, tf.newaxis]  # (batch, 1)
     place = tf.range(tf.reduce_max(kept) + 2 if length is None else length)[tf.newaxis]  # (1, length)
     within = (place > 0) & (place <= kept)
@@ -143,10 +199,10 @@ def encode(text: tf.Tensor, tables: Tables, length: int | None, limit: int) -> d
     return {"input_ids": rows, "token_type_ids": tf.zeros_like(rows), "attention_mask": mask}
 
 
-def code_points_of(text: tf.Tensor) -> tf.Tensor:
-    """(batch, MAX_CHARACTERS), 0 behind the text."""
-    bits = tf_text.utf8_binarize(text, word_length=MAX_CHARACTERS, bits_per_char=CODE_POINT_BITS)
-    bits = tf.cast(tf.reshape(bits, [-1, MAX_CHARACTERS, CODE_POINT_BITS]), tf.int32)
+def code_points_of(text: tf.Tensor, count: int) -> tf.Tensor:
+    """(batch, count), 0 behind the text."""
+    bits = utf8_binarize(text, word_length=count, bits_per_char=CODE_POINT_BITS, replacement_char=0)
+    bits = tf.cast(tf.reshape(bits, [-1, count, CODE_POINT_BITS]), tf.int32)
     return tf.reduce_sum(bits * (1 << np.arange(CODE_POINT_BITS, dtype=np.int32)), axis=2)
 
 
@@ -155,7 +211,7 @@ def marked(code_points: tf.Tensor, tables: Tables) -> tf.Tensor:
     longest = tables.special.shape[1]
     is_marker = (code_points >= unicode.FIRST_MARKER) & (code_points <= unicode.LAST_MARKER)
     code_points = tf.where(is_marker, 0, code_points)
-    windows = np.add.outer(np.arange(MAX_CHARACTERS), np.arange(longest))
+    windows = np.add.outer(np.arange(code_points.shape[1]), np.arange(longest)).astype(np.int32)
     ahead = tf.gather(tf.pad(code_points, [[0, 0], [0, longest - 1]]), windows, axis=1)  # (batch, characters, longest)
     same = (tf.expand_dims(ahead, 2) == tables.special) | (tables.special == 0)
     matches = tf.cast(tf.reduce_all(same, axis=3), tf.int32)  # (batch, characters, tokens)
@@ -167,13 +223,10 @@ def marked(code_points: tf.Tensor, tables: Tables) -> tf.Tensor:
     return tf.where(found > 0, tf.gather(markers, found), tf.where(inside, 0, code_points))
 
 
-def drawn(code_points: tf.Tensor, tables: Tables) -> tf.Tensor:
+def in_symbols(code_points: tf.Tensor, tables: Tables) -> tf.Tensor:
     """Code points (batch, characters) to strings (batch,) of symbols, with spaces between the words."""
-    page_size = 1 << unicode.PAGE_BITS
+    page_size, count = 1 << unicode.PAGE_BITS, code_points.shape[1] * unicode.WIDTH
     rows = tf.gather(tables.pages, code_points // page_size) * page_size + code_points % page_size
     strings = tf.gather(tf.constant(tables.strings), tf.gather(tables.rows, rows))  # (batch, characters, WIDTH)
-    count = MAX_CHARACTERS * unicode.WIDTH
-    joined = tf_text.ngrams(
-        tf.reshape(strings, [-1, count]), count, axis=-1, reduction_type=tf_text.Reduction.STRING_JOIN, string_separator=""
-    )
+    joined, _ = join(tf.reshape(strings, [-1, count]), (), count, axis=-1, string_separator="")
     return tf.reshape(joined, [-1])

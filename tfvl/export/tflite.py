@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
 import tfvl
-from tfvl.export import lite_int8, lite_ops, lite_sizes
+from tfvl.export import lite_int8, lite_ops, lite_sizes, lite_text
 from tfvl.export.lite_calibration import requests
 from tfvl.export.lite_form import lite_form
 from tfvl.export.signatures import inputs_of
@@ -24,7 +24,6 @@ from tfvl.lite.file import LiteFile
 from tfvl.lite.runtime import quiet_stderr
 from tfvl.modeling import PreTrainedModel
 
-SIGNATURE = "tensors"  # as the SavedModel's: the model's inputs to its outputs
 QUANTIZE = (None, "float16", "dynamic", "int8")
 TOP_K = 5
 EXAMPLES = 100  # of drawn scenes, to calibrate with
@@ -35,6 +34,7 @@ def lite(
     processor,
     path: str | Path,
     *,
+    flavour: str = "tensors",
     quantize: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     text_length: int | None = None,
@@ -60,6 +60,9 @@ def lite(
         model: a model of tfvl, e.g. `ViltForQuestionAnswering`.
         processor: the processor of the same checkpoint.
         path: the file, whose name ends in `.tflite`.
+        flavour: "tensors". Or "text": the signature `text` takes the raw question (batch,), a string, in place of ids
+            and masks. Its ids are those of `tensors`; but it holds operations of tf.text, which phones' runtimes lack
+            unless they are built with them.
         quantize: None: 32-bit floats. "float16": weights in 16 bits, half the size. "dynamic": matrices and the table
             of words in 8 bits, a quarter of the size, activations in 8 bits where they are multiplied; the fastest.
             "int8": activations in fixed 8 bits too, as `calibration` shows them.
@@ -83,6 +86,8 @@ def lite(
         FileExistsError: the file exists and `overwrite` is false.
     """
     path = lite_sizes.checked_path(path, overwrite)
+    if flavour not in lite_file.FLAVOURS:
+        raise ValueError(f"flavour is {flavour!r}, expected one of {', '.join(map(repr, lite_file.FLAVOURS))}")
     if quantize not in QUANTIZE:
         raise ValueError(f"quantize is {quantize!r}, expected one of {', '.join(map(repr, QUANTIZE))}")
     if quantize != "int8" and calibration is not None:
@@ -98,29 +103,37 @@ def lite(
     images = 2 if head == PAIRS else 1
     sizes = lite_sizes.sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases, images)
     specs = lite_sizes.fixed(inputs, None if resizable else sizes, pixel_mask and not resizable)
-    function, variables = graph_of(model, specs, eight_bits=quantize in ("dynamic", "int8"))
-    lite_ops.check_graph(function, type(model).__name__)
+    options, encode = processor_options(processor, model.config), None
+    vocabulary, characters = processor.tokenizer.get_vocab(), lite_tokenizer.pack(options["tokenizer"])
+    if flavour == "text":
+        lite_text.check(type(model).__name__, specs, quantize)
+        exact = lite_tokenizer.Tokenizer(vocabulary, options["tokenizer"], characters)
+        limit = specs["input_ids"].shape[1] or options["tokenizer"]["model_max_length"]
+        options["tokenizer"]["model_max_length"] = limit
+        specs, encode = lite_text.raw(specs, exact, limit)
+    function, variables = graph_of(model, specs, encode, eight_bits=quantize in ("dynamic", "int8"))
+    lite_ops.check_graph(function, type(model).__name__, flavour)
     described = LiteFile(
         path,
         {
             "head": head,
             "class": type(model).__name__,
             "quantize": quantize,
-            "signature": SIGNATURE,
+            "signature": flavour,
             "top_k": top_k,
             "inputs": {name: {"shape": shape_of(spec), "dtype": spec.dtype.name} for name, spec in specs.items()},
             "outputs": sorted(function.structured_outputs),
             "config": model.config.to_dict(),
-            **processor_options(processor, model.config),
+            **options,
             "versions": {"tfvl": tfvl.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
         },
-        processor.tokenizer.get_vocab(),
+        vocabulary,
         labels_of(model.config),
-        lite_tokenizer.pack(processor.tokenizer.get_config()),
+        characters,
     )
     rows = examples(Client(described), calibration) if quantize == "int8" else ()
-    content, layers = convert(function, variables, quantize, rows)
-    lite_ops.operators(content)
+    content, layers = convert(function, variables, flavour, quantize, rows)
+    lite_ops.operators(content, flavour)
     described.description["sensitivity"] = [dataclasses.asdict(layer) for layer in layers]
     lite_file.write(described, content)
     return path
@@ -139,10 +152,11 @@ def examples(client: Client, calibration: Iterable[dict] | None) -> list[dict[st
     return [{name: np.repeat(values[0][None], shape[0], axis=0) for name, values in row.items()} for row in rows]
 
 
-def graph_of(model, specs: dict[str, tf.TensorSpec], eight_bits: bool):
+def graph_of(model, specs: dict[str, tf.TensorSpec], encode: lite_text.Encode | None, eight_bits: bool):
     """The model as a concrete function of its inputs, in the form for TFLite, and the variables that it reads."""
 
-    def run(**inputs):
+    def run(text=None, **inputs):
+        inputs |= {} if text is None else encode(text)
         return flat(model(inputs, output_attentions=False, output_hidden_states=False, training=False))
 
     with lite_form(model, eight_bits) as made:
@@ -159,7 +173,9 @@ def flat(outputs: dict) -> dict[str, tf.Tensor]:
     return {name: tf.cast(value, tf.float32) for name, value in flattened.items()}
 
 
-def convert(function, variables: list, quantize: str | None, calibration: Sequence[dict] = ()) -> tuple[bytes, list]:
+def convert(
+    function, variables: list, flavour: str, quantize: str | None, calibration: Sequence[dict] = ()
+) -> tuple[bytes, list]:
     """The flatbuffer of a concrete function, and of "int8", with examples of its inputs, the layers by their error.
 
     Args:
@@ -171,14 +187,16 @@ def convert(function, variables: list, quantize: str | None, calibration: Sequen
     with tempfile.TemporaryDirectory(prefix="tfvl-lite-") as directory, quiet():
         module = tf.Module()
         module.read = variables
-        tf.saved_model.save(module, directory, signatures={SIGNATURE: function})
+        tf.saved_model.save(module, directory, signatures={flavour: function})
 
         def make_converter() -> tf.lite.TFLiteConverter:
-            return tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[SIGNATURE])
+            converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[flavour])
+            converter.allow_custom_ops = flavour == "text"
+            return converter
 
         try:
             if quantize == "int8":
-                return lite_int8.convert(make_converter, calibration, SIGNATURE)
+                return lite_int8.convert(make_converter, calibration, flavour)
             converter = make_converter()
             if quantize is not None:
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -11,6 +11,7 @@ from tfvl.lite.image import ImageProcessor
 from tfvl.lite.tokenizer import Tokenizer
 
 PAIRS = "VisualBertForVisualReasoning"  # its rows hold the regions of two images
+DTYPES = {"float32": np.dtype(np.float32), "string": np.dtype("S")}
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,17 @@ class Client:
         return Prepared(*inputs.prepare(self, asked))
 
     @property
+    def ids_shape(self) -> tuple[int, ...]:
+        """Of the ids: (batch, [choices,] length); -1 for any size, as where the file takes the raw text."""
+        return self.inputs["input_ids"] if "input_ids" in self.inputs else (*self.inputs["text"], -1)
+
+    @property
     def resizable(self) -> bool:
         return any(-1 in shape for shape in self.inputs.values())
 
     def dtype(self, name: str) -> np.dtype:
         """Of an input."""
-        return np.dtype(np.float32 if self.file.description["inputs"][name].get("dtype") == "float32" else np.int32)
+        return DTYPES.get(self.file.description["inputs"][name].get("dtype"), np.dtype(np.int32))
 
     def _several(self) -> int:
         """How many images, or sets of regions, go with a text."""

@@ -32,15 +32,17 @@ def show(path: Path) -> None:
     from tfvl.lite import file
 
     described = file.read(path)
+    flavour = described.description.get("signature", file.FLAVOURS[0])
     shown = [
         ("input", name, f"{spec['dtype']} ({', '.join('?' if size < 0 else str(size) for size in spec['shape'])})")
         for name, spec in described.description["inputs"].items()
     ]
     shown += [("output", name, "float32") for name in described.description["outputs"]]
     print_table(f"{path}", ("", "name", "tensor"), shown)
-    counts = operators(path.read_bytes())
+    counts = operators(path.read_bytes(), flavour)
     listed = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-    print(f"{sum(counts.values())} builtin operators: {listed}")
+    kind = "builtin operators" if flavour == "tensors" else "operators, builtin ones and tf.text's"
+    print(f"{sum(counts.values())} {kind}: {listed}")
     layers = [layer for layer in described.description["sensitivity"] if isinstance(layer, dict)]
     if layers:
         kept = sum(bool(layer.get("in_float")) for layer in layers)
@@ -62,6 +64,7 @@ def check(path: Path, against: str | None, picture: Path | None) -> None:
     rows = [
         (
             each.output,
+            f"{each.mean_cosine:.6f}",
             f"{each.cosine:.6f}",
             f"{each.difference:.2e}",
             f"{each.largest:.2e}",
@@ -70,11 +73,19 @@ def check(path: Path, against: str | None, picture: Path | None) -> None:
         )
         for each in report.outputs
     ]
-    columns = ("output", "cosine", "largest difference", "largest value", "same best", "same best five")
+    columns = (
+        "output",
+        "mean cosine",
+        "smallest",
+        "largest difference",
+        "largest value",
+        "same best",
+        "same best five",
+    )
     print_table(f"{path} against {against}: {report.examples} examples", columns, rows)
     if report.accuracy is not None:
         before, after = report.accuracy
         print(f"accuracy on drawn scenes: {before:.2%} before, {after:.2%} after, {after - before:+.2%}")
     if picture is not None:
-        plot(report, picture)
+        plot([report], picture)
         print(f"drawn to {picture}")

@@ -26,6 +26,8 @@ MAX_ELEMENTS = 2**28  # of an input
 FORMAT = 1  # of the archive; a reader refuses what it does not know
 IDENTIFIER = b"TFL3"  # at byte 4 of every model
 ADVICE = "write one with `tfvl export SRC FILE.tflite --format tflite`"
+FLAVOURS = ("tensors", "text")  # and the name of a file's signature
+TEXTS = {"input_ids", "text"}  # the input of texts, one for each flavour
 REQUIRED = {
     "head": str,
     "config": dict,
@@ -145,6 +147,10 @@ def _check(description: Mapping[str, Any], model_bytes: int) -> None:
     for name, kind in REQUIRED.items():
         if not isinstance(description.get(name), kind):
             raise ValueError(f"{name} in {DESCRIPTION} is {description.get(name)!r:.40}, expected a {kind.__name__}")
+    if description.get("signature", FLAVOURS[0]) not in FLAVOURS:
+        raise ValueError(
+            f"signature in {DESCRIPTION} is {description['signature']!r:.40}, expected {' or '.join(FLAVOURS)}"
+        )
     if description["model_bytes"] != model_bytes:
         raise ValueError(f"the model has {model_bytes} bytes, but was written with {description['model_bytes']}")
     for name, spec in description["inputs"].items():
@@ -154,5 +160,5 @@ def _check(description: Mapping[str, Any], model_bytes: int) -> None:
         if math.prod(map(abs, sizes)) > MAX_ELEMENTS:
             raise ValueError(f"the input {name} has {' × '.join(map(str, sizes))} numbers, at most 2**28 are taken")
     limit = description["tokenizer"].get("model_max_length")
-    if type(limit) is not int or limit < 3 or description["top_k"] < 1 or "input_ids" not in description["inputs"]:
+    if type(limit) is not int or limit < 3 or description["top_k"] < 1 or not TEXTS & description["inputs"].keys():
         raise ValueError(f"{DESCRIPTION} lacks a length of texts, a number of answers, or the input of texts")

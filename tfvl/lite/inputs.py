@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfvl.lite.answers import Row
-from tfvl.preprocessing.regions import BOX_TOLERANCE, Regions
+from tfvl.preprocessing.regions import BOX_TOLERANCE, Regions, with_corners
 
 TEXT = ("input_ids", "token_type_ids", "attention_mask")
 ASKED = ("images", "text", "regions", "boxes", "choices", "phrases")
@@ -22,7 +22,7 @@ def prepare(client, asked: Mapping[str, Any]) -> tuple[list[Row], dict[str, list
     visual = "regions" if features else "images"
     takes = {"text", visual}
     takes |= {"boxes"} if "visual_pos" in shapes else set()
-    takes |= {"choices"} if len(shapes["input_ids"]) == 3 else set()
+    takes |= {"choices"} if len(client.ids_shape) == 3 else set()
     takes |= {"phrases"} if "region_to_phrase_position" in shapes else set()
     given = {name for name, value in asked.items() if value is not None}
     for name in sorted(given - takes):
@@ -54,7 +54,8 @@ def prepare(client, asked: Mapping[str, Any]) -> tuple[list[Row], dict[str, list
         more = {name: strings(asked[name], number, name, count) for name in ("choices", "phrases") if name in takes}
         texts_in, ids = of_text(client, text, **more)
         rows.append(Row(ids, text, regions=regions, **more))
-        inputs.append(tensors | texts_in)
+        raw = np.array(text.encode("utf-8", "surrogatepass"))  # half a pair is no UTF-8, and left out where it is read
+        inputs.append(tensors | texts_in | {"text": raw})
     names = client.inputs.keys()
     return rows, {name: [each[name] for each in inputs] for name in names}
 
@@ -93,7 +94,7 @@ def strings(values: Any, number: int, name: str, count: int) -> list[str]:
 
 def of_text(client, text: str, choices: Sequence[str] = (), phrases: Sequence[str] = ()) -> tuple[dict, list[int]]:
     """The text inputs of a row, and the ids of its text."""
-    shape = client.inputs["input_ids"]
+    shape = client.ids_shape
     limit = client.file.description["tokenizer"]["model_max_length"]
     length = limit if shape[-1] == -1 else shape[-1]
     encode = client.tokenizer.encode
@@ -151,6 +152,8 @@ def of_regions(client, name: str, item: Any, boxes: Any) -> tuple[dict[str, np.n
     """Features, boxes, mask and types of a row, and how many regions it has."""
     shape = client.inputs[name]
     items = [as_regions(each, boxes) for each in (item if isinstance(item, (list, tuple)) else [item])]
+    if "visual_pos" not in client.inputs:  # the model may read the corners behind the features, as VisualBertProcessor
+        items = [with_corners(each) if is_narrow(each, shape[2]) else each for each in items]
     features = np.concatenate([each.features for each in items])
     count, most = len(features), shape[1]
     if not count or not np.isfinite(features).all():
@@ -180,6 +183,11 @@ def of_regions(client, name: str, item: Any, boxes: Any) -> tuple[dict[str, np.n
         padded[key] = np.zeros((most, *value.shape[1:]), value.dtype)
         padded[key][:count] = value
     return padded, count
+
+
+def is_narrow(regions: Regions, size: int) -> bool:
+    """Whether the boxes of `regions` would bring their features to the size."""
+    return regions.boxes is not None and regions.features.shape[1] + regions.boxes.shape[1] == size
 
 
 def as_regions(item: Any, boxes: Any) -> Regions:

@@ -8,6 +8,7 @@ import typer
 
 Format = Annotated[str, typer.Option("--format", help="savedmodel, or tflite: one file that phones run too.")]
 Quantize = Annotated[str | None, typer.Option(help="Of tflite: float16, dynamic (8-bit weights) or int8.")]
+Flavour = Annotated[str | None, typer.Option(help="Of tflite: tensors (ids in), or text (the raw question in).")]
 ImageSize = Annotated[str | None, typer.Option(metavar="N|HxW", help="Of tflite: pixels, e.g. 384 or 384x640.")]
 TextLength = Annotated[int | None, typer.Option(help="Of tflite: tokens; 40 without it.")]
 Batch = Annotated[int | None, typer.Option(help="Of tflite: rows of a call; 1 without it.")]

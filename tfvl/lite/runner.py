@@ -9,9 +9,11 @@ import numpy as np
 
 from tfvl.lite import answers, file
 from tfvl.lite.client import Client, Prepared
+from tfvl.lite.compiled import Compiled
 from tfvl.lite.runtime import Interpreter
 
 MAX_THREADS = 256
+KINDS = {"S": "SO"}  # of arrays that are taken for an input; bytes may come as objects
 
 
 class Runner(Client):
@@ -21,7 +23,8 @@ class Runner(Client):
         runner(images=["cats.jpg"], text=["how many cats?"])  # [{"answers": ["2", …], "scores": array([0.9, …])}]
 
     Ids and pixels are those of `BertTokenizer` and `ViltImageProcessor`, to the bit. TensorFlow is not imported where
-    `ai-edge-litert` is installed.
+    `ai-edge-litert` is installed, but for files of the flavour `text`, whose operations tf.text has; they are asked
+    alike.
 
     Args:
         path: the file.
@@ -29,6 +32,9 @@ class Runner(Client):
         runtime: "litert" (ai-edge-litert) or "tensorflow"; None: the first of them that is installed.
         top_k: how many answers, at most; None: as the file was exported.
         warm: run the model once on blanks, so that the first request does not wait for that.
+        weight_cache: a directory for XNNPACK's weight cache, made at the first start and mapped at every later one:
+            half the loading time, and the weights are in memory once for all processes (see
+            `tfvl.lite.weight_cache`). For files of fixed sizes, with ai-edge-litert.
 
     Attributes:
         file: what stands behind the model (`tfvl.lite.file.LiteFile`).
@@ -37,7 +43,8 @@ class Runner(Client):
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no `.tflite` file of tfvl, is damaged, or no runtime is installed.
+        ValueError: it is no `.tflite` file of tfvl, is damaged, no runtime is installed, or the file or the runtime
+            cannot have a weight cache.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class Runner(Client):
         runtime: str | None = None,
         top_k: int | None = None,
         warm: bool = True,
+        weight_cache: str | os.PathLike | None = None,
     ):
         threads = min(os.cpu_count() or 1, 4) if threads is None else threads
         if not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
@@ -64,12 +72,24 @@ class Runner(Client):
             self.tokenizer.mask_id,
             description["top_k"] if top_k is None else top_k,
         )
-        self._interpreter = Interpreter(self.file.path, description.get("signature"), threads, runtime)
+        self._interpreter = self._loaded(description.get("signature"), threads, runtime, weight_cache)
         self.runtime = self._interpreter.runtime
         if not self._interpreter.takes(self.inputs):
             raise ValueError(f"{path}: the model's inputs are others than its description says; export it again")
         if warm and not self.resizable:
             self.run({name: np.zeros(shape, self.dtype(name)) for name, shape in self.inputs.items()})
+
+    def _loaded(
+        self, signature: str, threads: int, runtime: str | None, weight_cache: str | os.PathLike | None
+    ) -> Interpreter | Compiled:
+        if weight_cache is None:
+            return Interpreter(self.file.path, signature, threads, runtime)
+        if runtime == "tensorflow":
+            raise ValueError("TensorFlow's runtime has no weight cache; leave runtime or weight_cache out")
+        if signature != "tensors" or self.resizable:
+            kind = "of any size" if self.resizable else f"of the flavour {signature}"
+            raise ValueError(f"{self.file.path} is a file {kind}, which has no weight cache; leave weight_cache out")
+        return Compiled(self.file.path, signature, threads, Path(weight_cache))
 
     def __call__(
         self,
@@ -132,7 +152,7 @@ class Runner(Client):
         for name, shape in self.inputs.items():
             array, dtype = np.asarray(inputs[name]), self.dtype(name)
             fits = array.ndim == len(shape) and all(e in (-1, g) for e, g in zip(shape, array.shape, strict=True))
-            if not fits or array.dtype.kind != dtype.kind:
+            if not fits or array.dtype.kind not in KINDS.get(dtype.kind, dtype.kind):
                 sizes = ", ".join("any" if size == -1 else str(size) for size in shape)
                 raise ValueError(f"{name} is {array.dtype} {array.shape}, but the file takes {dtype} ({sizes})")
             arrays[name] = np.ascontiguousarray(array, dtype)
@@ -142,7 +162,7 @@ class Runner(Client):
         """For each row the outputs of its call and its place in them; as many rows to a call as the file takes."""
         found, places = [], []
         count = len(prepared.rows)
-        batch = max(self.inputs["input_ids"][0], 1)
+        batch = max(self.ids_shape[0], 1)
         for start in range(0, count, batch):
             if self.resizable:
                 inputs = {name: value[start][None] for name, value in prepared.inputs.items()}

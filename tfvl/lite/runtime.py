@@ -2,14 +2,20 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
 RUNTIMES = ("litert", "tensorflow")
 INSTALL = 'no TFLite runtime is installed; `pip install "tfvl[lite]"` brings ai-edge-litert'
+INSTALL_TEXT = (
+    "a file of the flavour text runs with the operations of tensorflow-text; "
+    "install it, or export the file with --flavour tensors"
+)
 
 
 class Interpreter:
@@ -19,18 +25,18 @@ class Interpreter:
         path: the `.tflite` file.
         signature: which of its signatures.
         threads: of the CPU.
-        runtime: one of `RUNTIMES`; None: the first that is installed.
+        runtime: one of `RUNTIMES`; None: the first that is installed, or, for the signature `text`, "tensorflow".
 
     Raises:
-        ValueError: no runtime is installed, or this one cannot read the model.
+        ValueError: no runtime is installed, or no tf.text for the signature `text`, or this one cannot read the model.
     """
 
     def __init__(self, path: Path, signature: str, threads: int, runtime: str | None):
-        self.runtime, interpreter_class = interpreter_of(runtime)
+        self.runtime, interpreter_class = interpreter_of(runtime, signature)
         try:
             with warnings.catch_warnings(), quiet_stderr():
                 warnings.simplefilter("ignore")  # TensorFlow's, that it will delete the class
-                self._interpreter = interpreter_class(str(path), num_threads=threads)
+                self._interpreter = interpreter_class(model_path=str(path), num_threads=threads)
                 self._interpreter.allocate_tensors()
             runner = self._interpreter.get_signature_runner(signature)
         except (ValueError, RuntimeError) as error:
@@ -61,10 +67,12 @@ class Interpreter:
         return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
 
 
-def interpreter_of(runtime: str | None) -> tuple[str, type]:
+def interpreter_of(runtime: str | None, signature: str | None = None) -> tuple[str, Callable]:
     """The name and the class of a runtime. Raises ValueError where it is not installed."""
     if runtime not in (None, *RUNTIMES):
         raise ValueError(f"runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
+    if signature == "text":
+        return text_interpreter_of(runtime)
     if runtime != "tensorflow":
         try:
             from ai_edge_litert.interpreter import Interpreter as LiteRT
@@ -80,6 +88,18 @@ def interpreter_of(runtime: str | None) -> tuple[str, type]:
         return "tensorflow", tf.lite.Interpreter
     except ImportError:
         raise ValueError(INSTALL) from None
+
+
+def text_interpreter_of(runtime: str | None) -> tuple[str, Callable]:
+    """With tf.text's operations; TensorFlow's unless `runtime` says otherwise, since tf.text needs it in any case."""
+    module = "ai_edge_litert.interpreter" if runtime == "litert" else "tensorflow.lite.python.interpreter"
+    try:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        interpreter = import_module(module).InterpreterWithCustomOps
+        operations = import_module("tensorflow_text.core.pybinds.tflite_registrar").SELECT_TFTEXT_OPS
+    except ImportError as error:
+        raise ValueError(f"{INSTALL_TEXT} ({error})") from None
+    return runtime or "tensorflow", partial(interpreter, custom_op_registerers=operations)
 
 
 @contextmanager

@@ -59,6 +59,13 @@ class Tokenizer:
         options: what `BertTokenizer.get_config` says, without the vocabulary.
         characters: the bytes of `characters.bin`.
 
+    Attributes:
+        tokens: by id.
+        markers: the code points that stand for special tokens and for words of `never_split`.
+        unsplit: the words of `never_split`.
+        pieces: what words are made of, markers among them, to ids.
+        tables: of `characters`, see `unpack`.
+
     Raises:
         ValueError: the three do not fit together.
     """
@@ -75,13 +82,13 @@ class Tokenizer:
         unsplit = sorted(set(options.get("never_split") or ()) - set(special))
         markers = {token: chr(tables.FIRST_MARKER + i) for i, token in enumerate([*special, *unsplit])}
         self._special = re.compile("|".join(map(re.escape, special)))
-        self._markers, self._unsplit = markers, set(unsplit)
+        self.markers, self.unsplit = markers, set(unsplit)
         reachable = (token for token in vocabulary if token.removeprefix("##") and not _ANY_MARKER.search(token))
-        self._pieces = {token: vocabulary[token] for token in reachable}
-        self._pieces |= {marker: vocabulary.get(token, self.unk_id) for token, marker in markers.items()}
-        self._longest = max(map(len, self._pieces))
-        self._tables = unpack(characters)
-        if unsplit and len(self._tables) < 2:
+        self.pieces = {token: vocabulary[token] for token in reachable}
+        self.pieces |= {marker: vocabulary.get(token, self.unk_id) for token, marker in markers.items()}
+        self._longest = max(map(len, self.pieces))
+        self.tables = unpack(characters)
+        if unsplit and len(self.tables) < 2:
             raise ValueError("characters.bin lacks the table for never_split")
         self.tokens = {i: token for token, i in vocabulary.items()}
 
@@ -90,11 +97,11 @@ class Tokenizer:
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
         text = _SURROGATES.sub("\ufffd", text)
-        text = self._special.sub(lambda match: self._markers[match[0]], _ANY_MARKER.sub("\ufffd", text))
-        if self._unsplit:
-            words = self._split(text, self._tables[1])
-            text = " ".join(self._markers[word] if word in self._unsplit else word for word in words)
-        return [i for word in self._split(text, self._tables[0]) for i in self._word_ids(word)]
+        text = self._special.sub(lambda match: self.markers[match[0]], _ANY_MARKER.sub("\ufffd", text))
+        if self.unsplit:
+            words = self._split(text, self.tables[1])
+            text = " ".join(self.markers[word] if word in self.unsplit else word for word in words)
+        return [i for word in self._split(text, self.tables[0]) for i in self._word_ids(word)]
 
     def encode(self, text: str, pair: str | None = None, *, length: int) -> tuple[list[int], list[int]]:
         """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], of at most `length` ids, and the token types.
@@ -140,7 +147,7 @@ class Tokenizer:
         while start < len(word):
             prefix = "##" if start else ""
             for end in range(min(len(word), start + self._longest), start, -1):
-                if (piece := self._pieces.get(prefix + word[start:end])) is not None:
+                if (piece := self.pieces.get(prefix + word[start:end])) is not None:
                     break
             else:
                 return [self.unk_id]

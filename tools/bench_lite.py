@@ -1,220 +1,166 @@
-"""Compares ways to run one base-size model on a CPU: transformers, Keras, a SavedModel, and `.tflite` files.
+"""Compares ways to run one base-size model on a CPU: transformers, Keras, SavedModel, TFLite, ONNX Runtime, OpenVINO.
 
-One table of one run: the model alone, batch 1, from prepared inputs to logits. Each way lives in its own process, all
-of them take turns, and the checkpoint has random weights. The roofline is the time that the model's products would
-take at the rate of a large float32 matrix product. Run from the project's root with the extras `parity` and `lite`
-installed and nothing else running:
+One table of one run: the model alone, batch 1, from prepared inputs to its scores of answers; the checkpoint has random
+weights. Each way lives in its own process, and all take turns; together they take 11 GB of memory for ViLT and 18 GB
+for LXMERT. The last row is the roofline: the time that the model's operations would take at the rate of a large float32
+matrix product. What cannot be made or does not run is left out, and stderr says why. Run from the project's root with
+the extras `parity` and `lite` installed, for all rows also `pip install onnxruntime tf2onnx openvino scipy`, and
+nothing else running:
 
     python tools/bench_lite.py vilt
     python tools/bench_lite.py visual_bert --only torch,dynamic
+    python tools/bench_lite.py lxmert --keep /tmp/bench --prepare   # the files now, the times later
+    python tools/bench_lite.py lxmert --keep /tmp/bench --markdown --png lxmert.png
 """
 
 import json
-import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import IO, Annotated
 
 import numpy as np
 import typer
+from lite_ways import FILES, MODELS, ROOT, THREADS, WAYS
+from rich.console import Console
+from rich.table import Table
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-ROOT = Path(__file__).resolve().parents[1]
-VOCABULARY = ROOT / "tfvl/bundled/bert-base-uncased/vocab.txt"
-TEXT_LENGTH, SIDE, REGIONS, FEATURES, ANSWERS = 20, 384, 36, 2048, 3129
+from tfvl.console import console, progress_bar, quiet_tensorflow
+
 PAUSE = 0.3  # seconds; PyTorch's threads spin for a while after their work and would slow what runs next
 IN_A_ROW = 4  # calls of one before it is the next one's turn
-MODELS = {  # class, configuration, size of the configuration that sets the depth
-    "vilt": ("ViltForQuestionAnswering", "ViltConfig", {"num_labels": ANSWERS}),
-    "visual_bert": (
-        "VisualBertForQuestionAnswering",
-        "VisualBertConfig",
-        {"num_labels": ANSWERS, "visual_embedding_dim": FEATURES},
-    ),
-    "lxmert": ("LxmertForQuestionAnswering", "LxmertConfig", {"num_qa_labels": ANSWERS, "num_labels": ANSWERS}),
-}
-FILES = (None, "float16", "dynamic", "int8")
-PEAK = re.compile(r"VmHWM:\s+(\d+)")
+PACKAGES = "torch transformers tensorflow keras ai-edge-litert onnxruntime tf2onnx openvino".split()
+SHARED = re.compile(r"Pss:\s+(\d+)")
 
 
-def inputs_of(name: str) -> dict[str, np.ndarray]:
-    """One row, nothing padded, under tfvl's names."""
-    rng = np.random.default_rng(0)
-    inputs = {"input_ids": rng.integers(1000, 30000, (1, TEXT_LENGTH)), "token_type_ids": np.zeros((1, TEXT_LENGTH))}
-    inputs["attention_mask"] = np.ones((1, TEXT_LENGTH))
-    features = np.maximum(rng.normal(size=(1, REGIONS, FEATURES)), 0).astype(np.float32)
-    match name:
-        case "vilt":
-            inputs["pixel_values"] = rng.uniform(-1, 1, (1, SIDE, SIDE, 3)).astype(np.float32)
-            inputs["pixel_mask"] = np.ones((1, SIDE, SIDE))
-        case "visual_bert":
-            inputs["visual_embeds"] = features
-            inputs |= dict.fromkeys(("visual_attention_mask", "visual_token_type_ids"), np.ones((1, REGIONS)))
-        case _:
-            corners = np.sort(rng.uniform(size=(1, REGIONS, 2, 2)), axis=2).reshape(1, REGIONS, 4)
-            inputs |= {"visual_feats": features, "visual_pos": corners.astype(np.float32)}
-            inputs["visual_attention_mask"] = np.ones((1, REGIONS))
-    return {key: value if value.dtype == np.float32 else value.astype(np.int32) for key, value in inputs.items()}
+class Process:
+    """A process of `lite_ways.py`, whose replies are lines of JSON; a `RuntimeError` says how it ended."""
+
+    def __init__(self, task: str, what: str, *arguments: str):
+        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # `close` closes it
+        command = [sys.executable, str(Path(__file__).with_name("lite_ways.py")), task, what, *arguments]
+        self.popen = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=ROOT
+        )
+
+    def reply(self, line: str = "") -> dict | list:
+        try:
+            if line:
+                self.popen.stdin.write(line + "\n")
+                self.popen.stdin.flush()
+            answer = self.popen.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            code = self.popen.wait()
+            self.log.seek(0)
+            lines = self.log.read().decode(errors="replace").strip().splitlines()
+            ended = f"killed by signal {-code}, maybe for want of memory" if code < 0 else f"exit code {code}"
+            raise RuntimeError(f"{ended}: {lines[-1][:300]}" if lines and code > 0 else ended)
+        return json.loads(answer)
+
+    def memory(self) -> int:
+        """Bytes, of which those shared with others count in part."""
+        return int(SHARED.search(Path(f"/proc/{self.popen.pid}/smaps_rollup").read_text())[1]) * 1024
+
+    def close(self) -> None:
+        with suppress(BrokenPipeError):
+            self.popen.stdin.close()
+        self.popen.stdout.close()
+        self.popen.wait()
+        self.log.close()
 
 
-# ── the ways, each a function from the directory to a function without arguments ──
+@dataclass
+class Result:
+    """What one way's process said. Attributes: load: seconds; memory: bytes; output: one row; times: seconds."""
+
+    load: float
+    memory: int
+    output: np.ndarray
+    times: list[float]
 
 
-def torch_way(directory: Path, name: str, *, bfloat16: bool = False, compiled: bool = False) -> Callable:
-    import torch
-    import transformers
-
-    torch.set_num_threads(os.cpu_count())
-    model = getattr(transformers, MODELS[name][0]).from_pretrained(directory / "checkpoint").eval()
-    inputs = inputs_of(name)
-    if name == "vilt":
-        inputs["pixel_values"] = np.moveaxis(inputs["pixel_values"], -1, 1).copy()
-    inputs = {
-        key: torch.from_numpy(value if value.dtype == np.float32 else value.astype(np.int64))
-        for key, value in inputs.items()
-    }
-    forward = torch.compile(model) if compiled else model
-
-    def run():
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            return forward(**inputs)
-
-    return run
+def left_out(what: str, why: object) -> None:
+    console(stderr=True).print(f"{what}: left out: {why}", soft_wrap=True)
 
 
-def keras_way(directory: Path, name: str, *, xla: bool = False) -> Callable:
-    import tensorflow as tf
-
-    import tfvl
-
-    model = getattr(tfvl, MODELS[name][0]).from_pretrained(directory / "checkpoint")
-    if name == "vilt":
-        model.vilt.embeddings.static_shapes = xla
-    inputs = {key: tf.constant(value) for key, value in inputs_of(name).items()}
-    run = tf.function(lambda: model(inputs, training=False), jit_compile=xla, autograph=False)
-    return lambda: [value.numpy() for value in run().values()]
-
-
-def saved_model_way(directory: Path, name: str) -> Callable:
-    import tensorflow as tf
-    import tensorflow_text  # noqa: F401  # registers the tokenizer's ops
-
-    serve = tf.saved_model.load(str(directory / "saved_model")).signatures["tensors"]
-    inputs = {key: tf.constant(value) for key, value in inputs_of(name).items()}
-    return lambda: [value.numpy() for value in serve(**inputs).values()]
+def prepare(names: list[str], model: str, directory: Path, layers: int | None, bar) -> None:
+    """Makes the files that do not exist, one after the other, and says how long it took and how much memory."""
+    for name in bar.track(names, description="files"):
+        if (directory / name).exists():
+            continue
+        process = Process("make", name, model, str(directory), *([str(layers)] if layers else []))
+        try:
+            made = process.reply()
+            text = f"{name}: made in {made['seconds']:.0f} s, peak memory {made['peak'] / 1e6:.0f} MB"
+            console(stderr=True).print(text)
+        except RuntimeError as error:
+            left_out(name, error)
+        finally:
+            process.close()
+    shutil.rmtree(directory / "unfinished", ignore_errors=True)
 
 
-def lite_way(directory: Path, name: str, *, file: str, runtime: str) -> Callable:
-    from tfvl.lite import Runner
-
-    runner = Runner(directory / file, runtime=runtime, threads=os.cpu_count(), warm=False)
-    inputs = inputs_of(name)
-    return lambda: runner.run(inputs)
-
-
-def file_of(quantize: str | None) -> str:
-    return f"{quantize or 'float32'}.tflite"
-
-
-WAYS: dict[str, tuple[Callable, dict]] = {
-    "torch": (torch_way, {}),
-    "torch bfloat16": (torch_way, {"bfloat16": True}),
-    "torch.compile": (torch_way, {"compiled": True}),
-    "keras graph": (keras_way, {}),
-    "keras xla": (keras_way, {"xla": True}),
-    "savedmodel": (saved_model_way, {}),
-}
-for quantize in FILES:
-    for runtime in ("tensorflow", "litert"):
-        WAYS[f"{quantize or 'float32'} {runtime}"] = (lite_way, {"file": file_of(quantize), "runtime": runtime})
-
-
-def worker(way: str, name: str, directory: Path) -> None:
-    """Loads, runs once, and says so; then for each line of standard input, a number, runs that often."""
-    make, options = WAYS[way]
-    imports(way)
-    before, start = peak(), time.perf_counter()
-    run = make(directory, name, **options)
-    run()
-    loaded = time.perf_counter() - start
-    run()
-    print(json.dumps({"load": loaded, "memory": peak() - before}), flush=True)
-    for line in sys.stdin:
-        times = []
-        for _ in range(int(line)):
-            start = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - start)
-        print(json.dumps(times), flush=True)
+def measure(labels: list[str], model: str, directory: Path, turns: int, bar) -> dict[str, Result]:
+    """The results of the ways that got to the end."""
+    found: dict[str, Result] = {}
+    with ExitStack() as stack:
+        processes: dict[str, Process] = {}
+        for label in bar.track(labels, description="loading"):
+            read(directory / WAYS[label].file)
+            process = Process("run", label, model, str(directory))
+            stack.callback(process.close)
+            try:
+                said = process.reply()
+                found[label] = Result(said["load"], said["memory"], np.array(said["output"]), [])
+                processes[label] = process
+            except RuntimeError as error:
+                left_out(label, error)
+        for _ in bar.track(range(turns), description="turns"):
+            for label in list(processes):
+                time.sleep(PAUSE)
+                try:
+                    found[label].times += processes[label].reply(str(IN_A_ROW))
+                except RuntimeError as error:
+                    left_out(label, error)
+                    del processes[label], found[label]
+        memory = sum(process.memory() for process in processes.values())
+    console(stderr=True).print(f"{len(found)} processes at once, {memory / 1e9:.1f} GB together")
+    return found
 
 
-def imports(way: str) -> None:
-    """What a process imports anyway is no load time and no memory of the model."""
-    import tfvl.lite.runner  # noqa: F401
-
-    if way.startswith("torch"):
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    elif not way.endswith("litert"):
-        import tensorflow as tf
-
-        tf.ones(1)
+def files_of(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
 
 
-def peak() -> int:
-    """Bytes; not getrusage, whose maximum a child inherits from its parent."""
-    return int(PEAK.search(Path("/proc/self/status").read_text())[1]) * 1024
+def read(path: Path) -> None:
+    """From the disk, so that no way's loading time has the disk in it."""
+    for file in files_of(path):
+        with file.open("rb") as stream:
+            while stream.read(1 << 24):
+                pass
 
 
-# ── what is measured ──
-
-
-def prepare(name: str, directory: Path, files: list[str | None], layers: int | None) -> float:
-    """Writes the checkpoint and every artefact of it; returns the operations of a forward pass."""
-    import torch  # noqa: F401  # before TensorFlow
-    import transformers
-
-    class_name, config_name, sizes = MODELS[name]
-    config = getattr(transformers, config_name)(**sizes)
-    for field in ("num_hidden_layers", "l_layers", "r_layers", "x_layers"):
-        if layers is not None and isinstance(getattr(config, field, None), int):
-            setattr(config, field, layers)
-    model = getattr(transformers, class_name)(config)
-    model.config.architectures = [class_name]
-    model.save_pretrained(directory / "checkpoint")
-    del model
-    transformers.BertTokenizer(str(VOCABULARY)).save_pretrained(directory / "checkpoint")
-    if name == "vilt":
-        transformers.ViltImageProcessor().save_pretrained(directory / "checkpoint")
-
-    import tensorflow as tf
-
-    import tfvl
-
-    ours, processor = tfvl.auto.load(directory / "checkpoint")
-    tfvl.export.saved_model(ours, processor, directory / "saved_model")
-    for quantize in files:
-        start = time.perf_counter()
-        path = directory / file_of(quantize)
-        tfvl.export.lite(ours, processor, path, quantize=quantize, text_length=TEXT_LENGTH, regions=REGIONS)
-        print(f"{path.name}: converted in {time.perf_counter() - start:.0f} s", file=sys.stderr)
-    inputs = {key: tf.TensorSpec(value.shape, value.dtype) for key, value in inputs_of(name).items()}
-    if name == "vilt":
-        ours.vilt.embeddings.static_shapes = True
-    function = tf.function(lambda inputs: ours(inputs, training=False), autograph=False)
-    graph = function.get_concrete_function(inputs).graph
-    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation() | {"output": "none"}
-    return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+def size_of(path: Path) -> int:
+    """Bytes of a file, of a directory, or of a checkpoint's weights."""
+    weights = path / "model.safetensors"
+    return sum(file.stat().st_size for file in files_of(weights if weights.exists() else path))
 
 
 def product_rate(size: int = 1536, repeats: int = 8) -> float:
     """Operations per second of a float32 matrix product in TensorFlow, all cores."""
+    quiet_tensorflow()
     import tensorflow as tf
 
     left, right = tf.random.normal((size, size)), tf.random.normal((size, size))
@@ -227,68 +173,100 @@ def product_rate(size: int = 1536, repeats: int = 8) -> float:
     return 2 * size**3 / min(times)
 
 
-def measure(ways: list[str], name: str, directory: Path, turns: int) -> dict[str, dict]:
-    """What each way's process said, and its times; a way that fails is left out, with the reason on stderr."""
-    processes, found = {}, {}
-    for way in ways:
-        arguments = [sys.executable, __file__, name, "--worker", way, "--directory", str(directory)]
-        process = subprocess.Popen(
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+def rows_of(found: dict[str, Result], directory: Path) -> list[tuple[str, ...]]:
+    """Ratio of times and cosine are to the first row, which is torch's unless it was left out."""
+    rows, first = [], next(iter(found.values()))
+    for label, each in found.items():
+        cosine = each.output @ first.output / np.linalg.norm(each.output) / np.linalg.norm(first.output)
+        rows.append(
+            (
+                label,
+                f"{median(each.times) * 1e3:.1f}",
+                f"{median(first.times) / median(each.times):.2f}",
+                f"{cosine:.6f}",
+                f"{each.load:.2f}",
+                f"{size_of(directory / WAYS[label].file) / 1e6:.0f}",
+                f"{each.memory / 1e6:.0f}",
+            )
         )
-        line = process.stdout.readline()
-        if line.startswith("{"):
-            processes[way], found[way] = process, json.loads(line) | {"times": []}
-        else:
-            print(f"{way}: failed: {process.communicate()[1].strip().splitlines()[-1:]}", file=sys.stderr)
-    for _ in range(turns):
-        for way, process in processes.items():
-            time.sleep(PAUSE)
-            process.stdin.write(f"{IN_A_ROW}\n")
-            process.stdin.flush()
-            found[way]["times"] += json.loads(process.stdout.readline())
-    for process in processes.values():
-        process.stdin.close()
-        process.wait()
-    return found
+    return rows
 
 
-def size_of(way: str, directory: Path) -> int:
-    """Bytes of the file or directory that a way reads."""
-    make, options = WAYS[way]
-    path = directory / options.get("file", "saved_model" if make is saved_model_way else "checkpoint/model.safetensors")
-    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+def machine() -> str:
+    """The CPU and the versions."""
+    names = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()) or [platform.machine()]
+    versions = []
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return f"{names[0]}, {THREADS} threads; {', '.join(versions)}"
+
+
+def plot(rows: list[tuple[str, ...]], title: str, picture: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1 + 0.3 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    labels, times = [row[0] for row in rows], [float(row[1]) for row in rows]
+    colors = ["#c45" if label.startswith("tflite") else "#999" if label == "roofline" else "#37a" for label in labels]
+    bars = axes.barh(labels, times, color=colors)
+    axes.bar_label(bars, [f" {row[1]}" for row in rows])
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.08)
+    axes.set_xlabel("milliseconds")
+    axes.set_title(title)
+    figure.savefig(picture, format="png", dpi=120)
 
 
 def main(
     model: Annotated[str, typer.Argument(help=", ".join(MODELS))],
     only: Annotated[str, typer.Option(help="Ways that contain one of these words, separated by commas.")] = "",
-    turns: Annotated[int, typer.Option(help="How often each way has its turn.")] = 6,
-    layers: Annotated[int | None, typer.Option(help="A shallower model, to try the tool.")] = None,
-    worker_way: Annotated[str, typer.Option("--worker", hidden=True)] = "",
-    directory: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    turns: Annotated[int, typer.Option(min=1, help="How often each way has its turn.")] = 6,
+    layers: Annotated[int | None, typer.Option(min=1, help="A shallower model, to try the tool.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Where the files stay; those that exist are not made anew.")] = None,
+    prepare_only: Annotated[bool, typer.Option("--prepare", help="Make the files, and end.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    png: Annotated[Path | None, typer.Option(help="Draw the times.")] = None,
 ):
     """Prints the table."""
-    if worker_way:
-        return worker(worker_way, model, directory)
-    from rich.console import Console
-    from rich.table import Table
-
     words = [word for word in only.split(",") if word]
-    ways = [way for way in WAYS if not words or any(word in way for word in words)]
-    files = [quantize for quantize in FILES if any(way.startswith(quantize or "float32 ") for way in ways)]
-    with tempfile.TemporaryDirectory(prefix="tfvl-bench-") as place:
-        operations = prepare(model, Path(place), files, layers)
-        found = measure(ways, model, Path(place), turns)
-        rate = product_rate()
-        table = Table("", "ms", "× torch", "load, s", "MB on disk", "peak MB", title=f"{model}, batch 1, median")
-        times = {way: median(each["times"]) * 1e3 for way, each in found.items()}
-        for way, each in found.items():
-            ratio = f"{times['torch'] / times[way]:.2f}" if "torch" in times else ""
-            size = f"{size_of(way, Path(place)) / 1e6:.0f}"
-            table.add_row(way, f"{times[way]:.0f}", ratio, f"{each['load']:.2f}", size, f"{each['memory'] / 1e6:.0f}")
-        table.add_row("roofline", f"{operations / rate * 1e3:.0f}", "", "", "", "")
-    Console(width=100).print(table)
+    labels = [label for label in WAYS if not words or any(word in label for word in words)]
+    if model not in MODELS or not labels:
+        raise typer.BadParameter(f"expected one of {', '.join(MODELS)} and --only words of {', '.join(WAYS)}")
+    if prepare_only and keep is None:
+        raise typer.BadParameter("--prepare needs --keep DIRECTORY")
+    if png is not None and find_spec("matplotlib") is None:
+        raise typer.BadParameter("--png needs matplotlib")
+    needed = {"checkpoint", "operations.json", *(WAYS[label].file for label in labels)}
+    with tempfile.TemporaryDirectory(prefix="tfvl-bench-") as place, progress_bar() as bar:
+        directory = (keep or Path(place)).resolve() / (f"{model}-{layers}" if layers else model)
+        directory.mkdir(parents=True, exist_ok=True)
+        prepare([name for name in FILES if name in needed], model, directory, layers, bar)
+        if prepare_only:
+            return
+        labels = [label for label in labels if (directory / WAYS[label].file).exists()]
+        found = measure(labels, model, directory, turns, bar)
+        if not found:
+            raise typer.Exit(1)
+        operations, rate = json.loads((directory / "operations.json").read_text()), product_rate()
+        rows = rows_of(found, directory)
+    rows.append(("roofline", f"{operations / rate * 1e3:.1f}", *[""] * 5))
+    columns = ("", "ms", f"× {rows[0][0]}", "cosine", "load, s", "MB on disk", "peak MB")
+    title = f"{model}, {f'{layers} layers' if layers else 'base size'}, batch 1, medians of {turns * IN_A_ROW} calls"
+    if markdown:
+        print(*("| " + " | ".join(row) + " |" for row in (columns, ("---",) * len(columns), *rows)), sep="\n")
+    else:
+        table = Table(*columns, title=title)
+        for row in rows:
+            table.add_row(*row)
+        Console(width=100).print(table)
     print(f"{operations / 1e9:.1f} GFLOP; a float32 product runs at {rate / 1e9:.0f} GFLOP/s")
+    print(machine())
+    if png is not None:
+        plot(rows, title, png)
 
 
 if __name__ == "__main__":

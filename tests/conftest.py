@@ -53,6 +53,22 @@ def pair(tmp_path_factory):
     return get
 
 
+@pytest.fixture(scope="session")
+def tokenizer():
+    """BERT's, for texts of up to 40 tokens."""
+    import helpers_tasks
+
+    return helpers_tasks.tokenizer()
+
+
+@pytest.fixture(scope="session")
+def data_sets(tmp_path_factory):
+    """The directory that `helpers_tasks.write_all` fills; tests only read it."""
+    import helpers_tasks
+
+    return helpers_tasks.write_all(tmp_path_factory.mktemp("data_sets"))
+
+
 @pytest.fixture
 def eager_functions():
     """For a few steps of training, which take less than tracing them, or than XLA's compiler."""

@@ -4,7 +4,9 @@ import re
 
 import numpy as np
 from helpers_checkpoint import VOCABULARY
-from helpers_export import TOP_K, strings
+from helpers_export import TOP_K, artefact, requests, serve, strings
+
+import tfvl
 
 # The graph's kernels are fused and ordered differently from the eager ones; float32 through two sharp random blocks.
 GRAPH_TOLERANCE = 1e-5
@@ -51,3 +53,21 @@ def assert_same(actual: np.ndarray, expected: np.ndarray, tolerance: float, what
         assert actual.tolist() == expected.tolist(), what
     else:
         np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance, err_msg=what)
+
+
+def assert_signatures(class_name: str, frozen: tuple[dict, dict, dict, dict]):
+    """An artefact's signatures are `frozen`: inputs and outputs of serving_default, then those of tensors."""
+    serving_inputs, serving_outputs, inputs, outputs = frozen
+    assert tfvl.export.check(artefact(class_name).directory).signatures == {
+        "serving_default": {"inputs": serving_inputs, "outputs": serving_outputs},
+        "tensors": {"inputs": inputs, "outputs": outputs},
+    }
+
+
+def assert_served(class_name: str, expected: dict[str, np.ndarray]):
+    """To its three good requests a head's artefact answers what is expected, and nothing else."""
+    served = serve(class_name, **requests(class_name))
+    assert served.pop("status").tolist() == [b"", b"", b""]
+    assert served.keys() == expected.keys()
+    for name, value in expected.items():
+        assert_same(served[name], value, GRAPH_TOLERANCE, name)

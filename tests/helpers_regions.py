@@ -49,6 +49,11 @@ def write_tsv(path: Path, found: list[dict], columns: list[str] = LXMERT) -> Pat
     return path
 
 
+def write_val(directory: Path) -> Path:
+    """Nine images with 1 to 4 regions, as the papers' tools write them."""
+    return write_tsv(directory / "val.tsv", images(9, lambda number: number % 4 + 1))
+
+
 @contextlib.contextmanager
 def traced():
     """Inside, the function that it gives returns the peak of traced memory so far, in bytes."""

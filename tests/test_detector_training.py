@@ -1,4 +1,7 @@
-"""Training a detector: targets and losses against plain NumPy, gradients, `fit` on drawn scenes."""
+"""Training a detector: targets and losses against plain NumPy, gradients; `tools/train_shapes_detector.py` in small."""
+
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -6,12 +9,13 @@ import pytest
 import tensorflow as tf
 from helpers_detector import pictures, shared, tiny
 
-from tfvl import shapes
 from tfvl.detector import training
-from tfvl.detector.config import DetectorConfig
 from tfvl.detector.layers import Conv
 from tfvl.detector.model import RegionDetector
 from tfvl.detector.training import LOSSES, NONE, DetectorTraining, training_batch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import train_shapes_detector
 
 ROUNDING = 1e-5
 STEPS = 45
@@ -128,38 +132,8 @@ def test_an_image_without_objects_has_a_finite_loss():
 @pytest.mark.slow
 def test_fit_learns_drawn_scenes():
     keras.utils.set_random_seed(0)
-    colors = tuple(shapes.COLORS)
-    config = DetectorConfig(
-        min_size=128,
-        max_size=128,
-        pixel_mean=(128,) * 3,
-        pixel_std=(64,) * 3,
-        depth=14,
-        stem_out_channels=16,
-        res2_out_channels=16,
-        width_per_group=8,
-        anchor_sizes=(24,),
-        anchor_ratios=(1.0,),
-        rpn_hidden_channels=32,
-        rpn_pre_nms=64,
-        rpn_post_nms=20,
-        roi_size=6,
-        num_objects=len(shapes.SHAPES),
-        object_names=shapes.SHAPES,
-        num_attributes=len(colors),
-        attribute_names=colors,
-        min_detections=1,
-        max_detections=8,
-    )
-    detector = RegionDetector(config)
-    scenes = [shapes.draw_scene(seed, "train") for seed in range(8)]
-    batch = training_batch(
-        detector,
-        [scene.image() for scene in scenes],
-        [[thing.box for thing in scene.things] for scene in scenes],
-        [[shapes.SHAPES.index(thing.shape) for thing in scene.things] for scene in scenes],
-        [[colors.index(thing.color) for thing in scene.things] for scene in scenes],
-    )
+    detector = RegionDetector(train_shapes_detector.CONFIG.replace(rpn_hidden_channels=32))
+    batch = train_shapes_detector.batch(detector, range(8))
     learning = DetectorTraining(detector, anchors=64, regions=16)
     learning.compile(keras.optimizers.Adam(2e-3))
     once = tf.data.Dataset.from_tensors(batch)

@@ -1,13 +1,13 @@
 """Prepared data sets, read without Beam: the same examples and batches as from the published files, and damage."""
 
 import json
-from pathlib import Path
 
 import helpers_datasets as made
 import helpers_train
 import numpy as np
 import pytest
 from helpers_prepared import write_prepared
+from helpers_tasks import LABEL2ID
 
 import tfvl
 from tfvl.training import opening, prepared
@@ -17,9 +17,6 @@ from tfvl.training.images import ImageFolder
 from tfvl.training.loading import Loader, Pictures
 from tfvl.training.tasks import TASKS, open_examples
 from tfvl.training.trainer import train
-
-VOCABULARY = Path(tfvl.__file__).parent / "bundled" / "bert-base-uncased" / "vocab.txt"
-LABEL2ID = {answer: place for place, answer in enumerate(made.ANSWERS)}
 
 
 def all_of(examples) -> list[Example]:
@@ -75,9 +72,8 @@ def batches(data, visual, tokenizer) -> list:
     return [pipeline.batch(1, step) for step in range(pipeline.steps)]
 
 
-def test_training_gets_the_same_batches(vqa):
+def test_training_gets_the_same_batches(vqa, tokenizer):
     data, out = vqa
-    tokenizer = tfvl.BertTokenizer(VOCABULARY, model_max_length=40)
     image_processor = tfvl.ViltImageProcessor(size=32, size_divisor=16)
     sources = ((data, ImageFolder(data / "images")), (out, opening.image_source(str(out))))
     published, same = (batches(where, Pictures(source, image_processor), tokenizer) for where, source in sources)

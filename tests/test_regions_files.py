@@ -7,7 +7,7 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-from helpers_regions import assert_is, fails, image, images, traced, write_tsv
+from helpers_regions import assert_is, fails, image, images, traced, write_tsv, write_val
 
 from tfvl.preprocessing import region_h5
 from tfvl.preprocessing.region_files import open_regions, read_npz
@@ -18,7 +18,7 @@ BAD_FILE_BYTES = 8 << 20  # the files are of some kB; what they claim begins at 
 
 @pytest.fixture(scope="module")
 def tsv(tmp_path_factory):
-    return write_tsv(tmp_path_factory.mktemp("regions") / "val.tsv", images(9, lambda number: number % 4 + 1))
+    return write_val(tmp_path_factory.mktemp("regions"))
 
 
 # --- .npz -----------------------------------------------------------------------------------------------------------

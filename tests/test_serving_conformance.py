@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers_server import (
+    ANSWER_SECONDS,
     BATCH_TOLERANCE,
     MODEL,
     Server,
@@ -23,7 +24,6 @@ from helpers_server import (
     exported,
     exported_lite,
     instances,
-    questions,
     start,
 )
 
@@ -32,18 +32,17 @@ pytest.importorskip("fastapi", reason="fastapi is not installed")
 pytest.importorskip("grpc_health", reason="grpcio-health-checking is not installed")
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from helpers_grpc import predict_request, refusal
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_service_pb2_grpc,
-    predict_pb2,
     prediction_service_pb2_grpc,
 )
 
 pytestmark = pytest.mark.serving
 
 REMOTE = os.environ.get("TFVL_MODEL_SERVER")
-SECONDS = 120
 
 
 @pytest.fixture(scope="module", params=["remote"] if REMOTE else ["SavedModel", ".tflite"])
@@ -262,27 +261,8 @@ def test_metrics(server):
 # --- gRPC -------------------------------------------------------------------------------------------------------------
 
 
-def request(*rows: int, name: str = MODEL, signature: str = "", **inputs) -> predict_pb2.PredictRequest:
-    made = predict_pb2.PredictRequest()
-    made.model_spec.name = name
-    made.model_spec.signature_name = signature
-    if rows:
-        images, texts = zip(*(questions()[row] for row in rows), strict=True)
-        inputs = {"image": list(images), "text": [text.encode() for text in texts]} | inputs
-    for key, value in inputs.items():
-        if value is not None:
-            made.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-    return made
-
-
-def refusal(call, message) -> tuple[str, str]:
-    with pytest.raises(grpc.RpcError) as caught:
-        call(message, timeout=SECONDS)
-    return caught.value.code().name, caught.value.details()
-
-
 def test_grpc_predict(prediction):
-    response = prediction.Predict(request(0, 1, 2), timeout=SECONDS)
+    response = prediction.Predict(predict_request(0, 1, 2), timeout=ANSWER_SECONDS)
     assert response.model_spec.name == MODEL
     assert response.model_spec.version.value == 1
     assert response.model_spec.signature_name == "serving_default"
@@ -293,9 +273,9 @@ def test_grpc_predict(prediction):
 
 
 def test_grpc_output_filter(prediction):
-    asked = request(0)
+    asked = predict_request(0)
     asked.output_filter.append("answers")
-    assert prediction.Predict(asked, timeout=SECONDS).outputs.keys() == {"answers"}
+    assert prediction.Predict(asked, timeout=ANSWER_SECONDS).outputs.keys() == {"answers"}
     asked.output_filter.append("nothing")
     code, sentence = refusal(prediction.Predict, asked)
     assert code == "INVALID_ARGUMENT"
@@ -303,9 +283,9 @@ def test_grpc_output_filter(prediction):
 
 
 def test_grpc_version(prediction):
-    asked = request(0)
+    asked = predict_request(0)
     asked.model_spec.version.value = 1
-    assert prediction.Predict(asked, timeout=SECONDS).model_spec.version.value == 1
+    assert prediction.Predict(asked, timeout=ANSWER_SECONDS).model_spec.version.value == 1
     asked.model_spec.version.value = 7
     code, sentence = refusal(prediction.Predict, asked)
     assert code == "NOT_FOUND"
@@ -326,14 +306,14 @@ def test_grpc_version(prediction):
     ],
 )
 def test_grpc_bad_requests(prediction, changes, code, sentence):
-    got, details = refusal(prediction.Predict, request(0, **changes))
+    got, details = refusal(prediction.Predict, predict_request(0, **changes))
     assert got == code
     assert sentence in details
 
 
 def test_grpc_tensor_that_would_grow(prediction):
     """A proto may say a value once for all that follow: ten bytes for a tensor of any size."""
-    asked = request(0)
+    asked = predict_request(0)
     asked.inputs["text"].tensor_shape.dim[0].size = 2**40
     code, _ = refusal(prediction.Predict, asked)
     assert code in ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
@@ -342,7 +322,7 @@ def test_grpc_tensor_that_would_grow(prediction):
 def test_grpc_metadata(prediction):
     asked = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     asked.model_spec.name = MODEL
-    response = prediction.GetModelMetadata(asked, timeout=SECONDS)
+    response = prediction.GetModelMetadata(asked, timeout=ANSWER_SECONDS)
     signatures = get_model_metadata_pb2.SignatureDefMap()
     assert response.metadata["signature_def"].Unpack(signatures)
     assert signatures.signature_def["serving_default"].inputs.keys() == {"image", "text"}
@@ -358,7 +338,7 @@ def test_grpc_status(channel):
     models = model_service_pb2_grpc.ModelServiceStub(channel)
     asked = get_model_status_pb2.GetModelStatusRequest()
     asked.model_spec.name = MODEL
-    (version,) = models.GetModelStatus(asked, timeout=SECONDS).model_version_status
+    (version,) = models.GetModelStatus(asked, timeout=ANSWER_SECONDS).model_version_status
     assert (version.version, version.state) == (1, get_model_status_pb2.ModelVersionStatus.AVAILABLE)
     assert version.status.error_code == 0
     asked.model_spec.version.value = 7
@@ -373,5 +353,5 @@ def test_grpc_health(channel):
         pytest.skip("TF Serving has it only with --enable_grpc_healthcheck_service")
     stub = health_pb2_grpc.HealthStub(channel)
     for service in ("", "tensorflow.serving.PredictionService"):
-        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=SECONDS)
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=ANSWER_SECONDS)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING

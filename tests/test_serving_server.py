@@ -19,7 +19,8 @@ pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not 
 pytest.importorskip("fastapi", reason="fastapi is not installed")
 pytest.importorskip("grpc_health", reason="grpcio-health-checking is not installed")
 
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from helpers_grpc import predict_request
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 pytestmark = pytest.mark.serving
 
@@ -43,17 +44,6 @@ def server(versions, tmp_path_factory):
         assert running.stop() == 0
 
 
-def grpc_request(*rows: int) -> predict_pb2.PredictRequest:
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = MODEL
-    for key, values in zip(("image", "text"), zip(*(questions()[row] for row in rows), strict=True), strict=True):
-        tensor = request.inputs[key]
-        tensor.dtype = 7  # DT_STRING
-        tensor.tensor_shape.dim.add().size = len(values)
-        tensor.string_val.extend(value if isinstance(value, bytes) else value.encode() for value in values)
-    return request
-
-
 def batches(server) -> int:
     """How often the model has run."""
     page = server.ask_raw("GET", "/monitoring/prometheus/metrics")[1].decode()
@@ -71,7 +61,7 @@ def test_50_megabytes(server):
     assert (code, "larger than 33554432 bytes" in answer["error"]) == (413, True)
     code, answer = server.predict(b" " * (30 * 2**20))
     assert (code, answer["error"][:17]) == (400, "JSON Parse error:")
-    request = grpc_request(0)
+    request = predict_request(0)
     request.inputs["text"].string_val[0] = b"a" * (50 * 2**20)
     with (
         grpc.insecure_channel(server.grpc, [("grpc.max_send_message_length", -1)]) as channel,
@@ -113,7 +103,7 @@ def test_a_client_that_goes_stops_its_request(server):
         lambda: b'status="CANCELLED"' in server.ask_raw("GET", "/monitoring/prometheus/metrics")[1],
         "the request is given up",
     )
-    request = grpc_request(0)
+    request = predict_request(0)
     del request.inputs["image"].string_val[:], request.inputs["text"].string_val[:]
     for tensor in request.inputs.values():
         tensor.tensor_shape.dim[0].size = 10_000
@@ -189,7 +179,7 @@ def test_swaps_under_load(server, versions):
             predict, newest = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict, 0
             while not stop.is_set():
                 try:
-                    number = predict(grpc_request(2), timeout=SECONDS).model_spec.version.value
+                    number = predict(predict_request(2), timeout=SECONDS).model_spec.version.value
                     assert number >= newest
                     newest = number
                     seen.add(number)

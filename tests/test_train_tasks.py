@@ -3,7 +3,7 @@
 import helpers_datasets as made
 import pytest
 import tensorflow as tf
-from test_training_data import SOURCES, TINY, VOCABULARY, family_of
+from helpers_tasks import SOURCES, TINY, family_of, processor_of
 
 import tfvl
 from tfvl.training.run_config import RunConfig
@@ -50,24 +50,19 @@ def write_task(task: str, root) -> str:
     return split
 
 
-def write_model(task: str, name: str, directory) -> None:
+def write_model(task: str, name: str, tokenizer, directory) -> None:
     """A configuration and the processor's files, without weights."""
     family = family_of(name)
-    tokenizer = tfvl.BertTokenizer(VOCABULARY, model_max_length=40)
-    if family == "Vilt":
-        processor = tfvl.ViltProcessor(tfvl.ViltImageProcessor(size=32, size_divisor=16), tokenizer)
-    else:
-        processor = getattr(tfvl, f"{family}Processor")(tokenizer, made.FEATURE_SIZE)
-    processor.save_pretrained(directory)
+    processor_of(name, tokenizer).save_pretrained(directory)
     config = TINY[family] | ({"task_qa": task == MIXED[0]} if family == "Lxmert" else {})
     getattr(tfvl, name).config_class(**config).save_pretrained(directory)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "name"), CASES)
-def test_trains(task, name, tmp_path):
+def test_trains(task, name, tokenizer, tmp_path):
     split = write_task(task, tmp_path / "data")
-    write_model(task, name, tmp_path / "model")
+    write_model(task, name, tokenizer, tmp_path / "model")
     run = RunConfig(
         task=task,
         data=str(tmp_path / "data"),

@@ -1,9 +1,10 @@
 """The client's side of a `.tflite` file: its tokenizer and image processor are the graph's; and what it refuses."""
 
-import dataclasses
 import json
 import shutil
 import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from PIL import Image
 import tfvl
 from tfvl import cli, shapes
 from tfvl.lite import Runner, file, tokenizer
+from tfvl.lite import runtime as lite_runtime
 from tfvl.lite.image import ImageProcessor
+from tfvl.lite.inputs import listed
 from tfvl.preprocessing import vocabulary
 
 needs_runtime = pytest.mark.skipif(find_spec("ai_edge_litert") is None, reason="needs ai-edge-litert (tfvl[lite])")
@@ -157,114 +160,58 @@ def test_ask_and_check_take_the_file(capsys, exported, tmp_path):
     assert "builtin operators" in capsys.readouterr().out
 
 
-def truncated(path, contents):
-    path.write_bytes(contents[: len(contents) // 2])
-
-
-def without_metadata(path, contents):
-    path.write_bytes(contents[: contents.index(b"PK\x03\x04")])
-
-
-def not_a_model(path, contents):
-    path.write_bytes(b"<html>" + contents[6:])
-
-
-def other_head(path, contents):
-    path.write_bytes(contents)
-    described = file.read(path)
-    file.write(
-        dataclasses.replace(described, description=described.description | {"head": "BertModel"}),
-        contents[: described.description["model_bytes"]],
-    )
-
-
-def damaged_archive(path, contents):
-    path.write_bytes(contents.replace(b"PK\x03\x04", b"PK\x03\x05", 1))
-
-
 @needs_runtime
-@pytest.mark.parametrize(
-    ("damage", "complaint"),
-    [
-        (truncated, "cut short"),
-        (without_metadata, "no description of tfvl"),
-        (not_a_model, "no .tflite file"),
-        (other_head, "holds a BertModel"),
-        (damaged_archive, "Bad magic number"),
-    ],
-)
-def test_files_that_are_refused(capsys, exported, tmp_path, damage, complaint):
-    path, picture = tmp_path / "bad.tflite", tmp_path / "scene.png"
-    damage(path, exported.read_bytes())
-    with pytest.raises(ValueError, match=complaint):
-        Runner(path)
-    shapes.draw_scene(1).image().save(picture)
-    capsys.readouterr()
-    assert cli.main(["ask", str(picture), "what?", "--model", str(path)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("tfvl: ")
-
-
-@needs_runtime
-def test_wrong_inputs_name_the_expected_ones(exported):
+def test_images_as_arrays(exported):
     runner = Runner(exported)
-    inputs = {name: np.zeros(shape, runner.dtype(name)) for name, shape in runner.inputs.items()}
-    with pytest.raises(ValueError, match=r"input_ids is int32 \(1, 7\), but the file takes int32 \(1, 40\)"):
-        runner.run(inputs | {"input_ids": np.zeros((1, 7), np.int32)})
-    with pytest.raises(ValueError, match=r"takes attention_mask, input_ids, .*got input_ids"):
-        runner.run({"input_ids": inputs["input_ids"]})
-    image = shapes.draw_scene(1).image()
-    for asked, complaint in (
-        ({"images": [image], "text": ""}, "expected a text that is not empty"),
-        ({"images": [image] * 2, "text": ["a"] * 3}, "3 texts and 2 images"),
-        ({"text": "a"}, "images is missing"),
-        ({"regions": [np.zeros((2, 3))], "text": "a"}, "takes images and text, not regions"),
-        ({"images": [b"no image"], "text": "a"}, r"images\[0\]: "),
-    ):
-        with pytest.raises(ValueError, match=complaint):
-            runner(**asked)
-    with pytest.raises(ValueError, match="threads is 0"):
-        Runner(exported, threads=0)
+    array = np.asarray(shapes.draw_scene(23).image())
+    (expected,) = runner([array], "what color is the triangle?")
+    for images in (array, np.stack([array, array])):
+        for row in runner(images, "what color is the triangle?"):
+            assert row["answers"] == expected["answers"]
+            np.testing.assert_array_equal(row["scores"], expected["scores"])
+    assert len(runner(np.stack([array, array]), "what color is the triangle?")) == 2
 
 
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        ({"quantize": "int4"}, "quantize is 'int4'"),
-        ({"image_size": 70}, "multiples of the patch"),
-        ({"text_length": 400}, "text_length is 400, expected 3 to 40"),
-        ({"batch": 0}, "batch is 0"),
-        ({"calibration": []}, "calibration is for"),
-    ],
-)
-def test_exports_that_are_refused(tmp_path, options, complaint):
-    model, processor = tfvl.auto.load("shapes-vilt")
-    with pytest.raises(ValueError, match=complaint):
-        tfvl.export.lite(model, processor, tmp_path / "x.tflite", **options)
-    assert not list(tmp_path.iterdir())
+@needs_runtime
+@pytest.mark.parametrize("cached", [False, True])
+def test_threads_share_a_runner(exported, tmp_path, cached):
+    runner = Runner(exported, threads=1, weight_cache=tmp_path if cached else None)
+    asked = [(scene.image(), question.text) for scene, question in shapes.held_out_questions(20)]
+    alone = [runner(image, text)[0]["scores"] for image, text in asked]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda pair: runner(*pair)[0]["scores"], asked * 5))
+    for scores, expected in zip(together, alone * 5, strict=True):
+        np.testing.assert_array_equal(scores, expected)
 
 
-def test_an_operation_that_tflite_lacks_is_named_before_the_conversion(tmp_path, monkeypatch):
-    from importlib import import_module
-
-    module = import_module("tfvl.export.tflite")
-    monkeypatch.setattr(module, "convert", lambda *_: pytest.fail("converted"))
-    model, processor = tfvl.auto.load("shapes-vilt")
-    model = tfvl.ViltForQuestionAnswering(model.config.replace(hidden_act="selu"))
-    with pytest.raises(ValueError, match="4 × Selu in its graph: TFLite has no SELU"):
-        module.lite(model, processor, tmp_path / "x.tflite")
-
-
-def test_export_does_not_overwrite_unless_asked(exported):
-    before = exported.read_bytes()
-    arguments = ["export", "shapes-vilt", str(exported), "--format", "tflite"]
-    assert cli.main(arguments) == 2
-    assert exported.read_bytes() == before
+def test_arrays_are_one_item_or_several():
+    image, regions = np.zeros((8, 9, 3)), np.zeros((5, 4))
+    for item, rank in ((image, 3), (regions, 2)):
+        pair = np.stack([item, item])
+        assert len(listed(item, 1, rank)) == len(listed([item], 1, rank)) == 1
+        assert len(listed(pair, 1, rank)) == 2
+        for one_row in ([item, item], [[item, item]], pair, pair[None]):
+            ((first, second),) = listed(one_row, 2, rank)
+            assert first.shape == second.shape == item.shape
+        with pytest.raises(ValueError, match="row 0 has 1 images, but the file takes 2"):
+            listed(item, 2, rank)
+        with pytest.raises(ValueError, match="row 0 has 2 images, but the file takes 1"):
+            listed([[item, item]], 1, rank)
 
 
-def test_options_of_tflite_alone_are_a_mistake(capsys, tmp_path):
-    assert cli.main(["export", "shapes-vilt", str(tmp_path / "1"), "--quantize", "dynamic"]) == 2
-    assert "--quantize is an option of --format tflite" in capsys.readouterr().err
+@pytest.mark.parametrize("runtime", ["litert", "tensorflow"])
+def test_the_model_runs_though_a_kept_exception_holds_the_frames_that_loaded_it(exported, monkeypatch, runtime):
+    pytest.importorskip("ai_edge_litert" if runtime == "litert" else "tensorflow")
+    interpreter_of, held = lite_runtime.interpreter_of, []
+
+    def holding(*arguments):
+        held.append(sys._getframe())
+        return interpreter_of(*arguments)
+
+    monkeypatch.setattr(lite_runtime, "interpreter_of", holding)
+    (row,) = Runner(exported, runtime=runtime, warm=False)(shapes.draw_scene(23).image(), "what color is the triangle?")
+    assert row["answers"][0] == "red"
+    assert held
 
 
 # ── how far the bundled models drift ──

@@ -180,7 +180,7 @@ def port(
 @app.command()
 def export(
     src: Source,
-    dst: Annotated[Path, typer.Argument(metavar="DST", help="Directory to write, e.g. models/vilt_vqa/1.")],
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="Directory, e.g. models/vilt_vqa/1; of tflite, a file.")],
     top_k: TopK = 5,
     detector: Detector = None,
     revision: Revision = None,
@@ -199,11 +199,13 @@ def export(
     sizes = {"image_size": image_size, "text_length": text_length, "batch": batch, "regions": regions}
     sizes |= {"quantize": quantize, "flavour": flavour, "resizable": resizable or None}
     if file_format == "tflite":
+        if detector is not None:
+            raise ValueError("--detector becomes part of a SavedModel; a .tflite file takes regions, so leave it out")
         from tfvl.lite.command import write
 
         load = {"architecture": class_name, "revision": revision}
         return write(src, dst, top_k=top_k, overwrite=overwrite, load=load, **sizes)
-    check_format(file_format, sizes)
+    check_format(file_format, sizes, dst)
     refuse_to_overwrite(dst, overwrite)
     quiet_tensorflow()
     from tfvl import auto

@@ -35,7 +35,7 @@ from lite_ways import FILES, MODELS, ROOT, THREADS, WAYS
 from rich.console import Console
 from rich.table import Table
 
-from tfvl.console import console, progress_bar, quiet_tensorflow
+from tfvl.console import console, progress_bar, quiet_tensorflow, run_script
 
 PAUSE = 0.3  # seconds; PyTorch's threads spin for a while after their work and would slow what runs next
 IN_A_ROW = 4  # calls of one before it is the next one's turn
@@ -235,11 +235,11 @@ def main(
     words = [word for word in only.split(",") if word]
     labels = [label for label in WAYS if not words or any(word in label for word in words)]
     if model not in MODELS or not labels:
-        raise typer.BadParameter(f"expected one of {', '.join(MODELS)} and --only words of {', '.join(WAYS)}")
+        raise ValueError(f"expected one of {', '.join(MODELS)} and --only words of {', '.join(WAYS)}")
     if prepare_only and keep is None:
-        raise typer.BadParameter("--prepare needs --keep DIRECTORY")
+        raise ValueError("--prepare needs --keep DIRECTORY")
     if png is not None and find_spec("matplotlib") is None:
-        raise typer.BadParameter("--png needs matplotlib")
+        raise ValueError("--png needs matplotlib")
     needed = {"checkpoint", "operations.json", *(WAYS[label].file for label in labels)}
     with tempfile.TemporaryDirectory(prefix="tfvl-bench-") as place, progress_bar() as bar:
         directory = (keep or Path(place)).resolve() / (f"{model}-{layers}" if layers else model)
@@ -270,4 +270,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(lambda: typer.run(main))

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
-from tfvl.console import progress_bar, quiet_tensorflow
+from tfvl.console import progress_bar, quiet_tensorflow, run_script
 
 MODELS = ("shapes-vilt", "shapes-visual-bert", "shapes-lxmert")
 COLUMNS = "model|weights|MB|mean cosine|smallest|largest difference|top 1|top 5|accuracy before|after".split("|")
@@ -27,7 +27,9 @@ def main(
 ):
     """Prints the table."""
     if png is not None and find_spec("matplotlib") is None:
-        raise typer.BadParameter("--png needs matplotlib")
+        raise ValueError("--png needs matplotlib; pip install it")
+    if unknown := set(models or ()) - set(MODELS):
+        raise ValueError(f"{min(unknown)} is none of {', '.join(MODELS)}")
     quiet_tensorflow()
     import tfvl
     from tfvl.export.lite_drift import drift, plot
@@ -69,4 +71,4 @@ def row_of(report, size: int) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(lambda: typer.run(main))

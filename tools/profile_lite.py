@@ -21,6 +21,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from tfvl.console import run_script
 from tfvl.lite import Runner
 from tfvl.lite.runtime import RUNTIMES
 
@@ -98,4 +99,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(lambda: typer.run(main))

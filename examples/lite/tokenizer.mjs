@@ -100,6 +100,10 @@ function canonicalOrder(characters) {
 
 if (process.argv[1] === new URL(import.meta.url).pathname) {
   const [path, text] = process.argv.slice(2);
+  if (text === undefined) {
+    console.error('usage: node tokenizer.mjs FILE.tflite "text" (or - for lines of JSON strings)');
+    process.exit(2);
+  }
   const encode = tokenizer(path);
   const texts = text === "-" ? readFileSync(0, "utf8").trim().split("\n").map(JSON.parse) : [text];
   console.log(texts.map((each) => JSON.stringify(encode(each))).join("\n"));

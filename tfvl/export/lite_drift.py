@@ -65,7 +65,9 @@ def drift(path: Path, src: str, count: int = EXAMPLES, **load_options) -> Report
     differing = [name for name in theirs if name in mine and mine[name] != theirs[name] and name in SIZES]
     if differing:
         name = differing[0]
-        raise ValueError(f"{path} was made of another model than {src}: {name} is {mine[name]}, not {theirs[name]}")
+        raise ValueError(
+            f"{path} was made of another model than {src}: {name} is {mine[name]!r:.60}, not {theirs[name]!r:.60}"
+        )
     run = tf.function(lambda inputs: flat(model(inputs, training=False)), autograph=False, reduce_retracing=True)
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     truths, examples = [], 0
@@ -127,6 +129,7 @@ def plot(reports: Sequence[Report], picture: Path) -> None:
     """Draws reports as a PNG, a row for each output. Raises ValueError where matplotlib is missing."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import NullFormatter
     except ImportError:
         raise ValueError("a picture needs matplotlib; `pip install matplotlib`") from None
     rows = [(report, output) for report in reports for output in report.outputs]
@@ -166,8 +169,11 @@ def plot(reports: Sequence[Report], picture: Path) -> None:
         values = np.array(list(series.values()))
         if title.endswith("%"):
             axis.set_xlim(values.min() - 1, min(values.max() + 1, 100.5))
+            axis.locator_params(axis="x", nbins=5)
         else:
             axis.set_xscale("log")
+            axis.set_xlim(10 ** np.floor(np.log10(values.min())) / 2, 10 ** np.ceil(np.log10(values.max())) * 2)
+            axis.xaxis.set_minor_formatter(NullFormatter())  # the powers of ten are enough
     axes[0].set_yticks(range(len(rows)), names)
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     examples = f"{reports[0].examples} questions about drawn scenes"

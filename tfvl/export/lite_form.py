@@ -64,9 +64,10 @@ class LiteAttention:
     def project(self, name: str, hidden_states):
         """The query, key or value: (batch, length, hidden) to split heads."""
         rows = tf.reshape(hidden_states, [-1, hidden_states.shape[-1]])
-        projected = tf.matmul(rows, self.made[f"{name}/kernel"])
-        if f"{name}/bias" in self.made:
-            projected += self.made[f"{name}/bias"]
+        with tf.name_scope(name):  # by which the report of an int8 file calls it
+            projected = tf.matmul(rows, self.made[f"{name}/kernel"])
+            if f"{name}/bias" in self.made:
+                projected += self.made[f"{name}/bias"]
         return self.split_heads(tf.reshape(projected, [*shape_of(hidden_states)[:2], self.hidden_size]))
 
     @property

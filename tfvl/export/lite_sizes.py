@@ -1,12 +1,15 @@
 """The sizes that the tensors of a `.tflite` file have: fixed ones, which run fastest, or any."""
 
+import math
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
 from tfvl.export.inputs import Inputs, max_length
+from tfvl.lite.file import MAX_ELEMENTS
 
 MASK = "pixel_mask"
 # The unknown sizes of an input, behind the batch, by the names of `Sizes`.
@@ -24,6 +27,7 @@ AXES = {
     "region_to_phrase_position": ("phrases",),
 }
 OF_TEXT = ("input_ids", "token_type_ids", "attention_mask")
+MAX_SIDE = 2**14  # of an image, in pixels
 TEXT_LENGTH, REGIONS, CHOICES, PHRASES = 40, 36, 4, 8
 
 
@@ -49,13 +53,26 @@ class Sizes:
 
 
 def checked_path(path: str | Path, overwrite: bool) -> Path:
+    """The absolute path, in a directory that is made where there is none yet.
+
+    Raises:
+        OSError: the directory cannot be made or written.
+        ValueError: the name does not end in .tflite.
+        FileExistsError: there is a directory of that name, or a file and `overwrite` is false.
+    """
     path = Path(os.path.abspath(path))
     if path.suffix != ".tflite":
         raise ValueError(f"{path} does not end in .tflite; name the file so")
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise FileExistsError(f"{path} exists already; choose another file or pass overwrite=True")
+    if path.is_dir():
+        raise FileExistsError(f"{path} is a directory; name a file")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists already; name another file, or replace it (--overwrite, overwrite=True)")
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases, images: int) -> Sizes:
@@ -76,8 +93,10 @@ def sizes_of(model, processor, batch, text_length, image_size, regions, choices,
     height, width = sides(image_size, getattr(config, "image_size", 1))
     if hasattr(config, "patch_shape"):
         for side, patch in zip((height, width), config.patch_shape, strict=True):
-            if side < patch or side % patch or side > 2**14:
-                raise ValueError(f"image_size is {height}x{width}, expected multiples of the patch's {patch} pixels")
+            if side < patch or side % patch or side > MAX_SIDE:
+                raise ValueError(
+                    f"image_size is {height}x{width}, expected multiples of the patch's {patch} pixels up to {MAX_SIDE}"
+                )
     return Sizes(batch, text_length, height, width, regions * images, choices, phrases)
 
 
@@ -91,7 +110,11 @@ def sides(size, default) -> tuple[int, int]:
 
 
 def fixed(inputs: Inputs, sizes: Sizes | None, pixel_mask: bool) -> dict[str, tf.TensorSpec]:
-    """The specs of the model's inputs with these sizes, or with unknown ones where `sizes` is None."""
+    """The specs of the model's inputs with these sizes, or with unknown ones where `sizes` is None.
+
+    Raises:
+        ValueError: an input would have more numbers than `tfvl.lite` reads.
+    """
     specs = {}
     for name, spec in inputs.tensors.items():
         if name == MASK and not pixel_mask:
@@ -102,5 +125,10 @@ def fixed(inputs: Inputs, sizes: Sizes | None, pixel_mask: bool) -> dict[str, tf
         names = iter(("batch", *names))
         shape = [next(names) if size is None else size for size in spec.shape]
         shape = [size if isinstance(size, int) else (sizes and getattr(sizes, size)) for size in shape]
+        if math.prod(size or 1 for size in shape) > MAX_ELEMENTS:
+            raise ValueError(
+                f"{name} would have {' × '.join(map(str, shape))} numbers, at most {MAX_ELEMENTS} are possible; choose "
+                "smaller sizes"
+            )
         specs[name] = tf.TensorSpec(shape, spec.dtype, name)
     return specs

@@ -92,6 +92,8 @@ def lite(
         raise ValueError(f"quantize is {quantize!r}, expected one of {', '.join(map(repr, QUANTIZE))}")
     if quantize != "int8" and calibration is not None:
         raise ValueError('calibration is for quantize="int8"; leave it out')
+    if not isinstance(top_k, int) or top_k < 1:
+        raise ValueError(f"top_k is {top_k!r}, expected a whole number from 1 on")
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"the Keras backend is {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow to export")
     if not isinstance(model, PreTrainedModel) or not hasattr(processor, "tokenizer"):
@@ -182,12 +184,19 @@ def convert(
         variables: those that the function reads.
 
     Raises:
-        ValueError: the converter refused the graph after all; in its first words.
+        ValueError: there is no room for temporary files, or the converter refused the graph after all; in its first
+            words.
     """
     with tempfile.TemporaryDirectory(prefix="tfvl-lite-") as directory, quiet():
         module = tf.Module()
         module.read = variables
-        tf.saved_model.save(module, directory, signatures={flavour: function})
+        try:
+            tf.saved_model.save(module, directory, signatures={flavour: function})
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"the model cannot be put down in {tempfile.gettempdir()} for the converter; set TMPDIR to a "
+                f"directory with room ({str(error)[:200]})"
+            ) from error
 
         def make_converter() -> tf.lite.TFLiteConverter:
             converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[flavour])

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from tfvl.lite import weight_cache
-from tfvl.lite.runtime import INSTALL, quiet_stderr
+from tfvl.lite.runtime import INSTALL, cannot_load, cannot_run, interpreter_of, quiet_stderr
 
 
 class Compiled:
@@ -37,6 +37,7 @@ class Compiled:
             return CompiledModel.from_file(str(path), options=Options(HardwareAccelerator.CPU, cpu))
 
         self._signature = signature
+        verify(path)
         try:
             with quiet_stderr():
                 model = weight_cache.load(path, directory, compile_with)
@@ -47,7 +48,7 @@ class Compiled:
                 for name, each in self._input_details.items():
                     inputs[name].write(np.zeros(each["shape"], each["dtype"]))  # the first write is the loudest
         except RuntimeError as error:
-            raise ValueError(f"{path}: the model cannot be loaded ({' '.join(str(error).split())})") from None
+            raise cannot_load(path, error) from None
         self._held = SimpleNamespace(model=model, inputs=inputs, outputs=outputs)
         weakref.finalize(self, release, self._held)
 
@@ -56,16 +57,28 @@ class Compiled:
         return {name: tuple(each["shape"]) for name, each in self._input_details.items()} == dict(shapes)
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the model once."""
+        """Runs the model once. Raises ValueError where the runtime cannot run it on these inputs."""
         held = self._held
         for name, buffer in held.inputs.items():
             buffer.write(inputs[name])
-        held.model.run_by_name(self._signature, held.inputs, held.outputs)
+        try:
+            held.model.run_by_name(self._signature, held.inputs, held.outputs)
+        except RuntimeError as error:
+            raise cannot_run(error) from None
         outputs = {}
         for name, each in self._output_details.items():
             shape = tuple(each["shape"])
             outputs[name] = held.outputs[name].read(int(np.prod(shape)), each["dtype"]).reshape(shape)
         return outputs
+
+
+def verify(path: Path) -> None:
+    """Raises ValueError for a damaged model, at which `CompiledModel` would end the process."""
+    try:
+        with quiet_stderr():
+            interpreter_of("litert")[1](model_path=str(path))
+    except (RuntimeError, ValueError) as error:
+        raise cannot_load(path, error) from None
 
 
 def release(held: SimpleNamespace) -> None:

@@ -28,8 +28,10 @@ IDENTIFIER = b"TFL3"  # at byte 4 of every model
 ADVICE = "write one with `tfvl export SRC FILE.tflite --format tflite`"
 FLAVOURS = ("tensors", "text")  # and the name of a file's signature
 TEXTS = {"input_ids", "text"}  # the input of texts, one for each flavour
+DTYPES = ("int32", "float32", "string")  # of inputs
 REQUIRED = {
     "head": str,
+    "class": str,
     "config": dict,
     "tokenizer": dict,
     "inputs": dict,
@@ -81,6 +83,8 @@ def write(described: LiteFile, model: bytes) -> None:
             for name, content in members.items():
                 archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # the same bytes at any time
         os.replace(temporary, path)
+    except OSError as error:  # which names another file, or none
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -111,8 +115,8 @@ def read(path: str | os.PathLike) -> LiteFile:
     try:
         description, vocabulary = (_object(contents, name) for name in (DESCRIPTION, VOCABULARY))
         _check(description, model_bytes)
-        if not all(type(i) is int and i >= 0 for i in vocabulary.values()):
-            raise ValueError(f"{VOCABULARY} holds ids that are no whole numbers")
+        if not all(type(i) is int and 0 <= i < 2**31 for i in vocabulary.values()):
+            raise ValueError(f"{VOCABULARY} holds ids that are no whole numbers from 0 to 2**31 - 1")
         labels = tuple(contents[LABELS].decode().split("\n"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}; {ADVICE}") from None
@@ -157,6 +161,8 @@ def _check(description: Mapping[str, Any], model_bytes: int) -> None:
         sizes = spec.get("shape") if isinstance(spec, dict) else None
         if not isinstance(sizes, list) or not all(type(size) is int and -1 <= size < 2**24 for size in sizes):
             raise ValueError(f"the input {name} in {DESCRIPTION} has no shape")
+        if spec.get("dtype") not in DTYPES:
+            raise ValueError(f"the input {name} is of {spec.get('dtype')!r:.40}, expected {', '.join(DTYPES)}")
         if math.prod(map(abs, sizes)) > MAX_ELEMENTS:
             raise ValueError(f"the input {name} has {' × '.join(map(str, sizes))} numbers, at most 2**28 are taken")
     limit = description["tokenizer"].get("model_max_length")

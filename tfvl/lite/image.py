@@ -10,6 +10,7 @@ from PIL import Image
 from tfvl.preprocessing.decode import to_levels
 
 LONGEST_TO_SHORTEST = 1333 / 800  # of the training set's images, as upstream
+SWITCHES = ("do_resize", "do_rescale", "do_normalize")
 
 
 class ImageProcessor:
@@ -26,16 +27,24 @@ class ImageProcessor:
     """
 
     def __init__(self, options: Mapping[str, Any], size: tuple[int, int] | None, padded: bool):
-        self.options, self.size, self.padded = options, size, padded
+        self.size, self.padded = size, padded
         try:
             self.shortest_edge, self.divisor = int(options["size"]["shortest_edge"]), int(options["size_divisor"])
             self.mean, self.std = (np.array(options[name], np.float32) for name in ("image_mean", "image_std"))
             self.resample = Image.Resampling(options["resample"])
             self.max_pixels, self.factor = int(options["max_pixels"]), float(options["rescale_factor"])
-        except (KeyError, TypeError, ValueError) as error:
+            self.resize, self.rescale, self.normalize = (options[name] for name in SWITCHES)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"the image processor's options cannot be used: {error!r}") from None
         if not 1 <= self.divisor <= self.shortest_edge <= 2**14:
             raise ValueError(f"size {self.shortest_edge} and size_divisor {self.divisor} are no sizes of images")
+        levels = np.array([*self.mean.flat, *self.std.flat, self.factor])
+        shapes = {self.mean.shape, self.std.shape}
+        if shapes - {(), (3,)} or not np.isfinite(levels).all() or not self.std.all():
+            raise ValueError(
+                f"image_mean is {self.mean.tolist()}, image_std {self.std.tolist()}, rescale_factor {self.factor}; "
+                "expected one number or one for each of three channels, and an image_std that is not 0"
+            )
 
     def __call__(self, image: Any) -> tuple[np.ndarray, np.ndarray]:
         """One image (bytes, a path, a PIL image or an array) to (height, width, 3) float32 and its mask, int32.
@@ -50,7 +59,7 @@ class ImageProcessor:
         if not height or not width:
             raise ValueError(f"{height} x {width} pixels: the image is empty")
         target = self._target(height, width)
-        if self.options["do_resize"]:
+        if self.resize:
             levels = np.asarray(Image.fromarray(levels).resize(target[::-1], self.resample))
         pixels = self._normalized(levels, shares)
         size = self.size or target
@@ -61,7 +70,7 @@ class ImageProcessor:
 
     def _target(self, height: int, width: int) -> tuple[int, int]:
         """The size that the image is resized to, at most `size`."""
-        if not self.options["do_resize"]:
+        if not self.resize:
             target = (height, width)
             if self._fits(target):
                 return target
@@ -92,10 +101,10 @@ class ImageProcessor:
         """Rescaled and normalised in upstream's order and types."""
         pixels = levels
         if shares is not None:
-            pixels = rescaled(levels, 1 / 255) if self.options["do_resize"] else shares
-        if self.options["do_rescale"]:
+            pixels = rescaled(levels, 1 / 255) if self.resize else shares
+        if self.rescale:
             pixels = rescaled(pixels, self.factor)
-        if self.options["do_normalize"]:
+        if self.normalize:
             pixels = (pixels.astype(np.float32) - self.mean) / self.std
         return pixels.astype(np.float32)
 

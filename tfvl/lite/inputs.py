@@ -12,6 +12,7 @@ from tfvl.preprocessing.regions import BOX_TOLERANCE, Regions, with_corners
 TEXT = ("input_ids", "token_type_ids", "attention_mask")
 ASKED = ("images", "text", "regions", "boxes", "choices", "phrases")
 FEATURES = ("visual_embeds", "visual_feats")
+RANKS = {"images": 3, "regions": 2}  # axes of the array of one of them
 
 
 def prepare(client, asked: Mapping[str, Any]) -> tuple[list[Row], dict[str, list[np.ndarray]]]:
@@ -29,8 +30,8 @@ def prepare(client, asked: Mapping[str, Any]) -> tuple[list[Row], dict[str, list
         raise ValueError(f"{path} takes {' and '.join(sorted(takes))}, not {name}")
     for name in sorted(takes - given - {"boxes"}):
         raise ValueError(f"{path} takes {' and '.join(sorted(takes))}; {name} is missing")
-    texts = [asked["text"]] if isinstance(asked["text"], (str, bytes)) else list(asked["text"])
-    shown = listed(asked[visual], client.several)
+    texts = listed_texts(asked["text"])
+    shown = listed(asked[visual], client.several, RANKS[visual])
     boxes = asked["boxes"]
     boxes = [boxes] if getattr(boxes, "ndim", None) == 2 else boxes
     count = max(len(texts), len(shown))
@@ -60,18 +61,27 @@ def prepare(client, asked: Mapping[str, Any]) -> tuple[list[Row], dict[str, list
     return rows, {name: [each[name] for each in inputs] for name in names}
 
 
-def listed(values: Any, several: int) -> list:
-    """Images, or regions, as a list with an item for each row; an item is a list where `several` go with a text."""
-    many = isinstance(values, (list, tuple)) or getattr(values, "ndim", 0) >= 3 + (several > 1)
+def listed(values: Any, several: int, rank: int) -> list:
+    """Images, or regions, as a list with an item for each row; an item is a list where `several` go with a text.
+
+    An array of more than `rank` axes holds several of them.
+    """
+    many = isinstance(values, (list, tuple)) or getattr(values, "ndim", 0) > rank + (several > 1)
     rows = list(values) if many else [values]
-    if several == 1:
-        return rows
-    if rows and not isinstance(rows[0], (list, tuple)) and getattr(rows[0], "ndim", 0) < 3:
+    if several > 1 and rows and not isinstance(rows[0], (list, tuple)) and getattr(rows[0], "ndim", 0) <= rank:
         rows = [rows]
     for number, row in enumerate(rows):
-        if len(row) != several:
-            raise ValueError(f"row {number} has {len(row)} images, but the file takes {several} with a text")
-    return [list(row) for row in rows]
+        count = len(row) if several > 1 or isinstance(row, (list, tuple)) else 1
+        if count != several:
+            raise ValueError(f"row {number} has {count} images, but the file takes {several} with a text")
+    return [list(row) for row in rows] if several > 1 else rows
+
+
+def listed_texts(text: Any) -> list:
+    try:
+        return [text] if isinstance(text, (str, bytes)) else list(text)
+    except TypeError:
+        raise ValueError(f"text is {text!r:.40}, expected a text, or a list of them") from None
 
 
 def decoded(text: Any, number: int) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,13 +17,15 @@ RegionCount = Annotated[int | None, typer.Option("--regions", help="Of tflite: r
 Resizable = Annotated[bool, typer.Option("--resizable", help="Of tflite: any sizes in place of fixed ones.")]
 
 
-def check_format(file_format: str, of_tflite: Mapping[str, object]) -> None:
-    """Raises ValueError for an unknown format, or for options of tflite with another."""
+def check_format(file_format: str, of_tflite: Mapping[str, object], destination: Path) -> None:
+    """Raises ValueError for an unknown format, or for options or a name of tflite with another."""
     if file_format != "savedmodel":
         raise ValueError(f"--format is {file_format!r}, expected savedmodel or tflite")
     given = [name for name, value in of_tflite.items() if value is not None]
     if given:
         raise ValueError(f"--{given[0].replace('_', '-')} is an option of --format tflite; leave it out, or add that")
+    if destination.suffix == ".tflite":
+        raise ValueError(f"{destination} would become a directory; add --format tflite, or choose another name")
 
 
 def sides(text: str | None) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """`Runner`: one `.tflite` file, asked as the Keras model and its processor are."""
 
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Runner(Client):
 
     Ids and pixels are those of `BertTokenizer` and `ViltImageProcessor`, to the bit. TensorFlow is not imported where
     `ai-edge-litert` is installed, but for files of the flavour `text`, whose operations tf.text has; they are asked
-    alike.
+    alike. Threads may share a runner; the model then runs for one after the other.
 
     Args:
         path: the file.
@@ -43,8 +44,8 @@ class Runner(Client):
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no `.tflite` file of tfvl, is damaged, no runtime is installed, or the file or the runtime
-            cannot have a weight cache.
+        ValueError: it is no `.tflite` file of tfvl, is damaged, no runtime is installed, the file or the runtime cannot
+            have a weight cache, or an option has an impossible value.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class Runner(Client):
         threads = min(os.cpu_count() or 1, 4) if threads is None else threads
         if not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
             raise ValueError(f"threads is {threads!r}, expected a whole number from 1 to {MAX_THREADS}")
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise ValueError(f"top_k is {top_k!r}, expected a whole number from 1 on")
         super().__init__(file.read(Path(path)))
         description = self.file.description
         if description["head"] not in answers.ANSWERS:
@@ -72,6 +75,7 @@ class Runner(Client):
             self.tokenizer.mask_id,
             description["top_k"] if top_k is None else top_k,
         )
+        self._lock = threading.Lock()
         self._interpreter = self._loaded(description.get("signature"), threads, runtime, weight_cache)
         self.runtime = self._interpreter.runtime
         if not self._interpreter.takes(self.inputs):
@@ -135,14 +139,17 @@ class Runner(Client):
                 self._answer({name: value[number] for name, value in each.items()}, row, self.words)
                 for row, each, number in zip(prepared.rows, *outputs, strict=True)
             ]
-        except (KeyError, IndexError) as error:
-            raise ValueError(f"{self.file.path}: the model's outputs do not fit its labels ({error!r})") from None
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"{self.file.path}: the model's outputs do not fit its head or labels ({error!r})"
+            ) from None
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The bare model: the signature's inputs to its outputs, by name.
 
         Raises:
-            ValueError: an input is missing, too much, or of another shape or type than the file's.
+            ValueError: an input is missing, too much, of another shape or type than the file's, or one that the model
+                cannot run on, such as an id beyond its words.
         """
         if inputs.keys() != self.inputs.keys():
             raise ValueError(
@@ -156,7 +163,8 @@ class Runner(Client):
                 sizes = ", ".join("any" if size == -1 else str(size) for size in shape)
                 raise ValueError(f"{name} is {array.dtype} {array.shape}, but the file takes {dtype} ({sizes})")
             arrays[name] = np.ascontiguousarray(array, dtype)
-        return self._interpreter(arrays)
+        with self._lock:  # an interpreter has one set of buffers
+            return self._interpreter(arrays)
 
     def outputs(self, prepared: Prepared) -> tuple[list[dict[str, np.ndarray]], list[int]]:
         """For each row the outputs of its call and its place in them; as many rows to a call as the file takes."""

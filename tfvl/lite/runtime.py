@@ -40,31 +40,48 @@ class Interpreter:
                 self._interpreter.allocate_tensors()
             runner = self._interpreter.get_signature_runner(signature)
         except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{path}: the model cannot be loaded ({' '.join(str(error).split())})") from None
+            raise cannot_load(path, error) from None
         self._inputs = {name: each["index"] for name, each in runner.get_input_details().items()}
         self._outputs = {name: each["index"] for name, each in runner.get_output_details().items()}
-        self._shapes = {name: tuple(each["shape"]) for name, each in runner.get_input_details().items()}
+        details = runner.get_input_details().items()
+        self._shapes = {name: tuple(each["shape"].tolist()) for name, each in details}
+        self._sizes = {name: tuple(each["shape_signature"].tolist()) for name, each in details}  # -1 for any
+        del runner  # a library's kept exception can hold this frame, and the model runs only where nobody else holds it
 
     def takes(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         """Whether the model has inputs of these names and shapes, -1 being any size."""
-        return shapes.keys() == self._shapes.keys() and all(
-            len(shape) == len(self._shapes[name])
-            and all(size in (-1, own) for size, own in zip(shape, self._shapes[name], strict=True))
-            for name, shape in shapes.items()
-        )
+        return self._sizes == dict(shapes)
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the model once; where shapes are new, memory is laid out anew."""
+        """Runs the model once; where shapes are new, memory is laid out anew.
+
+        Raises:
+            ValueError: the runtime cannot run the model on these inputs.
+        """
         shapes = {name: inputs[name].shape for name in self._inputs}
-        if shapes != self._shapes:
+        try:
+            if shapes != self._shapes:
+                self._shapes = {}  # until all is laid out
+                for name, index in self._inputs.items():
+                    self._interpreter.resize_tensor_input(index, shapes[name])
+                self._interpreter.allocate_tensors()
+                self._shapes = shapes
             for name, index in self._inputs.items():
-                self._interpreter.resize_tensor_input(index, shapes[name])
-            self._interpreter.allocate_tensors()
-            self._shapes = shapes
-        for name, index in self._inputs.items():
-            self._interpreter.set_tensor(index, inputs[name])
-        self._interpreter.invoke()
+                self._interpreter.set_tensor(index, inputs[name])
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise cannot_run(error) from None
         return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+
+
+def cannot_load(path: Path, error: Exception) -> ValueError:
+    """What a runtime says of a model that it cannot read."""
+    return ValueError(f"{path}: the model cannot be loaded ({' '.join(str(error).split())})")
+
+
+def cannot_run(error: RuntimeError) -> ValueError:
+    """What a runtime says of inputs that a model cannot take, such as an id beyond its table of words."""
+    return ValueError(f"the model cannot run on these inputs ({' '.join(str(error).split())})")
 
 
 def interpreter_of(runtime: str | None, signature: str | None = None) -> tuple[str, Callable]:

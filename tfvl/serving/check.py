@@ -20,6 +20,10 @@ def check(
 ):
     """Say what an exported model takes and gives, and what would keep TensorFlow Serving from running it."""
     if directory.suffix == ".tflite":
+        if target is not None:
+            raise ValueError("--target is for a SavedModel; leave it out with a .tflite file")
+        if picture is not None and against is None:
+            raise ValueError("--png draws a comparison; name the model to compare with, --against SRC")
         from tfvl.lite.command import check as check_lite
 
         return check_lite(directory, against, picture)

@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-import threading
 from functools import partial
 from pathlib import Path
 
@@ -52,8 +51,8 @@ class LiteModel:
 
     There is one interpreter with all threads, not one for each core: a single request is answered that much sooner, the
     weights, which XNNPACK packs anew for each interpreter, are in memory once, and under load the matrix products keep
-    the few cores of a small machine busy just as well. Texts and images are prepared outside of its lock, so with
-    `--batch-threads 2` one request is prepared while another runs.
+    the few cores of a small machine busy just as well. Texts and images are prepared outside of the runner's lock, so
+    with `--batch-threads 2` one request is prepared while another runs.
 
     Args:
         runner: of the file, not warm.
@@ -67,7 +66,7 @@ class LiteModel:
     """
 
     def __init__(self, runner: Runner):
-        self._runner, self._lock = runner, threading.Lock()
+        self._runner = runner
         self._answer = ANSWERS[runner.file.description["head"]]
         self._layout = lite_rows.Layout(lite_signatures.outputs_of(runner), lite_signatures.axis_sizes(runner))
         bare = lite_signatures.bare_signature(runner)
@@ -148,9 +147,8 @@ class LiteModel:
         return said
 
     def _outputs(self, prepared: Prepared) -> tuple[list[dict[str, np.ndarray]], list[int]]:
-        """`Runner.outputs`, by one thread at a time: an interpreter has one set of buffers."""
+        """`Runner.outputs`, in which the model runs for one thread at a time."""
         try:
-            with self._lock:
-                return self._runner.outputs(prepared)
+            return self._runner.outputs(prepared)
         except (RuntimeError, ValueError) as error:
             raise invalid(f"the model cannot run on this: {' '.join(str(error).split())[:MAX_WORDS]}") from None

@@ -226,7 +226,7 @@ def test_a_pickled_store_opens_its_file_again(store):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_90_more_images_need_less_memory_than_one_more_image_has(tmp_path, suffix):
-    features = np.ones((36, 512), np.float32)
+    features = np.ones((36, 2048), np.float32)  # 0.3 MB; other threads of the process need some memory too
 
     def peak(count: int) -> int:
         rows = (Regions(features + number, image_id=str(number)) for number in range(count))

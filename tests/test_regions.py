@@ -254,7 +254,7 @@ def test_a_feature_size_that_is_asked_for(tmp_path):
 
 def test_tsv_needs_the_same_memory_for_four_times_the_lines(tmp_path):
     def peak(count: int) -> int:
-        path = write_tsv(tmp_path / f"{count}.tsv", images(count, lambda number: 36, 512))
+        path = write_tsv(tmp_path / f"{count}.tsv", images(count, lambda number: 36, 2048))
         with traced() as result:
             assert sum(len(regions) for regions in read_tsv(path)) == 36 * count
             return result()

@@ -1,5 +1,6 @@
 """How a `.tflite` file is run: operations that LiteRT is slow at, and XNNPACK's weight cache."""
 
+import dataclasses
 import os
 import warnings
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from helpers_checkpoint import tiny_processor
 from helpers_export import random_model
 
 import tfvl
-from tfvl.lite import Runner
+from tfvl.lite import Runner, file
 
 needs_litert = pytest.mark.skipif(find_spec("ai_edge_litert") is None, reason="needs ai-edge-litert (tfvl[lite])")
 IMAGE_RANK = 4
@@ -105,6 +106,15 @@ def test_a_cache_is_used_and_only_for_its_own_file(exported, other, tmp_path):
     logits(other, weight_cache=tmp_path / "second")
     os.replace(only(tmp_path / "first"), only(tmp_path / "second"))
     assert np.abs(logits(other, weight_cache=tmp_path / "second") - second).max() > 1
+
+
+@needs_litert
+def test_a_file_that_does_not_say_its_flavour_can_have_a_cache(exported, tmp_path):
+    described = file.read(exported)
+    description = {name: value for name, value in described.description.items() if name != "signature"}
+    old = dataclasses.replace(described, path=tmp_path / "old.tflite", description=description)
+    file.write(old, exported.read_bytes()[: description["model_bytes"]])
+    np.testing.assert_array_equal(logits(old.path, weight_cache=tmp_path / "caches"), logits(exported))
 
 
 @needs_litert

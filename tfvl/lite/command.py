@@ -43,7 +43,7 @@ def show(path: Path) -> None:
     from tfvl.lite.runtime import cannot_load
 
     described = file.read(path)
-    flavour = described.description.get("signature", file.FLAVOURS[0])
+    flavour = described.flavour
     try:
         counts = operators(path.read_bytes(), flavour)
     except ValueError as error:

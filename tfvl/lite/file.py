@@ -65,6 +65,15 @@ class LiteFile:
         """The content of the model's `config.json`."""
         return self.description["config"]
 
+    @property
+    def flavour(self) -> str:
+        """Of `FLAVOURS`; files from before there were two do not say it."""
+        return flavour_of(self.description)
+
+
+def flavour_of(description: Mapping[str, Any]) -> Any:
+    return description.get("signature", FLAVOURS[0])
+
 
 def write(described: LiteFile, model: bytes) -> None:
     """Writes a model with its archive to `described.path`; a reader never sees half a file."""
@@ -151,7 +160,7 @@ def _check(description: Mapping[str, Any], model_bytes: int) -> None:
     for name, kind in REQUIRED.items():
         if not isinstance(description.get(name), kind):
             raise ValueError(f"{name} in {DESCRIPTION} is {description.get(name)!r:.40}, expected a {kind.__name__}")
-    if description.get("signature", FLAVOURS[0]) not in FLAVOURS:
+    if flavour_of(description) not in FLAVOURS:
         raise ValueError(
             f"signature in {DESCRIPTION} is {description['signature']!r:.40}, expected {' or '.join(FLAVOURS)}"
         )

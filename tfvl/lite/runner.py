@@ -76,7 +76,7 @@ class Runner(Client):
             description["top_k"] if top_k is None else top_k,
         )
         self._lock = threading.Lock()
-        self._interpreter = self._loaded(description.get("signature"), threads, runtime, weight_cache)
+        self._interpreter = self._loaded(self.file.flavour, threads, runtime, weight_cache)
         self.runtime = self._interpreter.runtime
         if not self._interpreter.takes(self.inputs):
             raise ValueError(f"{path}: the model's inputs are others than its description says; export it again")

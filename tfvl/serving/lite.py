@@ -71,10 +71,10 @@ class LiteModel:
         self._layout = lite_rows.Layout(lite_signatures.outputs_of(runner), lite_signatures.axis_sizes(runner))
         bare = lite_signatures.bare_signature(runner)
         self._bare_outputs = bare.outputs
-        self._runs = {DEFAULT_SIGNATURE: self.answers, lite_signatures.bare_name(runner): self.bare}
+        self._runs = {DEFAULT_SIGNATURE: self.answers, runner.file.flavour: self.bare}
         self.signatures = {
             DEFAULT_SIGNATURE: lite_signatures.default_signature(runner),
-            lite_signatures.bare_name(runner): bare,
+            runner.file.flavour: bare,
         }
         self.batch = max(runner.ids_shape[0], 1)
         try:

@@ -161,23 +161,19 @@ def example(runner: Runner) -> dict[str, np.ndarray]:
     return found
 
 
-def bare_name(runner: Runner) -> str:
-    """The name of the file's own signature: `tensors`, as the SavedModel's, or `text`, where it takes texts."""
-    return runner.file.description.get("signature") or "tensors"
-
-
 def bare_signature(runner: Runner) -> SignatureDef:
-    """The bare model in the file's sizes, but for the rows. Runs the model, which warms it up.
+    """The bare model, under the name of the file's flavour and in its sizes, but for the rows. Runs it, which warms up.
 
     Raises ValueError for a model that cannot run.
     """
-    small, large = (_run_on_blanks(runner, scale) for scale in (4, 8))  # the same where sizes are fixed
+    small = _run_on_blanks(runner, 4)
+    large = _run_on_blanks(runner, 8) if runner.resizable else small  # what differs has no fixed size
     outputs = {
         name: (FLOAT, [size if size == other else -1 for size, other in zip(value, large[name], strict=True)])
         for name, value in small.items()
     }
     inputs = {name: (tf.as_dtype(runner.dtype(name)), list(shape[1:])) for name, shape in runner.inputs.items()}
-    return signature(bare_name(runner), inputs, outputs)
+    return signature(runner.file.flavour, inputs, outputs)
 
 
 def _run_on_blanks(runner: Runner, scale: int) -> dict[str, tuple[int, ...]]:

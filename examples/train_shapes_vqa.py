@@ -26,8 +26,8 @@ from rich.table import Table
 
 import tfvl
 from tfvl import shapes
-from tfvl.training.drawn import LENGTH, PER_SCENE
-from tfvl.training.opening import start_as_waves
+from tfvl.training.run.opening import start_as_waves
+from tfvl.training.tasks.shapes import LENGTH, PER_SCENE
 
 SIZES = {
     "vocab_size": len(shapes.vocabulary()),

@@ -25,8 +25,8 @@ import numpy as np
 import typer
 from PIL import Image
 
-from tfvl.console import print_table
-from tfvl.serving.client import Client, DeadlineExceededError, RequestRefusedError, ServerUnavailableError
+from tfvl.cli.console import print_table
+from tfvl.serving.client.client import Client, DeadlineExceededError, RequestRefusedError, ServerUnavailableError
 
 SHARES = (0.25, 0.5, 0.75, 0.9)  # of the capacity
 MOST_IN_FLIGHT = 128
@@ -240,7 +240,7 @@ def profile(
     import tensorflow_text  # noqa: F401
 
     import tfvl
-    from tfvl.preprocessing import formats
+    from tfvl.preprocessing.image import formats
 
     prepare = tfvl.ViltProcessor.from_pretrained(processor) if processor else base_processor()
     signatures = tf.saved_model.load(str(directory)).signatures

@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+pytest.register_assert_rewrite("support")
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 with contextlib.suppress(ImportError):
@@ -35,7 +37,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """A function from a class's name to (reference model, tfvl model that was loaded from it), made once each."""
-    from helpers_torch import reference_model
+    from support.reference import reference_model
 
     import tfvl
 
@@ -56,17 +58,17 @@ def pair(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tokenizer():
     """BERT's, for texts of up to 40 tokens."""
-    import helpers_tasks
+    from support import tasks
 
-    return helpers_tasks.tokenizer()
+    return tasks.tokenizer()
 
 
 @pytest.fixture(scope="session")
 def data_sets(tmp_path_factory):
-    """The directory that `helpers_tasks.write_all` fills; tests only read it."""
-    import helpers_tasks
+    """The directory that `tasks.write_all` fills; tests only read it."""
+    from support import tasks
 
-    return helpers_tasks.write_all(tmp_path_factory.mktemp("data_sets"))
+    return tasks.write_all(tmp_path_factory.mktemp("data_sets"))
 
 
 @pytest.fixture

@@ -1,25 +1,14 @@
 """The public names, how lightly the package imports, and what the installed package carries."""
 
 import configparser
-import importlib.util
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
+from support.paths import ROOT, tool
 
 import tfvl
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def load_check_imports():
-    spec = importlib.util.spec_from_file_location("check_imports", ROOT / "tools" / "check_imports.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("name", tfvl.__all__)
@@ -46,7 +35,7 @@ def test_import_loads_neither_tensorflow_nor_keras():
 
 
 def test_import_rules_hold():
-    check = load_check_imports()
+    check = tool("check_imports")
     assert [line for rule in check.RULES for line in check.violations(rule)] == []
 
 
@@ -63,7 +52,7 @@ def test_import_rules_hold():
     ],
 )
 def test_import_check_finds(tmp_path, monkeypatch, file, source, complaint):
-    check = load_check_imports()
+    check = tool("check_imports")
     monkeypatch.setattr(check, "ROOT", tmp_path)
     for path, text in {"tfvl/helper.py": "import tensorflow", file: source}.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +62,7 @@ def test_import_check_finds(tmp_path, monkeypatch, file, source, complaint):
 
 
 def test_import_check_accepts_what_is_allowed(tmp_path, monkeypatch):
-    check = load_check_imports()
+    check = tool("check_imports")
     monkeypatch.setattr(check, "ROOT", tmp_path)
     good = "import math\nimport keras\nimport numpy as np\nfrom keras import ops\nfrom tfvl.layers import attention"
     (tmp_path / "tfvl" / "vilt").mkdir(parents=True)
@@ -90,7 +79,7 @@ def test_data_files_are_package_data():
     shipped = {path for pattern in patterns for path in package.glob(pattern)}
     data = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert {path.parent.name for path in data} >= {
-        "preprocessing",
+        "text",
         "shapes-vilt",
         "shapes-visual-bert",
         "shapes-lxmert",

@@ -35,10 +35,15 @@ _MODULES = {
     "tfvl.lxmert.processor": ("LxmertProcessor",),
     "tfvl.detector.config": ("DetectorConfig",),
     "tfvl.detector.model": ("RegionDetector",),
-    "tfvl.preprocessing.image": ("ViltImageProcessor", "ViltFeatureExtractor"),
-    "tfvl.preprocessing.regions": ("Regions",),
-    "tfvl.preprocessing.region_store": ("RegionStore",),
-    "tfvl.preprocessing.text": ("BertTokenizer", "BertTokenizerFast", "LxmertTokenizer", "LxmertTokenizerFast"),
+    "tfvl.preprocessing.image.processor": ("ViltImageProcessor", "ViltFeatureExtractor"),
+    "tfvl.preprocessing.regions.regions": ("Regions",),
+    "tfvl.preprocessing.regions.store": ("RegionStore",),
+    "tfvl.preprocessing.text.tokenizer": (
+        "BertTokenizer",
+        "BertTokenizerFast",
+        "LxmertTokenizer",
+        "LxmertTokenizerFast",
+    ),
     "tfvl.errors": ("CheckpointError",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

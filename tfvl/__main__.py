@@ -2,6 +2,6 @@
 
 import sys
 
-from tfvl.cli import main
+from tfvl.cli.app import main
 
 sys.exit(main())

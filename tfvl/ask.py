@@ -9,7 +9,7 @@ import tensorflow_text  # noqa: F401  # registers the ops that an exported token
 
 from tfvl import auto
 from tfvl.export.signatures import inputs_of, serving_default
-from tfvl.preprocessing.regions import Regions, with_corners
+from tfvl.preprocessing.regions.regions import Regions, with_corners
 from tfvl.question import Answers, answers_of, image_inputs, more_texts, read_all
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import tfvl
 from tfvl.errors import CheckpointError
 from tfvl.families import FAMILIES
-from tfvl.modeling import PreTrainedModel
+from tfvl.modeling.base import PreTrainedModel
 from tfvl.porting import hub
-from tfvl.porting.originals import config_values
+from tfvl.porting.originals.reading import config_values
 
 BUNDLED_DETECTOR = "shapes-detector"
 

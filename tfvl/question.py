@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfvl.preprocessing.decode import to_levels
-from tfvl.preprocessing.region_files import READERS, open_regions, read_npz
-from tfvl.preprocessing.region_store import FORMATS as STORES
-from tfvl.preprocessing.region_store import RegionStore
-from tfvl.preprocessing.regions import Regions, pad_regions
+from tfvl.preprocessing.image.decode import to_levels
+from tfvl.preprocessing.regions.reading import READERS, open_regions, read_npz
+from tfvl.preprocessing.regions.regions import Regions, pad_regions
+from tfvl.preprocessing.regions.store import FORMATS as STORES
+from tfvl.preprocessing.regions.store import RegionStore
 
 GRAPH_FORMATS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")  # how the files begin that a graph decodes
 MAX_PIXELS = 89_478_485  # of an image that is rewritten as PNG here; that of ViltImageProcessor

@@ -14,7 +14,7 @@ from math import cos, pi, sin
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tfvl.preprocessing.regions import Regions, normalize_boxes
+from tfvl.preprocessing.regions.regions import Regions, normalize_boxes
 
 SIDE = 256  # pixels, of the square picture
 BOARD = 4  # objects stand in different cells of a BOARD x BOARD board: they never touch

@@ -11,7 +11,7 @@ container) and see images and detector under the same paths.
 
 import argparse
 
-from tfvl.console import print_report, quiet_tensorflow, run_script
+from tfvl.cli.console import print_report, quiet_tensorflow, run_script
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
 
     quiet_tensorflow()
     from tfvl.detector.config import PRESETS
-    from tfvl.detector.extract_beam import Settings, extract
+    from tfvl.training.beam.extract import Settings, extract
 
     if options.preset not in (None, *PRESETS):
         raise ValueError(f"preset is {options.preset!r}, expected one of {', '.join(PRESETS)}.")

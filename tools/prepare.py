@@ -10,7 +10,7 @@ tfvl (`--setup_file` or a container) and see the data set under the same path.
 
 import argparse
 
-from tfvl.console import print_report, quiet_tensorflow, run_script
+from tfvl.cli.console import print_report, quiet_tensorflow, run_script
 
 
 def main() -> None:
@@ -29,9 +29,9 @@ def main() -> None:
     options, flags = parser.parse_known_args()
 
     quiet_tensorflow()
-    from tfvl.preprocessing.image import ViltImageProcessor
-    from tfvl.training.beam_steps import Settings
-    from tfvl.training.prepare import prepare
+    from tfvl.preprocessing.image.processor import ViltImageProcessor
+    from tfvl.training.beam.prepare import prepare
+    from tfvl.training.beam.steps import Settings
 
     source = options.resize_for
     processor = ViltImageProcessor.from_pretrained(source).to_dict() if source else None

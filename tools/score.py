@@ -10,7 +10,7 @@ model under the same paths.
 
 import argparse
 
-from tfvl.console import print_report, quiet_tensorflow, run_script
+from tfvl.cli.console import print_report, quiet_tensorflow, run_script
 
 
 def main() -> None:
@@ -28,8 +28,8 @@ def main() -> None:
     options, flags = parser.parse_known_args()
 
     quiet_tensorflow()
-    from tfvl.training.beam_steps import Settings
-    from tfvl.training.score import score
+    from tfvl.training.beam.score import score
+    from tfvl.training.beam.steps import Settings
 
     taken = ("task", "data", "split", "images", "regions", "shards")
     settings = Settings(**{name: getattr(options, name) for name in taken})

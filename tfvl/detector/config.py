@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from tfvl.configuration import check_fields, choice, flag, limit, size, write_text
 from tfvl.errors import CheckpointError
-from tfvl.yaml_file import read_yaml, write_yaml
+from tfvl.files.yaml_file import read_yaml, write_yaml
+from tfvl.modeling.configuration import check_fields, choice, flag, limit, size, write_text
 
 CONFIG_NAME = "config.yaml"
 MAX_SIDE = 2**14  # stops a hostile configuration before it asks for gigabytes

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tfvl.preprocessing.regions import Regions
+from tfvl.preprocessing.regions.regions import Regions
 
 LEAST_SIDE = 640  # pixels; a smaller picture is enlarged, so that its labels are small beside what they name
 MOST = 20  # boxes; more hide the picture

@@ -16,10 +16,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfvl.configuration import write_text
-from tfvl.console import quiet_tensorflow
-from tfvl.preprocessing.region_store import RegionStore
-from tfvl.preprocessing.regions import Regions
+from tfvl.cli.console import quiet_tensorflow
+from tfvl.modeling.configuration import write_text
+from tfvl.preprocessing.regions.regions import Regions
+from tfvl.preprocessing.regions.store import RegionStore
 
 IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".avif", ".jp2")
 IN_A_PART = 16  # images: what a worker loses at most when it is killed

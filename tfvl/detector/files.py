@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tfvl.detector.config import CONFIG_NAME, DetectorConfig
-from tfvl.detector.numpy_pickle import is_numpy_pickle, read_numpy_pickle
 from tfvl.errors import CheckpointError
 from tfvl.porting.formats import open_checkpoint
 from tfvl.porting.hub import resolve
 from tfvl.porting.load import load_weights, uninitialised_variables
+from tfvl.porting.numpy_pickle import is_numpy_pickle, read_numpy_pickle
 from tfvl.porting.tensors import Checkpoint
 
 

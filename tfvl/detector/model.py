@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfvl.detector.config import DetectorConfig
 from tfvl.detector.network import FasterRCNN
 from tfvl.detector.processor import DetectorImageProcessor
-from tfvl.preprocessing.regions import Regions, numbers
+from tfvl.preprocessing.regions.regions import Regions, numbers
 
 # What is returned for each region: element type, and the axes after the region's.
 FIELDS = {

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfvl.detector.config import DetectorConfig
-from tfvl.preprocessing import formats
-from tfvl.preprocessing.batch import flatten
-from tfvl.preprocessing.decode import to_levels
+from tfvl.preprocessing.image import formats
+from tfvl.preprocessing.image.batch import flatten
+from tfvl.preprocessing.image.decode import to_levels
 
 
 class DetectorImageProcessor:

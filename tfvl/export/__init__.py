@@ -4,7 +4,7 @@
 and what would keep a server from loading it. `lite(model, processor, file)` writes one file for TFLite.
 """
 
-from tfvl.export.op_check import check
+from tfvl.export.op_check.check import check
 from tfvl.export.saved_model import saved_model
 
 __all__ = ["check", "lite", "saved_model"]
@@ -13,7 +13,7 @@ __all__ = ["check", "lite", "saved_model"]
 def __getattr__(name: str):
     if name != "lite":
         raise AttributeError(f"module 'tfvl.export' has no attribute {name!r}")
-    from tfvl.export.tflite import lite  # only here: it loads TFLite's converter
+    from tfvl.export.tflite.convert import lite  # only here: it loads TFLite's converter
 
     globals()[name] = lite
     return lite

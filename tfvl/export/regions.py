@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfvl.export.inputs import example_images, numbered, spec
 from tfvl.export.rows import first_of_items, first_problem, once_each, only
-from tfvl.preprocessing.regions import BOX_TOLERANCE
+from tfvl.preprocessing.regions.regions import BOX_TOLERANCE
 
 _EXAMPLE_REGIONS = 36  # of the warm-up request: what the papers' detector finds in a photograph
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from tfvl.export import op_check, warmup
+from tfvl.export import warmup
+from tfvl.export.op_check.check import check
 from tfvl.export.signatures import inputs_of, signatures
-from tfvl.modeling import PreTrainedModel
+from tfvl.modeling.base import PreTrainedModel
 
 
 def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, overwrite: bool = False) -> Path:
@@ -63,7 +64,7 @@ def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, over
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False, save_debug_info=False)
         tf.saved_model.save(module, str(temporary), signatures=functions, options=options)
         warmup.write(temporary, directory.parent.name, "serving_default", inputs.example)
-        if problems := op_check.check(temporary).problems:
+        if problems := check(temporary).problems:
             raise ValueError(f"the artefact would not be served: {'; '.join(problems)}")
         _move(temporary, directory)
     finally:

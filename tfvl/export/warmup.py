@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfvl.serving import messages
+from tfvl.serving.client import messages
 
 FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tfvl.lite.runner import Runner
-from tfvl.preprocessing.regions import Regions
+from tfvl.preprocessing.regions.regions import Regions
 from tfvl.question import Answers, answers_of, read_all
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tfvl.preprocessing.decode import to_levels
+from tfvl.preprocessing.image.decode import to_levels
 
 LONGEST_TO_SHORTEST = 1333 / 800  # of the training set's images, as upstream
 SWITCHES = ("do_resize", "do_rescale", "do_normalize")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfvl.lite.answers import Row
-from tfvl.preprocessing.regions import BOX_TOLERANCE, Regions, with_corners
+from tfvl.preprocessing.regions.regions import BOX_TOLERANCE, Regions, with_corners
 
 TEXT = ("input_ids", "token_type_ids", "attention_mask")
 ASKED = ("images", "text", "regions", "boxes", "choices", "phrases")
@@ -204,7 +204,7 @@ def as_regions(item: Any, boxes: Any) -> Regions:
     if isinstance(item, Regions):
         return item
     if isinstance(item, (str, os.PathLike)):
-        from tfvl.preprocessing.region_files import read_npz
+        from tfvl.preprocessing.regions.reading import read_npz
 
         return read_npz(item)
     return Regions(np.asarray(item, np.float32), None if boxes is None else np.asarray(boxes, np.float32))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tfvl.lite import answers, file
-from tfvl.lite.client import Client, Prepared
 from tfvl.lite.compiled import Compiled
+from tfvl.lite.preparer import Client, Prepared
 from tfvl.lite.runtime import Interpreter
 
 MAX_THREADS = 256

@@ -4,7 +4,8 @@ All that Unicode asks for is in one table, `characters.bin` of the file, so that
 Unicode library: little-endian int32, first the number of pages P, then 4352 page numbers (one for each 256 code
 points), then P · 256 rows of 3 entries. What code point c becomes is row `pages[c >> 8] * 256 + (c & 255)`, c being
 added to its first entry. An entry then is a code point with flags above its 21 bits, as
-`tfvl.preprocessing.unicode_tables` has them, or negative for none. A second such table may follow, for `never_split`.
+`tfvl.preprocessing.text.unicode_tables` has them, or negative for none. A second such table may follow, for
+`never_split`.
 """
 
 import re
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfvl.preprocessing import unicode_tables as tables
+from tfvl.preprocessing.text import unicode_tables as tables
 
 PAGES = 0x110000 >> tables.PAGE_BITS
 MAX_WORD_CHARACTERS = 100  # upstream's max_input_chars_per_word: a longer word is unknown as a whole

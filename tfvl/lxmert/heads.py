@@ -6,13 +6,13 @@ from contextlib import ExitStack
 import keras
 from keras import ops
 
-from tfvl.checks import check_classes, check_shape
 from tfvl.layers.attention import Dense, normal
 from tfvl.layers.heads import ClassifierHead, MaskedLMHead, TransformedHead
 from tfvl.lxmert.model import LxmertModel, LxmertPreTrainedModel
-from tfvl.modeling import HeadModel
-from tfvl.training.losses import cross_entropy, smooth_l1
-from tfvl.training.metrics import HeadAccuracy
+from tfvl.modeling.base import HeadModel
+from tfvl.modeling.checks import check_classes, check_shape
+from tfvl.modeling.losses import cross_entropy, smooth_l1
+from tfvl.modeling.metrics import HeadAccuracy
 
 
 @keras.saving.register_keras_serializable("tfvl")

@@ -2,7 +2,6 @@
 
 import keras
 
-from tfvl.checks import check_shape, check_text_ids
 from tfvl.layers.attention import expand_mask
 from tfvl.layers.embeddings import TextEmbeddings, check_text_length
 from tfvl.layers.heads import Pooler
@@ -10,7 +9,8 @@ from tfvl.layers.transformer import TransformerStack
 from tfvl.lxmert.config import LxmertConfig
 from tfvl.lxmert.encoder import CrossModalityStack, VisualFeatureEncoder
 from tfvl.lxmert.weights import RULES
-from tfvl.modeling import PreTrainedModel
+from tfvl.modeling.base import PreTrainedModel
+from tfvl.modeling.checks import check_shape, check_text_ids
 
 # The paper's code makes its three tables with `padding_idx=0`, so that their first rows are never trained.
 PADDING_ROWS = dict.fromkeys(("word_embeddings", "position_embeddings", "token_type_embeddings"), 0)

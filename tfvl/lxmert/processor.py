@@ -1,7 +1,7 @@
 """LXMERT's processor: texts, region features and boxes in, the model's input dict out."""
 
 from tfvl.lxmert.config import LxmertConfig
-from tfvl.preprocessing.region_processor import RegionBatch, RegionProcessor
+from tfvl.processors.regions import RegionBatch, RegionProcessor
 
 
 class LxmertProcessor(RegionProcessor):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tfvl.errors import CheckpointError
 from tfvl.porting.formats import WEIGHT_FILES
-from tfvl.porting.originals import config_values, is_alone
+from tfvl.porting.originals.reading import config_values, is_alone
 
 BUNDLED_DIRECTORY = Path(__file__).parent.parent / "bundled"
 

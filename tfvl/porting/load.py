@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from tfvl.errors import CheckpointError
-from tfvl.porting.answers import with_answers
+from tfvl.modeling.published_answers import with_answers
 from tfvl.porting.formats import open_checkpoint
 from tfvl.porting.hub import resolve
-from tfvl.porting.originals import config_values
+from tfvl.porting.originals.reading import config_values
 from tfvl.porting.plan import Fill, Plan, decoder_is_untied, make_plan, warning_of
 from tfvl.porting.tensors import Checkpoint, Tensor
 

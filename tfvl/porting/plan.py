@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tfvl.errors import CheckpointError
 from tfvl.porting.keras_names import as_state_dict
-from tfvl.porting.originals import hub_names
+from tfvl.porting.originals.reading import hub_names
 from tfvl.porting.rules import Rule, Table, unwrapped
 from tfvl.porting.tensors import FLOATS, Checkpoint, Tensor
 

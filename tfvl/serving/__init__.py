@@ -8,4 +8,4 @@ __all__ = ["Answer", "Client", "DeadlineExceededError", "RequestRefusedError", "
 def __getattr__(name: str):
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("tfvl.serving.client"), name)
+    return getattr(importlib.import_module("tfvl.serving.client.client"), name)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tfvl.question import Answers, answers_of, image_inputs, more_texts, read_all
-from tfvl.serving.client import Client
+from tfvl.serving.client.client import Client
 
 
 def answer(

@@ -5,13 +5,13 @@ from typing import ClassVar
 import keras
 from keras import ops
 
-from tfvl.checks import check_range
 from tfvl.layers.attention import Dense, normal
 from tfvl.layers.embeddings import text_length
 from tfvl.layers.heads import ClassifierHead, MaskedLMHead
-from tfvl.modeling import HeadModel
-from tfvl.training.losses import IGNORED, cross_entropy, soft_binary_cross_entropy
-from tfvl.training.metrics import HeadAccuracy, VqaScore
+from tfvl.modeling.base import HeadModel
+from tfvl.modeling.checks import check_range
+from tfvl.modeling.losses import IGNORED, cross_entropy, soft_binary_cross_entropy
+from tfvl.modeling.metrics import HeadAccuracy, VqaScore
 from tfvl.vilt.model import ViltModel, ViltPreTrainedModel
 
 

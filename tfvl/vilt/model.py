@@ -4,13 +4,13 @@ from typing import ClassVar
 
 import keras
 
-from tfvl.checks import check_text_ids
 from tfvl.layers.attention import expand_mask
 from tfvl.layers.embeddings import TextEmbeddings, check_text_length
 from tfvl.layers.heads import Pooler
 from tfvl.layers.normalization import LayerNormalization
 from tfvl.layers.transformer import TransformerStack, check_head_mask
-from tfvl.modeling import PreTrainedModel
+from tfvl.modeling.base import PreTrainedModel
+from tfvl.modeling.checks import check_text_ids
 from tfvl.vilt.config import ViltConfig
 from tfvl.vilt.embeddings import ViltEmbeddings
 from tfvl.vilt.weights import RULES

@@ -1,8 +1,8 @@
-"""Random inputs of ViLT models, for the comparison with transformers (see `tfvl.parity`)."""
+"""Random inputs of ViLT models, for the comparison with transformers (see `tfvl.cli.parity`)."""
 
 import numpy as np
 
-from tfvl.parity import random_text
+from tfvl.cli.parity import random_text
 
 # Upstream has no class with both of ViLT's pre-training heads; its masked LM is compared.
 UPSTREAM = {"ViltForPreTraining": ("ViltForMaskedLM", {"prediction_logits": "logits"})}

@@ -3,10 +3,10 @@
 import dataclasses
 from pathlib import Path
 
-from tfvl.porting.originals import is_alone
-from tfvl.preprocessing.image import ViltImageProcessor
-from tfvl.preprocessing.processor import Processor, as_kind, match_rows
-from tfvl.preprocessing.text import BertTokenizer
+from tfvl.porting.originals.reading import is_alone
+from tfvl.preprocessing.image.processor import ViltImageProcessor
+from tfvl.preprocessing.text.tokenizer import BertTokenizer
+from tfvl.processors.base import Processor, as_kind, match_rows
 from tfvl.vilt.config import ViltConfig
 
 IMAGE_OPTIONS = frozenset(field.name for field in dataclasses.fields(ViltImageProcessor)) | {"input_data_format"}

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
-from tfvl.bert_config import MAX_LAYERS, BertConfig
-from tfvl.configuration import flag, size
+from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig
+from tfvl.modeling.configuration import flag, size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

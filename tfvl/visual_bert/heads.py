@@ -6,13 +6,13 @@ from typing import ClassVar
 import keras
 from keras import ops
 
-from tfvl.checks import check_given, check_range
 from tfvl.layers.attention import MASKED, Dense, normal, take_positions
 from tfvl.layers.embeddings import text_length
 from tfvl.layers.heads import MaskedLMHead
-from tfvl.modeling import HeadModel
-from tfvl.training.losses import IGNORED, cross_entropy, kl_divergence
-from tfvl.training.metrics import AlignmentAccuracy, HeadAccuracy, VqaScore
+from tfvl.modeling.base import HeadModel
+from tfvl.modeling.checks import check_given, check_range
+from tfvl.modeling.losses import IGNORED, cross_entropy, kl_divergence
+from tfvl.modeling.metrics import AlignmentAccuracy, HeadAccuracy, VqaScore
 from tfvl.visual_bert.model import VisualBertModel, VisualBertPreTrainedModel
 
 

@@ -3,12 +3,12 @@
 import keras
 from keras import ops
 
-from tfvl.checks import check_exactly_one, check_given, check_ids, check_range, check_text_ids
 from tfvl.layers.attention import expand_mask, join_masks, take_positions
 from tfvl.layers.embeddings import check_text_length
 from tfvl.layers.heads import Pooler
 from tfvl.layers.transformer import PostNormBlock, TransformerStack, check_head_mask
-from tfvl.modeling import PreTrainedModel
+from tfvl.modeling.base import PreTrainedModel
+from tfvl.modeling.checks import check_exactly_one, check_given, check_ids, check_range, check_text_ids
 from tfvl.visual_bert.config import VisualBertConfig
 from tfvl.visual_bert.embeddings import VisualBertEmbeddings
 from tfvl.visual_bert.weights import RULES

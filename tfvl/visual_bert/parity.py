@@ -1,8 +1,8 @@
-"""Random inputs of VisualBERT models, for the comparison with transformers (see `tfvl.parity`)."""
+"""Random inputs of VisualBERT models, for the comparison with transformers (see `tfvl.cli.parity`)."""
 
 import numpy as np
 
-from tfvl.parity import random_regions, random_text
+from tfvl.cli.parity import random_regions, random_text
 
 UPSTREAM = {}  # upstream has all classes
 CHOICES, PHRASES = 4, 5

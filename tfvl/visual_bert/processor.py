@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfvl.preprocessing.region_processor import RegionBatch, RegionProcessor
+from tfvl.processors.regions import RegionBatch, RegionProcessor
 from tfvl.visual_bert.config import VisualBertConfig
 
 

@@ -1,0 +1,184 @@
+"""Every script in examples/ runs, on the bundled model or on tiny checkpoints, and prints what the library says."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.checkpoint import LABELS, save_tiny, tiny_model, tiny_processor
+from support.paths import DATA, ROOT
+from support.region_models import save_tiny_region_model, some_regions, tiny_region_model, tiny_region_processor
+
+import tfvl
+from tfvl import auto, shapes
+
+EXAMPLES = ROOT / "examples"
+PHOTOGRAPH = DATA / "cat_420.jpg"
+OTHER = DATA / "rocket.jpg"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a script as `python examples/NAME …` would, and returns the lines it printed."""
+    used = set()
+
+    def script(name: str, *arguments) -> list[str]:
+        used.add(name)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capsys.readouterr()
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out.splitlines()
+
+    return script
+
+
+def test_ask_about_an_image(run, tmp_path):
+    save_tiny(tmp_path)
+    lines = run(
+        "ask_about_an_image.py", "--model", tmp_path, "--image", PHOTOGRAPH, "--text", "what color is the circle?"
+    )
+    assert lines[0].removeprefix("Predicted answer: ") in LABELS.values()
+    scores = [float(line.split()[0]) for line in lines[1:]]
+    assert scores == sorted(scores, reverse=True)
+    assert {line.split()[1] for line in lines[1:]} == set(LABELS.values())
+
+
+def test_ask_the_bundled_model(run):
+    lines = run("ask_about_an_image.py")
+    scene = shapes.draw_scene(7)
+    assert lines[0] == f"Predicted answer: {len(scene.things)}"
+
+
+def test_fill_masks_step_by_step(run, tmp_path):
+    save_tiny(tmp_path, "ViltForMaskedLM")
+    text = "a [MASK] is left of the [MASK] ?"
+    lines = run("fill_masks_step_by_step.py", "--model", tmp_path, "--image", PHOTOGRAPH, "--text", text)
+    assert len(lines) == 2
+    assert "[MASK]" not in lines[1]
+
+
+def test_the_surest_mask_is_filled_first():
+    script = runpy.run_path(str(EXAMPLES / "fill_masks_step_by_step.py"))
+    processor = tiny_processor()
+    red, blue = processor.tokenizer.convert_tokens_to_ids(["red", "blue"])
+
+    def model(input_ids, **_):
+        logits = np.zeros((1, input_ids.shape[1], processor.tokenizer.vocab_size), "float32")
+        logits[0, 2, red], logits[0, 4, blue] = 3.0, 9.0
+        return {"logits": logits}
+
+    steps = script["fill_masks"](model, processor, PHOTOGRAPH.read_bytes(), "the [MASK] the [MASK]")
+    assert steps == ["the the blue", "the red the blue"]
+
+
+def test_compare_two_images(run, tmp_path):
+    save_tiny(tmp_path, "ViltForImagesAndTextClassification", num_images=2, modality_type_vocab_size=3)
+    lines = run(
+        "compare_two_images.py", "--model", tmp_path, "--images", PHOTOGRAPH, OTHER, "--text", "the circle is red"
+    )
+    assert len(lines) == 1
+    assert lines[0].removeprefix("Predicted answer: ") in LABELS.values()
+
+
+def test_rank_texts(run, tmp_path):
+    save_tiny(tmp_path, "ViltForImageAndTextRetrieval")
+    texts = ["a red circle", "the blue square is left of what"]
+    lines = run("rank_texts.py", "--model", tmp_path, "--image", PHOTOGRAPH, "--texts", *texts)
+    model, processor = tiny_model("ViltForImageAndTextRetrieval"), tiny_processor()
+    for line in lines:
+        score, text = line.split(maxsplit=1)
+        alone = model(processor(images=PHOTOGRAPH.read_bytes(), text=text))["logits"]
+        assert float(score) == pytest.approx(float(alone[0, 0]), abs=1e-3)  # three digits are printed
+    assert {line.split(maxsplit=1)[1] for line in lines} == set(texts)
+
+
+@pytest.fixture
+def regions_files(tmp_path) -> list[Path]:
+    """The regions of two images."""
+    for name, count in (("left", 3), ("right", 4)):
+        regions = some_regions(count)
+        np.savez(tmp_path / f"{name}.npz", features=regions.features, boxes=regions.boxes)
+    return [tmp_path / "left.npz", tmp_path / "right.npz"]
+
+
+@pytest.mark.parametrize("model", ["shapes-lxmert", "shapes-visual-bert"])
+def test_ask_about_regions_of_a_scene(run, model):
+    lines = run("ask_about_regions.py", "--model", model)
+    assert lines[0] == f"Predicted answer: {len(shapes.draw_scene(7).things)}"
+    scores = [float(line.split()[0]) for line in lines[1:]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_ask_about_regions_of_a_file(run, tmp_path, regions_files):
+    save_tiny_region_model(tmp_path, "LxmertForQuestionAnswering")
+    lines = run("ask_about_regions.py", "--model", tmp_path, "--regions", regions_files[0], "--text", "what?")
+    model, processor = tiny_region_model("LxmertForQuestionAnswering"), tiny_region_processor("Lxmert")
+    best = model(processor("what?", regions=some_regions(3)))["question_answering_score"].numpy().argmax()
+    assert lines[0] == f"Predicted answer: {LABELS[best]}"
+
+
+def test_choose_a_text(run, tmp_path, regions_files):
+    save_tiny_region_model(tmp_path, "VisualBertForMultipleChoice")
+    choices = ["a red circle", "the blue square"]
+    arguments = ("--model", tmp_path, "--regions", regions_files[0], "--prompt", "what is it ?")
+    lines = run("choose_a_text.py", *arguments, "--choices", *choices)
+    assert sum(float(line.split()[0]) for line in lines) == pytest.approx(1, abs=1e-3)  # three digits are printed
+    model, processor = tiny_region_model("VisualBertForMultipleChoice"), tiny_region_processor("VisualBert")
+    best = model(processor("what is it ?", [choices], some_regions(3)))["logits"].numpy().argmax()
+    assert lines[0].split(maxsplit=1)[1] == choices[best]
+
+
+def test_compare_two_images_by_regions(run, tmp_path, regions_files):
+    save_tiny_region_model(tmp_path, "VisualBertForVisualReasoning")
+    text = "the circle is red"
+    lines = run("compare_two_images_by_regions.py", "--model", tmp_path, "--regions", *regions_files, "--text", text)
+    model, processor = tiny_region_model("VisualBertForVisualReasoning"), tiny_region_processor("VisualBert")
+    best = model(processor(text, regions=[(some_regions(3), some_regions(4))]))["logits"].numpy().argmax()
+    assert lines == [f"Predicted answer: {LABELS[best]}"]
+
+
+def test_find_phrases(run, tmp_path, regions_files):
+    save_tiny_region_model(tmp_path, "VisualBertForRegionToPhraseAlignment")
+    text, phrases = "a red circle left of the square", ["red circle", "the square"]
+    arguments = ("--model", tmp_path, "--regions", regions_files[0], "--text", text)
+    lines = run("find_phrases.py", *arguments, "--phrases", *phrases)
+    model, processor = tiny_region_model("VisualBertForRegionToPhraseAlignment"), tiny_region_processor("VisualBert")
+    inputs = processor(text, regions=some_regions(3))  # [CLS] a red circle left of the square [SEP]
+    best = model(inputs, region_to_phrase_position=[[3, 7]])["logits"][0].numpy().argmax(-1)
+    assert lines == [f"{phrase}: region {region}" for phrase, region in zip(phrases, best, strict=True)]
+    with pytest.raises(ValueError, match="'blue' is not in the text"):
+        run("find_phrases.py", *arguments, "--phrases", "blue")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["vilt", "visual_bert", "lxmert"])
+def test_train_shapes_vqa(run, tmp_path, family, eager_functions):
+    options = ("--scenes", 4, "--epochs", 1, "--batch-size", 16, "--test", 20)
+    lines = run("train_shapes_vqa.py", "--model", family, "--out", tmp_path, *options)
+    assert any("all" in line and "20" in line for line in lines)
+    model, processor = auto.load(tmp_path)
+    assert type(model).__name__.endswith("ForQuestionAnswering")
+    assert model.config.model_type == family
+    assert tuple(model.config.id2label.values()) == shapes.answers()
+    assert tuple(processor.tokenizer.get_vocab()) == shapes.vocabulary()
+
+
+def test_no_example_is_left_out():
+    source = Path(__file__).read_text() + Path(__file__).with_name("test_distributed.py").read_text()
+    assert all(path.name in source for path in EXAMPLES.glob("*.py"))
+
+
+def test_first_steps_of_the_documentation():
+    """Upstream's examples of ViltConfig and ViltModel: "hello world" and a picture become hidden states."""
+    configuration = tfvl.ViltConfig()
+    assert (configuration.hidden_size, configuration.num_hidden_layers, configuration.image_size) == (768, 12, 384)
+    model, processor = tiny_model("ViltModel"), tiny_processor()
+    assert model.config.hidden_size == 12
+    inputs = processor(PHOTOGRAPH.read_bytes(), "hello world")
+    last_hidden_states = model(inputs)["last_hidden_state"]
+    words, patches = (
+        inputs["input_ids"].shape[1],
+        (inputs["pixel_values"].shape[1] // 8) * (inputs["pixel_values"].shape[2] // 8),
+    )
+    assert last_hidden_states.shape == (1, words + 1 + patches, 12)

@@ -1,0 +1,296 @@
+"""`.npz` and HDF5 files that others wrote, and `open_regions`."""
+
+import io
+import time
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+from support.regions import assert_is, fails, image, images, traced, write_tsv, write_val
+
+from tfvl.preprocessing.regions import h5 as region_h5
+from tfvl.preprocessing.regions.reading import open_regions, read_npz
+from tfvl.preprocessing.regions.store import RegionStore, convert
+
+BAD_FILE_BYTES = 8 << 20  # the files are of some kB; what they claim begins at GB
+
+
+@pytest.fixture(scope="module")
+def tsv(tmp_path_factory):
+    return write_val(tmp_path_factory.mktemp("regions"))
+
+
+# --- .npz -----------------------------------------------------------------------------------------------------------
+
+FOUND = image(7, 5)
+SHAPE = {"image_w": FOUND["image_w"], "image_h": FOUND["image_h"], "num_bbox": 5}
+
+
+def test_npz_of_bottom_up_attention_pytorch(tmp_path):
+    path = tmp_path / f"{FOUND['image_id']}.npz"
+    np.savez_compressed(path, x=FOUND["features"], bbox=FOUND["boxes"], info={"pickled": True}, **SHAPE)
+    assert_is(read_npz(path), FOUND, labels=False)
+
+
+def test_npz_of_openvqa_lies_the_other_way_round(tmp_path):
+    path = tmp_path / f"{FOUND['image_id']}.npz"
+    np.savez(path, x=FOUND["features"].T, bbox=FOUND["boxes"], **SHAPE)
+    assert_is(read_npz(path), FOUND, labels=False)
+
+
+def test_npz_with_boxes_from_0_to_1_and_padding(tmp_path):
+    path = tmp_path / "padded.npz"
+    boxes = np.random.default_rng(0).uniform(size=(8, 4))
+    np.savez(path, features=np.ones((8, 3)), boxes=boxes, num_boxes=5, image_id="the id")
+    regions = read_npz(path)
+    assert regions.image_id == "the id"
+    assert regions.features.shape == (5, 3)
+    np.testing.assert_array_equal(regions.boxes, boxes[:5].astype(np.float32))
+
+
+def npy(header: str, content: bytes = b"") -> bytes:
+    padded = header.encode() + b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded + content
+
+
+def zipped(**members: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+def saved(**arrays) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+HUGE = "{'descr': '<f4', 'fortran_order': False, 'shape': (%s, 2048)}"
+GOOD = saved(x=FOUND["features"], bbox=FOUND["boxes"], **SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "damaged, or no .npz file"),
+        (GOOD[:-30], "damaged, or no .npz file"),
+        (GOOD.replace(FOUND["features"].tobytes()[:8], b"ABCDEFGH"), "damaged, or no .npz file"),
+        (zipped(x=npy(HUGE % 10**9)), "features is float32 (1000000000, 2048), 8192000000000 bytes, but 0 are stored"),
+        (zipped(x=npy(HUGE % -1, b"0" * 8)), "but 8 are stored"),
+        (zipped(x=npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", b"x")), "only a pickle could restore"),
+        (zipped(x=npy("(" * 300)), "EOF in multi-line statement"),
+        (zipped(x=b"nonsense"), "magic string"),
+        (zipped(x=b"\x93NUMPY\x09\x00"), "version (9, 0)"),
+        (saved(y=np.ones(3)), "it has no array `features` or `x`, only y"),
+        (saved(x=np.array([["a"]])), "features are of type <U1, expected numbers"),
+        (saved(x=np.ones(3)), "the arrays are features (3,), expected (regions, feature_size)"),
+        (saved(x=np.ones((2, 3)), bbox=[[0, 0, 9, 9]] * 2), "the image's width and height are not stored with them"),
+        (saved(x=np.ones((2, 3)), bbox=np.zeros((4, 4))), "there are features of 2 regions, but 4 boxes"),
+        (saved(x=np.ones((2, 3)), num_bbox=9), "num_boxes is 9, but there are 2 regions"),
+        (saved(x=np.ones((2, 3)), num_bbox=[1, 2]), "num_boxes is [1 2], expected one whole number"),
+    ],
+)
+def test_bad_npz(tmp_path, content, sentence):
+    path = tmp_path / "bad.npz"
+    path.write_bytes(content)
+    with traced() as peak:
+        with fails(sentence) as caught:
+            read_npz(path)
+        assert peak() < BAD_FILE_BYTES
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path):
+    path = tmp_path / "bomb.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("x.npy", "w") as file,
+    ):
+        file.write(npy(HUGE % (40_000)))
+        for _ in range(320):
+            file.write(b"\0" * (1 << 20))
+    started = time.perf_counter()
+    with fails("features claims 335544448 bytes, at most 268435456 are read"):
+        read_npz(path)
+    assert time.perf_counter() - started < 1  # seconds; unpacking alone takes longer
+
+
+# --- HDF5 files of others -------------------------------------------------------------------------------------------
+
+
+def test_h5_with_a_row_per_image(tmp_path):
+    found, path = images(3), tmp_path / "rows.h5"
+    with h5py.File(path, "w") as file:
+        for name in found[0]:
+            file["image_ids" if name == "image_id" else name] = [row[name] for row in found]
+    for regions, row in zip(open_regions(path), found, strict=True):
+        assert_is(regions, row)
+    with RegionStore(path) as store:
+        assert_is(store[found[2]["image_id"]], found[2])
+
+
+def test_h5_of_bottom_up_attention_vqa(tmp_path):
+    path, found = tmp_path / "trainval.h5", images(3, lambda number: number + 1)
+    boxes = [row["boxes"] / np.float32([row["image_w"], row["image_h"]] * 2) for row in found]
+    with h5py.File(path, "w") as file:
+        file["image_features"] = np.concatenate([row["features"] for row in found])
+        file["image_bb"] = np.concatenate([row["boxes"] for row in found])
+        file["spatial_features"] = np.concatenate([np.pad(box, [(0, 0), (0, 2)]) for box in boxes])
+        file["pos_boxes"] = [[0, 1], [1, 3], [3, 6]]
+    for number, regions in enumerate(open_regions(path)):
+        normalized = {**found[number], "image_id": str(number), "boxes": boxes[number]}
+        assert_is(regions, normalized, pixels=False, labels=False)
+
+
+def test_h5_with_a_group_per_image(tmp_path):
+    found, path = images(3, lambda number: number + 1), tmp_path / "groups.h5"
+    with h5py.File(path, "w") as file:
+        for row in found:
+            group = file.create_group(row["image_id"])
+            group["x"], group["bbox"] = row["features"], row["boxes"]
+            group.attrs["image_w"], group.attrs["image_h"] = row["image_w"], row["image_h"]
+    for regions, row in zip(open_regions(path), found, strict=True):
+        assert_is(regions, row, labels=False)
+
+
+def claims_much(file):
+    file.create_dataset("features", (2, 10**6, 2048), "f4", chunks=(1, 1, 2048))
+
+
+def huge_block(file):
+    file.create_dataset("features", (2, 10**6, 2048), "f4", chunks=(1, 10**5, 2048))
+
+
+def many_images(file):
+    file.create_dataset("features", (1 << 40, 1, 8), "f4", chunks=(1, 1, 8))
+
+
+def external_link(file):
+    file["features"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def soft_link(file):
+    file["other"] = np.ones((2, 3, 4))
+    file["features"] = h5py.SoftLink("/other")
+
+
+def external_storage(file):
+    file.create_dataset("features", (1, 2, 3), "f4", external=[("/etc/passwd", 0, 24)])
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((1, 2, 3), "f4")
+    layout[0] = h5py.VirtualSource("/etc/passwd", "x", (2, 3))
+    file.create_virtual_dataset("features", layout)
+
+
+def few_ids(file):
+    file["features"], file["image_ids"] = np.ones((2, 3, 4)), ["a"]
+
+
+def compound(file):
+    file["features"] = np.zeros(2, [("a", "f4"), ("b", "f4")])
+
+
+def nothing(file):
+    file["something"] = 3
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (claims_much, "features claims 8192000000 bytes for one image"),
+        (huge_block, "features claims 819200000 bytes for one image or block"),
+        (many_images, "features has shape (1099511627776, 1, 8), expected a row for each of"),
+        (external_link, "features is a link to somewhere else; refused"),
+        (soft_link, "features is a link to somewhere else; refused"),
+        (external_storage, "features is no dataset of its own in this file; refused"),
+        (virtual, "features is no dataset of its own in this file; refused"),
+        (few_ids, "image_ids has shape (1,), expected (2,)"),
+        (compound, "expected numbers or strings"),
+        (nothing, "neither a dataset `features` nor a group per image"),
+    ],
+)
+def test_hostile_h5(tmp_path, build, sentence):
+    path = tmp_path / "hostile.h5"
+    with h5py.File(path, "w") as file:
+        build(file)
+    with fails(sentence) as caught:
+        RegionStore(path)["0"]
+    assert str(caught.value).startswith(str(path))
+
+
+def test_an_image_of_an_h5_that_cannot_be_used_is_told_and_the_rest_is_read(tmp_path):
+    path = tmp_path / "torn.h5"
+    with h5py.File(path, "w") as file:
+        file["features"], file["pos_boxes"] = np.ones((6, 3)), [[0, 2], [4, 9], [3, 1], [2, 6]]
+    bad = []
+    assert [regions.image_id for regions in open_regions(path, on_error=bad.append)] == ["0", "3"]
+    assert bad == [
+        f"{path}, image '1': its regions are 4 to 9 of 6.",
+        f"{path}, image '2': its regions are 3 to 1 of 6.",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n", b"not HDF5 at all" * 100])
+def test_files_that_are_not_hdf5(tmp_path, content):
+    path = tmp_path / "bad.h5"
+    path.write_bytes(content)
+    with fails(f"{path}: damaged, or not HDF5"):
+        RegionStore(path)
+
+
+def test_a_truncated_h5_store(tmp_path, tsv):
+    path = tmp_path / "store.h5"
+    convert(tsv, path)
+    for size in range(0, path.stat().st_size, 997):
+        (tmp_path / "cut.h5").write_bytes(path.read_bytes()[:size])
+        with fails("damaged, or not HDF5"):
+            RegionStore(tmp_path / "cut.h5")
+
+
+def test_an_id_that_stands_twice_in_an_h5(tmp_path):
+    path = tmp_path / "twice.h5"
+    with h5py.File(path, "w") as file:
+        file["features"], file["image_ids"] = np.ones((2, 3, 4)), ["a", "a"]
+    with fails("image 'a' stands in it twice"):
+        RegionStore(path)
+
+
+# --- any source -----------------------------------------------------------------------------------------------------
+
+
+def test_a_directory_is_read_in_the_order_of_names(tmp_path):
+    write_tsv(tmp_path / "b.tsv", images(3)[1:])
+    np.savez(tmp_path / "a.npz", x=FOUND["features"])
+    (tmp_path / "c.npz").write_bytes(b"torn")
+    (tmp_path / "notes.txt").write_text("not mine")
+    bad, parts = [], []
+    read = list(open_regions(tmp_path, on_error=bad.append, on_progress=parts.append))
+    assert [regions.image_id[-3:] for regions in read] == ["a", "001", "002"]
+    assert len(bad) == 1
+    assert bad[0].startswith(f"{tmp_path / 'c.npz'}: damaged")
+    assert parts == sorted(parts)
+    assert parts[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("missing", "no such file or directory"),
+        ("a.pkl", "not '.pkl'"),
+        ("empty", "the directory has no region features"),
+    ],
+)
+def test_sources_that_are_none(tmp_path, name, sentence):
+    (tmp_path / "a.pkl").touch()
+    (tmp_path / "empty").mkdir()
+    with fails(sentence):
+        open_regions(tmp_path / name)
+
+
+def test_limits_hold_a_real_image():
+    assert region_h5.MAX_IMAGE_BYTES > 10 * (100 * 2048 * 4)

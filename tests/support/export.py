@@ -1,0 +1,119 @@
+"""Every head with random weights, exported once for all tests of artefacts; and raw requests for ViLT's heads."""
+
+import atexit
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  # registers the ops that reloaded artefacts use
+from PIL import Image
+from support.checkpoint import tiny_model, tiny_processor
+from support.export_regions import REGION_HEADS, region_inputs, region_model, region_processor, region_requests
+
+from tfvl.export import saved_model
+
+HEADS = (
+    "ViltModel",
+    "ViltForMaskedLM",
+    "ViltForPreTraining",
+    "ViltForQuestionAnswering",
+    "ViltForImagesAndTextClassification",
+    "ViltForImageAndTextRetrieval",
+    "ViltForTokenClassification",
+)
+NLVR2 = "ViltForImagesAndTextClassification"
+LABELS = {index: f"label {index}" for index in range(7)}
+TOP_K = 4
+
+
+@dataclass(frozen=True)
+class Artefact:
+    model: keras.Model
+    processor: object
+    directory: Path
+
+
+def random_model(class_name: str) -> keras.Model:
+    """Sharp random weights in every variable: rows differ clearly, and no two answers of a row come close."""
+    config = {"id2label": LABELS, "type_vocab_size": 3}
+    if class_name in REGION_HEADS:
+        model = region_model(class_name, **config)
+    else:
+        pair = {"num_images": 2, "modality_type_vocab_size": 3} if class_name == NLVR2 else {}
+        model = tiny_model(class_name, **config, **pair)
+    generator = np.random.default_rng((*HEADS, *REGION_HEADS).index(class_name))
+    for variable in model.weights:
+        variable.assign(generator.normal(0.3 if "gamma" in variable.path else 0.0, 0.7, variable.shape))
+    return model
+
+
+@cache
+def root() -> Path:
+    """A directory that goes with the process."""
+    directory = Path(tempfile.mkdtemp(prefix="tfvl-export-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
+
+
+@cache
+def artefact(class_name: str) -> Artefact:
+    """A head, exported once; the files that its processor came from are gone by then."""
+    source, model = root() / "processor", random_model(class_name)
+    processor = region_processor(class_name) if class_name in REGION_HEADS else tiny_processor()
+    processor.save_pretrained(source)
+    model.config.save_pretrained(source)
+    processor = type(processor).from_pretrained(source)
+    shutil.rmtree(source)
+    return Artefact(model, processor, saved_model(model, processor, root() / class_name / "1", top_k=TOP_K))
+
+
+def picture(seed: int, height: int, width: int, file_format: str = "JPEG") -> bytes:
+    """A few large random patches, as an encoded file."""
+    patches = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
+    file = BytesIO()
+    Image.fromarray(patches).resize((width, height), Image.Resampling.NEAREST).save(file, file_format)
+    return file.getvalue()
+
+
+def strings(*values: str | bytes) -> np.ndarray:
+    return np.array([value.encode() if isinstance(value, str) else value for value in values], object)
+
+
+GOOD_IMAGES = strings(picture(1, 40, 60), picture(2, 64, 33, "PNG"), picture(3, 50, 50, "BMP"))
+GOOD_TEXTS = strings("What color is the [MASK]?", "the [MASK] is left of a blue [MASK] , how many ?", "Red [MASK]")
+
+
+def requests(
+    class_name: str, images: np.ndarray = GOOD_IMAGES, texts: np.ndarray = GOOD_TEXTS
+) -> dict[str, np.ndarray]:
+    """The raw inputs of a head; where it takes two images, the second ones are the first ones in another order."""
+    if class_name in REGION_HEADS:
+        return region_requests(class_name)
+    return {"image": np.stack([images, images[::-1]], axis=1) if class_name == NLVR2 else images, "text": texts}
+
+
+def prepare(class_name: str) -> dict[str, np.ndarray]:
+    """The good requests as the model's inputs, through the processor in Python."""
+    if class_name in REGION_HEADS:
+        return region_inputs(class_name)
+    raw, exported = requests(class_name), artefact(class_name)
+    texts, positions = [text.decode() for text in raw["text"]], exported.model.config.max_position_embeddings
+    inputs = exported.processor(images=raw["image"].tolist(), text=texts, max_length=positions)
+    return {name: value.numpy() for name, value in inputs.items()}
+
+
+@cache
+def loaded(class_name: str):
+    return tf.saved_model.load(str(artefact(class_name).directory))
+
+
+def serve(class_name: str, signature: str = "serving_default", **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Runs the reloaded artefact of a head, in this process."""
+    outputs = loaded(class_name).signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+    return {name: value.numpy() for name, value in outputs.items()}

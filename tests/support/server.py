@@ -1,0 +1,157 @@
+"""`tfvl serve` in a process of its own, on the bundled model that was exported once; and raw requests to it."""
+
+import base64
+import http.client
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from support.export import root
+from support.paths import ROOT
+from tfvl import auto, shapes
+from tfvl.export import lite, saved_model
+
+MODEL = "shapes-vilt"
+START_SECONDS = 240  # TensorFlow's import alone takes 20 on a machine with ten other things to do
+ANSWER_SECONDS = 120
+# A row in a batch is padded to the longest text there: other sizes, other orders of summation.
+BATCH_TOLERANCE = 1e-5
+
+
+@cache
+def exported() -> Path:
+    """The model's directory, with version 1: what `tfvl export shapes-vilt DIR/1` writes."""
+    model, processor = auto.load(MODEL)
+    return saved_model(model, processor, root() / MODEL / "1").parent
+
+
+@cache
+def exported_lite() -> Path:
+    """The same model as one file of 32-bit floats."""
+    model, processor = auto.load(MODEL)
+    return lite(model, processor, root() / f"{MODEL}.tflite")
+
+
+@cache
+def questions() -> tuple[tuple[bytes, str], ...]:
+    """Eight pictures and questions, none like another."""
+    pairs = list(shapes.held_out_questions(40))[::5]
+    return tuple((encoded(scene.image()), question.text) for scene, question in pairs)
+
+
+def encoded(pixels) -> bytes:
+    file = BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(file, "PNG")
+    return file.getvalue()
+
+
+@cache
+def expected() -> dict[str, np.ndarray]:
+    """What the artefact answers to `questions()`, each asked alone, in this process."""
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401
+
+    run = tf.saved_model.load(str(exported() / "1")).signatures["serving_default"]
+    alone = [run(image=tf.constant([image]), text=tf.constant([text])) for image, text in questions()]
+    return {name: np.concatenate([row[name].numpy() for row in alone]) for name in alone[0]}
+
+
+def instance(image: bytes, text: str) -> dict:
+    return {"image": {"b64": base64.b64encode(image).decode()}, "text": text}
+
+
+def instances(*rows: int) -> list[dict]:
+    return [instance(*questions()[row]) for row in rows]
+
+
+def assert_rows(predictions: list[dict], *rows: int):
+    """The predictions are the answers to those questions when asked alone."""
+    assert len(predictions) == len(rows)
+    for prediction, row in zip(predictions, rows, strict=True):
+        assert prediction["status"] == ""
+        assert prediction["answers"] == [answer.decode() for answer in expected()["answers"][row]]
+        np.testing.assert_allclose(prediction["scores"], expected()["scores"][row], rtol=0, atol=BATCH_TOLERANCE)
+
+
+@dataclass
+class Server:
+    """A server process, or the address of one that runs elsewhere."""
+
+    rest: str
+    grpc: str
+    process: subprocess.Popen | None = None
+    ready_line: str = ""
+    log: Path | None = None
+
+    def ask(self, method: str, path: str, body: bytes | str | dict | None = None, **headers) -> tuple[int, dict]:
+        """HTTP status and JSON of one request, over a connection of its own."""
+        status, content = self.ask_raw(method, path, body, **headers)
+        return status, json.loads(content)
+
+    def ask_raw(self, method: str, path: str, body=None, **headers) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self.rest, timeout=ANSWER_SECONDS)
+        try:
+            connection.request(method, path, json.dumps(body) if isinstance(body, dict) else body, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def predict(self, body: bytes | str | dict, which: str = "") -> tuple[int, dict]:
+        return self.ask("POST", f"/v1/models/{MODEL}{which}:predict", body)
+
+    def status(self) -> dict[int, tuple[str, str]]:
+        """State and message of each version."""
+        code, answer = self.ask("GET", f"/v1/models/{MODEL}")
+        assert code == 200, answer
+        return {
+            int(version["version"]): (version["state"], version["status"]["error_message"])
+            for version in answer["model_version_status"]
+        }
+
+    def resident_kilobytes(self) -> int:
+        return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1])
+
+    def stop(self) -> int:
+        """Ends the process as an orchestrator does; returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(ANSWER_SECONDS)
+
+
+def start(directory: Path, log: Path, *options: str) -> Server:
+    """Starts `tfvl serve` on free ports, or on those of `options`, and waits until it says that it is ready."""
+    command = [sys.executable, "-m", "tfvl", "serve", str(directory), "--name", MODEL, "--embedded"]
+    ports = () if "--rest-port" in options else ("--rest-port", "0", "--grpc-port", "0")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
+    with log.open("ab") as stderr:
+        process = subprocess.Popen(
+            [*command, *ports, *options], stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment
+        )
+    ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
+    line = process.stdout.readline() if ready else ""
+    process.stdout.close()  # it says nothing more there
+    found = re.search(r"REST http://([^/]+)/\S+, gRPC (\S+)", line)
+    if not found:
+        process.kill()
+        raise RuntimeError(f"the server did not start: {line}{log.read_text()}")
+    return Server(found[1], found[2], process, line.strip(), log)
+
+
+def wait_for(condition, what: str):
+    """Polls until the condition holds; a generous deadline, as tests share the machine."""
+    end = time.monotonic() + ANSWER_SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"after {ANSWER_SECONDS} s not yet: {what}"
+        time.sleep(0.05)

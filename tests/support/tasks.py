@@ -1,0 +1,133 @@
+"""Every task from its files to batches: the data sets on disk, a loader for each of its models, and tiny models."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from support import datasets as made
+from support.vilt import randomise
+
+import tfvl
+from tfvl.training.data.images import ImageFolder
+from tfvl.training.data.loading import Loader, Pictures, StoredRegions
+from tfvl.training.data.masking import WordMasker
+from tfvl.training.tasks.table import TASKS, open_examples
+
+VOCABULARY = Path(tfvl.__file__).parent / "bundled" / "bert-base-uncased" / "vocab.txt"
+LABEL2ID = {answer: place for place, answer in enumerate(made.ANSWERS)}
+# the same float32 sums over a batch of another size, in another order
+LOSS_TOLERANCE = {"rtol": 1e-4}
+
+SOURCES = {  # task: split, what writes its files, the names of its images
+    "vqa": ("train", made.write_vqa, made.vqa_images()),
+    "gqa": ("train_balanced", made.write_gqa, ["2000", "2001", "2002"]),
+    "nlvr2": ("dev", made.write_nlvr2, made.nlvr2_images()),
+    "retrieval": ("train", made.write_karpathy, made.karpathy_images()),
+    "vcr-answer": ("val", made.write_vcr, [f"lsmdc_FILM/FILM_{number:02d}" for number in range(6)]),
+    "vcr-rationale": ("val", made.write_vcr, [f"lsmdc_FILM/FILM_{number:02d}" for number in range(6)]),
+    "entities": ("val", made.write_entities, ["36979", "65567"]),
+    "pretraining": ("train", made.write_karpathy, made.karpathy_images()),
+}
+TINY = {
+    "Vilt": {
+        "hidden_size": 12,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "image_size": 32,
+        "patch_size": 16,
+        "modality_type_vocab_size": 3,
+        "num_images": 2,
+    },
+    "VisualBert": {
+        "hidden_size": 12,
+        "visual_embedding_dim": made.FEATURE_SIZE,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    },
+    "Lxmert": {
+        "hidden_size": 12,
+        "visual_feat_dim": made.FEATURE_SIZE,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "l_layers": 1,
+        "x_layers": 1,
+        "r_layers": 1,
+        "num_qa_labels": 5,
+        "num_object_labels": 7,
+        "num_attr_labels": 5,
+        "task_qa": False,
+    },
+}
+
+
+def family_of(model: str) -> str:
+    return next(family for family in TINY if model.startswith(family))
+
+
+def tiny_head(model: str) -> keras.Model:
+    """With random weights, so that other inputs give other losses."""
+    labels = {"num_labels": 5} if "Lxmert" not in model else {}
+    if "ImagesAndText" in model or "VisualReasoning" in model:
+        labels = {"num_labels": 2}
+    model_class = getattr(tfvl, model)
+    head = model_class(model_class.config_class(**TINY[family_of(model)] | labels))
+    randomise(head)
+    return head
+
+
+def tokenizer(max_length: int = 40) -> tfvl.BertTokenizer:
+    return tfvl.BertTokenizer(VOCABULARY, model_max_length=max_length)
+
+
+def processor_of(model: str, tokenizer: tfvl.BertTokenizer):
+    if family_of(model) == "Vilt":
+        return tfvl.ViltProcessor(tfvl.ViltImageProcessor(size=32, size_divisor=16), tokenizer)
+    return getattr(tfvl, f"{family_of(model)}Processor")(tokenizer, made.FEATURE_SIZE)
+
+
+def write_all(root: Path) -> Path:
+    """Every data set, with pictures and regions, in a directory of its own."""
+    for task, (_, write, names) in SOURCES.items():
+        write(root / task)
+        made.write_images(root / task / "images", names)
+        made.write_regions(root / task / "regions.h5", names).close()
+    return root
+
+
+def visual_of(root: Path, processor, cache_bytes: int = 0) -> Pictures | StoredRegions:
+    """The pictures or the regions of a data set, as the processor takes them."""
+    if isinstance(processor, tfvl.ViltProcessor):
+        return Pictures(ImageFolder(root / "images"), processor.image_processor, cache_bytes)
+    return StoredRegions(tfvl.RegionStore(root / "regions.h5"), processor, cache_bytes=cache_bytes)
+
+
+def make_loader(
+    data_sets: Path, tokenizer, task: str, model: str, *, cache_bytes: int = 0, strict=False, **options
+) -> Loader:
+    root, description = data_sets / task, TASKS[task]
+    processor = processor_of(model, tokenizer)
+    visual = visual_of(root, processor, cache_bytes)
+    label2id = LABEL2ID if description.answers else None
+    examples = open_examples(task, root, SOURCES[task][0], images=visual, label2id=label2id, strict=strict)
+    masker = WordMasker.from_tokenizer(tokenizer, whole_words=model in description.whole_words)
+    return Loader(
+        examples,
+        visual,
+        processor,
+        description.models[model],
+        label2id=label2id,
+        num_labels=len(LABEL2ID),
+        masker=masker,
+        **options,
+    )
+
+
+def assert_equal(one, other) -> None:
+    """Two batches have the same values, to the bit."""
+    one, other = tf.nest.flatten(one), tf.nest.flatten(other)
+    assert len(one) == len(other)
+    for first, second in zip(one, other, strict=True):
+        np.testing.assert_array_equal(first, second)

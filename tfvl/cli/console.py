@@ -1,0 +1,87 @@
+"""What the commands of `tfvl` share: their options, and what they write to the terminal. Light to import."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_MODEL = "shapes-vilt"
+SOURCE_HELP = "Hub id, directory in the hub's layout, or the name of a bundled model."
+Source = Annotated[str, typer.Argument(metavar="SRC", help=SOURCE_HELP)]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the hub repository.")]
+ClassName = Annotated[str | None, typer.Option("--class", help="Model class, where config.json names none or another.")]
+TopK = Annotated[int, typer.Option(min=1, help="How many answers per question.")]
+Detector = Annotated[
+    str | None,
+    typer.Option(help="Finds the regions of images, for VisualBERT and LXMERT: hub id, directory or shapes-detector."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DST.")]
+
+
+def refuse_to_overwrite(directory: Path, overwrite: bool) -> None:
+    """Before any work: a directory with something in it is only replaced when asked."""
+    if directory.is_file() or (directory.is_dir() and any(directory.iterdir()) and not overwrite):
+        raise FileExistsError(f"{directory} exists already; choose another directory or pass --overwrite")
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Runs a script of tools/; a mistake of the user's is one line on stderr that begins with the script's name."""
+    try:
+        main()
+    except (ImportError, ValueError, FileExistsError) as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {' '.join(str(error).split())}")
+
+
+def print_report(place: str, report) -> None:
+    """What was left out of a data set (`tfvl.training.data.examples.Report`), in numbers and the first sentences."""
+    print(f"{place}: {report}")
+    for sentence in report.sentences:
+        print(f"  {sentence}")
+
+
+def console(stderr: bool = False):
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, highlight=False)
+
+
+def progress_bar(*columns):
+    """On stderr, where that is a terminal; nothing where it is a file or a pipe."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    stderr = console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), *columns, console=stderr, disable=not stderr.is_terminal
+    )
+
+
+def print_table(title: str, columns: tuple[str, ...], rows: list[tuple]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=any(columns))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    console().print(Text(title), table, sep="\n")
+
+
+def quiet_tensorflow() -> None:
+    """Imports TensorFlow without its log lines, unless the user asked for them.
+
+    While it loads, TensorFlow 2.21 writes to file descriptor 2 before it looks at TF_CPP_MIN_LOG_LEVEL.
+    """
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
+        stderr = os.dup(2)
+        with open(os.devnull, "wb") as devnull:
+            os.dup2(devnull.fileno(), 2)
+        try:
+            import tensorflow
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        tensorflow.get_logger().setLevel("ERROR")

@@ -1,0 +1,71 @@
+"""`tfvl eval`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tfvl.cli.console import SOURCE_HELP, print_table, progress_bar, quiet_tensorflow
+
+
+def evaluate(
+    task: Annotated[str, typer.Option(help="vqa, gqa, nlvr2, retrieval, vcr-answer, vcr-rationale, entities, shapes.")],
+    model: Annotated[str, typer.Option(help=SOURCE_HELP + " Or the directory of an exported model.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Directory with the data set's files as published, or as prepared.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="As the files call it; without it, that for validation.")] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Folder of images, or TFRecord files; without it, DATA is searched.")
+    ] = None,
+    regions: Annotated[str | None, typer.Option(help="File of region features; without it, DATA is searched.")] = None,
+    max_regions: Annotated[int | None, typer.Option(help="Take so many regions of an image at most.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the predictions.", dir_okay=False)] = None,
+    vcr_answers: Annotated[
+        Path | None,
+        typer.Option(help="For vcr-rationale: predictions of vcr-answer, for Q->AR.", dir_okay=False, exists=True),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples that are answered at once.")] = 32,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first so many examples.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse data that cannot be used.")] = False,
+):
+    """Ask a model about a split, and print the data set's official metric."""
+    quiet_tensorflow()
+    from rich.progress import MofNCompleteColumn, TimeRemainingColumn
+
+    from tfvl.training.evaluation.predictions_file import joint_vcr, write_predictions
+    from tfvl.training.run.evaluation import evaluate_split
+    from tfvl.training.run.settings import RunConfig
+
+    if out is not None and not out.parent.is_dir():
+        raise ValueError(f"{out.parent} is no directory; make it first, or write elsewhere.")
+    if vcr_answers is not None and task != "vcr-rationale":
+        raise ValueError(f"--vcr-answers goes with --task vcr-rationale, not with {task}.")
+    run = RunConfig(
+        task=task,
+        model=model,
+        data=None if data is None else str(data),
+        validation_split=split,
+        validation_limit=limit,
+        images=images,
+        regions=regions,
+        max_regions=max_regions,
+        batch_size=batch_size,
+        strict=strict,
+    )
+    with progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        done = bar.add_task("evaluating", total=None)
+        evaluation, report = evaluate_split(run, lambda step, total: bar.update(done, completed=step, total=total))
+    metrics = evaluation.metrics
+    if vcr_answers is not None and metrics:
+        metrics = metrics | joint_vcr(vcr_answers, evaluation)
+    rows = [(name, f"{100 * value:.2f}") for name, value in metrics.items()]
+    print_table(f"{model} on {task}, {len(evaluation.examples):,} examples", ("metric", "%"), rows)
+    if not rows:
+        print("The truth of this split is not published.")
+    print(report)
+    for sentence in report.sentences:
+        print(f"  {sentence}")
+    if out is not None:
+        write_predictions(out, task, evaluation)
+        print(f"Predictions written to {out}.")

@@ -1,0 +1,142 @@
+"""`tfvl regions`: what a detector finds in images, as one file or painted; or features of others as one file."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tfvl.cli.console import print_table, progress_bar, quiet_tensorflow
+
+# The endings of files of features: `region_files.READERS`, which is slow to import.
+FEATURES = (".npz", ".tsv", ".h5", ".hdf5", ".tfrecord", ".tfrecords")
+
+
+def regions(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGES…",
+            help="Images, or directories of them. Or one file of features (.tsv, .npz, .h5, .tfrecord), or a directory "
+            "of them, to rewrite; the file to write may follow it.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help=".h5 or .tfrecord file to write.", dir_okay=False)] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="Hub id, directory or shapes-detector; finds the regions of images.")
+    ] = None,
+    draw: Annotated[
+        Path | None, typer.Option(help="Directory for pictures with boxes, objects and attributes.", file_okay=False)
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="lxmert (shortest edge 800 of at most 1333) or bottom-up (600, 1000).")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that extract, each with its own detector.")] = 1,
+    dtype: Annotated[str, typer.Option(help="float32, or float16 for half the size.")] = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
+):
+    """Write the regions that a detector finds in images as one file (tfvl.RegionStore), or paint them.
+
+    A run that was cut off goes on where it was when the command is given again. Without a detector, features that
+    others extracted are rewritten: tfvl regions train.tsv train.h5.
+    """
+    if detector is None:
+        if out is None and len(sources) == 2:
+            *sources, out = sources
+        check_conversion(sources, out, draw, preset)
+        refuse_to_replace(out, overwrite)
+        rewrite(sources[0], out, dtype)
+        return
+    if out is None and draw is None:
+        raise ValueError("name the file to write with --out regions.h5, or a directory for pictures with --draw")
+    if out is not None:
+        refuse_to_replace(out, overwrite)
+    quiet_tensorflow()
+    with tempfile.TemporaryDirectory() as scratch:
+        extract_images(sources, out or Path(scratch) / "regions.h5", detector, preset, workers, dtype, draw)
+
+
+def check_conversion(sources: list[Path], out: Path | None, draw: Path | None, preset: str | None) -> None:
+    """Raises ValueError for what only a detector can do."""
+    images = [path for path in sources if path.suffix.lower() not in FEATURES and not path.is_dir()]
+    if draw is not None or preset is not None or (images and images[0].is_file()):
+        raise ValueError(
+            "name the detector that is to find the regions of images: --detector unc-nlp/frcnn-vg-finetuned, a "
+            "directory, or shapes-detector"
+        )
+    if len(sources) != 1 or out is None:
+        raise ValueError(
+            "features are rewritten from one file or directory to one file: tfvl regions train.tsv train.h5"
+        )
+
+
+def refuse_to_replace(out: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"{out} exists already; choose another file or pass --overwrite")
+
+
+def rewrite(source: Path, out: Path, dtype: str) -> None:
+    """Features that others extracted, as one file."""
+    from rich.progress import TaskProgressColumn, TimeRemainingColumn
+
+    from tfvl.preprocessing.regions.store import convert
+
+    with progress_bar(TaskProgressColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("reading regions", total=1.0)
+        written = convert(
+            source, out, dtype=dtype, on_error=warner(bar), on_progress=lambda done: bar.update(task, completed=done)
+        )
+    rows = [("images", written.images), ("could not be used", written.skipped), ("bytes", f"{out.stat().st_size:,}")]
+    print_table(f"{source} → {out}", ("", ""), rows)
+
+
+def extract_images(sources, out: Path, detector: str, preset: str | None, workers: int, dtype: str, draw: Path | None):
+    """The regions of images, as one file, and maybe as pictures."""
+    from rich.progress import MofNCompleteColumn, TimeRemainingColumn
+
+    from tfvl.detector.config import PRESETS
+    from tfvl.detector.extract import extract, named_images
+
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
+    images = named_images(sources)
+    with progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("finding regions", total=len(images))
+        done = extract(
+            images,
+            out,
+            detector,
+            overrides=PRESETS.get(preset),
+            workers=workers,
+            dtype=dtype,
+            on_error=warner(bar),
+            on_progress=lambda count, total: bar.update(task, completed=count, total=total),
+        )
+        drawn = paint(images, out, detector, draw, bar) if draw else 0
+    rows = [("images", done.images), ("extracted earlier", done.resumed), ("could not be used", len(done.unreadable))]
+    print_table(f"{detector} → {draw or out}", ("", ""), [*rows, *[("pictures", drawn)] * bool(draw)])
+
+
+def paint(images: dict[str, Path], store: Path, detector: str, directory: Path, bar) -> int:
+    """A PNG for each image of the store; returns how many."""
+    from PIL import Image
+
+    from tfvl.detector.draw import draw_regions
+    from tfvl.detector.files import read_config
+    from tfvl.porting.hub import resolve
+    from tfvl.preprocessing.image.decode import to_levels
+    from tfvl.preprocessing.regions.store import RegionStore
+
+    config = read_config(resolve(detector), {})
+    directory.mkdir(parents=True, exist_ok=True)
+    with RegionStore(store) as found:
+        for name in bar.track(found, description="painting", total=len(found)):
+            picture = Image.fromarray(to_levels(images[name], config.max_pixels).levels)
+            painted = draw_regions(picture, found[name], config.object_names, config.attribute_names)
+            painted.save(directory / f"{name}.png")
+        return len(found)
+
+
+def warner(bar):
+    """Prints a warning above the bar."""
+    return lambda sentence: bar.console.print(f"tfvl: warning: {sentence}", soft_wrap=True)

@@ -1,0 +1,164 @@
+"""What is in a SavedModel, and what in it would keep TF Serving from loading or running it: `check(directory)`."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError, Message
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tfvl.export import warmup
+from tfvl.export.op_check import targets
+
+# A file of the machine that exported: below a usual top directory (names of ops have slashes too), or on a drive.
+LOCAL_PATH = re.compile(
+    r"(?<![\w.:/>-])/(?:home|root|Users|tmp|var|usr|opt|mnt|srv|private|work|workspace|content)/[\w./@+-]+"
+    r"|\b[A-Za-z]:\\[\w.\\-]+"
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` found.
+
+    Attributes:
+        directory: the SavedModel.
+        target: the release of TF Serving that `problems` are about.
+        signatures: name to `{"inputs": {name: "dtype (shape)"}, "outputs": ...}`.
+        ops: every op in the graph and its functions, with how often it occurs.
+        problems: one sentence for each thing that would keep the target from loading or running it; empty if none.
+        releases: the same for every release that there is a table of, e.g. `{"2.19": (), "2.20": (), …}`: problems
+            with ops, attributes and the graph's version only.
+        warmup: the inputs of each warm-up request, name to "dtype (shape)".
+        assets: file below `assets` to its bytes.
+        graph_bytes: size of saved_model.pb.
+        variable_bytes: size of the variables.
+    """
+
+    directory: Path
+    target: str
+    signatures: dict[str, dict[str, dict[str, str]]]
+    ops: dict[str, int]
+    problems: tuple[str, ...]
+    releases: dict[str, tuple[str, ...]]
+    warmup: tuple[dict[str, str], ...]
+    assets: dict[str, int]
+    graph_bytes: int
+    variable_bytes: int
+
+    @property
+    def served_by(self) -> tuple[str, ...]:
+        """The releases of TF Serving that know every op and attribute in it."""
+        return tuple(release for release, problems in self.releases.items() if not problems)
+
+
+def check(directory: str | Path, target: str = targets.NEWEST) -> Report:
+    """Reads a SavedModel without running it, reports what is in it and compares it with what TF Serving links.
+
+    Args:
+        directory: of the SavedModel, e.g. models/vilt_vqa/1.
+        target: the release of TF Serving that it is for: "2.19", "2.20" or "2.21".
+
+    Raises:
+        ValueError: the directory holds no SavedModel that can be read, or there is no table for the target.
+    """
+    targets.target(target)
+    directory = Path(directory)
+    file = directory / "saved_model.pb"
+    try:
+        serialized = file.read_bytes()
+        meta_graph = saved_model_pb2.SavedModel.FromString(serialized).meta_graphs[0]
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{file} is missing; give the directory of a SavedModel, e.g. models/vilt_vqa/1") from None
+    except (DecodeError, IndexError):
+        raise ValueError(f"{file} is not a SavedModel, or is cut short; export it again") from None
+    signatures = {
+        name: {"inputs": _tensors(signature.inputs), "outputs": _tensors(signature.outputs)}
+        for name, signature in sorted(meta_graph.signature_def.items())
+        if not name.startswith("__")
+    }
+    releases = {release: targets.problems(meta_graph.graph_def, release) for release in targets.TARGETS}
+    paths = {path for text in _strings(meta_graph) for path in LOCAL_PATH.findall(text)}
+    requests, warmup_problems = _warmup(directory, meta_graph.signature_def)
+    return Report(
+        directory=directory,
+        target=target,
+        signatures=signatures,
+        ops=_count_ops(meta_graph),
+        problems=(
+            *releases[target],
+            *(f"path of the machine that exported it: {path}" for path in sorted(paths)),
+            *warmup_problems,
+        ),
+        releases=releases,
+        warmup=requests,
+        assets=_sizes(directory / "assets"),
+        graph_bytes=len(serialized),
+        variable_bytes=sum(_sizes(directory / "variables").values()),
+    )
+
+
+def _warmup(directory: Path, signatures) -> tuple[tuple[dict[str, str], ...], list[str]]:
+    """The inputs of the warm-up requests, and why TF Serving would fail to run them, which keeps it from loading."""
+    requests, problems = [], []
+    try:
+        for name, inputs in warmup.read(directory):
+            if name not in signatures:
+                problems.append(f"warm-up request {len(requests)}: there is no signature {name!r}")
+            elif differing := set(inputs) ^ set(signatures[name].inputs):
+                problems.append(
+                    f"warm-up request {len(requests)}: signature {name} and the request differ in the inputs "
+                    f"{', '.join(sorted(differing))}"
+                )
+            requests.append(
+                {
+                    key: f"{tf.as_dtype(proto.dtype).name} {_shape(proto.tensor_shape)}"
+                    for key, proto in sorted(inputs.items())
+                }
+            )
+    except (tf.errors.OpError, DecodeError, ValueError):
+        problems.append(f"{directory / warmup.FILE} is not a file of warm-up requests, or is cut short")
+    return tuple(requests), problems
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    files = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    return {str(path.relative_to(directory)): path.stat().st_size for path in files}
+
+
+def _count_ops(meta_graph: Message) -> dict[str, int]:
+    graph = meta_graph.graph_def
+    functions = {function.signature.name for function in graph.library.function}
+    counts: dict[str, int] = {}
+    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+        for node in nodes:
+            if node.op not in functions:
+                counts[node.op] = counts.get(node.op, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _tensors(infos) -> dict[str, str]:
+    return {name: f"{tf.as_dtype(info.dtype).name} {_shape(info.tensor_shape)}" for name, info in sorted(infos.items())}
+
+
+def _shape(shape: Message) -> str:
+    sizes = ["?" if dim.size < 0 else str(dim.size) for dim in shape.dim]
+    return "of unknown shape" if shape.unknown_rank else f"({', '.join(sizes)})"
+
+
+def _strings(message: Message) -> Iterator[str]:
+    """Every string and bytes value anywhere inside a message."""
+    for field, value in message.ListFields():
+        if field.type not in (field.TYPE_MESSAGE, field.TYPE_STRING, field.TYPE_BYTES):
+            continue
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            values = [*value.keys(), *value.values()]
+        else:
+            values = value if field.is_repeated else [value]
+        for item in values:
+            if isinstance(item, Message):
+                yield from _strings(item)
+            elif isinstance(item, bytes | str):
+                yield item if isinstance(item, str) else item.decode("utf-8", "ignore")

@@ -1,0 +1,61 @@
+"""Requests to try a model with where nobody brings any: drawn scenes (`tfvl.shapes`) and their questions."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tfvl import shapes
+from tfvl.lite.inputs import FEATURES
+from tfvl.preprocessing.regions.regions import Regions, with_corners
+
+
+def requests(inputs: dict[str, tuple[int, ...]], several: int, count: int) -> Iterator[tuple[dict[str, Any], str]]:
+    """Requests as `Runner` takes them, one row each, and the true answers.
+
+    Regions are what the bundled detector finds in the scenes where features have its size (as those of the bundled
+    models have), or those of `shapes.regions`, else random ones.
+
+    Args:
+        inputs: name to shape of a file's inputs.
+        several: how many images go with a text.
+        count: how many requests.
+    """
+    rng = np.random.default_rng(0)
+    features = next((inputs[name] for name in FEATURES if name in inputs), None)
+    find = functools.lru_cache(maxsize=4)(lambda scene: regions_of(scene, features, rng))  # for all of its questions
+    for scene, question in shapes.held_out_questions(count):
+        asked: dict[str, Any] = {"text": question.text}
+        scenes = [scene, *(shapes.draw_scene(int(rng.integers(1000))) for _ in range(several - 1))]
+        if features is None:
+            shown = [each.image() for each in scenes]
+            asked["images"] = [shown] if several > 1 else shown
+        else:
+            shown = [find(each) for each in scenes]
+            asked["regions"] = [shown] if several > 1 else shown
+        if len(ids := inputs.get("input_ids", ())) == 3:
+            asked["choices"] = [list(shapes.COLORS)[: ids[1]]]
+        if "region_to_phrase_position" in inputs:
+            asked["phrases"] = [question.text.split()[:1]]
+        yield asked, question.answer
+
+
+def regions_of(scene: shapes.Scene, shape: tuple[int, ...], rng: np.random.Generator):
+    if shape[2] == shapes.FEATURE_SIZE:
+        return shapes.regions(scene)
+    (found,) = bundled_detector().regions(scene.image())
+    for seen in (found, with_corners(found)):
+        if seen.features.shape[1] == shape[2]:
+            return seen
+    count = max(shape[1] // 2, 1)
+    corners = np.sort(rng.uniform(size=(count, 2, 2)), axis=1).reshape(count, 4)
+    return Regions(np.maximum(rng.normal(size=(count, shape[2])), 0), corners)
+
+
+@functools.cache
+def bundled_detector():
+    from tfvl.auto import BUNDLED_DETECTOR
+    from tfvl.detector.model import RegionDetector
+
+    return RegionDetector.from_pretrained(BUNDLED_DETECTOR)

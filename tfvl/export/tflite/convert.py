@@ -1,0 +1,259 @@
+"""`lite`: a model and its processor become one `.tflite` file, which answers on a phone (see `tfvl.lite.Runner`)."""
+
+import dataclasses
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.lite.python.convert import ConverterError
+
+import tfvl
+from tfvl.export.signatures import inputs_of
+from tfvl.export.tflite import int8 as lite_int8
+from tfvl.export.tflite import ops as lite_ops
+from tfvl.export.tflite import sizes as lite_sizes
+from tfvl.export.tflite import text as lite_text
+from tfvl.export.tflite.calibration import requests
+from tfvl.export.tflite.form import lite_form
+from tfvl.lite import file as lite_file
+from tfvl.lite import tokenizer as lite_tokenizer
+from tfvl.lite.file import LiteFile
+from tfvl.lite.preparer import PAIRS, Client
+from tfvl.lite.runtime import quiet_stderr
+from tfvl.modeling.base import PreTrainedModel
+
+QUANTIZE = (None, "float16", "dynamic", "int8")
+TOP_K = 5
+EXAMPLES = 100  # of drawn scenes, to calibrate with
+
+
+def lite(
+    model,
+    processor,
+    path: str | Path,
+    *,
+    flavour: str = "tensors",
+    quantize: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    text_length: int | None = None,
+    batch: int = 1,
+    regions: int = lite_sizes.REGIONS,
+    choices: int = lite_sizes.CHOICES,
+    phrases: int = lite_sizes.PHRASES,
+    pixel_mask: bool = True,
+    resizable: bool = False,
+    top_k: int = TOP_K,
+    calibration: Iterable[dict] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes `model` as one TFLite file of builtin operators, with all that it takes to ask it.
+
+        tfvl.export.lite(model, processor, "vilt_vqa.tflite", quantize="dynamic")
+
+    The file has one signature, `tensors`: ids, masks and pixels (or regions and boxes) in, the model's outputs out, by
+    the names that they have in the SavedModel's signature of that name. Behind the model lie vocabulary, labels,
+    configuration and preprocessing (see `tfvl.lite.file`); `tfvl.lite.Runner` answers from that one file.
+
+    Args:
+        model: a model of tfvl, e.g. `ViltForQuestionAnswering`.
+        processor: the processor of the same checkpoint.
+        path: the file, whose name ends in `.tflite`.
+        flavour: "tensors". Or "text": the signature `text` takes the raw question (batch,), a string, in place of ids
+            and masks. Its ids are those of `tensors`; but it holds operations of tf.text, which phones' runtimes lack
+            unless they are built with them.
+        quantize: None: 32-bit floats. "float16": weights in 16 bits, half the size. "dynamic": matrices and the table
+            of words in 8 bits, a quarter of the size, activations in 8 bits where they are multiplied; the fastest.
+            "int8": activations in fixed 8 bits too, as `calibration` shows them.
+        image_size: pixels, one number or (height, width), multiples of the patch's; None: the configuration's.
+        text_length: tokens; longer texts are cut. None: 40, or as many as the model has positions.
+        batch: rows of a call.
+        regions: of an image, for VisualBERT and LXMERT.
+        choices, phrases: of a row, for the heads that take them.
+        pixel_mask: whether ViLT takes images smaller than `image_size`, padded; else all have that size.
+        resizable: any batch, length and image size in place of fixed ones: exactly the Keras model's results for images
+            of any shape, and slower. The five sizes above are not used.
+        top_k: how many answers `Runner` gives.
+        calibration: for "int8", a hundred or so requests, as `Runner` takes them; None: questions about drawn scenes.
+        overwrite: whether a file may be replaced.
+
+    Returns: the path.
+
+    Raises:
+        ValueError: an option is not possible, the model has no export, or its graph holds an operation that TFLite
+            lacks (found before the conversion begins; names it).
+        FileExistsError: the file exists and `overwrite` is false.
+    """
+    path = lite_sizes.checked_path(path, overwrite)
+    if flavour not in lite_file.FLAVOURS:
+        raise ValueError(f"flavour is {flavour!r}, expected one of {', '.join(map(repr, lite_file.FLAVOURS))}")
+    if quantize not in QUANTIZE:
+        raise ValueError(f"quantize is {quantize!r}, expected one of {', '.join(map(repr, QUANTIZE))}")
+    if quantize != "int8" and calibration is not None:
+        raise ValueError('calibration is for quantize="int8"; leave it out')
+    if not isinstance(top_k, int) or top_k < 1:
+        raise ValueError(f"top_k is {top_k!r}, expected a whole number from 1 on")
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(f"the Keras backend is {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow to export")
+    if not isinstance(model, PreTrainedModel) or not hasattr(processor, "tokenizer"):
+        raise ValueError(
+            f"lite takes a model of tfvl and its processor, got {type(model).__name__} and {type(processor).__name__}"
+        )
+    lite_ops.check_weights(model)
+    inputs, head = inputs_of(model, processor), head_name(model)
+    images = 2 if head == PAIRS else 1
+    sizes = lite_sizes.sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases, images)
+    specs = lite_sizes.fixed(inputs, None if resizable else sizes, pixel_mask and not resizable)
+    options, encode = processor_options(processor, model.config), None
+    vocabulary, characters = processor.tokenizer.get_vocab(), lite_tokenizer.pack(options["tokenizer"])
+    if flavour == "text":
+        lite_text.check(type(model).__name__, specs, quantize)
+        exact = lite_tokenizer.Tokenizer(vocabulary, options["tokenizer"], characters)
+        limit = specs["input_ids"].shape[1] or options["tokenizer"]["model_max_length"]
+        options["tokenizer"]["model_max_length"] = limit
+        specs, encode = lite_text.raw(specs, exact, limit)
+    function, variables = graph_of(model, specs, encode, eight_bits=quantize in ("dynamic", "int8"))
+    lite_ops.check_graph(function, type(model).__name__, flavour)
+    described = LiteFile(
+        path,
+        {
+            "head": head,
+            "class": type(model).__name__,
+            "quantize": quantize,
+            "signature": flavour,
+            "top_k": top_k,
+            "inputs": {name: {"shape": shape_of(spec), "dtype": spec.dtype.name} for name, spec in specs.items()},
+            "outputs": sorted(function.structured_outputs),
+            "config": model.config.to_dict(),
+            **options,
+            "versions": {"tfvl": tfvl.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
+        },
+        vocabulary,
+        labels_of(model.config),
+        characters,
+    )
+    rows = examples(Client(described), calibration) if quantize == "int8" else ()
+    content, layers = convert(function, variables, flavour, quantize, rows)
+    lite_ops.operators(content, flavour)
+    described.description["sensitivity"] = [dataclasses.asdict(layer) for layer in layers]
+    lite_file.write(described, content)
+    return path
+
+
+def examples(client: Client, calibration: Iterable[dict] | None) -> list[dict[str, np.ndarray]]:
+    """Inputs of one row, or of as many as the file takes, from requests, or from those about drawn scenes."""
+    shape = client.inputs["input_ids"]
+    if client.resizable:
+        raise ValueError('quantize="int8" needs fixed sizes; leave resizable out')
+    if calibration is None:
+        calibration = (asked for asked, _ in requests(client.inputs, client.several, EXAMPLES))
+    rows = [client.prepare(**asked).inputs for asked in calibration]
+    if not rows:
+        raise ValueError("calibration is empty; give a hundred or so requests")
+    return [{name: np.repeat(values[0][None], shape[0], axis=0) for name, values in row.items()} for row in rows]
+
+
+def graph_of(model, specs: dict[str, tf.TensorSpec], encode: lite_text.Encode | None, eight_bits: bool):
+    """The model as a concrete function of its inputs, in the form for TFLite, and the variables that it reads."""
+
+    def run(text=None, **inputs):
+        inputs |= {} if text is None else encode(text)
+        return flat(model(inputs, output_attentions=False, output_hidden_states=False, training=False))
+
+    with lite_form(model, eight_bits) as made:
+        function = tf.function(run, autograph=False).get_concrete_function(**specs)
+    return function, [*made, *(variable.value for variable in model.variables)]
+
+
+def flat(outputs: dict) -> dict[str, tf.Tensor]:
+    """Outputs in float32; one within another (LXMERT's `visual_prediction_scores`) is named `outer_inner`."""
+    flattened = {}
+    for name, value in outputs.items():
+        inner = {f"{name}_{part}": each for part, each in value.items()} if isinstance(value, dict) else {name: value}
+        flattened |= inner
+    return {name: tf.cast(value, tf.float32) for name, value in flattened.items()}
+
+
+def convert(
+    function, variables: list, flavour: str, quantize: str | None, calibration: Sequence[dict] = ()
+) -> tuple[bytes, list]:
+    """The flatbuffer of a concrete function, and of "int8", with examples of its inputs, the layers by their error.
+
+    Args:
+        variables: those that the function reads.
+
+    Raises:
+        ValueError: there is no room for temporary files, or the converter refused the graph after all; in its first
+            words.
+    """
+    with tempfile.TemporaryDirectory(prefix="tfvl-lite-") as directory, quiet():
+        module = tf.Module()
+        module.read = variables
+        try:
+            tf.saved_model.save(module, directory, signatures={flavour: function})
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"the model cannot be put down in {tempfile.gettempdir()} for the converter; set TMPDIR to a "
+                f"directory with room ({str(error)[:200]})"
+            ) from error
+
+        def make_converter() -> tf.lite.TFLiteConverter:
+            converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[flavour])
+            converter.allow_custom_ops = flavour == "text"
+            return converter
+
+        try:
+            if quantize == "int8":
+                return lite_int8.convert(make_converter, calibration, flavour)
+            converter = make_converter()
+            if quantize is not None:
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if quantize == "float16":
+                converter.target_spec.supported_types = [tf.float16]
+            return converter.convert(), []
+        except ConverterError as error:
+            raise ValueError(f"TFLite's converter refused the graph: {str(error)[:300]}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the converter's lines, in Python and in C++."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        with quiet_stderr():
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def head_name(model) -> str:
+    """The class whose row in its family's table `HEADS` is the model's."""
+    table = import_module(f"tfvl.{model.config.model_type}.export").HEADS
+    return next(base.__name__ for base in type(model).__mro__ if base.__name__ in table)
+
+
+def shape_of(spec: tf.TensorSpec) -> list[int]:
+    return [-1 if size is None else size for size in spec.shape]
+
+
+def labels_of(config) -> tuple[str, ...]:
+    """What a head's scores are of, by id; LXMERT counts its answers apart from its labels."""
+    labels = tuple(config.id2label[index] for index in range(config.num_labels))
+    answers = getattr(config, "num_qa_labels", len(labels))
+    return labels if answers == len(labels) else tuple(f"LABEL_{index}" for index in range(answers))
+
+
+def processor_options(processor, config) -> dict:
+    """What a client needs to prepare inputs: the options of tokenizer and image processor, the size of features."""
+    options = processor.tokenizer.get_config()
+    del options["vocab"]
+    options["model_max_length"] = min(options["model_max_length"], config.max_position_embeddings)
+    image_processor = getattr(processor, "image_processor", None)
+    images = image_processor and {**image_processor.to_dict(), "max_pixels": image_processor.max_pixels}
+    return {"tokenizer": options, "image_processor": images}

@@ -1,0 +1,232 @@
+"""BERT's tokenizer inside a `.tflite` file, for the flavour `text`: the ids of `BertTokenizer`, from the raw question.
+
+tf.text has a normaliser for TFLite, but its Unicode is not upstream's, and it takes special tokens apart. So the text
+is taken to its code points (`Utf8Binarize`), and what becomes of them is looked up in the same table that all our
+tokenizers use. TFLite has no operation from code points back to strings; but only the vocabulary's characters matter,
+so each of them is written as a symbol of our own, every other character as one unknown symbol, and the symbols are
+joined to a string (`NgramsStringJoin`), split (`WhitespaceTokenize`) and looked up (`FastWordpieceTokenize`) in a
+vocabulary that is written in symbols too. All symbols have as many bytes, so that the limit of a word's length, which
+tf.text counts in bytes, is upstream's.
+
+Two differences are left. Of a text, `CHARACTERS_PER_TOKEN` code points for each token of the file's length are read.
+And combining marks stay in the text's order, where NFD sorts them; that shows only where the vocabulary holds two of
+the few marks that stripping accents leaves.
+
+The graph is TFLite's alone: in TensorFlow, the kernel of NgramsStringJoin (tf.text 2.21) crashes on several rows.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_text.core.pybinds.pywrap_fast_wordpiece_tokenizer_model_builder import build_fast_wordpiece_model
+from tensorflow_text.core.pybinds.pywrap_whitespace_tokenizer_config_builder import build_whitespace_tokenizer_config
+from tensorflow_text.python.ops import fast_wordpiece_tokenizer, ngrams_op, utf8_binarize_op, whitespace_tokenizer
+
+from tfvl.export.tflite.sizes import OF_TEXT
+from tfvl.lite.tokenizer import MAX_WORD_CHARACTERS, PAGES, Tokenizer
+from tfvl.preprocessing.text import unicode_tables as unicode
+
+# tf.text's operations themselves: its Python around them adds assertions about ragged tensors, which TFLite lacks.
+utf8_binarize = utf8_binarize_op.gen_utf8_binarize_op.tf_text_utf8_binarize
+join = ngrams_op.gen_ngrams_op.tf_text_ngrams_string_join
+tokenize_at_white_space = whitespace_tokenizer.gen_whitespace_tokenizer_v2.tf_text_whitespace_tokenize_with_offsets_v2
+tokenize_words = fast_wordpiece_tokenizer.gen_fast_wordpiece_tokenizer.fast_wordpiece_tokenize_with_offsets
+
+CHARACTERS_PER_TOKEN = 16  # of a text so many are read for each token that it may have
+CODE_POINT_BITS = 21
+# Code points whose UTF-8 has as many bytes each, and among which is no white space: enough of them, the fewest bytes.
+SYMBOLS = (range(0x100, 0x800), range(0x4E00, 0xD800))
+MAX_PIECE_BYTES = 256  # what FastWordpieceTokenize takes
+PHRASES = "region_to_phrase_position"
+UNKNOWN = "[UNK]"  # not made of symbols, so no text contains it
+
+Encode = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+
+class Tables(NamedTuple):
+    """What the graph looks things up in.
+
+    Attributes:
+        special: (tokens, longest) code points of the special tokens, the longest token first, 0 behind each.
+        lengths, markers: (tokens,) their lengths, and the code points that stand for them.
+        pages, rows: (4352,) and (pages · 256, 3): of each code point, up to three places in `strings`.
+        strings: "", a space, and the symbols, alone and with spaces around them.
+        model: of FastWordpieceTokenize.
+        ids: of its pieces.
+        cls, sep, pad: ids.
+    """
+
+    special: np.ndarray
+    lengths: np.ndarray
+    markers: np.ndarray
+    pages: np.ndarray
+    rows: np.ndarray
+    strings: list[str]
+    model: bytes
+    ids: np.ndarray
+    cls: int
+    sep: int
+    pad: int
+
+
+def raw(
+    specs: Mapping[str, tf.TensorSpec], tokenizer: Tokenizer, limit: int
+) -> tuple[dict[str, tf.TensorSpec], Encode]:
+    """The specs of inputs with `text` (batch,) in place of ids, types and mask; and what makes those of it."""
+    batch, length = specs["input_ids"].shape
+    rest = {name: spec for name, spec in specs.items() if name not in OF_TEXT}
+    tables = tables_of(tokenizer)
+    return {"text": tf.TensorSpec([batch], tf.string, "text"), **rest}, lambda text: encode(text, tables, length, limit)
+
+
+def check(name: str, specs: Mapping[str, tf.TensorSpec], quantize: str | None) -> None:
+    """Raises ValueError where the model `name`, or a file in this quantization, has no flavour `text`."""
+    if specs["input_ids"].shape.rank != 2:
+        raise ValueError(
+            f"{name} takes several texts a row, which the text flavour does not; export the tensors flavour"
+        )
+    if PHRASES in specs:
+        raise ValueError(
+            f"{name} takes the places of phrases among the tokens, which a raw text does not tell; "
+            "export the tensors flavour"
+        )
+    if quantize == "int8":
+        raise ValueError(
+            'quantize="int8" runs the file on examples, and that runs no operation of tf.text; '
+            'export the tensors flavour, or quantize="dynamic"'
+        )
+
+
+def tables_of(tokenizer: Tokenizer) -> Tables:
+    """Raises ValueError for options and vocabularies of a tokenizer that are not possible here."""
+    if tokenizer.unsplit:
+        raise ValueError(
+            f"the text flavour has no never_split ({min(tokenizer.unsplit)!r}); export the tensors flavour"
+        )
+    tokens = sorted(tokenizer.markers, key=len, reverse=True)
+    pieces = {piece: i for piece, i in tokenizer.pieces.items() if len(piece.removeprefix("##")) <= MAX_WORD_CHARACTERS}
+    characters = sorted({character for piece in pieces for character in piece.removeprefix("##")})
+    unknown, *symbols = symbols_for(characters, max(len(piece.removeprefix("##")) for piece in pieces))
+    alphabet = dict(zip(characters, symbols, strict=True))
+    written = ["##" * piece.startswith("##") + "".join(map(alphabet.get, piece.removeprefix("##"))) for piece in pieces]
+    most_bytes = MAX_WORD_CHARACTERS * len(unknown.encode())
+    known = np.zeros(unicode.CODE_POINT + 1, np.int32)
+    known[[ord(character) for character in characters]] = np.arange(len(characters)) + 1
+    pages, rows = symbol_rows(*tokenizer.tables[0], known)
+    return Tables(
+        special=special_tokens(tokens),
+        lengths=np.array([len(token) for token in tokens], np.int32),
+        markers=np.array([ord(tokenizer.markers[token]) for token in tokens], np.int32),
+        pages=pages,
+        rows=rows,
+        strings=["", " ", unknown, *symbols, *(f" {symbol} " for symbol in (unknown, *symbols))],
+        model=build_fast_wordpiece_model([*written, UNKNOWN], most_bytes, "##", UNKNOWN, True, False),
+        ids=np.array([*pieces.values(), tokenizer.unk_id], np.int32),
+        cls=tokenizer.cls_id,
+        sep=tokenizer.sep_id,
+        pad=tokenizer.pad_id,
+    )
+
+
+def special_tokens(tokens: Sequence[str]) -> np.ndarray:
+    """`Tables.special`. Raises ValueError where two tokens can overlap: then which one stands there is a question."""
+    for token, other in product(tokens, repeat=2):
+        if any(token[i:].startswith(other) or other.startswith(token[i:]) for i in range(1, len(token))):
+            raise ValueError(
+                f"the special tokens {token!r} and {other!r} can overlap in a text; export the tensors flavour"
+            )
+    special = np.zeros([len(tokens), max(2, *map(len, tokens))], np.int32)
+    for row, token in zip(special, tokens, strict=True):
+        row[: len(token)] = [ord(character) for character in token]
+    return special
+
+
+def symbols_for(characters: Sequence[str], longest: int) -> list[str]:
+    """The unknown symbol, and one for each character of a vocabulary whose longest piece has so many of them."""
+    for symbols in SYMBOLS:
+        if len(symbols) > len(characters) and longest * len(chr(symbols[0]).encode()) <= MAX_PIECE_BYTES:
+            return [chr(symbol) for symbol in symbols[: len(characters) + 1]]
+    raise ValueError(
+        f"the vocabulary has {len(characters)} different characters, and {longest} in one token, more than tf.text's "
+        "operations can take; export the tensors flavour"
+    )
+
+
+def symbol_rows(pages: np.ndarray, entries: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A tokenizer's table of characters as one of places in `Tables.strings`; `known` numbers characters from 1 on."""
+    code_points = np.arange(PAGES << unicode.PAGE_BITS)
+    low = code_points & (1 << unicode.PAGE_BITS) - 1
+    entries = entries[(pages[code_points >> unicode.PAGE_BITS] << unicode.PAGE_BITS) + low].copy()
+    entries[:, 0] += code_points
+    places = 2 + known[entries & unicode.CODE_POINT]
+    places += np.where(entries & unicode.ISOLATED, known.max() + 1, 0).astype(np.int32)
+    places = np.where(entries == unicode.SPACE, 1, np.where(entries < 0, 0, places))
+    blocks, pages = np.unique(places.reshape(PAGES, -1), axis=0, return_inverse=True)
+    return pages.ravel().astype(np.int32), blocks.reshape(-1, unicode.WIDTH).astype(np.int32)
+
+
+def encode(text: tf.Tensor, tables: Tables, length: int | None, limit: int) -> dict[str, tf.Tensor]:
+    """[CLS] text [SEP] of texts (batch,), cut and padded: `input_ids`, `token_type_ids`, `attention_mask`, int32.
+
+    Args:
+        text: strings in UTF-8; bytes that are not are left out.
+        tables: of the tokenizer.
+        length: of the rows; None: that of the longest, at most `limit`.
+        limit: see `length`.
+    """
+    code_points = marked(code_points_of(text, CHARACTERS_PER_TOKEN * (length or limit)), tables)
+    words, word_splits, *_ = tokenize_at_white_space(
+        in_symbols(code_points, tables), build_whitespace_tokenizer_config()
+    )
+    _, pieces, piece_splits, *_ = tokenize_words(words, tf.constant(np.frombuffer(tables.model, np.uint8)))
+    return assembled(tf.gather(tables.ids, pieces), tf.gather(piece_splits, word_splits), tables, length, limit)
+
+
+def assembled(
+    ids: tf.Tensor, splits: tf.Tensor, tables: Tables, length: int | None, limit: int
+) -> dict[str, tf.Tensor]:
+    """As `encode`, from the ids of all texts (ids,) and where each text begins and the last ends (batch + 1,)."""
+    ids, splits = tf.concat([[tables.pad], ids], axis=0), tf.cast(splits, tf.int32)
+    kept = tf.minimum(splits[1:] - splits[:-1], (length or limit) - 2)[:, tf.newaxis]  # (batch, 1)
+    place = tf.range(tf.reduce_max(kept) + 2 if length is None else length)[tf.newaxis]  # (1, length)
+    within = (place > 0) & (place <= kept)
+    rows = tf.gather(ids, tf.where(within, splits[:-1, tf.newaxis] + place, 0))
+    rows = tf.where(place == 0, tables.cls, tf.where(place == kept + 1, tables.sep, rows))
+    mask = tf.cast(place <= kept + 1, tf.int32)
+    return {"input_ids": rows, "token_type_ids": tf.zeros_like(rows), "attention_mask": mask}
+
+
+def code_points_of(text: tf.Tensor, count: int) -> tf.Tensor:
+    """(batch, count), 0 behind the text."""
+    bits = utf8_binarize(text, word_length=count, bits_per_char=CODE_POINT_BITS, replacement_char=0)
+    bits = tf.cast(tf.reshape(bits, [-1, count, CODE_POINT_BITS]), tf.int32)
+    return tf.reduce_sum(bits * (1 << np.arange(CODE_POINT_BITS, dtype=np.int32)), axis=2)
+
+
+def marked(code_points: tf.Tensor, tables: Tables) -> tf.Tensor:
+    """With a marker in place of each special token's first character, and 0, which cleaning drops, of its others."""
+    longest = tables.special.shape[1]
+    is_marker = (code_points >= unicode.FIRST_MARKER) & (code_points <= unicode.LAST_MARKER)
+    code_points = tf.where(is_marker, 0, code_points)
+    windows = np.add.outer(np.arange(code_points.shape[1]), np.arange(longest)).astype(np.int32)
+    ahead = tf.gather(tf.pad(code_points, [[0, 0], [0, longest - 1]]), windows, axis=1)  # (batch, characters, longest)
+    same = (tf.expand_dims(ahead, 2) == tables.special) | (tables.special == 0)
+    matches = tf.cast(tf.reduce_all(same, axis=3), tf.int32)  # (batch, characters, tokens)
+    numbers = np.arange(len(tables.lengths), 0, -1, dtype=np.int32)
+    found = tf.reduce_max(matches * numbers, axis=2)  # 0: none; of several, the longest has the highest number
+    lengths, markers = (np.append(0, each[::-1]).astype(np.int32) for each in (tables.lengths, tables.markers))
+    behind = tf.gather(tf.pad(tf.gather(lengths, found), [[0, 0], [longest - 1, 0]]), windows[:, :-1], axis=1)
+    inside = tf.reduce_any(behind > np.arange(longest - 1, 0, -1, dtype=np.int32), axis=2)
+    return tf.where(found > 0, tf.gather(markers, found), tf.where(inside, 0, code_points))
+
+
+def in_symbols(code_points: tf.Tensor, tables: Tables) -> tf.Tensor:
+    """Code points (batch, characters) to strings (batch,) of symbols, with spaces between the words."""
+    page_size, count = 1 << unicode.PAGE_BITS, code_points.shape[1] * unicode.WIDTH
+    rows = tf.gather(tables.pages, code_points // page_size) * page_size + code_points % page_size
+    strings = tf.gather(tf.constant(tables.strings), tf.gather(tables.rows, rows))  # (batch, characters, WIDTH)
+    joined, _ = join(tf.reshape(strings, [-1, count]), (), count, axis=-1, string_separator="")
+    return tf.reshape(joined, [-1])

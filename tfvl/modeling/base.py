@@ -1,0 +1,245 @@
+"""The base class of all models: inputs by name, checkpoints in and out, the paper's training by default."""
+
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import keras
+
+from tfvl.modeling import lora
+from tfvl.modeling.configuration import Config
+from tfvl.modeling.trainable import Trainable
+
+
+class PreTrainedModel(Trainable, keras.Model):
+    """A Keras model with upstream's conventions (upstream: `PreTrainedModel`).
+
+    A call takes a dict of tensors under `input_names`, the same as keywords, or a list in that order, and returns a
+    dict under upstream's field names. Where `labels` are among the inputs, the result has a `loss`, a float32 scalar.
+    The constructor makes every variable, so weights can be read and assigned before the first call.
+
+    Args:
+        config: sizes and options; an instance of the class's `config_class`.
+        name, dtype: as in any Keras model; `dtype` may be a policy such as "mixed_bfloat16".
+    """
+
+    config_class: ClassVar[type[Config]]
+    base_model_prefix: ClassVar[str]
+    input_names: ClassVar[tuple[str, ...]]
+    label_names: ClassVar[tuple[str, ...]] = ()
+    weight_rules: ClassVar[tuple] = ()
+    architecture_aliases: ClassVar[tuple[str, ...]] = ()
+    constructor_options: ClassVar[tuple[str, ...]] = ()  # arguments beside the config; kept in `.keras` files
+
+    def __init__(self, config: Config, **kwargs):
+        if not isinstance(config, self.config_class):
+            raise ValueError(
+                f"{type(self).__name__} takes a {self.config_class.__name__}, got {type(config).__name__}; "
+                f"to load a checkpoint use {type(self).__name__}.from_pretrained(…)."
+            )
+        super().__init__(**kwargs)
+        self.config = config
+        self.defaults = types.SimpleNamespace(loss=False, metrics=[])
+
+    def __call__(self, inputs=None, *more, **keywords):
+        inputs = self.named_inputs(inputs, more, keywords)
+        self.check_inputs(inputs)  # here, because Keras wraps what is raised inside a call in a page of arguments
+        keywords.setdefault("output_attentions", self.config.output_attentions)
+        keywords.setdefault("output_hidden_states", self.config.output_hidden_states)
+        return super().__call__(inputs, **keywords)
+
+    def named_inputs(self, inputs, more, keywords) -> dict[str, Any]:
+        """Brings every way to pass inputs to one dict without Nones; takes what it uses out of `keywords`."""
+        names = (*self.input_names, *self.label_names)
+        if isinstance(inputs, Mapping):
+            named = dict(inputs)
+        else:
+            listed = (*(inputs if isinstance(inputs, (list, tuple)) else (inputs,)), *more)
+            if len(listed) > len(names):
+                raise ValueError(
+                    f"{type(self).__name__} got {len(listed)} inputs, expected at most {len(names)}: {names}."
+                )
+            named = dict(zip(names, listed, strict=False))
+        named |= {name: keywords.pop(name) for name in names if name in keywords}
+        unknown = named.keys() - set(names)
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__} has no input {', '.join(sorted(unknown))}; it takes {', '.join(names)}."
+            )
+        ragged = [name for name, value in named.items() if hasattr(value, "row_splits")]
+        if ragged:
+            raise ValueError(f"{', '.join(ragged)} are ragged; call the processor or the tokenizer with padding=True.")
+        return {name: as_tensors(value) for name, value in named.items() if value is not None}
+
+    def check_inputs(self, inputs: Mapping[str, Any]) -> None:
+        """Raises ValueError, one sentence, for inputs that the model cannot take."""
+
+    def get_config(self):
+        return {
+            "config": self.config.to_dict(),
+            "name": self.name,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "gradient_checkpointing": self.is_gradient_checkpointing,
+            "frozen": self.frozen_weights,
+            **{name: getattr(self, name) for name in self.constructor_options},
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        dtype = keras.saving.deserialize_keras_object(config["dtype"])
+        options = {name: config[name] for name in cls.constructor_options}
+        model = cls(cls.config_class.from_dict(config["config"]), **options, name=config["name"], dtype=dtype)
+        model.gradient_checkpointing_enable(config.get("gradient_checkpointing", False))
+        frozen = set(config.get("frozen", ()))
+        for variable in model.weights:
+            variable.trainable = variable.trainable and variable.path not in frozen
+        return model
+
+    def weight_names(self) -> dict[str, keras.Variable]:
+        """Every weight under the name that the porting tables use: its path below this model.
+
+        Returns:
+            Names such as `vilt/encoder/layer_0/attention/qkv/kernel` (`encoder/…` in a bare base model). With LoRA,
+            the kernels in their merged form.
+        """
+        base = getattr(self, self.base_model_prefix, None)
+        of_base = {id(variable) for variable in base.weights} if base is not None else set()
+        names = {}
+        for variable in self.weights:
+            path = variable.path
+            if id(variable) in of_base:
+                path = f"{self.base_model_prefix}/{path.removeprefix(base.name + '/')}"
+            names[path.removeprefix(self.name + "/")] = variable
+        return lora.merged(names, self)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        src: str | Path,
+        *,
+        config: Config | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        ignore_mismatched_sizes: bool = False,
+        dtype: str | None = None,
+        progress=None,
+        **config_overrides,
+    ) -> Self:
+        """Loads a checkpoint of the hub, of a directory, of a single weight file, or a bundled one.
+
+        Args:
+            src: hub id, directory in the hub's layout, weight file beside its `config.json`, bundled name, or one of
+                the authors' own files (VisualBERT's `.th`, LXMERT's `*_LXRT.pth` and `BEST.pth`, ViLT's `.ckpt`).
+                Without a `config.json` beside it, sizes follow from the shapes of its tensors, and all else is the
+                family's default; `num_attention_heads` must be given where the width is not 768.
+            config: taken instead of the checkpoint's own `config.json`.
+            revision, token, cache_dir, local_files_only: as in huggingface_hub.
+            ignore_mismatched_sizes: initialise a head anew whose shapes differ, instead of refusing.
+            dtype: Keras dtype policy, for example "mixed_bfloat16"; the global one where None.
+            progress: called with (bytes done, bytes in all) while weights are read.
+            **config_overrides: fields that replace the configuration's, for example `num_labels=3`.
+
+        Returns:
+            The model. One `UserWarning` names a head that the checkpoint has not got (and that was initialised) and
+            weights of other heads that were left out. The published VQA and GQA heads, whose files name no answers,
+            get theirs as `config.id2label` (tfvl/modeling/published_answers.py).
+
+        Raises:
+            CheckpointError: a file is missing or damaged, or does not fit the class; lists every key that is wrong.
+        """
+        from tfvl.porting.load import load_pretrained
+
+        hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        model, _ = load_pretrained(
+            cls,
+            src,
+            config=config,
+            config_overrides=config_overrides,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            dtype=dtype,
+            progress=progress,
+            **hub,
+        )
+        return model
+
+    def save_pretrained(self, directory: str | Path, *, max_shard_size: str | int = "5GB") -> None:
+        """Writes `config.json` and `model.safetensors` as upstream does; `transformers` loads the directory.
+
+        Args:
+            directory: made if missing.
+            max_shard_size: bytes, or a text such as "5GB"; a larger model is written in several files and an index.
+        """
+        from tfvl.porting.save import save_weights
+
+        save_weights(self, Path(directory), max_shard_size=max_shard_size)
+        extra = {name: value for name, value in self.config.extra.items() if name != "torch_dtype"}
+        extra["dtype"] = self.dtype_policy.variable_dtype  # of these weights, whatever the checkpoint's were
+        self.config.replace(architectures=(type(self).__name__,), extra=extra).save_pretrained(directory)
+
+    def gradient_checkpointing_enable(self, enable: bool = True) -> None:
+        """Recomputes each block in the backward pass instead of keeping its activations (upstream's name)."""
+        for layer in self.checkpointing_layers:
+            layer.gradient_checkpointing = enable
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keeps all activations again (upstream's name)."""
+        self.gradient_checkpointing_enable(False)
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether blocks are recomputed in the backward pass (upstream's name)."""
+        return any(layer.gradient_checkpointing for layer in self.checkpointing_layers)
+
+    @property
+    def checkpointing_layers(self) -> list[keras.layers.Layer]:
+        return [layer for layer in self._flatten_layers() if hasattr(layer, "gradient_checkpointing")]
+
+    def export(self, *_, **__):
+        """Not Keras' export: an artefact without its tokenizer and image processing would answer nobody."""
+        raise ValueError("Use tfvl.export.saved_model(model, processor, directory), which exports the processor too.")
+
+
+class HeadModel(PreTrainedModel):
+    """A base model with a head on top; the base model is an attribute named as `base_model_prefix` says.
+
+    A family mixes it into its own classes: `class ViltHeadModel(HeadModel, ViltPreTrainedModel)`. A class with a head
+    makes its layers in `add_head(config, policy)` and builds them in `build`.
+    """
+
+    base_model_class: ClassVar[type[PreTrainedModel]]
+    label_names = ("labels",)
+    add_pooling_layer: ClassVar[bool] = True
+    reads_pooler: ClassVar[bool] = True
+
+    def __init__(self, config: Config, **kwargs):
+        super().__init__(config, **kwargs)
+        name, policy = self.base_model_prefix, self.dtype_policy
+        options = {option: getattr(self, option) for option in self.base_model_class.constructor_options}
+        base = self.base_model_class(config, **options, dtype=policy, name=name)
+        setattr(self, name, base)
+        if self.add_pooling_layer and not self.reads_pooler:
+            base.pooler.trainable = False  # upstream has one here as well; it never gets a gradient
+        self.add_head(config, policy)
+        self.build()
+
+    def encode(self, inputs, positions, output_attentions, output_hidden_states, training):
+        """Runs the base model and returns the two outputs that heads read, and the dict of those that pass through."""
+        base = getattr(self, self.base_model_prefix)
+        outputs = base(
+            {name: value for name, value in inputs.items() if name in base.input_names},
+            positions=positions,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            training=training,
+        )
+        return outputs.pop("last_hidden_state"), outputs.pop("pooler_output", None), outputs
+
+
+def as_tensors(value):
+    """An array or a list as a tensor; in a dict of pairs (LXMERT's `obj_labels`) each item of each pair."""
+    if isinstance(value, Mapping):
+        return {name: tuple(as_tensors(item) for item in pair) for name, pair in value.items()}
+    return value if hasattr(value, "shape") else keras.ops.convert_to_tensor(value)

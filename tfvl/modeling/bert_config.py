@@ -1,0 +1,88 @@
+"""What the configurations of the three models share: each of them is a BERT with something beside the text."""
+
+import dataclasses
+from typing import Any
+
+from tfvl.modeling.configuration import Config, choice, flag, positive, probability, size
+
+MAX_LAYERS = 1024  # more are a mistake or an attack
+ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "swish", "selu")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertConfig(Config):
+    """Sizes and options of text embeddings, transformer blocks and the head of masked words.
+
+    Attributes:
+        vocab_size: number of words.
+        hidden_size: width of the encoder, a multiple of `num_attention_heads`.
+        num_attention_heads: number of attention heads.
+        intermediate_size: width of the perceptron in each block.
+        hidden_act: activation in the blocks and before the decoders: gelu, gelu_new, relu, silu (or swish), selu.
+        hidden_dropout_prob: dropout rate of embeddings and dense layers, in [0, 1).
+        attention_probs_dropout_prob: dropout rate of the attention probabilities, in [0, 1).
+        max_position_embeddings: the longest text, in tokens.
+        type_vocab_size: number of token types.
+        initializer_range: standard deviation of initial kernels and embeddings.
+        layer_norm_eps: added to the variance in layer norms.
+        tie_word_embeddings: whether the kernel of the decoder of masked words is the word embeddings.
+    """
+
+    vocab_size: int = size(30522)
+    hidden_size: int = size(768)
+    num_attention_heads: int = size(12)
+    intermediate_size: int = size(3072)
+    hidden_act: str = choice("gelu", ACTIVATIONS)
+    hidden_dropout_prob: float = probability(0.1)
+    attention_probs_dropout_prob: float = probability(0.1)
+    max_position_embeddings: int = size(512)
+    type_vocab_size: int = size(2)
+    initializer_range: float = positive(0.02)
+    layer_norm_eps: float = positive(1e-12)
+    tie_word_embeddings: bool = flag(True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}."
+            )
+
+    @property
+    def text_options(self) -> dict[str, Any]:
+        """Arguments of `TextEmbeddings`."""
+        return {
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "max_position_embeddings": self.max_position_embeddings,
+            "type_vocab_size": self.type_vocab_size,
+            "layer_norm_eps": self.layer_norm_eps,
+            "dropout": self.hidden_dropout_prob,
+            "initializer_range": self.initializer_range,
+        }
+
+    @property
+    def block_options(self) -> dict[str, Any]:
+        """Arguments of a `TransformerBlock`, which a `TransformerStack` hands on."""
+        return {
+            "hidden_size": self.hidden_size,
+            "num_heads": self.num_attention_heads,
+            "intermediate_size": self.intermediate_size,
+            "hidden_act": self.hidden_act,
+            "hidden_dropout": self.hidden_dropout_prob,
+            "attention_dropout": self.attention_probs_dropout_prob,
+            "layer_norm_eps": self.layer_norm_eps,
+            "initializer_range": self.initializer_range,
+        }
+
+    @property
+    def masked_lm_options(self) -> dict[str, Any]:
+        """Arguments of a `MaskedLMHead`."""
+        return {
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "hidden_act": self.hidden_act,
+            "layer_norm_eps": self.layer_norm_eps,
+            "tied": self.tie_word_embeddings,
+            "initializer_range": self.initializer_range,
+        }

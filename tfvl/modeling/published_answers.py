@@ -1,0 +1,38 @@
+"""What the classes of published question answering heads stand for, where `config.json` only says LABEL_0, LABEL_1, …
+
+The lists lie in `tfvl/bundled/answers`; the README there says where they come from. VisualBERT has the same answers
+as LXMERT in another order: its authors trained with Pythia's `answers_vqa.txt`, LXMERT's with a list of their own.
+"""
+
+import json
+from collections.abc import Mapping
+
+from tfvl.modeling.configuration import Config
+from tfvl.porting.hub import BUNDLED_DIRECTORY
+
+# class of the model, and its number of answers: the list
+LISTS = {
+    ("VisualBertForQuestionAnswering", 3129): "visual_bert_vqa",  # uclanlp/visualbert-vqa, vqa_fine_tuned.th
+    ("LxmertForQuestionAnswering", 3129): "lxmert_vqa",  # unc-nlp/lxmert-vqa-uncased
+    ("LxmertForQuestionAnswering", 1842): "lxmert_gqa",  # unc-nlp/lxmert-gqa-uncased
+}
+
+
+def with_answers(config: Config, architecture: str) -> Config:
+    """`config` with the answers of the published head of this class and size as `id2label`, where it has none itself.
+
+    Args:
+        config: of a checkpoint that holds the head's weights.
+        architecture: name of the model class that they are loaded into.
+    """
+    count = getattr(config, "num_qa_labels", config.num_labels)
+    name = LISTS.get((architecture, count))
+    if name is None or not is_placeholder(config.id2label):
+        return config
+    answers = json.loads((BUNDLED_DIRECTORY / "answers" / f"{name}.json").read_text(encoding="utf-8"))
+    return config.replace(id2label=dict(enumerate(answers)))
+
+
+def is_placeholder(id2label: Mapping[int, str]) -> bool:
+    """Whether labels are only those that a configuration without any gets: LABEL_0, LABEL_1, …"""
+    return all(label == f"LABEL_{index}" for index, label in id2label.items())

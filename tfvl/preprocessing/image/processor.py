@@ -1,0 +1,346 @@
+"""ViLT's image processor: pictures in, `pixel_values` and `pixel_mask` out, to the bit what transformers gives."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from tfvl.errors import CheckpointError
+from tfvl.modeling.configuration import read_json, write_json
+from tfvl.preprocessing.image import formats
+from tfvl.preprocessing.image.batch import at_least_one, flatten, mask, nested
+from tfvl.preprocessing.image.decode import CHANNELS_FIRST, Levels, to_levels
+from tfvl.preprocessing.image.resize import FILTERS, NEAREST, resize, target_size
+
+CONFIG_NAME = "preprocessor_config.json"
+PROCESSOR_NAME = "processor_config.json"  # where transformers 5 nests the image processor's options
+PARALLEL_ROWS = 4
+MAX_EDGE = 2**14  # stops a hostile configuration before it asks for gigabytes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ViltImageProcessor:
+    """Resize, rescale, normalise and pad images for ViLT (upstream: `ViltImageProcessor`, Pillow backend).
+
+    Works on Python objects, and on tensors eagerly, inside `tf.data` and inside an exported graph. The options can be
+    overridden in a call.
+
+    Args:
+        do_resize: resize to `size`; without it images keep their size.
+        size: length of the shorter edge in pixels, or `{"shortest_edge": length}`. The longer edge is at most
+            `int(1333 / 800 * length)`.
+        size_divisor: both edges are rounded down to a multiple of it.
+        resample: a `PIL.Image.Resampling` value, 3 is bicubic.
+        do_rescale, rescale_factor: multiply the levels 0 to 255.
+        do_normalize, image_mean, image_std: subtract and divide, per channel or one number for all.
+        do_pad: pad the batch's images with zeros, right and below, to the largest height and width; without it they
+            must all have one size.
+        max_pixels: an image with more is refused before it is decoded; the default is Pillow's warning limit.
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    do_resize: bool = True
+    size: int | Mapping[str, int] = 384
+    size_divisor: int = 32
+    resample: int = 3
+    do_rescale: bool = True
+    rescale_factor: float = 1 / 255
+    do_normalize: bool = True
+    image_mean: float | Sequence[float] = (0.5, 0.5, 0.5)
+    image_std: float | Sequence[float] = (0.5, 0.5, 0.5)
+    do_pad: bool = True
+    max_pixels: int = 89_478_485
+
+    def __post_init__(self):
+        size = self.size if isinstance(self.size, Mapping) else {"shortest_edge": self.size}
+        shortest_edge = size.get("shortest_edge")
+        if not isinstance(self.size_divisor, int) or self.size_divisor < 1:
+            raise ValueError(f"size_divisor={self.size_divisor!r} must be a whole number, at least 1")
+        if not isinstance(shortest_edge, int) or not self.size_divisor <= shortest_edge <= MAX_EDGE:
+            raise ValueError(
+                f'size={self.size!r} must be {{"shortest_edge": length}} with a whole number of pixels, '
+                f"from size_divisor={self.size_divisor} to {MAX_EDGE}"
+            )
+        if self.resample not in FILTERS and self.resample != NEAREST:
+            raise ValueError(f"resample={self.resample!r} is not a Pillow filter; use one of 0 to 5 (3 is bicubic)")
+        for name in ("image_mean", "image_std"):
+            values = np.broadcast_to(np.asarray(getattr(self, name), np.float64), [3])
+            if not np.isfinite(values).all() or (name == "image_std" and not values.all()):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be finite, and image_std not zero")
+            self._set(name, tuple(values.tolist()))
+        self._set("size", {"shortest_edge": shortest_edge})
+        self._set("resample", int(self.resample))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    # --- reading and writing ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> "ViltImageProcessor":
+        """Build from the contents of preprocessor_config.json; keys that are no option of ViLT are passed over."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in options.items() if name in names and value is not None})
+
+    @classmethod
+    def from_pretrained(cls, src: str | os.PathLike, **hub_options: Any) -> "ViltImageProcessor":
+        """Read preprocessor_config.json, or the `image_processor` part of transformers 5's processor_config.json.
+
+        Args:
+            src: a directory, a hub id or the name of a bundled model.
+            **hub_options: `revision`, `token`, `cache_dir`, `local_files_only`.
+
+        Raises:
+            CheckpointError: neither file is there, or it is not what it should be.
+        """
+        from tfvl.porting.hub import resolve
+
+        path = resolve(src, weights=False, **hub_options)
+        directory = path.parent if path.is_file() else path
+        nested_file = directory / PROCESSOR_NAME
+        options = read_json(nested_file).get("image_processor") if nested_file.is_file() else None
+        if not isinstance(options, dict):
+            options = read_json(directory / CONFIG_NAME)
+        try:
+            return cls.from_dict(options)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{directory}: the image processor's options cannot be used: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options under upstream's names, as preprocessor_config.json holds them."""
+        options = dataclasses.asdict(self)
+        del options["max_pixels"]
+        return {"image_processor_type": "ViltImageProcessor", **options}
+
+    def save_pretrained(self, directory: str | os.PathLike) -> None:
+        """Write preprocessor_config.json, which transformers reads too."""
+        write_json(Path(directory, CONFIG_NAME), self.to_dict())
+
+    # --- images -------------------------------------------------------------------------------------------------------
+
+    def __call__(self, images: Any, *, input_data_format: str | None = None, **overrides: Any) -> dict[str, tf.Tensor]:
+        """Prepare one image or a batch.
+
+        Args:
+            images: one image, a list of N images, or a list of N lists of P images (pairs for NLVR2). An image is
+                encoded bytes, a path, a `PIL.Image.Image` or an array (see `decode.to_levels`). As tensors:
+                tf.string, scalar, (N,) or (N, P), of encoded JPEG, PNG, GIF or BMP; or uint8 (H, W, C), (N, H, W, C) or
+                (N, P, H, W, C).
+            input_data_format: "channels_last" or "channels_first" for arrays and uint8 tensors. By default the shape
+                decides for arrays, and tensors are channels last.
+            **overrides: options of the class, for this call.
+
+        Returns:
+            `pixel_values` (N, H, W, 3) float32 and `pixel_mask` (N, H, W) int32, 1 on the image and 0 on the padding;
+            with lists of P images (N, P, H, W, 3) and (N, P, H, W).
+
+        Raises:
+            ValueError: an image cannot be used; the message names its place in the batch. In a graph the same sentence
+                comes as `tf.errors.InvalidArgumentError`.
+        """
+        if overrides:
+            return dataclasses.replace(self, **overrides)(images, input_data_format=input_data_format)
+        if isinstance(images, np.ndarray) and images.dtype.kind in "OSU":
+            images = images.tolist()
+        if not tf.is_tensor(images):
+            return self._from_python(images, input_data_format)
+        if images.dtype == tf.string:
+            return self._from_strings(images)
+        if tf.executing_eagerly():
+            return self._from_python(images.numpy(), input_data_format)
+        return self._from_levels(images, input_data_format)
+
+    preprocess = __call__
+
+    def decode_and_preprocess_rows(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Decode and prepare encoded images; a bad one never fails the batch.
+
+        Args:
+            image_bytes: tf.string (N,), or (N, P) for P images per row; JPEG, PNG, GIF (first frame) or BMP.
+
+        Returns:
+            pixel_values (N, H, W, 3) float32, pixel_mask (N, H, W) int32, status (N,) tf.string (each with P after N).
+            The status is "" or one sentence on what is wrong with the image, whose pixels are then a blank square.
+            Each good row has the pixels it has alone; H and W are the largest of the batch.
+        """
+        flat = at_least_one(tf.reshape(image_bytes, [-1]))
+        with tf.device("/cpu:0"):
+            images, sizes, status = tf.map_fn(
+                self._row,
+                flat,
+                fn_output_signature=(tf.string, tf.TensorSpec([2], tf.int32), tf.string),
+                parallel_iterations=PARALLEL_ROWS,
+            )
+            largest = tf.reduce_max(sizes, axis=0)
+            pixel_values = tf.map_fn(
+                lambda image: self._padded(tf.io.parse_tensor(image, tf.uint8), largest),
+                images,
+                fn_output_signature=tf.TensorSpec([None, None, 3], tf.float32),
+                parallel_iterations=PARALLEL_ROWS,
+            )
+            leading = tf.shape(image_bytes)
+            outputs = [nested(rows, leading) for rows in (pixel_values, mask(sizes, largest), status)]
+        batch = image_bytes.shape.as_list()
+        shapes = ([*batch, None, None, 3], [*batch, None, None], batch)
+        return tuple(tf.ensure_shape(output, shape) for output, shape in zip(outputs, shapes, strict=True))
+
+    # --- in the graph -------------------------------------------------------------------------------------------------
+
+    def _row(self, contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """One file -> the resized levels (serialised, as rows differ in size), their size (2,), the status."""
+        image, size = formats.read(contents, self.max_pixels)
+        pixels = tf.strings.join([tf.strings.as_string(size[0]), " x ", tf.strings.as_string(size[1]), " pixels"])
+        valid_size = tf.reduce_all(size > 0)
+        target = self._target(tf.maximum(tf.cast(size, tf.float64), 1.0))
+        # The first sentence whose condition holds.
+        status = tf.constant("")
+        for condition, sentence in (
+            (tf.reduce_any(target < 1), tf.strings.join(["image: ", pixels, " is too long and thin to resize"])),
+            (
+                tf.reduce_prod(size) > self.max_pixels,
+                tf.strings.join(["image: ", pixels, f" is more than max_pixels={self.max_pixels}"]),
+            ),
+            (~valid_size, formats.problem(contents)),
+        ):
+            status = tf.where(condition, sentence, status)
+        blank = tf.zeros([self.size_divisor, self.size_divisor, 3], tf.uint8)
+        image = tf.cond(tf.equal(status, ""), lambda: self._resized(image), lambda: blank)
+        return tf.io.serialize_tensor(image), tf.shape(image)[:2], status
+
+    def _target(self, size: tf.Tensor) -> tf.Tensor:
+        if not self.do_resize:
+            return tf.cast(size, tf.int32)
+        return target_size(size[0], size[1], self.size["shortest_edge"], self.size_divisor)
+
+    def _resized(self, image: tf.Tensor) -> tf.Tensor:
+        if not self.do_resize:
+            return image
+        height, width = tf.unstack(self._target(tf.shape(image)[:2]))
+        return resize(image, height, width, self.resample)
+
+    def _padded(self, image: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
+        """Levels (h, w, 3) uint8 -> normalised and padded (H, W, 3) float32."""
+        padding = largest - tf.shape(image)[:2]
+        return tf.pad(self._normalized(image), [[0, padding[0]], [0, padding[1]], [0, 0]])
+
+    def _normalized(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Rescale and normalise (..., 3) to float32, in upstream's order and dtypes."""
+        if self.do_rescale:
+            pixels = _rescaled(pixels, self.rescale_factor)
+        if self.do_normalize:
+            pixels = pixels if pixels.dtype.is_floating else tf.cast(pixels, tf.float32)
+            # One number for all channels broadcasts much faster than three.
+            mean, std = (
+                tf.constant(values[:1] if len(set(values)) == 1 else values, pixels.dtype)
+                for values in (self.image_mean, self.image_std)
+            )
+            # As a plain division, the graph optimiser would multiply by the rounded reciprocal.
+            pixels = tf.math.divide_no_nan(pixels - mean, std)
+        return tf.cast(pixels, tf.float32)
+
+    def _from_strings(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        image_bytes = image_bytes[None] if image_bytes.shape.rank == 0 else image_bytes
+        if image_bytes.shape.rank not in (1, 2):
+            raise ValueError(f"encoded images have shape {image_bytes.shape}; give a scalar, (N,) or (N, images)")
+        if tf.executing_eagerly():
+            pixel_values, pixel_mask, status = self._rows(image_bytes)
+            for row, sentence in enumerate(tf.reshape(status, [-1]).numpy()):
+                if sentence:
+                    raise ValueError(f"images[{row}]: {sentence.decode().removeprefix('image: ')}")
+            if not self.do_pad and not pixel_mask.numpy().all():
+                raise ValueError("do_pad=False needs images of one size")
+            return {"pixel_values": pixel_values, "pixel_mask": pixel_mask}
+        pixel_values, pixel_mask, status = self.decode_and_preprocess_rows(image_bytes)
+        good = tf.debugging.Assert(tf.reduce_all(tf.equal(status, "")), [status])
+        if not self.do_pad:
+            same = tf.debugging.Assert(tf.reduce_all(pixel_mask > 0), ["do_pad=False needs images of one size"])
+            good = tf.group(good, same)
+        with tf.control_dependencies([good]):
+            return {"pixel_values": tf.identity(pixel_values), "pixel_mask": tf.identity(pixel_mask)}
+
+    @functools.cached_property
+    def _rows(self):
+        return tf.function(self.decode_and_preprocess_rows, reduce_retracing=True)
+
+    def _from_levels(self, images: tf.Tensor, input_data_format: str | None) -> dict[str, tf.Tensor]:
+        rank = images.shape.rank
+        if images.dtype != tf.uint8 or rank not in (3, 4, 5):
+            raise ValueError(
+                f"an image tensor is tf.string or uint8 of rank 3, 4 or 5, not {images.dtype} {images.shape}"
+            )
+        images = images[None] if rank == 3 else images
+        if input_data_format == CHANNELS_FIRST:
+            images = tf.einsum("...chw->...hwc", images)
+        channels = images.shape[-1]
+        if channels not in (1, 2, 3, 4):
+            raise ValueError(f"an image tensor has 1, 2, 3 or 4 channels in its last axis; the shape is {images.shape}")
+        images = images[..., :3] if channels > 2 else tf.repeat(images[..., :1], 3, axis=-1)
+        leading = tf.shape(images)[:-3]
+        flat = at_least_one(tf.reshape(images, tf.concat([[-1], tf.shape(images)[-3:]], axis=0)))
+        with tf.device("/cpu:0"):
+            target = self._target(tf.shape(flat)[1:3])
+            possible = tf.debugging.Assert(tf.reduce_all(target > 0), ["images too long and thin", tf.shape(images)])
+            with tf.control_dependencies([possible]):
+                largest = tf.identity(target)
+            pixel_values = tf.map_fn(
+                lambda image: self._padded(self._resized(image), largest),
+                flat,
+                fn_output_signature=tf.TensorSpec([None, None, 3], tf.float32),
+                parallel_iterations=PARALLEL_ROWS,
+            )
+            pixel_values = nested(pixel_values, leading)
+        return {"pixel_values": pixel_values, "pixel_mask": tf.ones(tf.shape(pixel_values)[:-1], tf.int32)}
+
+    # --- from Python --------------------------------------------------------------------------------------------------
+
+    def _from_python(self, images: Any, input_data_format: str | None) -> dict[str, tf.Tensor]:
+        rows, leading = flatten(images)
+        pixels = []
+        for row, image in enumerate(rows):
+            try:
+                pixels.append(self._pixels(to_levels(image, self.max_pixels, input_data_format)))
+            except ValueError as error:
+                raise ValueError(f"images[{row}]: {error}") from error
+        sizes = np.array([image.shape[:2] for image in pixels] or [[self.size_divisor] * 2], np.int32)
+        if not self.do_pad and (sizes != sizes[0]).any():
+            raise ValueError(f"do_pad=False needs images of one size; these have {sizes.tolist()} (height, width)")
+        height, width = sizes.max(axis=0)
+        pixel_values = np.zeros([len(pixels), height, width, 3], np.float32)
+        pixel_mask = np.zeros([len(pixels), height, width], np.int32)
+        for row, image in enumerate(pixels):
+            pixel_values[row, : image.shape[0], : image.shape[1]] = image
+            pixel_mask[row, : image.shape[0], : image.shape[1]] = 1
+        outputs = {"pixel_values": pixel_values, "pixel_mask": pixel_mask}
+        return {name: tf.constant(value.reshape(leading + value.shape[1:])) for name, value in outputs.items()}
+
+    def _pixels(self, image: Levels) -> np.ndarray:
+        """One image, resized and normalised: (h, w, 3) float32."""
+        height, width = image.levels.shape[:2]
+        if not height or not width:
+            raise ValueError(f"{height} x {width} pixels: the image is empty")
+        with tf.init_scope(), tf.device("/cpu:0"):  # eagerly, also where a graph is being built
+            if not self.do_resize:
+                return self._normalized(tf.constant(image.levels if image.shares is None else image.shares)).numpy()
+            new_height, new_width = self._target(tf.constant([height, width])).numpy().tolist()
+            if not new_height or not new_width:
+                raise ValueError(f"{height} x {width} pixels is too long and thin to resize")
+            # Pillow itself, which the graph equals to the bit: no trace, and the fastest
+            resized = Image.fromarray(image.levels).resize((new_width, new_height), self.resample)
+            levels = tf.constant(np.asarray(resized))
+            # Upstream turns shares into levels and back to resize them, and then rescales as always.
+            return self._normalized(levels if image.shares is None else _rescaled(levels, 1 / 255)).numpy()
+
+
+def _rescaled(pixels: tf.Tensor, factor: float) -> tf.Tensor:
+    return tf.cast(tf.cast(pixels, tf.float64) * factor, tf.float32)
+
+
+ViltFeatureExtractor = ViltImageProcessor

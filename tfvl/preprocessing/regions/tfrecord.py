@@ -1,0 +1,195 @@
+"""Region features in a TFRecord file, one `tf.train.Example` per image, with an index for random access beside it.
+
+Keys of an Example: `image_id` (bytes), `num_boxes`, `feature_size`, `width`, `height` (int64), `dtype` and `features`
+(bytes: "float32" or "float16", and the values, little-endian: `tf.io.decode_raw` reads them many times faster than a
+list of floats), `boxes`, `objects_conf`, `attrs_conf` (float lists), `objects_id`, `attrs_id` (int64 lists). What an
+image has not got has no key.
+
+The index, `<file>.index`, is JSON: the size of the TFRecord file, and ids and offsets of its records.
+Source of the framing: tensorflow/core/lib/io/record_writer.h.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from tfvl.preprocessing.regions.regions import PER_REGION, Regions
+
+DTYPES = ("float32", "float16")
+MAX_RECORD_BYTES = 1 << 28
+MAX_INDEX_BYTES = 1 << 30
+HEADER, CRC = struct.Struct("<QI"), struct.Struct("<I")
+
+
+def index_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.index")
+
+
+class TFRecordRegions:
+    """A TFRecord file that tfvl wrote, opened for reading by row or by id; only the index is read at once.
+
+    Safe in several processes, threads and after a fork: reads name their place in the file and share no position.
+
+    Attributes:
+        path: the file.
+        ids: the image ids in the file's order.
+
+    Raises:
+        ValueError: the index is missing, damaged, or of another file.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        index = index_path(path)
+        self._size = os.path.getsize(path)
+        if not index.is_file():
+            raise ValueError(f"{path}: its index {index.name} is missing; copy it too, or write the store again.")
+        if index.stat().st_size > MAX_INDEX_BYTES:
+            raise ValueError(f"{index}: {index.stat().st_size} bytes are too many for an index.")
+        try:
+            content = json.loads(index.read_bytes())
+            size, self.ids, self._offsets = content["size"], content["ids"], content["offsets"]
+            sound = len(self.ids) == len(self._offsets) and all(isinstance(key, str) for key in self.ids)
+            sound = sound and all(type(offset) is int and 0 <= offset < self._size for offset in self._offsets)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            sound, size = False, self._size
+        if size != self._size:
+            raise ValueError(
+                f"{path}: it has {self._size} bytes, its index was written for {size}: truncated or replaced."
+            )
+        if not sound:
+            raise ValueError(f"{index}: damaged, or not an index of regions; write the store again.")
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, row: int) -> Regions:
+        """The regions of the image `ids[row]`.
+
+        Raises:
+            ValueError: the record is damaged or holds another image.
+        """
+        try:
+            regions = decode(self._payload(self._offsets[row]))
+            if regions.image_id != self.ids[row]:
+                raise ValueError(f"the record is of image {regions.image_id!r}: the index is of another file")
+        except ValueError as error:
+            raise ValueError(f"{self.path}, image {self.ids[row]!r}: {str(error).rstrip('.')}.") from None
+        return regions
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _payload(self, offset: int) -> bytes:
+        header = os.pread(self._descriptor, HEADER.size, offset)
+        if len(header) < HEADER.size:
+            raise ValueError("the file ends within the record")
+        length, crc = HEADER.unpack(header)
+        if crc != masked_crc(header[:8]):
+            raise ValueError("the record's length is damaged (its checksum does not fit)")
+        if length > min(self._size - offset - HEADER.size - CRC.size, MAX_RECORD_BYTES):
+            raise ValueError(f"the record claims {length} bytes, more than the file has or {MAX_RECORD_BYTES}")
+        content = os.pread(self._descriptor, length + CRC.size, offset + HEADER.size)
+        payload = content[:length]
+        if len(content) < length + CRC.size or CRC.unpack(content[length:])[0] != masked_crc(payload):
+            raise ValueError("the record is damaged (its checksum does not fit)")
+        return payload
+
+
+def read_tfrecord(
+    path: Path, on_error: Callable[[str], None], on_progress: Callable[[float], None] | None = None
+) -> Iterator[Regions]:
+    """The images of a TFRecord file in order; `on_error` gets one sentence for each that cannot be used."""
+    from tfvl.preprocessing.regions.h5 import read_rows
+
+    return read_rows(TFRecordRegions(path), on_error, on_progress)
+
+
+def write_tfrecord(path: Path, index: Path, rows: Iterable[Regions], dtype: str) -> int:
+    """Write images with distinct ids into a new file and its index, and return their number."""
+    ids, offsets = [], []
+    with open(path, "wb") as file:
+        for regions in rows:
+            ids.append(regions.image_id)
+            offsets.append(file.tell())
+            payload = encode(regions, dtype)
+            length = len(payload).to_bytes(8, "little")
+            file.write(length + CRC.pack(masked_crc(length)))
+            file.write(payload)
+            file.write(CRC.pack(masked_crc(payload)))
+        size = file.tell()
+    index.write_text(json.dumps({"size": size, "ids": ids, "offsets": offsets}))
+    return len(ids)
+
+
+def masked_crc(content: bytes) -> int:
+    """CRC-32C, rotated and shifted as the TFRecord format wants it."""
+    crc = google_crc32c.value(content)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def encode(regions: Regions, dtype: str) -> bytes:
+    """The serialised Example of an image."""
+    import tensorflow as tf
+
+    def ints(values: Iterable[int]) -> tf.train.Feature:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+    def floats(values: np.ndarray) -> tf.train.Feature:
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values.ravel().tolist()))
+
+    def text(value: bytes) -> tf.train.Feature:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    feature = {
+        "image_id": text(regions.image_id.encode()),
+        "num_boxes": ints([len(regions)]),
+        "feature_size": ints([regions.features.shape[1]]),
+        "dtype": text(dtype.encode()),
+        "features": text(regions.features.astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes()),
+    }
+    for name in ("width", "height"):
+        if getattr(regions, name):
+            feature[name] = ints([getattr(regions, name)])
+    for name in ("boxes", *PER_REGION):
+        if (values := getattr(regions, name)) is not None:
+            feature[name] = ints(values.tolist()) if values.dtype.kind == "i" else floats(values)
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
+
+
+def decode(payload: bytes) -> Regions:
+    """The image of a serialised Example.
+
+    Raises:
+        ValueError: it is none, or its parts do not fit each other.
+    """
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        feature = tf.train.Example.FromString(payload).features.feature
+        image_id, dtype, content = (feature[name].bytes_list.value[0] for name in ("image_id", "dtype", "features"))
+        count, size = (feature[name].int64_list.value[0] for name in ("num_boxes", "feature_size"))
+    except (DecodeError, IndexError):
+        raise ValueError("the record is no Example of regions") from None
+    if dtype.decode(errors="replace") not in DTYPES:
+        raise ValueError(f"its features are {dtype!r}, expected {' or '.join(DTYPES)}")
+    stored = np.dtype(dtype.decode()).newbyteorder("<")
+    if count < 0 or size < 0 or len(content) != count * size * stored.itemsize:
+        raise ValueError(f"its features have {len(content)} bytes, expected {count} × {size} {stored.name}")
+    values = {name: feature[name].int64_list.value[0] for name in ("width", "height") if name in feature}
+    for name in ("boxes", *PER_REGION):
+        if name in feature:
+            listed = feature[name].int64_list if PER_REGION.get(name) is np.int32 else feature[name].float_list
+            values[name] = np.array(listed.value)
+    if "boxes" in values:
+        values["boxes"] = values["boxes"].reshape(-1, 4)
+    return Regions(np.frombuffer(content, stored).reshape(count, size), image_id=image_id.decode(), **values)

@@ -1,0 +1,143 @@
+"""The `.tsv` files of bottom-up-attention and LXMERT: one image a line, its arrays in base64.
+
+A line of 36 regions is about 400 kB of base64, a file tens of GB. One line at a time is in memory; base64 is decoded
+by pybase64, whose vector instructions make reading the file the larger part of the work.
+Source: github.com/peteanderson80/bottom-up-attention, README; github.com/airsplay/lxmert, src/utils.py.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pybase64
+
+from tfvl.preprocessing.regions.regions import Regions, normalize_boxes, warn
+
+BOTTOM_UP_COLUMNS = tuple("image_id image_w image_h num_boxes boxes features".split())
+LXMERT_COLUMNS = tuple(
+    "img_id img_h img_w objects_id objects_conf attrs_id attrs_conf num_boxes boxes features".split()
+)
+KNOWN = {len(columns): columns for columns in (BOTTOM_UP_COLUMNS, LXMERT_COLUMNS)}
+# bottom-up-attention's own names for what LXMERT calls otherwise
+SYNONYMS = {"image_id": "img_id", "image_w": "img_w", "image_h": "img_h"}
+NEEDED = ("img_id", "img_w", "img_h", "num_boxes", "features")
+ARRAYS = {"objects_id": "<i8", "objects_conf": "<f4", "attrs_id": "<i8", "attrs_conf": "<f4"}  # (num_boxes,)
+
+MAX_LINE_BYTES = 1 << 26  # a line of 100 regions of 2048 features has 1.1 MB
+READ_BYTES = 1 << 20
+
+
+def read_tsv(
+    path: str | os.PathLike,
+    *,
+    columns: Sequence[str] | None = None,
+    feature_size: int | None = None,
+    on_error: Callable[[str], None] = warn,
+    on_progress: Callable[[float], None] | None = None,
+) -> Iterator[Regions]:
+    """The images of a `.tsv` file in order, in memory that does not depend on the file's size.
+
+    Args:
+        path: the file, without a header line.
+        columns: what the columns hold, by upstream's names; None: `LXMERT_COLUMNS` or `BOTTOM_UP_COLUMNS`, whichever
+            the first sound line has as many columns as.
+        feature_size: values per region; None: as in the first sound line.
+        on_error: called for every line that cannot be used with one sentence that names file and line; the other lines
+            are read all the same. By default it warns; `list.append` collects.
+        on_progress: called after each line with the part of the file that is read, 0 to 1.
+
+    Yields:
+        `Regions` with boxes from 0 to 1 (the file has pixels); their arrays are read-only.
+
+    Raises:
+        ValueError: there is no such file, `columns` lack one that is needed, or not one line could be used.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file.")
+    if columns is not None:
+        columns = _checked_columns(columns)
+    total, number, usable, first_error = os.path.getsize(path), 0, False, None
+    with open(path, "rb", buffering=READ_BYTES) as file:
+        for number, line in enumerate(_lines(file), 1):
+            regions = None
+            try:
+                if not line.isspace():
+                    regions, columns = _parse(line, columns, feature_size)
+            except ValueError as error:
+                cut = " (the file ends within the line)" if file.tell() == total and not line.endswith(b"\n") else ""
+                sentence = f"{path}, line {number}: {str(error).rstrip('.')}{cut}."
+                first_error = first_error or sentence
+                on_error(sentence)
+            if regions is not None:
+                usable, feature_size = True, feature_size or regions.features.shape[1] or None
+                yield regions
+            if on_progress:
+                on_progress(file.tell() / total)
+    if first_error and not usable:
+        raise ValueError(f"no line could be used of {number}; the first: {first_error}")
+
+
+def _lines(file) -> Iterator[bytes]:
+    """The lines of a file, each without what it has beyond `MAX_LINE_BYTES`."""
+    while line := file.readline(MAX_LINE_BYTES):
+        yield line
+        while line and not line.endswith(b"\n"):
+            line = file.readline(READ_BYTES)
+
+
+def _checked_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    columns = tuple(SYNONYMS.get(name, name) for name in columns)
+    if missing := [name for name in NEEDED if name not in columns]:
+        raise ValueError(f"columns lack {', '.join(missing)}; bottom-up-attention has {', '.join(BOTTOM_UP_COLUMNS)}.")
+    return columns
+
+
+def _parse(line: bytes, columns: tuple[str, ...] | None, size: int | None) -> tuple[Regions, tuple[str, ...]]:
+    """One line, and the columns that it was found to have."""
+    if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+        raise ValueError(f"is longer than {MAX_LINE_BYTES} bytes")
+    end = len(line) - (2 if line.endswith(b"\r\n") else line.endswith(b"\n"))
+    last = line.rfind(b"\t") + 1
+    # The last cell is nearly the whole line and is not copied: a view is all that pybase64 needs.
+    cells = [*line[:last].split(b"\t")[:-1], memoryview(line)[last:end]]
+    if columns is None and len(cells) not in KNOWN:
+        known = " or ".join(map(str, KNOWN))
+        raise ValueError(f"has {len(cells)} columns, expected {known}")
+    columns = columns or _checked_columns(KNOWN[len(cells)])
+    if len(cells) != len(columns):
+        raise ValueError(f"has {len(cells)} columns, expected {len(columns)} ({', '.join(columns)})")
+    row = dict(zip(columns, cells, strict=True))
+    image_id = bytes(row["img_id"]).decode("utf-8", errors="replace")
+    width, height, count = (_whole(row, name) for name in ("img_w", "img_h", "num_boxes"))
+    per_region = {name: _array(row, name, dtype, count, 1)[:, 0] for name, dtype in ARRAYS.items() if name in row}
+    boxes = normalize_boxes(_array(row, "boxes", "<f4", count, 4), width, height) if "boxes" in row else None
+    features = _array(row, "features", "<f4", count, size)
+    return Regions(features, boxes, image_id, width, height, **per_region), columns
+
+
+def _whole(row: dict[str, bytes], name: str) -> int:
+    text = bytes(row[name])
+    if not text.isdigit() or len(text) > 9:
+        raise ValueError(f"{name} is {_shown(text)}, expected a whole number")
+    return int(text)
+
+
+def _array(row: dict[str, bytes], name: str, dtype: str, count: int, size: int | None) -> np.ndarray:
+    """(count, size) from a cell in base64; None stands for whatever size the bytes give."""
+    try:
+        content = pybase64.b64decode(row[name], validate=True)
+    except ValueError:
+        raise ValueError(f"{name} is not base64 ({_shown(bytes(row[name][:100]))})") from None
+    item = np.dtype(dtype).itemsize
+    if size is None and count and len(content) and len(content) % (count * item) == 0:
+        size = len(content) // (count * item)
+    if len(content) != count * (size or 0) * item:
+        expected = f"{count} × {'feature_size' if size is None else size} × {item}"
+        raise ValueError(f"{name} has {len(content)} bytes, expected {expected} for {count} boxes")
+    return np.frombuffer(content, dtype).reshape(count, size or 0)
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:30].decode("utf-8", errors="replace")) + ("…" if len(text) > 30 else "")

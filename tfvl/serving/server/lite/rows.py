@@ -1,0 +1,191 @@
+"""Rows of a request as `tfvl.lite.Runner` takes them, and its answers as the SavedModel's tensors."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tfvl.serving.client.errors import invalid
+from tfvl.serving.server.lite.signatures import Output
+from tfvl.serving.server.servable import Tensors
+
+# What an exported graph decodes. Pillow would read more, but strangers need not reach all of its decoders.
+IMAGE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM")
+# Of the bare model's inputs, the number of rows in the table that each is looked up in, by its name in config.json.
+TABLES = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size", "visual_token_type_ids": "type_vocab_size"}
+MAX_CHARACTERS = 2**18  # of a row's texts; they are read in a quarter of a second
+MAX_SENTENCE = 500  # characters of a status; the runner's may repeat a whole text
+OVERFLOW = "the model's numbers overflow; are the inputs too large?"
+
+
+class BadRowError(ValueError):
+    """What is wrong with a row, in the words of the SavedModel."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One row.
+
+    Attributes:
+        asked: keywords of `Runner.prepare`, without padding.
+        places: where that which is no padding stands in the request, by the axis of an output.
+        widths: of the request, padding included, by the axis.
+        status: "", or what is wrong with the row.
+    """
+
+    asked: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, np.ndarray] = field(default_factory=dict)
+    widths: dict[str, int] = field(default_factory=dict)
+    status: str = ""
+
+
+def request(inputs: Tensors, row: int) -> Request:
+    """A row of the inputs of `serving_default`."""
+    of_row, widths = {name: value[row] for name, value in inputs.items()}, widths_of(inputs)
+    try:
+        asked, places = {}, {}
+        if "image" in of_row:
+            asked["images"] = _images(of_row["image"])
+        if "regions" in of_row:
+            more, places["regions"] = _regions(of_row["regions"], of_row.get("boxes"))
+            asked |= more
+        asked["text"] = _text("text", of_row["text"])
+        if not asked["text"].strip():
+            raise BadRowError("text: it is empty")
+        if "choices" in of_row:  # they are answered best first, so their places do not matter
+            asked["choices"] = [_texts("choices", of_row["choices"])[0]]
+        if "phrases" in of_row:
+            phrases, places["phrases"] = _texts("phrases", of_row["phrases"])
+            asked["phrases"] = [phrases]
+        _check_length(asked["text"], *asked.get("choices", []), *asked.get("phrases", []))
+    except BadRowError as error:
+        return Request(widths=widths, status=str(error))
+    return Request(asked, places, widths)
+
+
+def widths_of(inputs: Tensors) -> dict[str, int]:
+    """The sizes of a request's axes."""
+    axes = {"regions": -2, "choices": 1, "phrases": 1}
+    return {name: inputs[name].shape[axis] for name, axis in axes.items() if name in inputs}
+
+
+def sentence(error: ValueError) -> str:
+    """The status of a row that the runner refused: its words, without the number of the row in its own call."""
+    words = re.sub(r"^(\w+)\[0\]", r"\1", str(error)[:MAX_SENTENCE])
+    return re.sub(r"^images\b", "image", words)
+
+
+def _images(contents: bytes | np.ndarray) -> bytes | list[list[bytes]]:
+    several = isinstance(contents, np.ndarray)
+    files = contents.tolist() if several else [contents]
+    for number, file in enumerate(files, start=1):
+        if not IMAGE.match(file):
+            name = f"image {number}" if several else "image"
+            raise BadRowError(f"{name}: not a JPEG, PNG, GIF or BMP ({len(file)} bytes)")
+    return [files] if several else files[0]
+
+
+def _regions(features: np.ndarray, boxes: np.ndarray | None) -> tuple[dict[str, Any], np.ndarray]:
+    """The regions that are none of padding, of an image or of each image of a pair, and their places."""
+    present = (features != 0).any(axis=-1)  # ([images,] regions)
+    if not present.any(axis=-1).all():
+        name = f"regions[{int(np.argmin(present.any(axis=-1)))}]" if features.ndim == 3 else "regions"
+        raise BadRowError(f"{name}: there are none, or all of their features are 0")
+    if features.ndim == 3:
+        return {"regions": [[each[real] for each, real in zip(features, present, strict=True)]]}, np.array([], int)
+    asked = {"regions": [features[present]]}
+    if boxes is not None:
+        if len(boxes) != len(features):
+            raise BadRowError(f"boxes: {len(boxes)} of them for {len(features)} regions")
+        asked["boxes"] = [boxes[present]]
+    return asked, np.flatnonzero(present)
+
+
+def _texts(name: str, values: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The texts that are not blank, and their places."""
+    texts = [_text(f"{name}[{number}]", value) for number, value in enumerate(values)]
+    places = np.array([number for number, text in enumerate(texts) if text.strip()], int)
+    if not len(places):
+        raise BadRowError(f"{name}: there are none, or all of them are empty")
+    return [texts[place] for place in places], places
+
+
+def _text(name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise BadRowError(f"{name}: it is not valid UTF-8") from None
+
+
+def _check_length(text: str, *more: Sequence[str]) -> None:
+    """Refuses texts that would keep the tokenizer, which reads a text once with each of its choices, busy for long."""
+    pairs = [each for texts in more for each in texts]
+    count = len(text) * (1 + len(pairs)) + sum(map(len, pairs))
+    if count > MAX_CHARACTERS:
+        raise BadRowError(f"text: there are {count} characters to read, at most {MAX_CHARACTERS} are")
+
+
+def check_ids(inputs: Tensors, config: Mapping[str, Any]) -> None:
+    """Raises RequestError for ids that no table has. TFLite would refuse them too, but keeps its errors in memory."""
+    for name in inputs.keys() & TABLES.keys():
+        ids, count = inputs[name], config.get(TABLES[name])
+        if count and ids.size and not 0 <= ids.min() <= ids.max() < count:
+            raise invalid(f"{name} holds {ids.min()} to {ids.max()}, expected 0 to {count - 1}")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the answers to a row stand in tensors.
+
+    Attributes:
+        outputs: of `serving_default`.
+        sizes: as `lite_signatures.axis_sizes`.
+    """
+
+    outputs: Mapping[str, Output]
+    sizes: Mapping[str, int]
+
+    def row(self, said: Mapping[str, Any] | None, request: Request, status: str) -> dict[str, np.ndarray]:
+        """A row as tensors (1, …): what `Runner` says of it, or blanks and a status."""
+        if said is not None and not all(np.isfinite(value).all() for value in said.values() if _is_float(value)):
+            said, status = None, OVERFLOW
+        found = {}
+        for name, output in self.outputs.items():
+            value = status if name == "status" else None if said is None else said[name]
+            found[name] = self._placed(output, value, request)[None]
+        return found
+
+    def _placed(self, output: Output, value: Any, request: Request) -> np.ndarray:
+        """A value, or None, with blanks for what the request has padded."""
+        given = _array(value, output)
+        own = given.shape if given.size else [0] * len(output.axes)
+        if output.ids_of and given.size:
+            given = request.places[output.ids_of][given]
+        widths = [self._width(axis, size, request) for axis, size in zip(output.axes, own, strict=True)]
+        placed = np.full(widths, output.blank, output.dtype.as_numpy_dtype)
+        if given.size:
+            places = [request.places.get(axis, np.arange(size)) for axis, size in zip(output.axes, own, strict=True)]
+            placed[np.ix_(*places) if places else ...] = given
+        return placed
+
+    def _width(self, axis: str | int, own: int, request: Request) -> int:
+        if isinstance(axis, int):
+            return axis
+        if axis == "choices":  # as many as are asked for, if there are so many
+            return min(self.sizes["top_k"], request.widths["choices"])
+        if axis == "masks":
+            return max(own, 1)
+        return {**self.sizes, **request.widths}.get(axis, own)
+
+
+def _array(value: Any, output: Output) -> np.ndarray:
+    if value is None:
+        return np.full([0] * len(output.axes), output.blank, output.dtype.as_numpy_dtype)
+    array = np.array(value, output.dtype.as_numpy_dtype)
+    return np.vectorize(str.encode, otypes=[object])(array) if output.dtype.name == "string" and array.size else array
+
+
+def _is_float(value: Any) -> bool:
+    return np.asarray(value).dtype.kind == "f"

@@ -1,0 +1,77 @@
+"""SavedModels in the embedded server, loaded into a session as TF Serving does it."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  # registers the ops that the artefacts use
+from tensorflow_serving.apis import prediction_log_pb2
+
+from tfvl.serving.client.errors import HTTP_STATUS, RequestError
+from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Loader, Servable, Tensors
+
+WARM_UP = "assets.extra/tf_serving_warmup_requests"
+MAX_WARM_UP_RECORDS = 1000  # TF Serving refuses more
+_CODES = {getattr(tf.errors, name): name for name in HTTP_STATUS}
+_SHARD = re.compile(r"variables\.data-\d{5}-of-(\d{5})")
+
+
+def missing(directory: Path) -> str:
+    """What a directory lacks of a whole SavedModel: a copy under way has not got everything yet."""
+    for name in ("saved_model.pb", "variables/variables.index"):
+        file = directory / name
+        if not file.is_file() or file.stat().st_size == 0:
+            return f"{name} is missing"
+    shards = [match for file in (directory / "variables").iterdir() if (match := _SHARD.fullmatch(file.name))]
+    expected = max((int(shard[1]) for shard in shards), default=1)
+    return "" if len(shards) == expected else f"{len(shards)} of {expected} files variables/variables.data-* are there"
+
+
+def load(directory: Path) -> Servable:
+    """Reads a SavedModel and runs its warm-up requests; raises what TensorFlow raises."""
+    session = tf.compat.v1.Session(graph=tf.Graph())
+    try:
+        with session.graph.as_default():
+            signatures = dict(_quiet_load(session, str(directory)).signature_def)
+
+        def run(name: str, inputs: Tensors, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
+            signature = signatures[name]
+            feeds = {signature.inputs[key].name: value for key, value in inputs.items()}
+            try:
+                return session.run({key: signature.outputs[key].name for key in outputs}, feeds)
+            except tf.errors.OpError as error:
+                raise RequestError(_CODES[error.error_code], error.message) from None
+
+        servable = Servable(signatures, run, session.close)
+        _warm_up(servable, directory / WARM_UP)
+    except BaseException:
+        session.close()
+        raise
+    return servable
+
+
+SAVED_MODEL = Loader(missing, load)
+
+
+def _quiet_load(session, directory: str):
+    """Without the advice to use `tf.saved_model.load`: a session can be closed, and then everything is freed."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        return tf.compat.v1.saved_model.load(session, ["serve"], directory)
+    finally:
+        logger.setLevel(level)
+
+
+def _warm_up(servable: Servable, file: Path) -> None:
+    if not file.is_file():
+        return
+    for record in tf.data.TFRecordDataset(str(file)).take(MAX_WARM_UP_RECORDS):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        if log.HasField("predict_log"):
+            request = log.predict_log.request
+            name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+            inputs = {key: tf.make_ndarray(tensor) for key, tensor in request.inputs.items()}
+            servable.run(name, inputs, tuple(servable.signatures[name].outputs))

@@ -1,0 +1,82 @@
+"""A loaded model as the server sees it, whatever it was loaded from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+
+from tfvl.serving.client.errors import invalid
+
+DEFAULT_SIGNATURE = "serving_default"
+Tensors = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Servable:
+    """A loaded model.
+
+    Attributes:
+        signatures: name to what it takes and returns, one row per request along the first axis of every tensor.
+        run: `(signature name, inputs, output names) -> outputs`; several threads may call it at once.
+        close: frees the model.
+        max_rows: most rows that `run` should get at once; None: as many as the server puts together.
+    """
+
+    signatures: Mapping[str, SignatureDef]
+    run: Callable[[str, Tensors, tuple[str, ...]], dict[str, np.ndarray]]
+    close: Callable[[], None]
+    max_rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How a kind of model gets from a version, a directory or a file, into the server.
+
+    Attributes:
+        missing: what the version still lacks before it can be loaded, as a clause, or "".
+        load: reads the model and runs its warm-up requests. May raise anything.
+    """
+
+    missing: Callable[[Path], str]
+    load: Callable[[Path], Servable]
+
+
+def numpy_type(data_type: int) -> np.dtype:
+    """Of a proto's DataType; strings are objects (bytes)."""
+    return np.dtype(tf.as_dtype(data_type).as_numpy_dtype)
+
+
+def check_inputs(signature: SignatureDef, inputs: Tensors) -> None:
+    """Raises RequestError, in TF Serving's words where it has some, for inputs that the signature does not take."""
+    expected, sent = set(signature.inputs), set(inputs)
+    if expected != sent:
+
+        def listed(names):
+            return "{" + ",".join(sorted(names)) + "}"
+
+        raise invalid(
+            f"input size does not match signature: {len(sent)}!={len(expected)} len({listed(sent)}) != "
+            f"len({listed(expected)}). Sent extra: {listed(sent - expected)}. "
+            f"Missing but required: {listed(expected - sent)}."
+        )
+    for name, value in inputs.items():
+        info = signature.inputs[name]
+        if value.dtype != numpy_type(info.dtype):
+            raise invalid(
+                f"input {name} is to be {tf.as_dtype(info.dtype).name} but "
+                f"{'string' if value.dtype == object else value.dtype.name} is provided"
+            )
+        if value.ndim == 0:
+            raise invalid(f"input {name} must have at least one dimension, that of the rows")
+        sizes = [dimension.size for dimension in info.tensor_shape.dim]
+        if not info.tensor_shape.unknown_rank and (
+            len(sizes) != value.ndim or any(size not in (-1, got) for size, got in zip(sizes, value.shape, strict=True))
+        ):
+            shape = ",".join("?" if size < 0 else str(size) for size in sizes)
+            raise invalid(f"input {name} has the shape [{','.join(map(str, value.shape))}], expected [{shape}]")
+    if len({len(value) for value in inputs.values()}) > 1:
+        rows = ", ".join(f"{name} has {len(value)}" for name, value in sorted(inputs.items()))
+        raise invalid(f"all inputs must have equal 0th-dimension size: {rows}")

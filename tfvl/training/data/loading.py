@@ -1,0 +1,245 @@
+"""From places of examples to a batch of arrays: pictures or regions, texts, and what a row that fails becomes."""
+
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfvl.preprocessing.image.decode import to_levels
+from tfvl.preprocessing.regions.regions import Regions, pad_regions
+from tfvl.preprocessing.regions.store import RegionStore
+from tfvl.training.data.examples import Example, Examples, Report
+from tfvl.training.data.images import ImageFolder, ImageRecords
+from tfvl.training.data.masking import WordMasker, example_generator
+
+BLANK_SIZE = 32  # pixels; what stands for an image that cannot be read, in a row that weighs nothing
+
+
+class Cache:
+    """Keeps what was read, up to a number of bytes; what does not fit is read each time.
+
+    Args:
+        read: gives the value of a name.
+        size: bytes of a value.
+        max_bytes: 0 keeps nothing.
+    """
+
+    def __init__(self, read: Callable[[str], Any], size: Callable[[Any], int], max_bytes: int = 0):
+        self._read, self._size, self._left = read, size, max_bytes
+        self._kept: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str) -> Any:
+        if name in self._kept:
+            return self._kept[name]
+        value = self._read(name)
+        with self._lock:
+            if name not in self._kept and self._size(value) <= self._left:
+                self._left -= self._size(value)
+                self._kept[name] = value
+        return value
+
+
+class Pictures:
+    """Images for ViLT, from files to `pixel_values`.
+
+    Args:
+        source: an `ImageFolder` or `ImageRecords`.
+        image_processor: a `ViltImageProcessor`.
+        cache_bytes: memory for decoded images.
+    """
+
+    def __init__(self, source: ImageFolder | ImageRecords, image_processor, cache_bytes: int = 0):
+        self.source, self.image_processor = source, image_processor
+        self._levels = Cache(self._decode, lambda levels: levels.nbytes, cache_bytes)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.source
+
+    def get(self, name: str) -> np.ndarray:
+        """Levels (height, width, 3) uint8. Raises ValueError where the image is missing or torn."""
+        return self._levels(name)
+
+    def blank(self) -> np.ndarray:
+        return np.zeros([BLANK_SIZE, BLANK_SIZE, 3], np.uint8)
+
+    def inputs(self, rows: Sequence[Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
+        """`pixel_values` and `pixel_mask` of rows of one image or several."""
+        pairs = [list(row) for row in rows]
+        images = [row[0] for row in pairs] if len(pairs[0]) == 1 else pairs
+        return {name: value.numpy() for name, value in self.image_processor(images).items()}
+
+    def _decode(self, name: str) -> np.ndarray:
+        try:
+            return to_levels(self.source.read(name), self.image_processor.max_pixels).levels
+        except ValueError as error:
+            raise ValueError(f"image {name!r}: {error}") from None
+
+
+class StoredRegions:
+    """Regions for VisualBERT and LXMERT, from a `RegionStore`.
+
+    Args:
+        store: with the images under the names that the examples have, or their last part.
+        processor: a `VisualBertProcessor` or `LxmertProcessor`.
+        max_regions: of an image with more, the first are taken.
+        cache_bytes: memory for regions.
+    """
+
+    def __init__(self, store: RegionStore, processor, max_regions: int | None = None, cache_bytes: int = 0):
+        self.store, self.processor, self.max_regions = store, processor, max_regions
+        self._regions = Cache(self._read, lambda regions: regions.features.nbytes, cache_bytes)
+
+    def __contains__(self, name: str) -> bool:
+        return self._id(name) in self.store
+
+    def get(self, name: str) -> Regions:
+        """Raises ValueError where there is no such image, it is damaged, or it has no regions."""
+        return self._regions(name)
+
+    def blank(self) -> Regions:
+        nothing, size = np.zeros(1, np.float32), self.feature_size
+        return Regions(
+            np.zeros([1, size], np.float32),
+            np.zeros([1, 4], np.float32),
+            width=1,
+            height=1,
+            **dict.fromkeys(("objects_id", "objects_conf", "attrs_id", "attrs_conf"), nothing),
+        )
+
+    def inputs(self, rows: Sequence[Sequence[Regions]]) -> dict[str, np.ndarray]:
+        """The model's inputs for rows of one image or two."""
+        images = [row[0] if len(row) == 1 else list(row) for row in rows]
+        if all(len(row) == 1 for row in rows):
+            images = pad_regions(images)
+        return self.processor(regions=images, return_tensors="np")
+
+    @functools.cached_property
+    def feature_size(self) -> int:
+        return self.processor.feature_size or self.store[next(iter(self.store))].features.shape[1]
+
+    def _read(self, name: str) -> Regions:
+        regions = self.store[self._id(name)]
+        if not len(regions):
+            raise ValueError(f"image {name!r} has no regions")
+        if self.max_regions is None or len(regions) <= self.max_regions:
+            return regions
+        fields = {field.name: getattr(regions, field.name) for field in dataclasses.fields(regions)}
+        arrays = (name for name, value in fields.items() if isinstance(value, np.ndarray))
+        return Regions(**fields | {name: fields[name][: self.max_regions] for name in arrays})
+
+    def _id(self, name: str) -> str:
+        return name if name in self.store else name.rpartition("/")[2]
+
+
+@dataclasses.dataclass
+class Batch:
+    """What a batch is made from.
+
+    Attributes:
+        loader: the data set that it is part of.
+        places: of the examples.
+        epoch: counted from 0.
+        examples: the examples.
+        visuals: of each example its images, as levels or `Regions`.
+        pictures: the visual part of the inputs.
+    """
+
+    loader: "Loader"
+    places: np.ndarray
+    epoch: int
+    examples: list[Example]
+    visuals: list[list]
+    pictures: dict[str, np.ndarray]
+
+    def generator(self, row: int, purpose: str) -> np.random.Generator:
+        return example_generator(self.loader.seed, self.epoch, int(self.places[row]), purpose)
+
+    def texts(self, text: Sequence[str], text_pair: Sequence | None = None) -> dict[str, np.ndarray]:
+        """The tokenizer's part of the inputs."""
+        return self.loader.processor(
+            text=list(text), text_pair=text_pair, return_tensors="np", **self.loader.text_options
+        )
+
+
+class Loader:
+    """Makes batches of one data set for one model.
+
+    Args:
+        examples: the data set.
+        visual: `Pictures` or `StoredRegions`.
+        processor: the model's processor.
+        make: gives the inputs and the labels of a `Batch`; one of `collate`'s functions, from the task's table.
+        label2id: the answers' classes, for question answering.
+        num_labels: their number.
+        masker: which words are hidden, for pre-training.
+        seed: of masks and negatives.
+        text_options: the tokenizer's, for example {"pad_to_multiple_of": 8}.
+        report: where rows are counted whose image fails while training; the examples' by default.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        visual: Pictures | StoredRegions,
+        processor,
+        make: Callable[[Batch], tuple[dict, Any]],
+        *,
+        label2id: Mapping[str, int] | None = None,
+        num_labels: int | None = None,
+        masker: WordMasker | None = None,
+        seed: int = 0,
+        text_options: Mapping[str, Any] | None = None,
+        report: Report | None = None,
+    ):
+        self.examples, self.visual, self.processor, self.make = examples, visual, processor, make
+        self.label2id, self.num_labels = label2id or {}, num_labels
+        self.masker, self.seed, self.text_options = masker, seed, dict(text_options or {})
+        self.report = report or examples.report
+        self._failed: set[str] = set()
+
+    def __call__(self, places: np.ndarray, epoch: int) -> tuple[dict, Any, np.ndarray]:
+        """The inputs, labels and weights of a batch, as NumPy arrays.
+
+        A row whose image is missing, torn or of no use gets a blank one and weighs 0, so that it changes neither the
+        loss nor the other rows; it is reported once.
+
+        Raises:
+            ValueError: an image fails and the report is strict.
+        """
+        examples = [self.examples[int(place)] for place in places]
+        visuals = [self._tried(example, self._visuals) for example in examples]
+        try:
+            pictures = self.visual.inputs(self._filled(examples, visuals))
+        except ValueError:  # one cannot be used: too thin to resize, features that are not finite
+            checked = zip(examples, visuals, strict=True)
+            visuals = [images and self._tried(example, self._checked, images) for example, images in checked]
+            pictures = self.visual.inputs(self._filled(examples, visuals))
+        weights = np.array([images is not None for images in visuals], np.float32)
+        batch = Batch(self, places, epoch, examples, self._filled(examples, visuals), pictures)
+        return *self.make(batch), weights
+
+    def _visuals(self, example: Example) -> list:
+        return [self.visual.get(name) for name in example.images]
+
+    def _checked(self, example: Example, images: list) -> list:
+        self.visual.inputs([images])
+        return images
+
+    def _filled(self, examples: list[Example], visuals: list[list | None]) -> list[list]:
+        """The images of each example, blank ones for None."""
+        rows = zip(examples, visuals, strict=True)
+        return [images or [self.visual.blank() for _ in example.images] for example, images in rows]
+
+    def _tried(self, example: Example, step: Callable[..., list], *arguments: Any) -> list | None:
+        """What `step` gives for an example; None where it fails, which is reported once."""
+        try:
+            return step(example, *arguments)
+        except ValueError as error:
+            if example.id not in self._failed:
+                self._failed.add(example.id)
+                self.report.skip("images that fail", f"example {example.id}: {str(error).rstrip('.')}.")
+            return None

@@ -1,0 +1,200 @@
+"""An exported model asked about examples of a data set: the artefact as it is served, a batch at a time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  # registers the ops of an exported tokenizer
+
+from tfvl.preprocessing.regions.regions import Regions, pad_regions
+from tfvl.training.data.examples import Example, Examples
+from tfvl.training.data.images import ImageFolder, ImageRecords
+from tfvl.training.evaluation.evaluate import Chosen, Evaluation, Progress, measured
+from tfvl.training.tasks.table import TASKS
+
+OUTPUTS = ("answers", "scores", "status")
+CLASSES = {"false": 0, "true": 1, "label_0": 0, "label_1": 1}  # NLVR2's, under the names that models have for them
+
+
+class Asked(NamedTuple):
+    """An example, and for each of its images the encoded file or its `Regions`; or a status, why there are none."""
+
+    example: Example
+    visuals: tuple[bytes | Regions, ...]
+    status: str = ""
+
+
+class Scored(NamedTuple):
+    """What an exported model says about an example.
+
+    Attributes:
+        prediction: as the task's metric takes it; what stands for no answer where there is a status.
+        score: the answer's, 0 to 1, of retrieval the logit.
+        status: "", or what is wrong with the row.
+    """
+
+    prediction: Any
+    score: float
+    status: str
+
+
+class ExportedModel:
+    """The `serving_default` signature of a SavedModel that tfvl exported.
+
+    Raises:
+        ValueError: the directory holds none.
+    """
+
+    def __init__(self, directory: str):
+        if not Path(directory, "saved_model.pb").is_file():
+            raise ValueError(f"{directory} holds no saved_model.pb; give the directory of an exported model.")
+        self._loaded = tf.saved_model.load(directory)  # kept: the signature does not keep its variables
+        if "serving_default" not in self._loaded.signatures:
+            raise ValueError(f"{directory} has no signature serving_default; export the model by `tfvl export`.")
+        self._serve = self._loaded.signatures["serving_default"]
+        self.inputs: Mapping[str, tf.TensorSpec] = self._serve.structured_input_signature[1]
+        self.wants = "regions" if "regions" in self.inputs else "images"
+
+    def check(self, task: str) -> None:
+        """Raises ValueError where the model cannot be asked about a task."""
+        if task not in READ:
+            raise ValueError(f"exported models are asked about {', '.join(READ)}, not about {task!r}.")
+        outputs = self._serve.structured_outputs
+        if not outputs.keys() >= set(OUTPUTS):
+            raise ValueError(f"the model does not do the task {task!r}; its outputs are {', '.join(outputs)}.")
+
+    def answers(self, task: str, rows: Sequence[Asked]) -> list[Scored]:
+        """What the model says about each row; one that fails gets a status and changes no other.
+
+        Raises:
+            ValueError: the model is not one for the task, or takes other images.
+        """
+        readable = [row for row in rows if not row.status]
+        said = iter(self._served(task, readable) if readable else ())
+        return [Scored(nothing(task), 0.0, row.status) if row.status else next(said) for row in rows]
+
+    def _served(self, task: str, rows: Sequence[Asked]) -> list[Scored]:
+        outputs = {name: value.numpy() for name, value in self._serve(**self._raw(task, rows)).items()}
+        scored = []
+        for row, answers, scores, status in zip(rows, *(outputs[name] for name in OUTPUTS), strict=True):
+            prediction = READ[task](row.example, answers[0].decode(), float(scores[0]))
+            said = status.decode()
+            scored.append(Scored(nothing(task), 0.0, said) if said else Scored(prediction, float(scores[0]), ""))
+        return scored
+
+    def _raw(self, task: str, rows: Sequence[Asked]) -> dict[str, tf.Tensor]:
+        """The signature's inputs."""
+        made: dict[str, Any] = {"text": [row.example.text for row in rows]}
+        if "choices" in self.inputs and all(row.example.choices for row in rows):
+            made["choices"] = _padded([row.example.choices for row in rows])
+        kind, wanted = ("regions", Regions) if "regions" in self.inputs else ("image", bytes)
+        shape = self.inputs[kind].shape
+        several = shape.rank > (3 if kind == "regions" else 1)
+        expected = shape[1] if several else 1
+        for row in rows:
+            if len(row.visuals) != expected or not all(isinstance(visual, wanted) for visual in row.visuals):
+                raise ValueError(
+                    f"the model takes {kind} of {expected} image{'s' * (expected > 1)} with a text; that does not fit "
+                    f"example {row.example.id} of the task {task!r}, which has {len(row.visuals)}; give --{self.wants}."
+                )
+        flat = [visual for row in rows for visual in row.visuals]
+        arrays = {"image": np.array(flat, object)} if kind == "image" else self._regions(flat)
+        if several:
+            arrays = {name: np.reshape(value, (len(rows), -1, *value.shape[1:])) for name, value in arrays.items()}
+        made |= arrays
+        missing = [name for name in self.inputs if name not in made]
+        if missing:
+            raise ValueError(f"the model takes {', '.join(missing)}, which the task {task!r} has not got.")
+        return {name: tf.constant(made[name], spec.dtype) for name, spec in self.inputs.items()}
+
+    def _regions(self, flat: Sequence[Regions]) -> dict[str, np.ndarray]:
+        padded = pad_regions(flat if "boxes" in self.inputs else [regions.features for regions in flat])
+        names = {"regions": "features", "boxes": "boxes"}
+        return {name: padded[names[name]] for name in names if name in self.inputs}
+
+
+def evaluate_exported(
+    model: ExportedModel,
+    examples: Examples,
+    source: Mapping[str, Regions] | ImageFolder | ImageRecords,
+    task: str,
+    batch_size: int,
+    progress: Progress = lambda done, total: None,
+) -> Evaluation:
+    """As `evaluate.evaluate`, of an exported model; rows with a status are reported in `examples.report`.
+
+    Raises:
+        ValueError: the task is evaluated from a checkpoint only, or the model is not one for it.
+    """
+    if task == "retrieval":
+        raise ValueError(
+            "retrieval scores every image with every text; evaluate the checkpoint, not an exported model."
+        )
+    model.check(task)
+    predictions = []
+    for start in range(0, len(examples), batch_size):
+        rows = [asked(examples[place], source) for place in range(start, min(start + batch_size, len(examples)))]
+        for row, scored in zip(rows, model.answers(task, rows), strict=True):
+            if scored.status:
+                examples.report.skip("images that fail", f"example {row.example.id}: {scored.status.rstrip('.')}.")
+            predictions.append(scored.prediction)
+        progress(len(predictions), len(examples))
+    return measured(task, Chosen(examples, range(len(examples))), predictions)
+
+
+def asked(example: Example, source) -> Asked:
+    """An example with its images; where one cannot be read, with the status that says so."""
+    try:
+        return Asked(example, tuple(visual(source, name) for name in example.images))
+    except ValueError as error:
+        return Asked(example, (), str(error))
+
+
+def visual(source, name: str) -> bytes | Regions:
+    """An image's bytes or regions. Raises ValueError where the source has not got it, or it is damaged."""
+    if hasattr(source, "read"):
+        return source.read(name)
+    return source[name if name in source else name.rpartition("/")[2]]
+
+
+def _padded(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    most = max(map(len, rows))
+    return [[*row, *[""] * (most - len(row))] for row in rows]
+
+
+# --- from answers to predictions -------------------------------------------------------------------------------------
+
+
+def _answer(example: Example, answer: str, score: float) -> str:
+    return answer
+
+
+def _class(example: Example, answer: str, score: float) -> int:
+    return CLASSES.get(answer.lower(), -1)
+
+
+def _choice(example: Example, answer: str, score: float) -> int:
+    return example.choices.index(answer) if answer in example.choices else -1
+
+
+def _match(example: Example, answer: str, score: float) -> float:
+    return score
+
+
+# By task: from (example, best answer, its score) to a prediction.
+READ: dict[str, Callable[[Example, str, float], Any]] = {
+    "vqa": _answer,
+    "gqa": _answer,
+    "shapes": _answer,
+    "nlvr2": _class,
+    "vcr-answer": _choice,
+    "vcr-rationale": _choice,
+    "retrieval": _match,
+}
+
+
+def nothing(task: str) -> str | int:
+    """What stands for the answer to a row with a status; no truth is equal to it."""
+    return "" if TASKS[task].answers else -1

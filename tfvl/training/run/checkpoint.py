@@ -1,0 +1,139 @@
+"""Checkpoints of a training run: directories that appear whole, whose every byte is checked before it is used."""
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfvl.errors import CheckpointError
+from tfvl.modeling.replicas import own_value
+from tfvl.porting.safetensors_file import read_safetensors, write_safetensors
+
+ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
+KEPT = 2
+BLOCK = 1 << 20
+
+
+class Checkpoint(NamedTuple):
+    """What training goes on from.
+
+    Attributes:
+        arrays: every variable by its name.
+        state: everything else, as JSON has it.
+    """
+
+    arrays: dict[str, np.ndarray]
+    state: dict[str, Any]
+
+
+def save(directory: Path, step: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> Path:
+    """Writes the checkpoint of a step into a directory of them, and removes all but the last `KEPT`.
+
+    It is on the disk, under its name, only when all of it is: whatever happens before leaves the others as they were.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for left in directory.glob(".*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    new, final = directory / f".{step:09d}.tmp", directory / f"{step:09d}"
+    new.mkdir()
+    try:
+        write_safetensors(new / ARRAYS, {name: lambda array=array: array for name, array in arrays.items()})
+        (new / STATE).write_text(json.dumps(state))
+        files = {name: {"size": (new / name).stat().st_size, "sha256": _digest(new / name)} for name in (ARRAYS, STATE)}
+        (new / MANIFEST).write_text(json.dumps({"step": step, "files": files}))
+        for path in (*new.iterdir(), new):
+            _flush(path)
+        if final.exists():
+            final.rename(directory / f".{step:09d}.old")
+        new.rename(final)
+        _flush(directory)
+    finally:
+        for left in directory.glob(".*"):
+            shutil.rmtree(left, ignore_errors=True)
+    for old in _names(directory)[:-KEPT]:
+        shutil.rmtree(old)
+    return final
+
+
+def last(directory: Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole; a warning names each newer one that is not. None where there is none."""
+    for path in reversed(_names(directory)):
+        try:
+            return read(path)
+        except CheckpointError as error:
+            warnings.warn(f"{error} It is left out, and training goes on from the one before it.", stacklevel=2)
+    return None
+
+
+def read(path: Path) -> Checkpoint:
+    """A checkpoint.
+
+    Raises:
+        CheckpointError: a file is missing, or is not what was written.
+    """
+    try:
+        files = json.loads((path / MANIFEST).read_text())["files"]
+        for name in (ARRAYS, STATE):
+            if (path / name).stat().st_size != files[name]["size"] or _digest(path / name) != files[name]["sha256"]:
+                raise CheckpointError(f"The checkpoint {path} is damaged: {name} is not what was written.")
+        tensors = read_safetensors(path / ARRAYS)
+        return Checkpoint({tensor.name: tensor.read() for tensor in tensors}, json.loads((path / STATE).read_text()))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"The checkpoint {path} is damaged ({error}).") from None
+
+
+def arrays_of(groups: Mapping[str, Iterable]) -> dict[str, np.ndarray]:
+    """The values of variables, in groups, under the names that `assign` looks for."""
+    return {name: own_value(variable) for name, variable in _named(groups).items()}
+
+
+def assign(groups: Mapping[str, Iterable], arrays: Mapping[str, np.ndarray]) -> None:
+    """Gives variables the values that `arrays_of` the same groups had.
+
+    Raises:
+        CheckpointError: a variable is missing, left over, or of another shape.
+    """
+    variables = _named(groups)
+    wrong = sorted(variables.keys() ^ arrays.keys())
+    wrong += [name for name in variables.keys() & arrays.keys() if tuple(variables[name].shape) != arrays[name].shape]
+    if wrong:
+        raise CheckpointError(f"The checkpoint is of another model or optimizer: {', '.join(wrong[:3])} do not fit.")
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def _named(groups: Mapping[str, Iterable]) -> dict[str, Any]:
+    return {
+        f"{group}/{number}": variable
+        for group, variables in groups.items()
+        for number, variable in enumerate(variables)
+    }
+
+
+def _names(directory: Path) -> list[Path]:
+    """The checkpoints in a directory, oldest first."""
+    return sorted(path for path in directory.glob("[0-9]*") if path.is_dir())
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

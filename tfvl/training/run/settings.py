@@ -1,0 +1,215 @@
+"""The settings of a training run: a YAML file's, the command line's, and what the paper's recipe fills in."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from tfvl.files.yaml_file import read_yaml, write_yaml
+from tfvl.modeling.recipes import recipe_of
+
+POLICIES = ("float32", "bfloat16", "mixed_float16", "mixed_bfloat16")
+SCHEDULES = ("linear", "cosine", "constant")
+SPLITS = {  # for training and validation, as the files call them
+    "gqa": ("train_balanced", "val_balanced"),
+    "nlvr2": ("train", "dev"),
+    "shapes": ("train", "test"),
+}
+USUAL_SPLITS = ("train", "val")
+LORA = ("rank", "targets", "alpha")
+
+
+def setting(default: Any, check: Callable[[Any], bool], expected: str, *, optional: bool = False):
+    """A dataclass field with what its value has to be; an `optional` one may be None too."""
+    passes = (lambda value: value is None or check(value)) if optional else check
+    return dataclasses.field(default=default, metadata={"check": passes, "expected": expected})
+
+
+def number(default: float | None, low: float, high: float = math.inf, *, optional: bool = False):
+    return setting(
+        default,
+        lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value < high,
+        f"a number from {low:g}" + (f" to below {high:g}" if high < math.inf else " on"),
+        optional=optional,
+    )
+
+
+def count(default: int | None, low: int = 1, *, optional: bool = False):
+    return setting(
+        default, lambda value: type(value) is int and value >= low, f"a whole number from {low} on", optional=optional
+    )
+
+
+def switch(default: bool | None = False, *, optional: bool = False):
+    return setting(default, lambda value: isinstance(value, bool), "true or false", optional=optional)
+
+
+def text(default: str | None = None):
+    return setting(default, lambda value: isinstance(value, str) and value != "", "a text", optional=True)
+
+
+def one_of(default: str, choices: tuple[str, ...]):
+    return setting(default, lambda value: value in choices, f"one of {', '.join(choices)}")
+
+
+def _is_freeze(value) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(part, str) and (layers is None or (type(layers) is int and layers > 0))
+        for part, layers in value.items()
+    )
+
+
+def _is_lora(value) -> bool:
+    return isinstance(value, Mapping) and "rank" in value and value.keys() <= set(LORA)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What `tfvl train` does, but for where it writes. Defaults of None are the paper's, or follow from the data.
+
+    Attributes:
+        task: one of `tfvl.training.tasks.table.TASKS`.
+        data: directory with the data set's files as published; "shapes" needs none.
+        model: hub id, directory, or the name of a bundled model.
+        model_class: name of the model class, where the task has several for the model's family.
+        from_scratch: take of `model` the configuration, the tokenizer and the image processing, and fresh weights.
+        config: fields that replace the model configuration's, such as `hidden_dropout_prob`.
+        wave_positions: ViLT from scratch only: position embeddings start as waves, by which near patches are alike.
+        train_split, validation_split: as the data's files call them; the second may be "none".
+        validation_limit: ask only the first so many examples.
+        images: folder of images, or TFRecord files (a pattern such as "images/*.tfrecord"); else `data` is searched.
+        regions: file of a `RegionStore`; else `data` is searched for one.
+        max_regions: of an image with more, the first are taken.
+        answers: JSON file with a list of the answers; else the model's own, or those that the training split gives.
+        min_answers: how often an answer occurs that becomes a class, where the training split gives them.
+        scenes: "shapes" only: how many scenes are drawn for training.
+        strict: refuse the first example that cannot be used, instead of leaving it out.
+        seed: of the order, masks, dropout and fresh weights.
+        epochs: over the training split.
+        steps: stop after so many batches, in all; the schedule is made for them.
+        batch_size: of all machines together.
+        learning_rate, warmup, weight_decay, beta_2, epsilon, clip_norm, rate_multipliers: see `recipes.Recipe`;
+            a `clip_norm` of 0 is none.
+        schedule: how the rate falls after the warm-up.
+        gradient_accumulation: batches whose gradients make one update.
+        freeze: name of a part to the number of its first blocks, or to null for all of it; see `model.freeze`.
+        lora: {rank: …, targets: […], alpha: …}, see `model.enable_lora`.
+        precision: Keras dtype policy.
+        jit_compile: compile steps by XLA; give `max_length` too, since each new size is compiled anew.
+        gradient_checkpointing: recompute blocks in the backward pass.
+        max_length: pad all texts to so many tokens; else each batch to its longest.
+        buckets: put examples of like sizes into a batch.
+        whole_words: hide words whole (masked language modelling).
+        log_steps: batches between two rows of `history.csv`.
+        validation_steps: batches between two validations; else after each epoch.
+        checkpoint_steps, checkpoint_minutes: between two checkpoints, whichever comes first.
+        workers: batches that are made at once, each in a thread.
+        cache_mb: memory for decoded images or regions.
+
+    Raises:
+        ValueError: a value is not what its setting takes; names both.
+    """
+
+    task: str | None = text()
+    data: str | None = text()
+    model: str | None = text()
+    model_class: str | None = text()
+    from_scratch: bool = switch()
+    config: Mapping[str, Any] | None = setting(
+        None, lambda value: isinstance(value, Mapping), "a mapping", optional=True
+    )
+    wave_positions: bool = switch()
+    train_split: str | None = text()
+    validation_split: str | None = text()
+    validation_limit: int | None = count(None, optional=True)
+    images: str | None = text()
+    regions: str | None = text()
+    max_regions: int | None = count(None, optional=True)
+    answers: str | None = text()
+    min_answers: int = count(9)
+    scenes: int = count(8000)
+    strict: bool = switch()
+    seed: int = count(0, 0)
+    epochs: int = count(10)
+    steps: int | None = count(None, optional=True)
+    batch_size: int = count(32)
+    learning_rate: float | None = number(None, 0, optional=True)
+    warmup: float | None = number(None, 0, 1, optional=True)
+    weight_decay: float | None = number(None, 0, optional=True)
+    beta_2: float | None = number(None, 0, 1, optional=True)
+    epsilon: float | None = number(None, 0, optional=True)
+    clip_norm: float | None = number(None, 0, optional=True)
+    rate_multipliers: Mapping[str, float] | None = setting(
+        None, lambda value: isinstance(value, Mapping), "a mapping from parts to factors", optional=True
+    )
+    schedule: str = one_of("linear", SCHEDULES)
+    gradient_accumulation: int = count(1)
+    freeze: Mapping[str, int | None] | None = setting(
+        None, _is_freeze, "a mapping from parts of the model to numbers of blocks, or null", optional=True
+    )
+    lora: Mapping[str, Any] | None = setting(
+        None, _is_lora, f"a mapping with rank, and if wanted {' and '.join(LORA[1:])}", optional=True
+    )
+    precision: str = one_of("float32", POLICIES)
+    jit_compile: bool = switch()
+    gradient_checkpointing: bool = switch()
+    max_length: int | None = count(None, 3, optional=True)
+    buckets: bool = switch(True)
+    whole_words: bool | None = switch(None, optional=True)
+    log_steps: int = count(50)
+    validation_steps: int | None = count(None, optional=True)
+    checkpoint_steps: int | None = count(None, optional=True)
+    checkpoint_minutes: float = number(10, 0)
+    workers: int | None = count(None, optional=True)
+    cache_mb: int = count(0, 0)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not field.metadata["check"](value):
+                raise ValueError(f"the setting {field.name} is {value!r}, expected {field.metadata['expected']}.")
+
+    @classmethod
+    def read(cls, file: Path | None, given: Mapping[str, Any]) -> Self:
+        """The settings of a YAML file, with those that were `given` (not None) in their place.
+
+        Raises:
+            ValueError: the file cannot be read, a setting is unknown or its value wrong, or there is no task or model.
+        """
+        values = read_yaml(file, "a file of settings") if file else {}
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = [str(name) for name in values if name not in known]
+        if unknown:
+            raise ValueError(f"{file} has the unknown settings {', '.join(unknown)}; there are {', '.join(known)}.")
+        run = cls(**values | {name: value for name, value in given.items() if value is not None})
+        for name in ("task", "model"):
+            if getattr(run, name) is None:
+                raise ValueError(f"there is no {name}; give --{name}, or a file with it by --config.")
+        return run
+
+    def completed(self, model_class: type) -> Self:
+        """With the paper's recipe, and the usual splits, where nothing else was given."""
+        names = ("learning_rate", "warmup", "weight_decay", "beta_2", "epsilon", "clip_norm", "rate_multipliers")
+        usual = {name: getattr(recipe_of(model_class), name) for name in names}
+        usual |= dict(zip(("train_split", "validation_split"), SPLITS.get(self.task, USUAL_SPLITS), strict=True))
+        missing = {name: value for name, value in usual.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing)
+
+    def write(self, path: Path) -> None:
+        write_yaml(path, dataclasses.asdict(self))
+
+
+# What may change between a run and its continuation: the weights do not depend on it.
+FREE = frozenset({"workers", "cache_mb", "checkpoint_steps", "checkpoint_minutes"})
+
+
+def check_same(path: Path, run: RunConfig) -> None:
+    """Raises ValueError with the first setting that differs from those that a run was begun with."""
+    begun = read_yaml(path, "the settings that the run was begun with")
+    for name, value in dataclasses.asdict(run).items():
+        if name not in FREE and begun.get(name) != value:
+            raise ValueError(
+                f"{path.parent} holds a run with {name}: {begun.get(name)}, this one has {name}: {value}; "
+                "take the same settings to go on with it, or another --out."
+            )

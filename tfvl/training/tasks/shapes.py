@@ -1,0 +1,82 @@
+"""The drawn scenes (`tfvl.shapes`) as a task: questions without any data file, everything about them from a seed."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfvl import shapes
+from tfvl.auto import BUNDLED_DETECTOR
+from tfvl.training.data.examples import Example, Report
+
+SCENES = 8000  # in the training split
+ASKED = 2000  # questions in the test split
+PER_SCENE = {"color": 2, "shape": 2, "count": 4, "existence": 3, "position": 9}  # more of what is harder
+LENGTH = 14  # tokens of the longest question, [CLS] and [SEP] included
+SEEDS = 10**6  # scenes apart are those of two seeds
+
+
+def read_scenes(split: str, scenes: int = SCENES, seed: int = 0) -> Iterator[Example]:
+    """The questions of a split.
+
+    Args:
+        split: "train", or "test", which shares no random stream with it.
+        scenes: how many to train on; the test split has `ASKED` questions.
+        seed: of the training scenes; those of two seeds differ.
+    """
+    if split not in shapes.SPLITS:
+        raise ValueError(f"the drawn scenes have no split {split!r}; they have {', '.join(shapes.SPLITS)}.")
+    if split == "test":
+        asked = shapes.held_out_questions(ASKED)
+    else:
+        drawn = (shapes.draw_scene(seed * SEEDS + number, split) for number in range(scenes))
+        asked = ((scene, question) for scene in drawn for question in scene.questions(PER_SCENE))
+    for number, (scene, question) in enumerate(asked):
+        name = f"{scene.split}-{scene.seed}"
+        yield Example(f"{name}-{number}", (name,), question.text, answers=(question.answer,), group=question.kind)
+
+
+def read_task(directory: Path, split: str, report: Report) -> Iterator[Example]:
+    """`read_scenes` as `tasks.TASKS` has it; there is no directory to read."""
+    return read_scenes(split)
+
+
+class DrawnScenes:
+    """What a model sees of the scenes: pixels for ViLT, for VisualBERT and LXMERT what the bundled detector finds in
+    them, or `shapes.regions`, at the true boxes, for models whose features are of that size.
+
+    Each scene is drawn and processed once and kept (50 kB for ViLT, 5 kB for the others). All inputs have the same
+    shape, so that XLA compiles a step once.
+
+    Args:
+        processor: the model's.
+    """
+
+    def __init__(self, processor):
+        if getattr(processor, "feature_size", shapes.FEATURE_SIZE) != shapes.FEATURE_SIZE and not processor.detector:
+            processor = type(processor)(processor.tokenizer, processor.feature_size, BUNDLED_DETECTOR)
+        self.processor = processor
+        self._seen: dict[str, dict[str, np.ndarray]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        split, _, seed = name.partition("-")
+        return split in shapes.SPLITS and seed.isdecimal()
+
+    def get(self, name: str) -> dict[str, np.ndarray]:
+        if name not in self._seen:
+            split, _, seed = name.partition("-")
+            self._seen[name] = self._inputs(shapes.draw_scene(int(seed), split))
+        return self._seen[name]
+
+    def inputs(self, rows: Sequence[Sequence[dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:
+        return {name: np.stack([row[name] for (row,) in rows]) for name in rows[0][0]}
+
+    def _inputs(self, scene: shapes.Scene) -> dict[str, np.ndarray]:
+        if hasattr(self.processor, "image_processor"):  # all are square: nothing is padding, and no mask is needed
+            return {"pixel_values": self.processor(images=[scene.image()])["pixel_values"].numpy()[0]}
+        if self.processor.detector:  # always as many regions as it finds at most
+            arrays = self.processor(images=[scene.image()], return_tensors="np")
+            return {name: value[0] for name, value in arrays.items()}
+        arrays = self.processor(regions=[shapes.regions(scene)], return_tensors="np")
+        missing = shapes.MOST_OBJECTS - len(scene.things)
+        return {name: np.pad(value[0], [(0, missing)] + [(0, 0)] * (value.ndim - 2)) for name, value in arrays.items()}

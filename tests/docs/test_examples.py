@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.checkpoint import LABELS, save_tiny, tiny_model, tiny_processor
-from support.paths import DATA, ROOT
+from support.paths import DATA, ROOT, TESTS
 from support.region_models import save_tiny_region_model, some_regions, tiny_region_model, tiny_region_processor
 
 import tfvl
@@ -165,7 +165,7 @@ def test_train_shapes_vqa(run, tmp_path, family, eager_functions):
 
 
 def test_no_example_is_left_out():
-    source = Path(__file__).read_text() + Path(__file__).with_name("test_distributed.py").read_text()
+    source = Path(__file__).read_text() + (TESTS / "training/test_distributed.py").read_text()
     assert all(path.name in source for path in EXAMPLES.glob("*.py"))
 
 

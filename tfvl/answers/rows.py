@@ -1,0 +1,143 @@
+"""The table of heads: what each public model class reads, the kind of its answer, and the outputs that it is given in.
+
+The export's graph, the lite runner, the server and the tasks all read this table; a head that is not in it can be
+loaded and trained, but neither asked nor exported.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+STRING, FLOAT, INT = "string", "float32", "int32"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of the signature `serving_default`, a row for each request.
+
+    Attributes:
+        dtype: name of its dtype.
+        axes: the axes behind the rows. A number is a fixed size; a name says what is counted along the axis: "labels"
+            (the best of the model's labels, at most top_k), "words" (the best of the vocabulary, at most top_k),
+            "masks" (the [MASK]s of a text), "tokens" (of the text), "choices", "phrases", "regions" (of the request),
+            "hidden" (the model's width).
+        needs: name of the model's output that it is made of; without that there is none, e.g. of a task that the
+            configuration leaves out. "" where the model always has it.
+        places_of: the axis of the request whose places the values are, e.g. "regions" for the number of a region.
+    """
+
+    dtype: str
+    axes: tuple[str | int, ...] = ()
+    needs: str = ""
+    places_of: str = ""
+
+
+BEST = {"answers": Output(STRING, ("labels",)), "scores": Output(FLOAT, ("labels",))}
+MASKS = {
+    "answers": Output(STRING, ("words",)),
+    "scores": Output(FLOAT, ("words",)),
+    "filled": Output(STRING),
+    "candidates": Output(STRING, ("masks", "words")),
+    "candidate_scores": Output(FLOAT, ("masks", "words")),
+}
+OBJECTS, ATTRIBUTES = "visual_prediction_scores_obj", "visual_prediction_scores_attr"
+
+# Each kind of answer, and the outputs that it is given in.
+KINDS: Mapping[str, Mapping[str, Output]] = {
+    # the pooled hidden state, under the name that the model has for it
+    "pooled": {name: Output(FLOAT, ("hidden",), needs=name) for name in ("pooler_output", "pooled_output")},
+    # the best labels of the configuration (`Config.answer_names`)
+    "labels": BEST,
+    # what the [MASK]s of a text stand for; a text without one cannot be answered
+    "masks": MASKS,
+    # the same where a text needs no [MASK], whether text and image belong together, and what else is pre-trained
+    "pretraining": MASKS
+    | {
+        "match": Output(FLOAT),
+        "question_answers": Output(STRING, ("labels",), needs="question_answering_score"),
+        "question_scores": Output(FLOAT, ("labels",), needs="question_answering_score"),
+        "object_ids": Output(INT, ("regions",), needs=OBJECTS),
+        "object_scores": Output(FLOAT, ("regions",), needs=OBJECTS),
+        "attribute_ids": Output(INT, ("regions",), needs=ATTRIBUTES),
+        "attribute_scores": Output(FLOAT, ("regions",), needs=ATTRIBUTES),
+    },
+    # how well the text belongs to the image, as a bare score; the answer is the text
+    "match": {"answers": Output(STRING, (1,)), "scores": Output(FLOAT, (1,))},
+    # a label for each token of the text
+    "tokens": {
+        "tokens": Output(STRING, ("tokens",)),
+        "answers": Output(STRING, ("tokens",)),
+        "scores": Output(FLOAT, ("tokens",)),
+    },
+    # the best of the texts that the request gives to choose from
+    "choices": {"answers": Output(STRING, ("choices",)), "scores": Output(FLOAT, ("choices",))},
+    # the best region of each phrase that the request names
+    "phrases": {
+        "region_ids": Output(INT, ("phrases",), places_of="regions"),
+        "scores": Output(FLOAT, ("phrases", "regions")),
+    },
+}
+STATUS = {"status": Output(STRING)}
+
+
+@dataclass(frozen=True)
+class Head:
+    """A row of the table.
+
+    Attributes:
+        kind: of the answer, one of `KINDS`.
+        reads: what a request holds beside its text: "image" or "regions", "boxes" (of the regions), "choices",
+            "phrases".
+        several: whether several images, or the regions of several, go with a text.
+        logits: the model's output that the answer is made of.
+        activation: from logits to scores: "softmax" or "sigmoid".
+        match: the model's output that says whether text and image belong together, and the class that means they do.
+        upstream: transformers' class that has these weights, where it has none of this name; with the model's outputs
+            that are called otherwise there.
+    """
+
+    kind: str
+    reads: tuple[str, ...]
+    several: bool = False
+    logits: str = "logits"
+    activation: str = "softmax"
+    match: tuple[str, int] = ("", 0)
+    upstream: tuple[str, Mapping[str, str]] = ("", {})
+
+    @property
+    def outputs(self) -> dict[str, Output]:
+        """The outputs of `serving_default` by name, the status of the row last."""
+        return {**KINDS[self.kind], **STATUS}
+
+
+IMAGE, REGIONS, BOXES = ("image",), ("regions",), ("regions", "boxes")
+ANSWER, WORDS = "question_answering_score", "prediction_logits"
+
+HEADS: Mapping[str, Head] = {
+    "ViltModel": Head("pooled", IMAGE),
+    "ViltForMaskedLM": Head("masks", IMAGE),
+    "ViltForPreTraining": Head(
+        "pretraining",
+        IMAGE,
+        logits=WORDS,
+        match=("cross_relationship_score", 1),
+        upstream=("ViltForMaskedLM", {WORDS: "logits"}),
+    ),
+    "ViltForQuestionAnswering": Head("labels", IMAGE, activation="sigmoid"),
+    "ViltForImagesAndTextClassification": Head("labels", IMAGE, several=True),
+    "ViltForImageAndTextRetrieval": Head("match", IMAGE),
+    "ViltForTokenClassification": Head("tokens", IMAGE),
+    "VisualBertModel": Head("pooled", REGIONS),
+    "VisualBertForPreTraining": Head("pretraining", REGIONS, logits=WORDS, match=("seq_relationship_logits", 0)),
+    "VisualBertForQuestionAnswering": Head("labels", REGIONS),
+    "VisualBertForMultipleChoice": Head("choices", (*REGIONS, "choices")),
+    "VisualBertForVisualReasoning": Head("labels", REGIONS, several=True),
+    "VisualBertForRegionToPhraseAlignment": Head("phrases", (*REGIONS, "phrases")),
+    "LxmertModel": Head("pooled", BOXES),
+    "LxmertForPreTraining": Head("pretraining", BOXES, logits=WORDS, match=("cross_relationship_score", 1)),
+    "LxmertForQuestionAnswering": Head("labels", BOXES, logits=ANSWER),
+}
+
+
+def head_of(names: Iterable[str]) -> Head | None:
+    """The row of the first of `names` that has one, such as the names of a class and of its bases; None without."""
+    return next((HEADS[name] for name in names if name in HEADS), None)

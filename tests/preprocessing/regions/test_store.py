@@ -1,4 +1,4 @@
-"""`RegionStore`, alike in both of its formats, and `convert`; test_regions_tfrecord.py has what is TFRecord's own."""
+"""`RegionStore`, alike in both of its formats, and `convert`; test_tfrecord.py has what is TFRecord's own."""
 
 import multiprocessing
 import os
@@ -154,8 +154,8 @@ def test_an_old_store_stays_until_the_new_one_is_whole(tmp_path, suffix):
 
 KILLED = """
 import sys, time, numpy as np
-from tfvl.preprocessing.region_store import RegionStore
-from tfvl.preprocessing.regions import Regions
+from tfvl.preprocessing.regions.store import RegionStore
+from tfvl.preprocessing.regions.regions import Regions
 
 def slow():
     for number in range(10**6):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support import datasets as made
+from support import datasets
 
 from tfvl.training.data.examples import Example, Examples, Report
 from tfvl.training.data.images import ImageFolder
@@ -15,11 +15,11 @@ from tfvl.training.tasks.table import TASKS, open_examples
 
 
 def test_examples_come_back_from_disk(tmp_path):
-    made.write_entities(tmp_path)
+    datasets.write_entities(tmp_path)
     originals = [
         *read_entities(tmp_path, "val", Report()),
-        *read_vcr(made.write_vcr(tmp_path), "answer", Report()),
-        *read_nlvr2(made.write_nlvr2(tmp_path), Report()),
+        *read_vcr(datasets.write_vcr(tmp_path), "answer", Report()),
+        *read_nlvr2(datasets.write_nlvr2(tmp_path), Report()),
         Example(id="é\ud800", images=("a",), text="ü\n"),
     ]
     examples = Examples(originals)
@@ -56,8 +56,8 @@ def test_a_vocabulary_of_frequent_answers(tmp_path):
     assert targets.build_vocabulary(answers, 8) == ["yes", "red", "2", "cat"]
     with pytest.raises(ValueError, match="none of 4 answers occurs 10 times"):
         targets.build_vocabulary(answers, 10)
-    _, annotations = made.write_vqa(tmp_path, 50)
-    assert targets.build_vocabulary(targets.majority_answers(annotations)) == made.ANSWERS
+    _, annotations = datasets.write_vqa(tmp_path, 50)
+    assert targets.build_vocabulary(targets.majority_answers(annotations)) == datasets.ANSWERS
 
 
 def test_soft_targets_by_the_number_of_annotators():
@@ -77,14 +77,14 @@ def test_targets_of_phrases_share_among_regions():
 # --- tasks ----------------------------------------------------------------------------------------------------------
 
 SPLITS = {
-    "vqa": ("train", made.write_vqa, 24),
-    "gqa": ("train_balanced", made.write_gqa, 6),
-    "nlvr2": ("dev", made.write_nlvr2, 8),
-    "retrieval": ("val", made.write_karpathy, 5),
-    "vcr-answer": ("val", made.write_vcr, 6),
-    "vcr-rationale": ("val", made.write_vcr, 6),
-    "entities": ("val", made.write_entities, 4),
-    "pretraining": ("train", made.write_karpathy, 50),
+    "vqa": ("train", datasets.write_vqa, 24),
+    "gqa": ("train_balanced", datasets.write_gqa, 6),
+    "nlvr2": ("dev", datasets.write_nlvr2, 8),
+    "retrieval": ("val", datasets.write_karpathy, 5),
+    "vcr-answer": ("val", datasets.write_vcr, 6),
+    "vcr-rationale": ("val", datasets.write_vcr, 6),
+    "entities": ("val", datasets.write_entities, 4),
+    "pretraining": ("train", datasets.write_karpathy, 50),
 }
 
 
@@ -96,8 +96,8 @@ def test_every_task_opens_its_files(task, tmp_path):
 
 
 def test_missing_images_and_unknown_answers_are_skipped_or_refused(tmp_path):
-    made.write_vqa(tmp_path)
-    folder = ImageFolder(made.write_images(tmp_path / "images", made.vqa_images()[:-2]))
+    datasets.write_vqa(tmp_path)
+    folder = ImageFolder(datasets.write_images(tmp_path / "images", datasets.vqa_images()[:-2]))
     label2id = {"yes": 0, "no": 1, "2": 2, "red": 3}
     examples = open_examples("vqa", tmp_path, "train", images=folder, label2id=label2id)
     # 4 questions about the last 2 images; of the other 20 those of "blue" (4, 9, 14, 19)
@@ -114,18 +114,18 @@ def test_tasks_and_files_that_do_not_exist(tmp_path):
         open_examples("caption", tmp_path, "train")
     with pytest.raises(ValueError, match=r"has 0 files like \*train2\*questions\.json; expected one"):
         open_examples("vqa", tmp_path, "train")
-    made.write_vqa(tmp_path / "a")
-    made.write_vqa(tmp_path / "b")
+    datasets.write_vqa(tmp_path / "a")
+    datasets.write_vqa(tmp_path / "b")
     with pytest.raises(ValueError, match="has 2 files like"):
         open_examples("vqa", tmp_path, "train")
 
 
 def test_metrics_of_tasks(tmp_path):
-    made.write_vqa(tmp_path)
+    datasets.write_vqa(tmp_path)
     examples = open_examples("vqa", tmp_path, "train")
     given = [examples[place] for place in range(len(examples))]
     right = TASKS["vqa"].metric([example.answers[0] for example in given], given)
-    np.testing.assert_allclose(right["accuracy"], made.ALL_RIGHT)
+    np.testing.assert_allclose(right["accuracy"], datasets.ALL_RIGHT)
     assert set(right) == {"accuracy", "accuracy/other", "accuracy/yes/no"}
     captions = [Example(str(number), (f"image {number // 2}",), "text") for number in range(4)]
     assert TASKS["retrieval"].metric(np.array([[3.0, 2, 1, 0], [0, 1, 2, 3]]), captions)["image@1"] == 1.0

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from support import datasets as made
+from support import datasets
 from support.regions import traced
 
 from tfvl.training.data import json_stream
@@ -26,7 +26,7 @@ MILLION_MEGABYTES = 150
 
 def test_vqa(tmp_path):
     report = Report()
-    examples = list(read_vqa(*made.write_vqa(tmp_path), report))
+    examples = list(read_vqa(*datasets.write_vqa(tmp_path), report))
     assert len(examples) == 24
     assert str(report) == "skipped: nothing"
     assert examples[3] == Example(
@@ -39,32 +39,32 @@ def test_vqa(tmp_path):
 
 
 def test_vqa_without_annotations_and_subtype(tmp_path):
-    path = made.dump(
+    path = datasets.dump(
         tmp_path / "q.json", {"questions": [{"image_id": "scene-7", "question": "why?", "question_id": 5}]}
     )
     assert list(read_vqa(path, None, Report())) == [Example(id="5", images=("scene-7",), text="why?")]
-    questions, _ = made.write_vqa(tmp_path / "test", 2)
+    questions, _ = datasets.write_vqa(tmp_path / "test", 2)
     questions.write_text(questions.read_text().replace("train2014", "test-dev2015"))
     assert next(read_vqa(questions, None, Report())).images == ("COCO_test2015_000000000009",)
 
 
 def test_vqa_annotations_in_another_order(tmp_path):
-    questions, annotations = made.write_vqa(tmp_path)
+    questions, annotations = datasets.write_vqa(tmp_path)
     expected = list(read_vqa(questions, annotations, Report()))
     content = json.loads(annotations.read_text())
     np.random.default_rng(0).shuffle(content["annotations"])
-    made.dump(annotations, content)
+    datasets.dump(annotations, content)
     assert list(read_vqa(questions, annotations, Report(strict=True))) == expected
 
 
 def test_gqa(tmp_path):
-    examples = list(read_gqa(made.write_gqa(tmp_path), Report()))
+    examples = list(read_gqa(datasets.write_gqa(tmp_path), Report()))
     assert len(examples) == 6
     assert examples[1] == Example(id="01", images=("2000",), text="Is item 1 red?", answers=("red",), group="query")
 
 
 def test_nlvr2(tmp_path):
-    examples = list(read_nlvr2(made.write_nlvr2(tmp_path), Report()))
+    examples = list(read_nlvr2(datasets.write_nlvr2(tmp_path), Report()))
     assert examples[2] == Example(
         id="dev-0-1-0", images=("dev-0-1-img0", "dev-0-1-img1"), text="There are 2 dogs.", label=1
     )
@@ -72,7 +72,7 @@ def test_nlvr2(tmp_path):
 
 
 def test_karpathy(tmp_path):
-    path = made.write_karpathy(tmp_path)
+    path = datasets.write_karpathy(tmp_path)
     train = list(read_karpathy(path, "train", Report()))
     assert len(train) == 10 * 5  # with the images of restval
     assert train[6] == Example(
@@ -82,7 +82,7 @@ def test_karpathy(tmp_path):
 
 
 def test_vcr_names_people(tmp_path):
-    (first, *_) = read_vcr(made.write_vcr(tmp_path), "answer", Report())
+    (first, *_) = read_vcr(datasets.write_vcr(tmp_path), "answer", Report())
     assert first == Example(
         id="val-0",
         images=("lsmdc_FILM/FILM_00",),
@@ -90,7 +90,7 @@ def test_vcr_names_people(tmp_path):
         choices=("Yes .", "No Jessie does not .", "Casey sleeps .", "Jessie left ."),
         label=1,
     )
-    (first, second, *_) = read_vcr(made.write_vcr(tmp_path), "rationale", Report())
+    (first, second, *_) = read_vcr(datasets.write_vcr(tmp_path), "rationale", Report())
     assert first.text == "Does Casey see the car near Riley Casey ? No Jessie does not ."
     assert first.choices[1:3] == ("Riley waves .", "Jessie left .")
     assert (first.label, second.label) == (0, 1)
@@ -103,7 +103,7 @@ def test_sentences_of_entities():
 
 
 def test_entities(tmp_path):
-    examples = list(read_entities(made.write_entities(tmp_path), "val", Report()))
+    examples = list(read_entities(datasets.write_entities(tmp_path), "val", Report()))
     assert [example.id for example in examples] == ["36979#0", "36979#2", "65567#0", "65567#2"]
     assert examples[0].text == "A young man in a blue shirt near the sea ."
     man = Phrase(0, 2, ((10.0, 10.0, 50.0, 90.0), (60.0, 10.0, 90.0, 90.0)))  # entity 1 has two boxes
@@ -118,7 +118,7 @@ def test_entities(tmp_path):
 def spoil(path, name, change) -> None:
     content = json.loads(path.read_text())
     change(content[name])
-    made.dump(path, content)
+    datasets.dump(path, content)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def spoil(path, name, change) -> None:
     ],
 )
 def test_bad_vqa_records_are_skipped_and_counted_or_refused(tmp_path, file, change, reason, sentence):
-    paths = made.write_vqa(tmp_path)
+    paths = datasets.write_vqa(tmp_path)
     spoil(paths[file], ("questions", "annotations")[file], change)
     report = Report()
     assert len(list(read_vqa(*paths, report))) == 23
@@ -163,7 +163,7 @@ def test_bad_vqa_records_are_skipped_and_counted_or_refused(tmp_path, file, chan
     ],
 )
 def test_bad_lines(tmp_path, line, sentence):
-    path = made.write_nlvr2(tmp_path)
+    path = datasets.write_nlvr2(tmp_path)
     path.write_text(f"{path.read_text()}{line}\n\n")
     report = Report()
     assert len(list(read_nlvr2(path, report))) == 8
@@ -174,7 +174,8 @@ def test_bad_lines(tmp_path, line, sentence):
 
 def test_vcr_tags_and_labels_of_nothing(tmp_path):
     changes = [{"question": ["Is", [5], "?"]}, {"answer_label": 4}, {"answer_label": "1"}, {}]
-    path = made.dump_lines(tmp_path / "val.jsonl", [made.vcr_record(place) | new for place, new in enumerate(changes)])
+    records = [datasets.vcr_record(place) | new for place, new in enumerate(changes)]
+    path = datasets.dump_lines(tmp_path / "val.jsonl", records)
     report = Report()
     assert [example.id for example in read_vcr(path, "answer", report)] == ["val-3"]
     assert report.counts == {"malformed records": 3}
@@ -222,7 +223,7 @@ def test_xml_with_a_document_type_is_refused(tmp_path, encoding):
     ],
 )
 def test_bad_annotations_are_skipped(tmp_path, content, sentence):
-    made.write_entities(tmp_path)
+    datasets.write_entities(tmp_path)
     (tmp_path / "Annotations" / "36979.xml").write_text(content)
     report = Report()
     assert {example.images[0] for example in read_entities(tmp_path, "val", report)} == {"65567"}
@@ -230,7 +231,7 @@ def test_bad_annotations_are_skipped(tmp_path, content, sentence):
 
 
 def test_ids_that_lead_elsewhere_are_skipped(tmp_path):
-    made.write_entities(tmp_path)
+    datasets.write_entities(tmp_path)
     (tmp_path / "val.txt").write_text("../../secret\n65567\n")
     report = Report()
     assert len(list(read_entities(tmp_path, "val", report))) == 2
@@ -241,7 +242,7 @@ def test_ids_that_lead_elsewhere_are_skipped(tmp_path):
 
 
 def peak(count: int, directory) -> int:
-    paths = made.write_vqa(directory / str(count), count)
+    paths = datasets.write_vqa(directory / str(count), count)
     list(zip(range(10), read_vqa(*paths, Report()), strict=False))  # imports and caches
     with traced() as peak_of:
         assert sum(1 for _ in read_vqa(*paths, Report())) == count
@@ -264,7 +265,7 @@ def test_memory_does_not_grow_where_annotations_come_in_another_order(tmp_path):
 MILLION = """
 import sys
 from pathlib import Path
-from tfvl.training.tasks import open_examples
+from tfvl.training.tasks.table import open_examples
 if sys.argv[1] != "none":
     assert len(open_examples("vqa", Path(sys.argv[1]), "train")) == 1_000_000
 status = Path("/proc/self/status").read_text()  # getrusage would count the parent's memory before exec
@@ -274,7 +275,7 @@ print(int(status.split("VmHWM:")[1].split()[0]) // 1024)
 
 @pytest.mark.slow
 def test_a_million_questions_stream_in_bounded_memory(tmp_path):
-    made.write_vqa(tmp_path, 1_000_000)
+    datasets.write_vqa(tmp_path, 1_000_000)
     none, million = (
         int(
             subprocess.run(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support import datasets as made
+from support import datasets
 from support.prepared import image_artefact, stub, write_prepared
 from support.tasks import LABEL2ID, SOURCES, processor_of, visual_of
 
@@ -51,32 +51,33 @@ def test_answers_reach_their_questions_whatever_the_order(data_sets, tokenizer):
     found = evaluate(right_answers(tokenizer, asked), pipeline, "vqa", lambda *step: steps.append(step))
     assert asked != sorted(asked)
     assert sorted(asked) == list(range(24))
-    assert found.predictions == [made.ANSWERS[number % 5] for number in range(24)]
+    assert found.predictions == [datasets.ANSWERS[number % 5] for number in range(24)]
     assert [example.id for example in found.examples][:3] == ["9000", "9001", "10002"]
-    np.testing.assert_allclose(found.metrics["accuracy"], made.ALL_RIGHT)
+    np.testing.assert_allclose(found.metrics["accuracy"], datasets.ALL_RIGHT)
     assert steps == [(step, 5) for step in range(1, 6)]
 
 
 def test_a_question_whose_image_is_torn_counts_as_wrong(tokenizer, tmp_path):
-    made.write_vqa(tmp_path / "vqa")
-    made.write_images(tmp_path / "vqa" / "images", made.vqa_images())
-    name = made.vqa_images()[7]  # of questions 14 and 15, which 5 and 6 of 10 answered
+    datasets.write_vqa(tmp_path / "vqa")
+    datasets.write_images(tmp_path / "vqa" / "images", datasets.vqa_images())
+    name = datasets.vqa_images()[7]  # of questions 14 and 15, which 5 and 6 of 10 answered
     file = tmp_path / "vqa" / "images" / f"{name}.jpg"
     file.write_bytes(file.read_bytes()[:-200])
     pipeline = pipeline_of(tmp_path, tokenizer, "vqa", "ViltForQuestionAnswering")
     found = evaluate(right_answers(tokenizer, []), pipeline, "vqa")
     assert [number for number, answer in enumerate(found.predictions) if answer == ""] == [14, 15]
-    np.testing.assert_allclose(found.metrics["accuracy"], made.ALL_RIGHT - 2 / 24)
+    np.testing.assert_allclose(found.metrics["accuracy"], datasets.ALL_RIGHT - 2 / 24)
     assert pipeline.loader.report.counts == {"images that fail": 2}
 
 
 def test_a_split_without_truth_has_predictions_only(data_sets, tokenizer, tmp_path):
-    made.write_vqa(tmp_path / "vqa", split="test")
+    datasets.write_vqa(tmp_path / "vqa", split="test")
     (tmp_path / "vqa" / "v2_mscoco_test2014_annotations.json").unlink()
     examples = open_examples("vqa", tmp_path / "vqa", "test")
     pipeline = pipeline_of(data_sets, tokenizer, "vqa", "ViltForQuestionAnswering")
     pipeline.loader.examples = examples
-    pipeline.loader.visual.source = ImageFolder(made.write_images(tmp_path / "images", made.vqa_images(split="test")))
+    images = datasets.write_images(tmp_path / "images", datasets.vqa_images(split="test"))
+    pipeline.loader.visual.source = ImageFolder(images)
     found = evaluate(right_answers(tokenizer, []), pipeline, "vqa")
     assert found.metrics == {}
     assert len(found.predictions) == 24
@@ -147,7 +148,7 @@ def test_every_image_meets_every_text(data_sets, tokenizer):
 def test_an_image_that_cannot_be_read_is_found_by_no_text(data_sets, tokenizer):
     pipeline = pipeline_of(data_sets, tokenizer, "retrieval", "ViltForImageAndTextRetrieval", limit=20)
     model = matching(tokenizer, pipeline)
-    get, broken = pipeline.loader.visual.get, made.karpathy_images()[2]
+    get, broken = pipeline.loader.visual.get, datasets.karpathy_images()[2]
 
     def torn(name):
         if name == broken:
@@ -196,7 +197,7 @@ def test_the_command_evaluates_an_exported_model_on_prepared_data(data_sets, cap
     arguments = ["--task", "vqa", "--model", model, "--split", "train", "--out", tmp_path / "out.json"]
     code, printed, _ = run(capsys, *arguments, "--data", data)
     assert code == 0
-    assert f"{100 * made.ALL_RIGHT:.2f}" in printed
+    assert f"{100 * datasets.ALL_RIGHT:.2f}" in printed
     first = (tmp_path / "out.json").read_text()
     code, _, _ = run(capsys, *arguments, "--data", data_sets / "vqa")
     assert code == 0

@@ -12,7 +12,7 @@ import yaml
 from safetensors.numpy import load_file
 from support.checkpoint import save_tiny
 from support.paths import ROOT
-from support.train import history, settings, train_until, write_all
+from support.runs import history, settings, train_until, write_all
 
 import tfvl
 from tfvl import shapes

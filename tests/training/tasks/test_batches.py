@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from support import datasets as made
-from support import tasks as helpers_tasks
+from support import datasets, tasks
 from support.tasks import LABEL2ID, LOSS_TOLERANCE, SOURCES, TINY, make_loader, tiny_head
 
 import tfvl
@@ -73,7 +72,7 @@ def test_fit(task, model, data_sets, tokenizer):
             "ViltForImagesAndTextClassification",
             {"pixel_values": [2, 2, None, None, 3], "pixel_mask": [2, 2, None, None], "labels": [2]},
         ),
-        ("nlvr2", "VisualBertForVisualReasoning", {"visual_embeds": [2, None, made.FEATURE_SIZE], "labels": [2]}),
+        ("nlvr2", "VisualBertForVisualReasoning", {"visual_embeds": [2, None, datasets.FEATURE_SIZE], "labels": [2]}),
         ("retrieval", "ViltForImageAndTextRetrieval", {"input_ids": [2, 16, None], "labels": [2]}),
         ("vcr-answer", "VisualBertForMultipleChoice", {"input_ids": [2, 4, None], "labels": [2]}),
         ("entities", "VisualBertForRegionToPhraseAlignment", {"labels": [2, None, None]}),
@@ -87,7 +86,7 @@ def test_fit(task, model, data_sets, tokenizer):
                 "visual_pos": [2, None, 4],
                 "labels/obj_labels/obj/0": [2, None],
                 "labels/obj_labels/attr/1": [2, None],
-                "labels/obj_labels/feat/0": [2, None, made.FEATURE_SIZE],
+                "labels/obj_labels/feat/0": [2, None, datasets.FEATURE_SIZE],
                 "labels/obj_labels/feat/1": [2, None],
             },
         ),
@@ -123,11 +122,11 @@ def test_soft_and_single_answers(data_sets, tokenizer):
 
 def test_lxmert_is_pretrained_on_answers(tokenizer, tmp_path):
     """Captions have none; a question has that of its own image only."""
-    made.write_karpathy(tmp_path)
-    made.write_vqa(tmp_path)
-    names = [*made.karpathy_images(), *made.vqa_images()]
-    processor = tfvl.LxmertProcessor(tokenizer, made.FEATURE_SIZE)
-    visual = StoredRegions(made.write_regions(tmp_path / "regions.h5", names), processor)
+    datasets.write_karpathy(tmp_path)
+    datasets.write_vqa(tmp_path)
+    names = [*datasets.karpathy_images(), *datasets.vqa_images()]
+    processor = tfvl.LxmertProcessor(tokenizer, datasets.FEATURE_SIZE)
+    visual = StoredRegions(datasets.write_regions(tmp_path / "regions.h5", names), processor)
     examples = open_examples("pretraining-questions", tmp_path, "train", images=visual, strict=True)
     masker = WordMasker.from_tokenizer(tokenizer)
     make = TASKS["pretraining-questions"].models["LxmertForPreTraining"]
@@ -138,7 +137,7 @@ def test_lxmert_is_pretrained_on_answers(tokenizer, tmp_path):
     own = labels["matched_label"] == 1
     assert (labels["ans"][~asked | ~own] == IGNORED).all()
     numbers = np.array([int(examples[place].id) % 1000 for place in range(len(examples))])
-    np.testing.assert_array_equal(labels["ans"][asked & own], numbers[asked & own] % len(made.ANSWERS))
+    np.testing.assert_array_equal(labels["ans"][asked & own], numbers[asked & own] % len(datasets.ANSWERS))
     head = tfvl.LxmertForPreTraining(tfvl.LxmertConfig(**TINY["Lxmert"] | {"task_qa": True}))
     inputs, labels, _ = next(iter(Pipeline(loader, BatchPlan(len(examples), 24)).dataset()))
     terms = head.loss_terms(labels, head(inputs, training=False))
@@ -148,7 +147,7 @@ def test_lxmert_is_pretrained_on_answers(tokenizer, tmp_path):
 def test_pictures_are_those_of_the_example(data_sets, tokenizer):
     loader = make_loader(data_sets, tokenizer, "nlvr2", "ViltForImagesAndTextClassification")
     inputs, labels, _ = loader(np.array([5]), 0)
-    pair = [made.write_images(data_sets / "nlvr2/images", []) / f"dev-1-0-img{side}.jpg" for side in (0, 1)]
+    pair = [datasets.write_images(data_sets / "nlvr2/images", []) / f"dev-1-0-img{side}.jpg" for side in (0, 1)]
     np.testing.assert_array_equal(inputs["pixel_values"], loader.processor(images=[pair])["pixel_values"])
     assert inputs["pixel_values"].shape[:2] == (1, 2)
     assert labels.tolist() == [0]
@@ -189,10 +188,10 @@ def test_phrases_match_regions_in_pixels():
 
 
 def test_phrases_that_are_cut_off_have_no_target(data_sets):
-    short = helpers_tasks.tokenizer(8)  # [CLS] a young man in a blue [SEP]
+    short = tasks.tokenizer(8)  # [CLS] a young man in a blue [SEP]
     loader = make_loader(data_sets, short, "entities", "VisualBertForRegionToPhraseAlignment")
     boxes = np.float32([[10, 10, 50, 90], [10, 30, 50, 60]]) / 100  # of the man and of his shirt
-    regions = tfvl.Regions(np.ones((2, made.FEATURE_SIZE)), boxes, width=100, height=100)
+    regions = tfvl.Regions(np.ones((2, datasets.FEATURE_SIZE)), boxes, width=100, height=100)
     loader.visual.store = {"36979": regions}
     inputs, targets, _ = loader(np.array([0]), 0)
     assert inputs["region_to_phrase_position"].tolist() == [[3, -1]]

@@ -34,12 +34,12 @@ def test_every_flipped_or_missing_byte_is_noticed(file):
     ends = {0, len(framed(b"first")), len(framed(b"first")) + len(framed(b""))}  # between two records
     for length in set(range(len(content))) - ends:
         file.write_bytes(content[:length])
-        with pytest.raises(ValueError, match=r"the file ends within the record|more than the file has"):
+        with pytest.raises(ValueError, match="the file ends within the record"):
             list(read_records(file))
 
 
 def test_a_record_longer_than_the_limit_is_not_read(file):
-    with pytest.raises(ValueError, match="claims 2304 bytes, more than the file has or 2303"):
+    with pytest.raises(ValueError, match="claims 2304 bytes, at most 2303 are possible"):
         list(read_records(file, 2303))
     assert len(list(read_records(file, 2304))) == 3
 
@@ -51,6 +51,7 @@ def test_an_index(file):
     for wrong in (
         {"ids": [1, 2, 3]},
         {"ids": ["a"]},
+        {"ids": "abc"},
         {"offsets": [0, 1, 10**9]},
         {"offsets": [0, 1, 2.0]},
         {"size": ""},

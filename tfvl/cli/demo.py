@@ -29,7 +29,7 @@ json.dump({"answers": answers, "scores": scores, "status": status}, sys.stdout)
 """
 
 
-class Family(NamedTuple):
+class DemoModel(NamedTuple):
     """A kind of model: the bundled one and one of the hub, and a detector for the latter where it reads regions."""
 
     bundled: str
@@ -37,10 +37,10 @@ class Family(NamedTuple):
     hub_detector: str | None = None
 
 
-FAMILIES = {
-    "vilt": Family("shapes-vilt", "dandelin/vilt-b32-finetuned-vqa"),
-    "visual_bert": Family("shapes-visual-bert", "uclanlp/visualbert-vqa", "unc-nlp/frcnn-vg-finetuned"),
-    "lxmert": Family("shapes-lxmert", "unc-nlp/lxmert-vqa-uncased", "unc-nlp/frcnn-vg-finetuned"),
+MODELS = {
+    "vilt": DemoModel("shapes-vilt", "dandelin/vilt-b32-finetuned-vqa"),
+    "visual_bert": DemoModel("shapes-visual-bert", "uclanlp/visualbert-vqa", "unc-nlp/frcnn-vg-finetuned"),
+    "lxmert": DemoModel("shapes-lxmert", "unc-nlp/lxmert-vqa-uncased", "unc-nlp/frcnn-vg-finetuned"),
 }
 SURE = 0.5  # from this probability on, a region is outlined in the picture
 
@@ -88,8 +88,8 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
     from tfvl.porting import hub
 
     console = Console(soft_wrap=True, markup=False, highlight=False)
-    if model in FAMILIES:
-        model = FAMILIES[model].bundled
+    if model in MODELS:
+        model = MODELS[model].bundled
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     seed = secrets.randbelow(1_000_000) if seed is None else seed
@@ -104,7 +104,7 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
         loaded, processor = auto.load(model, detector=detector)
         check_model(model, loaded)
         saved_model(loaded, processor, directory, overwrite=True)
-    family = FAMILIES[loaded.config.model_type]
+    shown = MODELS[loaded.config.model_type]
     console.print(f"Exported {model}, preprocessing included: {directory}")
     with console.status("Loading the artefact in a clean process and asking …"):
         rows = ask(directory, scene, scene.questions(2))
@@ -113,9 +113,9 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
     shapes.draw_answers(scene.image(), rows, boxes).save(out / "answers.png")
     console.print(f"Picture with the answers: {out / 'answers.png'}")
     name = f"models/{loaded.config.model_type}_vqa/1"
-    with_detector = f" --detector {family.hub_detector}" if family.hub_detector else ""
+    with_detector = f" --detector {shown.hub_detector}" if shown.hub_detector else ""
     console.print("The same with a checkpoint of the hub and a photograph of your own:")
-    console.print(f"  tfvl export {family.hub_id} {name}{with_detector}")
+    console.print(f"  tfvl export {shown.hub_id} {name}{with_detector}")
     console.print(f'  tfvl ask photo.jpg "how many cats are there?" --model {name}')
     return rows
 

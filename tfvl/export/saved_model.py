@@ -60,7 +60,7 @@ def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, over
     module.weights = [variable.value for variable in variables]
     functions = signatures(model, processor, inputs, top_k)
 
-    with written_whole(directory) as new:
+    with written_whole(directory) as new:  # until then under a name that is no number, which TF Serving looks past
         # Without custom gradients and debug information, which an artefact for inference only carries around.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False, save_debug_info=False)
         tf.saved_model.save(module, str(new), signatures=functions, options=options)

@@ -40,29 +40,37 @@ def read_record(descriptor: int, offset: int, limit: int = MAX_RECORD_BYTES) -> 
     Raises:
         ValueError: the record is damaged, ends after the file, or has more than `limit` bytes.
     """
-    header = os.pread(descriptor, HEADER.size, offset)
-    if len(header) < HEADER.size:
-        raise ValueError("the file ends within the record")
-    length, crc = HEADER.unpack(header)
-    if crc != masked_crc(header[:8]):
-        raise ValueError("the record's length is damaged (its checksum does not fit)")
-    if length > min(limit, os.fstat(descriptor).st_size - offset - HEADER.size - CRC.size):
-        raise ValueError(f"the record claims {length} bytes, more than the file has or {limit}")
-    content = os.pread(descriptor, length + CRC.size, offset + HEADER.size)
-    payload = content[:length]
-    if len(content) < length + CRC.size or CRC.unpack(content[length:])[0] != masked_crc(payload):
-        raise ValueError("the record is damaged (its checksum does not fit)")
-    return payload
+    rest = os.fstat(descriptor).st_size - offset - HEADER.size - CRC.size
+    length = _length(os.pread(descriptor, HEADER.size, offset), min(limit, rest))
+    return _payload(os.pread(descriptor, length + CRC.size, offset + HEADER.size), length)
 
 
 def read_records(path: Path, limit: int = MAX_RECORD_BYTES) -> Iterator[bytes]:
     """The payloads of a TFRecord file in order. Raises OSError, or ValueError as `read_record` does."""
     with open(path, "rb") as file:
-        offset, size = 0, os.fstat(file.fileno()).st_size
-        while offset < size:
-            payload = read_record(file.fileno(), offset, limit)
-            offset += HEADER.size + len(payload) + CRC.size
-            yield payload
+        while header := file.read(HEADER.size):
+            length = _length(header, limit)
+            yield _payload(file.read(length + CRC.size), length)
+
+
+def _length(header: bytes, limit: int) -> int:
+    if len(header) < HEADER.size:
+        raise ValueError("the file ends within the record")
+    length, crc = HEADER.unpack(header)
+    if crc != masked_crc(header[:8]):
+        raise ValueError("the record's length is damaged (its checksum does not fit)")
+    if length > limit:
+        raise ValueError(f"the record claims {length} bytes, at most {limit} are possible")
+    return length
+
+
+def _payload(content: bytes, length: int) -> bytes:
+    if len(content) < length + CRC.size:
+        raise ValueError("the file ends within the record")
+    payload = content[:length]
+    if CRC.unpack(content[length:])[0] != masked_crc(payload):
+        raise ValueError("the record is damaged (its checksum does not fit)")
+    return payload
 
 
 def write_indexed(path: Path, index: Path, records: Iterable[tuple[str, bytes]], **more: Any) -> int:
@@ -99,7 +107,8 @@ def read_index(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(index.read_bytes())
         written, ids, offsets = content["size"], content["ids"], content["offsets"]
-        sound = len(ids) == len(offsets) and all(isinstance(name, str) for name in ids)
+        sound = type(ids) is type(offsets) is list and len(ids) == len(offsets)
+        sound = sound and all(isinstance(name, str) for name in ids)
         sound = sound and all(type(offset) is int and 0 <= offset < written for offset in offsets)
     except (ValueError, TypeError, KeyError, RecursionError):
         sound = False

@@ -20,7 +20,7 @@ KEPT = 2
 BLOCK = 1 << 20
 
 
-class Checkpoint(NamedTuple):
+class SavedState(NamedTuple):
     """What training goes on from.
 
     Attributes:
@@ -47,7 +47,7 @@ def save(directory: Path, step: int, arrays: Mapping[str, np.ndarray], state: Ma
     return directory / f"{step:09d}"
 
 
-def last(directory: Path) -> Checkpoint | None:
+def last(directory: Path) -> SavedState | None:
     """The newest checkpoint that is whole; a warning names each newer one that is not. None where there is none."""
     for path in reversed(_names(directory)):
         try:
@@ -57,7 +57,7 @@ def last(directory: Path) -> Checkpoint | None:
     return None
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Path) -> SavedState:
     """A checkpoint.
 
     Raises:
@@ -69,7 +69,7 @@ def read(path: Path) -> Checkpoint:
             if (path / name).stat().st_size != files[name]["size"] or _digest(path / name) != files[name]["sha256"]:
                 raise CheckpointError(f"The checkpoint {path} is damaged: {name} is not what was written.")
         tensors = read_safetensors(path / ARRAYS)
-        return Checkpoint({tensor.name: tensor.read() for tensor in tensors}, json.loads((path / STATE).read_text()))
+        return SavedState({tensor.name: tensor.read() for tensor in tensors}, json.loads((path / STATE).read_text()))
     except (OSError, ValueError, TypeError, KeyError) as error:
         if isinstance(error, CheckpointError):
             raise

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import tensorflow as tf
 
 from support import datasets
+from tfvl.files.tfrecord import framed
 from tfvl.preprocessing.regions.store import RegionStore
 from tfvl.training.data import prepared
 from tfvl.training.data.images import ImageFolder, write_image_records
@@ -26,7 +27,7 @@ def write_prepared(out: Path, task: str, data: Path, split: str, kind: str = "im
     for shard in range(SHARDS):
         name = f"examples-{shard}.tfrecord"
         records = list(enumerate(examples))[shard::SHARDS]
-        (directory / name).write_bytes(b"".join(prepared.framed(prepared.encode(*record)) for record in records))
+        (directory / name).write_bytes(b"".join(framed(prepared.encode(*record)) for record in records))
         files["examples"].append(name)
         if not names[shard::SHARDS]:
             continue

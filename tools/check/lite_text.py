@@ -11,7 +11,8 @@ from pathlib import Path
 
 import typer
 
-from tfvl.cli.console import print_table, quiet_tensorflow, run_script
+from tfvl.cli.console import print_table, run_script
+from tfvl.files.quiet import quiet_tensorflow
 
 quiet_tensorflow()
 

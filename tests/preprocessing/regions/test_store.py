@@ -178,6 +178,7 @@ def test_killed_half_way_it_leaves_no_half_store(tmp_path, suffix):
     assert RegionStore.write(path, [Regions(np.ones((1, 2)), image_id="whole")]) == 1
     with RegionStore(path) as store:
         assert list(store) == ["whole"]
+    assert {file.name for file in tmp_path.iterdir()} <= {path.name, f"{path.name}.index"}  # nor anything else
 
 
 def _read_often(store: RegionStore, seed: int) -> bool:

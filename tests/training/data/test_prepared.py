@@ -9,6 +9,7 @@ from support.prepared import write_prepared
 from support.tasks import LABEL2ID
 
 import tfvl
+from tfvl.files.tfrecord import framed, read_records
 from tfvl.training.data import prepared
 from tfvl.training.data.examples import Example, Phrase
 from tfvl.training.data.images import ImageFolder
@@ -130,7 +131,7 @@ def test_a_torn_or_changed_file_is_one_sentence(copy):
     whole = file.read_bytes()
     for content in (whole[:-1], whole[:20], whole[:60] + b"!" + whole[61:], b"\xff" * 40):
         file.write_bytes(content)
-        with pytest.raises(ValueError, match=r"examples-1\.tfrecord is damaged, or ends within a record; prepare the"):
+        with pytest.raises(ValueError, match=r"examples-1\.tfrecord: the (record|file).*; prepare the data set again"):
             open_examples("vqa", copy.parent, "train")
     file.unlink()
     with pytest.raises(ValueError, match=r"examples-1\.tfrecord cannot be read: No such file"):
@@ -139,11 +140,11 @@ def test_a_torn_or_changed_file_is_one_sentence(copy):
 
 def test_missing_records_are_noticed(copy):
     file = copy / "examples-1.tfrecord"
-    records = list(prepared.read_records(file))
-    file.write_bytes(b"".join(map(prepared.framed, records[:-1])))
+    records = list(read_records(file))
+    file.write_bytes(b"".join(map(framed, records[:-1])))
     with pytest.raises(ValueError, match="has 8 examples of 9; prepare it again"):
         open_examples("vqa", copy.parent, "train")
-    file.write_bytes(prepared.framed(b"\x0a\x03\x0a\x01\x0a"))
+    file.write_bytes(framed(b"\x0a\x03\x0a\x01\x0a"))
     with pytest.raises(ValueError, match=r"examples-1\.tfrecord: the record is no example"):
         open_examples("vqa", copy.parent, "train")
 

@@ -1,13 +1,13 @@
 """Predictions in the form that the data sets' evaluation servers and scripts take, where they have one."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfvl.files.whole import written_files
 from tfvl.training.data import json_stream
 from tfvl.training.data.examples import Example
 from tfvl.training.evaluation.evaluate import Evaluation
@@ -113,13 +113,8 @@ def write_predictions(path: Path, task: str, evaluation: Evaluation) -> None:
 
     The file appears under its name only when it is whole.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(LINES.get(task, json_lines)(rows_of(task, evaluation)))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_files(path) as (new,), open(new, "w", encoding="utf-8") as file:
+        file.writelines(LINES.get(task, json_lines)(rows_of(task, evaluation)))
 
 
 def json_lines(rows: Iterable[dict]) -> Iterator[str]:

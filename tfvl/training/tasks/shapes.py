@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tfvl import shapes
-from tfvl.auto import BUNDLED_DETECTOR
+from tfvl.porting.hub import BUNDLED_DETECTOR
 from tfvl.training.data.examples import Example, Report
 
 SCENES = 8000  # in the training split

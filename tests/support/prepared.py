@@ -11,14 +11,14 @@ from tfvl.files.tfrecord import framed
 from tfvl.preprocessing.regions.store import RegionStore
 from tfvl.training.data import prepared
 from tfvl.training.data.images import ImageFolder, write_image_records
-from tfvl.training.tasks.table import open_examples
+from tfvl.training.tasks.table import TASKS
 
 SHARDS = 3
 
 
 def write_prepared(out: Path, task: str, data: Path, split: str, kind: str = "images") -> Path:
     """What `tools/prepare.py` makes of a data set of `support.datasets`; each shard has every third of all."""
-    found = open_examples(task, data, split)
+    found = TASKS[task].examples(data, split)
     examples = [found[place] for place in range(len(found))]
     names = sorted({name for example in examples for name in example.images})
     directory = out / split

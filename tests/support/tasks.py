@@ -11,8 +11,8 @@ from support import datasets
 from support.vilt import randomise
 from tfvl.training.data.images import ImageFolder
 from tfvl.training.data.loading import Loader, Pictures, StoredRegions
-from tfvl.training.data.masking import WordMasker
-from tfvl.training.tasks.table import TASKS, open_examples
+from tfvl.training.data.pipeline import BatchPlan, Pipeline, bucket_keys
+from tfvl.training.tasks.table import TASKS
 
 VOCABULARY = Path(tfvl.__file__).parent / "bundled" / "bert-base-uncased" / "vocab.txt"
 LABEL2ID = {answer: place for place, answer in enumerate(datasets.ANSWERS)}
@@ -107,22 +107,27 @@ def visual_of(root: Path, processor, cache_bytes: int = 0) -> Pictures | StoredR
 def make_loader(
     data_sets: Path, tokenizer, task: str, model: str, *, cache_bytes: int = 0, strict=False, **options
 ) -> Loader:
-    root, description = data_sets / task, TASKS[task]
+    root, found = data_sets / task, TASKS[task]
     processor = processor_of(model, tokenizer)
     visual = visual_of(root, processor, cache_bytes)
-    label2id = LABEL2ID if description.answers else None
-    examples = open_examples(task, root, SOURCES[task][0], images=visual, label2id=label2id, strict=strict)
-    masker = WordMasker.from_tokenizer(tokenizer, whole_words=model in description.whole_words)
-    return Loader(
-        examples,
-        visual,
-        processor,
-        description.models[model],
-        label2id=label2id,
-        num_labels=len(LABEL2ID),
-        masker=masker,
-        **options,
-    )
+    label2id = LABEL2ID if found.answers else None
+    examples = found.examples(root, SOURCES[task][0], images=visual, label2id=label2id, strict=strict)
+    return found.loader(found.models[model], examples, visual, processor, LABEL2ID, **options)
+
+
+def pipeline_of(data_sets, tokenizer, task: str, model: str, batch_size: int = 5, limit: int | None = None) -> Pipeline:
+    """A split in buckets, so that batches are not in the data set's order."""
+    root, found, processor = data_sets / task, TASKS[task], processor_of(model, tokenizer)
+    examples = found.examples(root, SOURCES[task][0], limit=limit)
+    loader = found.loader(found.models[model], examples, visual_of(root, processor), processor, LABEL2ID)
+    plan = BatchPlan(len(examples), batch_size, shuffle=False, keys=bucket_keys(loader), drop_remainder=False)
+    return Pipeline(loader, plan)
+
+
+def numbers_in(tokenizer, ids) -> list[int]:
+    """The first number in each text."""
+    texts = tokenizer.batch_decode(np.asarray(ids), skip_special_tokens=True)
+    return [int(next(word for word in text.replace(".", " ").split() if word.isdecimal())) for text in texts]
 
 
 def assert_equal(one, other) -> None:

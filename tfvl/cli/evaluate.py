@@ -34,13 +34,14 @@ def evaluate(
     quiet_tensorflow()
     from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-    from tfvl.training.evaluation.predictions_file import joint_vcr, write_predictions
+    from tfvl.training.evaluation.predictions_file import write_predictions
     from tfvl.training.run.evaluation import evaluate_split
     from tfvl.training.run.settings import RunConfig
+    from tfvl.training.tasks.table import TASKS
 
     if out is not None and not out.parent.is_dir():
         raise ValueError(f"{out.parent} is no directory; make it first, or write elsewhere.")
-    if vcr_answers is not None and task != "vcr-rationale":
+    if vcr_answers is not None and (task not in TASKS or TASKS[task].joint is None):
         raise ValueError(f"--vcr-answers goes with --task vcr-rationale, not with {task}.")
     run = RunConfig(
         task=task,
@@ -59,7 +60,7 @@ def evaluate(
         evaluation, report = evaluate_split(run, lambda step, total: bar.update(done, completed=step, total=total))
     metrics = evaluation.metrics
     if vcr_answers is not None and metrics:
-        metrics = metrics | joint_vcr(vcr_answers, evaluation)
+        metrics = metrics | TASKS[task].joint(vcr_answers, evaluation.examples, evaluation.predictions)
     rows = [(name, f"{100 * value:.2f}") for name, value in metrics.items()]
     print_table(f"{model} on {task}, {len(evaluation.examples):,} examples", ("metric", "%"), rows)
     if not rows:
@@ -68,5 +69,5 @@ def evaluate(
     for sentence in report.sentences:
         print(f"  {sentence}")
     if out is not None:
-        write_predictions(out, task, evaluation)
+        write_predictions(out, TASKS[task], evaluation)
         print(f"Predictions written to {out}.")

@@ -209,6 +209,9 @@ class HeadModel(PreTrainedModel):
 
     base_model_class: ClassVar[type[PreTrainedModel]]
     label_names = ("labels",)
+    soft_labels: ClassVar[bool] = False  # a float target for each class instead of the place of the right one
+    masks_whole_words: ClassVar[bool] = False  # how words are hidden in pre-training: whole or token by token
+    masks_unmatched: ClassVar[bool] = True  # whether they are in a text that is another image's, too
     add_pooling_layer: ClassVar[bool] = True
     reads_pooler: ClassVar[bool] = True
 

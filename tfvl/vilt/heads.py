@@ -35,6 +35,7 @@ class ViltForMaskedLM(ViltHeadModel):
     """Masked language modelling; returns `logits` (batch, length, vocab). Labels: int (batch, length), -100 ignored."""
 
     reads_pooler = False
+    masks_whole_words = True
 
     def add_head(self, config, policy):
         self.mlm_score = MaskedLMHead(**config.masked_lm_options, dtype=policy, name="mlm_score")
@@ -69,6 +70,7 @@ class ViltForPreTraining(ViltForMaskedLM):
 
     label_names = ("labels", "matched_label")
     reads_pooler = True
+    masks_unmatched = False
 
     def add_head(self, config, policy):
         super().add_head(config, policy)
@@ -109,6 +111,7 @@ class ViltForQuestionAnswering(ViltHeadModel):
     """Answers as classes (VQAv2); returns `logits` (batch, labels). Labels: float (batch, labels), targets 0 … 1."""
 
     architecture_aliases = ("ViltForVisualQuestionAnswering",)
+    soft_labels = True
 
     def add_head(self, config, policy):
         width = config.hidden_size

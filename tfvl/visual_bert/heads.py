@@ -109,6 +109,7 @@ class VisualBertForQuestionAnswering(VisualBertClassifier):
     """
 
     reads_pooler = False
+    soft_labels = True
 
     def check_inputs(self, inputs):
         super().check_inputs(inputs)
@@ -234,6 +235,7 @@ class VisualBertForRegionToPhraseAlignment(VisualBertHeadModel):
     """
 
     reads_pooler = False
+    soft_labels = True
     input_names = (*VisualBertPreTrainedModel.input_names, "region_to_phrase_position")
 
     def add_head(self, config, policy):

@@ -2,7 +2,7 @@
 
 Writes the two files of VQA v2 (ten answers to each question, two questions about each image) for each number of
 questions into a temporary directory, and reads them in a process of their own: as a stream (`read_vqa`), and as the
-store that training draws from (`open_examples`), which keeps some 30 bytes for each. Run from the project's root:
+store that training draws from (`examples`), which keeps some 30 bytes for each. Run from the project's root:
 
     python tools/bench/data.py --counts 100000,1000000
 """
@@ -64,12 +64,12 @@ def stream(directory: Path) -> int:
 
 
 def store(directory: Path) -> int:
-    from tfvl.training.tasks.table import open_examples
+    from tfvl.training.tasks.table import TASKS
 
-    return len(open_examples("vqa", directory, "train", strict=True))
+    return len(TASKS["vqa"].examples(directory, "train", strict=True))
 
 
-READERS = {"read_vqa": stream, "open_examples": store}
+READERS = {"read_vqa": stream, "examples": store}
 
 
 def memory(name: str) -> int:

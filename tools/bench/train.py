@@ -128,16 +128,16 @@ def pipeline_of(directory: Path, rows: int, size: int):
     """The batches of `write_vqa`'s files, as `tfvl train` makes them; no image is kept."""
     import tfvl
     from tfvl.training.data.images import ImageFolder
-    from tfvl.training.data.loading import Loader, Pictures
+    from tfvl.training.data.loading import Pictures
     from tfvl.training.data.pipeline import BatchPlan, Pipeline, bucket_keys
-    from tfvl.training.tasks.table import TASKS, open_examples
+    from tfvl.training.tasks.table import TASKS
 
     image_processor = tfvl.ViltImageProcessor(size=size)
     processor = tfvl.ViltProcessor(image_processor, tfvl.BertTokenizer.from_pretrained("bert-base-uncased"))
     visual = Pictures(ImageFolder(directory / "images"), image_processor)
-    make = TASKS["vqa"].models["ViltForQuestionAnswering"]
-    examples, labels = open_examples("vqa", directory, "train", images=visual), {"yes": 0}
-    loader = Loader(examples, visual, processor, make, label2id=labels, num_labels=ANSWERS)
+    task, labels = TASKS["vqa"], {"yes": 0} | {f"answer {number}": number for number in range(1, ANSWERS)}
+    examples = task.examples(directory, "train", images=visual)
+    loader = task.loader(tfvl.ViltForQuestionAnswering, examples, visual, processor, labels)
     return Pipeline(loader, BatchPlan(len(examples), rows, keys=bucket_keys(loader)))
 
 

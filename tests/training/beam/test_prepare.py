@@ -19,7 +19,7 @@ from tfvl.training.beam.steps import Settings
 from tfvl.training.beam.visuals import shrunk
 from tfvl.training.data import prepared
 from tfvl.training.data.images import ImageFolder
-from tfvl.training.tasks.table import open_examples
+from tfvl.training.tasks.table import TASKS
 
 MISSING, TORN = datasets.vqa_images()[1], datasets.vqa_images()[3]  # of questions 2 and 3, and of 6 and 7
 
@@ -54,8 +54,8 @@ def test_everything_usable_is_written_and_the_rest_counted(vqa, tmp_path):
     assert report.sentences[-1] == f"example 10003: there is no image {MISSING!r}."
     assert json.loads((out / "train" / "report.json").read_text())["images that fail"]["count"] == 2
     folder = ImageFolder(vqa / "images")
-    expected = open_examples("vqa", vqa, "train", images=folder)
-    found = open_examples("vqa", out, "train")
+    expected = TASKS["vqa"].examples(vqa, "train", images=folder)
+    found = TASKS["vqa"].examples(out, "train")
     wanted = [expected[place] for place in range(len(expected)) if expected[place].images[0] != TORN]
     assert [found[place] for place in range(len(found))] == wanted
     assert len(wanted) == 20
@@ -139,7 +139,7 @@ def test_regions_under_the_names_of_the_examples(tmp_path):
     assert sorted(shards) == names[:5]
     with tfvl.RegionStore(tmp_path / "regions.h5") as store:
         np.testing.assert_array_equal(shards[names[3]].features, store["FILM_03"].features)
-    assert len(open_examples("vcr-answer", tmp_path / "out", "val")) == 5
+    assert len(TASKS["vcr-answer"].examples(tmp_path / "out", "val")) == 5
     assert not (tmp_path / "out" / "val" / "answers.json").exists()
 
 

@@ -13,11 +13,11 @@ from tfvl.files.tfrecord import framed, read_records
 from tfvl.training.data import prepared
 from tfvl.training.data.examples import Example, Phrase
 from tfvl.training.data.images import ImageFolder
-from tfvl.training.data.loading import Loader, Pictures
+from tfvl.training.data.loading import Pictures
 from tfvl.training.data.pipeline import BatchPlan, Pipeline, bucket_keys
 from tfvl.training.run import opening
 from tfvl.training.run.trainer import train
-from tfvl.training.tasks.table import TASKS, open_examples
+from tfvl.training.tasks.table import TASKS
 
 
 def all_of(examples) -> list[Example]:
@@ -58,17 +58,16 @@ def test_every_field_of_an_example_comes_back():
 def test_examples_come_in_the_published_order(vqa):
     data, out = vqa
     for split in ("train", "val"):
-        assert all_of(open_examples("vqa", out, split)) == all_of(open_examples("vqa", data, split))
-    assert all_of(open_examples("vqa", out / "val", "val")) == all_of(open_examples("vqa", data, "val"))
-    assert len(open_examples("vqa", out, "train", limit=5)) == 5
+        assert all_of(TASKS["vqa"].examples(out, split)) == all_of(TASKS["vqa"].examples(data, split))
+    assert all_of(TASKS["vqa"].examples(out / "val", "val")) == all_of(TASKS["vqa"].examples(data, "val"))
+    assert len(TASKS["vqa"].examples(out, "train", limit=5)) == 5
 
 
 def batches(data, visual, tokenizer) -> list:
     """Those of an epoch, shuffled and in buckets."""
     processor = tfvl.ViltProcessor(visual.image_processor, tokenizer)
-    examples = open_examples("vqa", data, "train", images=visual, label2id=LABEL2ID, strict=True)
-    make = TASKS["vqa"].models["ViltForQuestionAnswering"]
-    loader = Loader(examples, visual, processor, make, label2id=LABEL2ID, num_labels=5)
+    examples = TASKS["vqa"].examples(data, "train", images=visual, label2id=LABEL2ID, strict=True)
+    loader = TASKS["vqa"].loader(tfvl.ViltForQuestionAnswering, examples, visual, processor, LABEL2ID)
     pipeline = Pipeline(loader, BatchPlan(len(examples), 4, keys=bucket_keys(loader)))
     return [pipeline.batch(1, step) for step in range(pipeline.steps)]
 
@@ -111,9 +110,9 @@ def test_captions_serve_retrieval_and_pretraining(tmp_path):
     datasets.write_karpathy(tmp_path / "data")
     datasets.write_images(tmp_path / "data" / "images", datasets.karpathy_images())
     write_prepared(tmp_path / "out", "retrieval", tmp_path / "data", "val")
-    assert len(open_examples("pretraining", tmp_path / "out", "val")) == 5
+    assert len(TASKS["pretraining"].examples(tmp_path / "out", "val")) == 5
     with pytest.raises(ValueError, match="was prepared for the task 'retrieval', not for 'vqa'"):
-        open_examples("vqa", tmp_path / "out", "val")
+        TASKS["vqa"].examples(tmp_path / "out", "val")
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------
@@ -132,10 +131,10 @@ def test_a_torn_or_changed_file_is_one_sentence(copy):
     for content in (whole[:-1], whole[:20], whole[:60] + b"!" + whole[61:], b"\xff" * 40):
         file.write_bytes(content)
         with pytest.raises(ValueError, match=r"examples-1\.tfrecord: the (record|file).*; prepare the data set again"):
-            open_examples("vqa", copy.parent, "train")
+            TASKS["vqa"].examples(copy.parent, "train")
     file.unlink()
     with pytest.raises(ValueError, match=r"examples-1\.tfrecord cannot be read: No such file"):
-        open_examples("vqa", copy.parent, "train")
+        TASKS["vqa"].examples(copy.parent, "train")
 
 
 def test_missing_records_are_noticed(copy):
@@ -143,10 +142,10 @@ def test_missing_records_are_noticed(copy):
     records = list(read_records(file))
     file.write_bytes(b"".join(map(framed, records[:-1])))
     with pytest.raises(ValueError, match="has 8 examples of 9; prepare it again"):
-        open_examples("vqa", copy.parent, "train")
+        TASKS["vqa"].examples(copy.parent, "train")
     file.write_bytes(framed(b"\x0a\x03\x0a\x01\x0a"))
     with pytest.raises(ValueError, match=r"examples-1\.tfrecord: the record is no example"):
-        open_examples("vqa", copy.parent, "train")
+        TASKS["vqa"].examples(copy.parent, "train")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +166,7 @@ def test_descriptions_that_cannot_be_used(changes, copy):
     with pytest.raises(
         ValueError, match=r"prepared\.json is damaged or of another version; prepare the data set again"
     ):
-        open_examples("vqa", copy.parent, "train")
+        TASKS["vqa"].examples(copy.parent, "train")
 
 
 def test_a_description_that_is_no_json(copy):

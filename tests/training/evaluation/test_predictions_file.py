@@ -1,4 +1,4 @@
-"""Files of predictions in the form that the evaluation servers take, and VCR's two halves joined."""
+"""Files of predictions in the form that the evaluation servers take."""
 
 import json
 
@@ -7,12 +7,13 @@ import pytest
 
 from tfvl.training.data.examples import Example
 from tfvl.training.evaluation.evaluate import Evaluation
-from tfvl.training.evaluation.predictions_file import joint_vcr, write_predictions
+from tfvl.training.evaluation.predictions_file import write_predictions
+from tfvl.training.tasks.table import TASKS
 
 
 def test_files_for_the_evaluation_servers(tmp_path):
     def written(task, examples, predictions):
-        write_predictions(tmp_path / "out", task, Evaluation({}, predictions, examples))
+        write_predictions(tmp_path / "out", TASKS[task], Evaluation({}, predictions, examples))
         return (tmp_path / "out").read_text()
 
     asked = [Example("262148000", ("a",), "q"), Example("x1", ("b",), "é?")]
@@ -37,23 +38,3 @@ def test_files_for_the_evaluation_servers(tmp_path):
         written("vqa", asked, ["yes"])
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert json.loads((tmp_path / "out").read_text().splitlines()[0])["id"] == "262148000"  # as it was
-
-
-def test_answers_and_rationales_are_joined(tmp_path):
-    examples = [Example(f"val-{number}", ("a",), "q", choices=("x", "y"), label=number % 2) for number in range(4)]
-    write_predictions(tmp_path / "answers.jsonl", "vcr-answer", Evaluation({}, [0, 1, 1, 0], examples))
-    rationales = Evaluation({}, [0, 0, 0, 1], list(reversed(examples)))  # the same questions in another order
-    found = joint_vcr(tmp_path / "answers.jsonl", rationales)
-    justified = [
-        said == example.label for said, example in zip(rationales.predictions, rationales.examples, strict=True)
-    ]
-    assert justified == [False, True, False, False]  # of val-3, val-2, val-1, val-0
-    assert found == {"Q->A": 0.5, "QA->R": 0.25, "Q->AR": 0.0}
-    rationales = Evaluation({}, [0, 1, 0, 0], examples)
-    assert joint_vcr(tmp_path / "answers.jsonl", rationales) == {"Q->A": 0.5, "QA->R": 0.75, "Q->AR": 0.5}
-    more = Evaluation({}, [0], [Example("val-9", ("a",), "q", label=0)])
-    with pytest.raises(ValueError, match="has no answer to question val-9"):
-        joint_vcr(tmp_path / "answers.jsonl", more)
-    write_predictions(tmp_path / "other.jsonl", "vcr-rationale", rationales)
-    with pytest.raises(ValueError, match="line 1, is no answer; write it by eval --task vcr-answer"):
-        joint_vcr(tmp_path / "other.jsonl", rationales)

@@ -5,7 +5,6 @@ by all of them, a shard at a time. Which shard a thing is in depends on its name
 every run writes the same bytes. Workers need the package, and see the data set under the same path.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from tfvl.files.tfrecord import framed
@@ -31,6 +30,7 @@ from tfvl.training.beam.visuals import WriteImages, WriteRegions
 from tfvl.training.data import prepared
 from tfvl.training.data.examples import Report
 from tfvl.training.tasks.table import TASKS
+from tfvl.training.tasks.vocabulary import majority
 from tfvl.training.tasks.vqa_answers import normalize_answer
 
 
@@ -119,8 +119,8 @@ def numbered_shard(payload: bytes, shards: int) -> tuple[int, tuple[int, bytes]]
 
 def best_answer(payload: bytes) -> list[str]:
     """The answer that most annotators gave, as vocabularies hold it; none where there are no answers."""
-    answers = prepared.decode(payload)[1].answers
-    return [normalize_answer(answer) for answer, _ in Counter(answers).most_common(1)]
+    _, example = prepared.decode(payload)
+    return [normalize_answer(answer) for answer in majority([example])]
 
 
 class WriteExamples(Written):

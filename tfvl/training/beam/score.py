@@ -1,7 +1,7 @@
 """An Apache Beam pipeline that asks an exported model about a data set, by RunInference.
 
-It writes `predictions-00000-of-00032.jsonl`, …: the rows of `tfvl.training.evaluation.predictions_file`
-with the answer's `score`, and the `status` of the row: "", or why there is no answer.
+It writes `predictions-00000-of-00032.jsonl`, …: the rows of the task with the answer's `score`, and the `status` of the
+row: "", or why there is no answer.
 """
 
 import json
@@ -26,7 +26,7 @@ from tfvl.training.beam.steps import (
 from tfvl.training.data import prepared
 from tfvl.training.data.examples import Report
 from tfvl.training.evaluation.exported import Asked, ExportedModel, Scored, asked
-from tfvl.training.evaluation.predictions_file import ROWS
+from tfvl.training.tasks.table import TASKS
 
 SUCCESS = "_SUCCESS"
 
@@ -54,7 +54,7 @@ def score(
     """
     settings.open_source()  # a wrong path is found here and not by a worker
     loaded = ExportedModel(model)
-    loaded.check(settings.task)
+    loaded.check(TASKS[settings.task])
     if getattr(settings, loaded.wants) is None:
         raise ValueError(f"the model {model} takes {loaded.wants}; give --{loaded.wants}.")
     return run(
@@ -91,7 +91,7 @@ class ExportedHandler(ModelHandler):
         return ExportedModel(self.directory)
 
     def run_inference(self, batch: Sequence[tuple[int, Asked]], model: ExportedModel, inference_args=None) -> list:
-        scored = model.answers(self.task, [row for _, row in batch])
+        scored = model.answers(TASKS[self.task], [row for _, row in batch])
         return [(number, row.example, one) for (number, row), one in zip(batch, scored, strict=True)]
 
     def batch_elements_kwargs(self) -> dict[str, int]:
@@ -124,7 +124,7 @@ class ToRow(beam.DoFn):
     def process(self, element: tuple) -> Iterator:
         number, example, scored = element
         scored = Scored(*scored)
-        row = ROWS[self.settings.task](example, scored.prediction)
+        row = TASKS[self.settings.task].row(example, scored.prediction)
         row |= {"score": scored.score, "status": scored.status}
         yield number % self.settings.shards, (number, json.dumps(row, ensure_ascii=False))
         Metrics.counter("tfvl", "rows without an answer" if scored.status else "rows answered").inc()

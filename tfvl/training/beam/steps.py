@@ -26,7 +26,7 @@ from tfvl.preprocessing.regions.store import RegionStore
 from tfvl.training.data import prepared
 from tfvl.training.data.examples import Report
 from tfvl.training.data.images import ImageFolder, ImageRecords
-from tfvl.training.tasks.table import TASKS, reader
+from tfvl.training.tasks.table import TASKS
 from tfvl.training.tasks.vocabulary import MIN_OCCURRENCES
 
 REPORT = "report.json"
@@ -65,9 +65,9 @@ class Settings:
     strict: bool = False
 
     def __post_init__(self):
-        if self.task not in TASKS or self.task == "shapes":
-            known = ", ".join(name for name in TASKS if name != "shapes")
-            raise ValueError(f"the task {self.task!r} has no files; those that have are {known}.")
+        known = [task.name for task in TASKS.values() if task.needs_data]
+        if self.task not in known:
+            raise ValueError(f"the task {self.task!r} has no files; those that have are {', '.join(known)}.")
         if (self.images is None) == (self.regions is None):
             raise ValueError("give either --images, a folder, or --regions, a file of region features.")
         if self.shards < 1:
@@ -142,8 +142,8 @@ class ReadExamples(beam.DoFn):
     def process(self, settings: Settings) -> Iterator:
         report, counter = Report(), Metrics.counter("tfvl", "examples read")
         try:
-            read = reader(settings.task, settings.data, settings.split)
-            for number, example in enumerate(read(Path(settings.data), settings.split, report)):
+            examples = TASKS[settings.task].stream(settings.data, settings.split, report)
+            for number, example in enumerate(examples):
                 counter.inc()
                 yield prepared.encode(number, example)
         except ValueError as error:  # of a whole file, not of a record

@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 import threading
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tfvl.modeling.losses import IGNORED
 from tfvl.preprocessing.image.decode import to_levels
 from tfvl.preprocessing.regions.regions import Regions, pad_regions
 from tfvl.preprocessing.regions.store import RegionStore
@@ -155,6 +157,16 @@ class Batch:
     visuals: list[list]
     pictures: dict[str, np.ndarray]
 
+    @property
+    def inputs(self) -> dict[str, np.ndarray]:
+        """One text about what the example shows."""
+        return self.texts([example.text for example in self.examples]) | self.pictures
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The examples' own, int32 (N,), -100 where the split has none."""
+        return np.array([IGNORED if example.label is None else example.label for example in self.examples], np.int32)
+
     def generator(self, row: int, purpose: str) -> np.random.Generator:
         return example_generator(self.loader.seed, self.epoch, int(self.places[row]), purpose)
 
@@ -172,13 +184,15 @@ class Loader:
         examples: the data set.
         visual: `Pictures` or `StoredRegions`.
         processor: the model's processor.
-        make: gives the inputs and the labels of a `Batch`; one of `collate`'s functions, from the task's table.
+        make: gives the inputs and the labels of a `Batch`.
         label2id: the answers' classes, for question answering.
         num_labels: their number.
         masker: which words are hidden, for pre-training.
         seed: of masks and negatives.
         text_options: the tokenizer's, for example {"pad_to_multiple_of": 8}.
         report: where rows are counted whose image fails while training; the examples' by default.
+        free_label_axes: of labels by their names (where there is one array, "labels"), the axes beside the first whose
+            size differs between batches.
     """
 
     def __init__(
@@ -194,11 +208,12 @@ class Loader:
         seed: int = 0,
         text_options: Mapping[str, Any] | None = None,
         report: Report | None = None,
+        free_label_axes: Mapping[str, Sequence[int]] = types.MappingProxyType({}),
     ):
         self.examples, self.visual, self.processor, self.make = examples, visual, processor, make
         self.label2id, self.num_labels = label2id or {}, num_labels
         self.masker, self.seed, self.text_options = masker, seed, dict(text_options or {})
-        self.report = report or examples.report
+        self.report, self.free_label_axes = report or examples.report, free_label_axes
         self._failed: set[str] = set()
 
     def __call__(self, places: np.ndarray, epoch: int) -> tuple[dict, Any, np.ndarray]:

@@ -7,7 +7,7 @@ what one that never stopped would have given from there on.
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from tfvl.training.data.images import image_sizes
 from tfvl.training.data.loading import Loader, Pictures
-from tfvl.training.tasks.batches import FREE_LABEL_AXES
 
 WINDOW = 64  # batches that are sorted together: alike within a batch, random from batch to batch
 RATIO_STEPS = 4  # image shapes are told apart by their aspect ratio in steps of 2^(1/4)
@@ -193,10 +192,9 @@ class Pipeline:
         inputs, labels, weights = self.batch(0, 0)
         full = self.plan.count >= self.plan.batch_size * self.steps
         rows = self.plan.batch_size // self.shard[1] if full else None
-        free = FREE_LABEL_AXES.get(self.loader.make, ())
         return (
             {name: _spec(value, rows, FREE_AXES.get(name, ())) for name, value in inputs.items()},
-            _label_spec(labels, rows, free),
+            _label_spec(labels, rows, self.loader.free_label_axes),
             _spec(weights, rows, ()),
         )
 
@@ -221,11 +219,10 @@ def _spec(value: np.ndarray, rows: int | None, free: Sequence[int]) -> tf.Tensor
     return tf.TensorSpec(shape, value.dtype)
 
 
-def _label_spec(labels: Any, rows: int | None, free: Any) -> Any:
+def _label_spec(labels: Any, rows: int | None, free: Mapping[str, Sequence[int]], name: str = "labels") -> Any:
     """Specs of an array, or of dicts and pairs of arrays, with the free axes of each name."""
     if isinstance(labels, dict):
-        own = {name: free.get(name, free if isinstance(value, dict) else ()) for name, value in labels.items()}
-        return {name: _label_spec(value, rows, own[name]) for name, value in labels.items()}
+        return {name: _label_spec(value, rows, free, name) for name, value in labels.items()}
     if isinstance(labels, tuple):
-        return tuple(_label_spec(value, rows, free) for value in labels)
-    return _spec(labels, rows, free)
+        return tuple(_label_spec(value, rows, free, name) for value in labels)
+    return _spec(labels, rows, free.get(name, ()))

@@ -1,6 +1,6 @@
 """An exported model asked about examples of a data set: the artefact as it is served, a batch at a time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +11,11 @@ import tensorflow_text  # noqa: F401  # registers the ops of an exported tokeniz
 from tfvl.preprocessing.regions.regions import Regions, pad_regions
 from tfvl.training.data.examples import Example, Examples
 from tfvl.training.data.images import ImageFolder, ImageRecords
-from tfvl.training.evaluation.evaluate import Chosen, Evaluation, Progress, measured
+from tfvl.training.evaluation.evaluate import Evaluation, measured
 from tfvl.training.tasks.table import TASKS
+from tfvl.training.tasks.task import Progress, Task
 
 OUTPUTS = ("answers", "scores", "status")
-CLASSES = {"false": 0, "true": 1, "label_0": 0, "label_1": 1}  # NLVR2's, under the names that models have for them
 
 
 class Asked(NamedTuple):
@@ -57,15 +57,16 @@ class ExportedModel:
         self.inputs: Mapping[str, tf.TensorSpec] = self._serve.structured_input_signature[1]
         self.wants = "regions" if "regions" in self.inputs else "images"
 
-    def check(self, task: str) -> None:
+    def check(self, task: Task) -> None:
         """Raises ValueError where the model cannot be asked about a task."""
-        if task not in READ:
-            raise ValueError(f"exported models are asked about {', '.join(READ)}, not about {task!r}.")
+        if task.from_exported is None:
+            asked = ", ".join(each.name for each in TASKS.values() if each.from_exported)
+            raise ValueError(f"exported models are asked about {asked}, not about {task.name!r}.")
         outputs = self._serve.structured_outputs
         if not outputs.keys() >= set(OUTPUTS):
-            raise ValueError(f"the model does not do the task {task!r}; its outputs are {', '.join(outputs)}.")
+            raise ValueError(f"the model does not do the task {task.name!r}; its outputs are {', '.join(outputs)}.")
 
-    def answers(self, task: str, rows: Sequence[Asked]) -> list[Scored]:
+    def answers(self, task: Task, rows: Sequence[Asked]) -> list[Scored]:
         """What the model says about each row; one that fails gets a status and changes no other.
 
         Raises:
@@ -73,15 +74,15 @@ class ExportedModel:
         """
         readable = [row for row in rows if not row.status]
         said = iter(self._served(task, readable) if readable else ())
-        return [Scored(nothing(task), 0.0, row.status) if row.status else next(said) for row in rows]
+        return [Scored(task.unread, 0.0, row.status) if row.status else next(said) for row in rows]
 
-    def _served(self, task: str, rows: Sequence[Asked]) -> list[Scored]:
-        outputs = {name: value.numpy() for name, value in self._serve(**self._raw(task, rows)).items()}
+    def _served(self, task: Task, rows: Sequence[Asked]) -> list[Scored]:
+        outputs = {name: value.numpy() for name, value in self._serve(**self._raw(task.name, rows)).items()}
         scored = []
         for row, answers, scores, status in zip(rows, *(outputs[name] for name in OUTPUTS), strict=True):
-            prediction = READ[task](row.example, answers[0].decode(), float(scores[0]))
+            prediction = task.from_exported(row.example, answers[0].decode(), float(scores[0]))
             said = status.decode()
-            scored.append(Scored(nothing(task), 0.0, said) if said else Scored(prediction, float(scores[0]), ""))
+            scored.append(Scored(task.unread, 0.0, said) if said else Scored(prediction, float(scores[0]), ""))
         return scored
 
     def _raw(self, task: str, rows: Sequence[Asked]) -> dict[str, tf.Tensor]:
@@ -119,7 +120,7 @@ def evaluate_exported(
     model: ExportedModel,
     examples: Examples,
     source: Mapping[str, Regions] | ImageFolder | ImageRecords,
-    task: str,
+    task: Task,
     batch_size: int,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
@@ -128,10 +129,8 @@ def evaluate_exported(
     Raises:
         ValueError: the task is evaluated from a checkpoint only, or the model is not one for it.
     """
-    if task == "retrieval":
-        raise ValueError(
-            "retrieval scores every image with every text; evaluate the checkpoint, not an exported model."
-        )
+    if task.checkpoint_only:
+        raise ValueError(task.checkpoint_only)
     model.check(task)
     predictions = []
     for start in range(0, len(examples), batch_size):
@@ -141,7 +140,7 @@ def evaluate_exported(
                 examples.report.skip("images that fail", f"example {row.example.id}: {scored.status.rstrip('.')}.")
             predictions.append(scored.prediction)
         progress(len(predictions), len(examples))
-    return measured(task, Chosen(examples, range(len(examples))), predictions)
+    return measured(task, examples, predictions)
 
 
 def asked(example: Example, source) -> Asked:
@@ -162,39 +161,3 @@ def visual(source, name: str) -> bytes | Regions:
 def _padded(rows: Sequence[Sequence[str]]) -> list[list[str]]:
     most = max(map(len, rows))
     return [[*row, *[""] * (most - len(row))] for row in rows]
-
-
-# --- from answers to predictions -------------------------------------------------------------------------------------
-
-
-def _answer(example: Example, answer: str, score: float) -> str:
-    return answer
-
-
-def _class(example: Example, answer: str, score: float) -> int:
-    return CLASSES.get(answer.lower(), -1)
-
-
-def _choice(example: Example, answer: str, score: float) -> int:
-    return example.choices.index(answer) if answer in example.choices else -1
-
-
-def _match(example: Example, answer: str, score: float) -> float:
-    return score
-
-
-# By task: from (example, best answer, its score) to a prediction.
-READ: dict[str, Callable[[Example, str, float], Any]] = {
-    "vqa": _answer,
-    "gqa": _answer,
-    "shapes": _answer,
-    "nlvr2": _class,
-    "vcr-answer": _choice,
-    "vcr-rationale": _choice,
-    "retrieval": _match,
-}
-
-
-def nothing(task: str) -> str | int:
-    """What stands for the answer to a row with a status; no truth is equal to it."""
-    return "" if TASKS[task].answers else -1

@@ -4,12 +4,10 @@ from pathlib import Path
 
 from tfvl.porting import hub
 from tfvl.training.data.examples import Report
-from tfvl.training.data.loading import Loader
-from tfvl.training.data.pipeline import BatchPlan, Pipeline, bucket_keys
-from tfvl.training.evaluation.evaluate import Evaluation, Progress, evaluate
+from tfvl.training.evaluation.evaluate import Evaluation, check_measured, evaluate
 from tfvl.training.run import opening
-from tfvl.training.run.settings import SPLITS, USUAL_SPLITS, RunConfig
-from tfvl.training.tasks.table import TASKS, open_examples
+from tfvl.training.run.settings import RunConfig
+from tfvl.training.tasks.task import Progress, Task
 
 
 def evaluate_split(run: RunConfig, progress: Progress) -> tuple[Evaluation, Report]:
@@ -25,42 +23,30 @@ def evaluate_split(run: RunConfig, progress: Progress) -> tuple[Evaluation, Repo
     Raises:
         ValueError: the model or the data cannot be used.
     """
-    if run.task not in TASKS or TASKS[run.task].metric is None:
-        measured = ", ".join(name for name, content in TASKS.items() if content.metric)
-        raise ValueError(f"the task {run.task!r} cannot be evaluated; those with a metric are {measured}.")
+    check_measured(run.task)
     opening.check_data(run)
-    split = run.validation_split or SPLITS.get(run.task, USUAL_SPLITS)[1]
+    task = opening.task_of(run)
+    split = run.validation_split or task.splits[1]
     if Path(run.model, "saved_model.pb").is_file():
-        return _exported(run, split, progress)
+        return _exported(run, task, split, progress)
     model_class = opening.model_class_of(run)
     path = hub.resolve(run.model)
     model = model_class.from_pretrained(path)
     processor = opening.processor_class_of(model_class).from_pretrained(path)
     visual = opening.visual_of(run, processor)
-    examples = opening.read_split(run, split, visual, None, run.validation_limit)
-    task, labels = TASKS[run.task], model.config.label2id
-    loader = Loader(
-        examples,
-        visual,
-        processor,
-        task.models[model_class.__name__],
-        label2id=labels if task.answers else None,
-        num_labels=len(labels),
-    )
-    keys = bucket_keys(loader) if run.task != "shapes" else ()
-    plan = BatchPlan(len(examples), run.batch_size, shuffle=False, keys=keys, drop_remainder=False)
-    return evaluate(model, Pipeline(loader, plan), run.task, progress), examples.report
+    loader = opening.loader_of(run, split, model, processor, visual, limit=run.validation_limit)
+    return evaluate(model, opening.whole(run, loader), task, progress), loader.report
 
 
-def _exported(run: RunConfig, split: str, progress: Progress) -> tuple[Evaluation, Report]:
+def _exported(run: RunConfig, task: Task, split: str, progress: Progress) -> tuple[Evaluation, Report]:
     from tfvl.training.evaluation.exported import ExportedModel, evaluate_exported
 
-    if run.task == "shapes":
-        raise ValueError("the drawn scenes are evaluated from a checkpoint, not from an exported model.")
+    if task.checkpoint_only:  # before its files are looked for
+        raise ValueError(task.checkpoint_only)
     model = ExportedModel(run.model)
     if model.wants == "regions":
         source = opening.region_source(run.regions, run.data)
     else:
         source = opening.image_source(run.images or run.data)
-    examples = open_examples(run.task, run.data, split, strict=run.strict, limit=run.validation_limit)
-    return evaluate_exported(model, examples, source, run.task, run.batch_size, progress), examples.report
+    examples = task.examples(run.data, split, strict=run.strict, limit=run.validation_limit)
+    return evaluate_exported(model, examples, source, task, run.batch_size, progress), examples.report

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 from tfvl.training.run.settings import RunConfig
+from tfvl.training.tasks.table import task_named
 
 PACKAGES = ("tfvl", "tensorflow", "keras", "numpy")
-PIPELINE_TAGS = {"vqa": "visual-question-answering", "gqa": "visual-question-answering"}
 
 
 def model_card(
@@ -27,8 +27,8 @@ def model_card(
 
     tags = [model.config.model_type, "tfvl"]
     front = {"library_name": "tfvl", "tags": tags}
-    if run.task in PIPELINE_TAGS:
-        front["pipeline_tag"] = PIPELINE_TAGS[run.task]
+    if tag := task_named(run.task).pipeline_tag:
+        front["pipeline_tag"] = tag
     name = type(model).__name__
     settings = {
         key: value for key, value in dataclasses.asdict(run).items() if value is not None and value is not False

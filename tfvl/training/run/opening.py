@@ -1,8 +1,6 @@
 """From settings to what is trained: the model, its processor, and the pipelines of the two splits."""
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
 from glob import glob
 from pathlib import Path
 from typing import NamedTuple
@@ -11,20 +9,18 @@ import keras
 import numpy as np
 
 import tfvl
-from tfvl import shapes
 from tfvl.families import FAMILIES
 from tfvl.porting import hub
 from tfvl.porting.originals.reading import config_values
 from tfvl.training.data import prepared
-from tfvl.training.data.examples import Examples, Report
+from tfvl.training.data.examples import Report
 from tfvl.training.data.images import ImageFolder, ImageRecords
 from tfvl.training.data.loading import Loader, Pictures, StoredRegions
-from tfvl.training.data.masking import WordMasker
 from tfvl.training.data.pipeline import BatchPlan, Pipeline, bucket_keys
 from tfvl.training.run.settings import RunConfig
-from tfvl.training.tasks import shapes as drawn
-from tfvl.training.tasks.table import TASKS, find_file, open_examples, reader
-from tfvl.training.tasks.vocabulary import build_vocabulary
+from tfvl.training.tasks.table import task_named
+from tfvl.training.tasks.task import Task, find_file
+from tfvl.training.tasks.vocabulary import build_vocabulary, majority
 
 MAX_ANSWER_BYTES = 1 << 26
 
@@ -38,27 +34,30 @@ class Opened(NamedTuple):
     validation: Pipeline | None
 
 
+def task_of(run: RunConfig) -> Task:
+    """The run's task, with its settings. Raises ValueError where there is none."""
+    return task_named(run.task).configured(run.scenes, run.seed)
+
+
 def model_class_of(run: RunConfig) -> type:
     """The task's class of the family that the checkpoint is of.
 
     Raises:
         ValueError: there is no such task, or it has no model of that family, or several and none is named.
     """
-    if run.task not in TASKS:
-        raise ValueError(f"there is no task {run.task!r}; there are {', '.join(TASKS)}.")
+    models = task_of(run).models
     values = config_values(hub.resolve(run.model, weights=not run.from_scratch))
     family = values.get("model_type")
     candidates = {
-        alias: getattr(tfvl, name)
-        for name in TASKS[run.task].models
-        if getattr(tfvl, name).config_class.model_type == family
-        for alias in (name, *getattr(tfvl, name).architecture_aliases)
+        alias: model
+        for name, model in models.items()
+        if model.config_class.model_type == family
+        for alias in (name, *model.architecture_aliases)
     }
     names = sorted({model.__name__ for model in candidates.values()})
     if not names:
         raise ValueError(
-            f"the task {run.task!r} has no model of the family of {run.model} ({family!r}); "
-            f"it has {', '.join(TASKS[run.task].models)}."
+            f"the task {run.task!r} has no model of the family of {run.model} ({family!r}); it has {', '.join(models)}."
         )
     named = run.model_class or next((name for name in values.get("architectures") or () if name in candidates), None)
     if named is None and len(names) == 1:
@@ -74,7 +73,7 @@ def processor_class_of(model_class: type) -> type:
 
 def check_data(run: RunConfig) -> None:
     """Raises ValueError where the task needs files and none are named."""
-    if run.task != "shapes" and run.data is None:
+    if task_of(run).needs_data and run.data is None:
         raise ValueError(f"the task {run.task!r} needs --data, the directory with its files.")
 
 
@@ -100,50 +99,41 @@ def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1)) -> Opened:
     known, words = model.config.vocab_size, processor.tokenizer.vocab_size
     if words > known:
         raise ValueError(f"the tokenizer of {run.model} has {words} words, but the model has embeddings for {known}.")
-    task, labels = TASKS[run.task], model.config.label2id
-    label2id = labels if task.answers else None
-
-    def loader(split: str, answerable: bool, limit: int | None = None) -> Loader:
-        examples = read_split(run, split, visual, label2id if answerable else None, limit)
-        whole_words = model_class.__name__ in task.whole_words if run.whole_words is None else run.whole_words
-        padding = {"padding": "max_length", "max_length": run.max_length} if run.max_length else {}
-        return Loader(
-            examples,
-            visual,
-            processor,
-            task.models[model_class.__name__],
-            label2id=label2id,
-            num_labels=len(labels),
-            masker=WordMasker.from_tokenizer(processor.tokenizer, whole_words=whole_words),
-            seed=run.seed,
-            text_options=padding,
-        )
-
-    training = loader(run.train_split, answerable=task.metric is not None)
+    answerable = task_of(run).metric is not None
+    training = loader_of(run, run.train_split, model, processor, visual, answerable=answerable)
     keys = bucket_keys(training) if run.buckets else ()
     plan = BatchPlan(len(training.examples), run.batch_size, seed=run.seed, keys=keys)
     validation = None
     if run.validation_split != "none":
-        asked = loader(run.validation_split, answerable=False, limit=run.validation_limit)
-        keys = bucket_keys(asked) if run.buckets else ()
-        whole = BatchPlan(len(asked.examples), run.batch_size, shuffle=False, keys=keys, drop_remainder=False)
-        validation = Pipeline(asked, whole, run.workers)
+        asked = loader_of(run, run.validation_split, model, processor, visual, limit=run.validation_limit)
+        validation = whole(run, asked)
     return Opened(model, processor, Pipeline(training, plan, run.workers, shard=shard), validation)
 
 
-def read_split(run: RunConfig, split: str, visual, label2id: Mapping[str, int] | None, limit: int | None) -> Examples:
-    """The examples of a split."""
-    read = None
-    if run.task == "shapes":
-        read = lambda directory, split, report: drawn.read_scenes(split, run.scenes, run.seed)  # noqa: E731
-    options = {"images": visual, "label2id": label2id, "strict": run.strict, "limit": limit, "read": read}
-    return open_examples(run.task, run.data or "", split, **options)
+def whole(run: RunConfig, loader: Loader) -> Pipeline:
+    """The batches of a split that a model is measured with."""
+    keys = bucket_keys(loader) if run.buckets else ()
+    plan = BatchPlan(len(loader.examples), run.batch_size, shuffle=False, keys=keys, drop_remainder=False)
+    return Pipeline(loader, plan, run.workers)
+
+
+def loader_of(
+    run: RunConfig, split: str, model, processor, visual, *, answerable: bool = False, limit: int | None = None
+) -> Loader:
+    """What makes the batches of a split; of examples without an answer that is a class, too, unless `answerable`."""
+    task, labels = task_of(run), model.config.label2id
+    wanted = {"label2id": labels if task.answers and answerable else None, "strict": run.strict, "limit": limit}
+    examples = task.examples(run.data or "", split, images=visual, **wanted)
+    padding = {"padding": "max_length", "max_length": run.max_length} if run.max_length else {}
+    options = {"whole_words": run.whole_words, "seed": run.seed, "text_options": padding}
+    return task.loader(type(model), examples, visual, processor, labels, **options)
 
 
 def visual_of(run: RunConfig, processor):
     """What the model sees of an image's name: pixels or regions."""
-    if run.task == "shapes":
-        return drawn.DrawnScenes(processor)
+    drawn = task_of(run).visual(processor)
+    if drawn is not None:
+        return drawn
     cache = run.cache_mb * 10**6
     if hasattr(processor, "image_processor"):
         return Pictures(image_source(run.images or run.data), processor.image_processor, cache)
@@ -177,7 +167,7 @@ def make_model(run: RunConfig, model_class: type, path: Path) -> keras.Model:
     config = model_class.config_class.from_pretrained(path, overrides=changes) if path.is_dir() else None
     if run.from_scratch and config is None:
         raise ValueError(f"from_scratch takes a directory with a config.json as its model, {run.model} is a file.")
-    names = answer_names(run, config) if TASKS[run.task].answers else None
+    names = answer_names(run, config) if task_of(run).answers else None
     if names is not None and (config is None or tuple(config.id2label.values()) != names):
         changes["id2label"] = dict(enumerate(names))
         if hasattr(model_class.config_class, "num_qa_labels"):
@@ -198,25 +188,18 @@ def make_model(run: RunConfig, model_class: type, path: Path) -> keras.Model:
 
 
 def answer_names(run: RunConfig, config) -> tuple[str, ...]:
-    """The answers that are classes: of a file, of the drawn scenes, the model's own, or the training split's."""
+    """The answers that are classes: of a file, the task's, the model's own, or the training split's."""
     if run.answers:
         return read_answers(Path(run.answers))
-    if run.task == "shapes":
-        return shapes.answers()
+    if own := task_of(run).vocabulary():
+        return own
     names = tuple(config.id2label.values()) if config else ()
     if len(names) == getattr(config, "num_qa_labels", len(names)) and names != tuple(
         f"LABEL_{number}" for number in range(len(names))
     ):
         return names
-    return tuple(build_vocabulary(majority(run), run.min_answers))
-
-
-def majority(run: RunConfig) -> Iterator[str]:
-    """The most frequent answer to each question of the training split."""
-    read = reader(run.task, run.data, run.train_split)
-    for example in read(Path(run.data), run.train_split, Report(run.strict)):
-        if example.answers:
-            yield Counter(example.answers).most_common(1)[0][0]
+    asked = task_of(run).stream(run.data, run.train_split, Report(run.strict))
+    return tuple(build_vocabulary(majority(asked), run.min_answers))
 
 
 def read_answers(path: Path) -> tuple[str, ...]:

@@ -8,15 +8,10 @@ from typing import Any, Self
 from tfvl.files.yaml_file import read_yaml, write_yaml
 from tfvl.modeling.fields import check_fields, checked, choice, count, flag, number, probability, text
 from tfvl.modeling.recipes import recipe_of
+from tfvl.training.tasks.table import task_named
 
 POLICIES = ("float32", "bfloat16", "mixed_float16", "mixed_bfloat16")
 SCHEDULES = ("linear", "cosine", "constant")
-SPLITS = {  # for training and validation, as the files call them
-    "gqa": ("train_balanced", "val_balanced"),
-    "nlvr2": ("train", "dev"),
-    "shapes": ("train", "test"),
-}
-USUAL_SPLITS = ("train", "val")
 LORA = ("rank", "targets", "alpha")
 
 
@@ -153,10 +148,10 @@ class RunConfig:
         return run
 
     def completed(self, model_class: type) -> Self:
-        """With the paper's recipe, and the usual splits, where nothing else was given."""
+        """With the paper's recipe, and the task's splits, where nothing else was given."""
         names = ("learning_rate", "warmup", "weight_decay", "beta_2", "epsilon", "clip_norm", "rate_multipliers")
         usual = {name: getattr(recipe_of(model_class), name) for name in names}
-        usual |= dict(zip(("train_split", "validation_split"), SPLITS.get(self.task, USUAL_SPLITS), strict=True))
+        usual |= dict(zip(("train_split", "validation_split"), task_named(self.task).splits, strict=True))
         missing = {name: value for name, value in usual.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
 

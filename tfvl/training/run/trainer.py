@@ -20,9 +20,8 @@ from tfvl.training.run import checkpoint
 from tfvl.training.run.guards import locked, signals_remembered
 from tfvl.training.run.history import History, Row, draw_curves
 from tfvl.training.run.model_card import model_card
-from tfvl.training.run.opening import Opened, model_class_of, open_run
+from tfvl.training.run.opening import Opened, model_class_of, open_run, task_of
 from tfvl.training.run.settings import RunConfig, check_same
-from tfvl.training.tasks.table import TASKS
 
 SETTINGS, CHECKPOINTS, CURVES = "run.yaml", "checkpoints", "curves.png"
 SHOWN_IDS = 64
@@ -202,8 +201,9 @@ class Trainer:
 
     def validate(self) -> Row:
         """Measures the model, keeps it if it is the best, and returns the columns for the history."""
-        if TASKS[self.run.task].metric:
-            self.metrics = evaluate(self.model, self.validation, self.run.task).metrics
+        task = task_of(self.run)
+        if task.metric:
+            self.metrics = evaluate(self.model, self.validation, task).metrics
             name, sign = next(iter(self.metrics), None), 1
         else:
             self.metrics = self.model.evaluate(self.validation.dataset(), return_dict=True, verbose=0)

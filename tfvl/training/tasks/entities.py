@@ -1,20 +1,117 @@
 """Flickr30k Entities: sentences whose phrases point at boxes in the image."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+import numpy as np
+
+from tfvl.preprocessing.regions.regions import Regions
 from tfvl.training.data.examples import Example, Phrase, Report
+from tfvl.training.data.loading import Batch
 from tfvl.training.data.records import converted
+from tfvl.training.tasks.measures import RECALLS
+from tfvl.training.tasks.predictions import best_places
+from tfvl.training.tasks.task import Task, logits_of
 
 PHRASE = re.compile(r"\[/EN#(\d+)((?:/\w+)+) ([^\]]+)\]")
 MAX_FILE_BYTES = 1 << 22
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+MATCHING_IOU = 0.5
 
 Box = tuple[float, float, float, float]
+
+
+class Entities(Task):
+    """Finding the regions that phrases speak of; predictions are pairs of scores and right regions, (phrases, regions).
+
+    A phrase that was cut off with the end of its sentence has no right region, so that it counts as not found, as do
+    those of an image that cannot be read.
+    """
+
+    name = "entities"
+    kinds = ("phrases",)
+    free_label_axes: ClassVar = {"labels": (1, 2)}
+    unread = None
+
+    def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
+        """The sentences that have a phrase with a box.
+
+        Args:
+            directory: with `Sentences/*.txt`, `Annotations/*.xml` and `<split>.txt`, which lists the images' ids.
+            split: "train", "val" or "test".
+            report: of what cannot be used.
+
+        Raises:
+            ValueError: there is no list of the split.
+        """
+        listing = directory / f"{split}.txt"
+        if not listing.is_file():
+            raise ValueError(f"{listing} is missing; it lists the ids of the images of {split}, one per line.")
+        ids = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+        def sentences():
+            for image in ids:
+                try:
+                    boxes = read_boxes(_file(directory, "Annotations", image, ".xml"))
+                    lines = _read(_file(directory, "Sentences", image, ".txt")).decode("utf-8").splitlines()
+                except ValueError as error:
+                    yield f"image {image}", error
+                    continue
+                for number, line in enumerate(lines):
+                    sentence, mentions = parse_sentence(line)
+                    grounded = [mention for mention in mentions if mention.entity in boxes]
+                    if grounded:
+                        yield f"image {image}", (image, number, sentence, grounded, boxes)
+
+        def convert(found):
+            image, number, sentence, grounded, boxes = found
+            phrases = tuple(Phrase(first, last, tuple(boxes[entity])) for entity, first, last in grounded)
+            return Example(id=f"{image}#{number}", images=(image,), text=sentence, phrases=phrases)
+
+        return converted(directory, sentences(), convert, report)
+
+    def collate(self, batch: Batch, model_class: type) -> tuple[dict, np.ndarray]:
+        """Positions of phrases, int32 (N, phrases); labels: float32 (N, phrases, regions).
+
+        A phrase is read at its last token, as in VisualBERT's code; one that was cut off with the end of its sentence
+        has the position -1 and no target.
+        """
+        inputs = batch.inputs
+        words = [example.text.split(" ") for example in batch.examples]
+        spans = [[phrase.last for phrase in example.phrases] for example in batch.examples]
+        ends = [" ".join(row[: last + 1]) for row, lasts in zip(words, spans, strict=True) for last in lasts]
+        tokenizer = batch.loader.processor.tokenizer
+        counts = tokenizer(ends, add_special_tokens=False, return_length=True)["length"].numpy()  # = place, after [CLS]
+        rows = np.split(counts, np.cumsum([len(lasts) for lasts in spans])[:-1])
+        lengths = inputs["attention_mask"].sum(axis=1)
+        positions = np.full([len(rows), max(len(row) for row in rows)], -1, np.int32)
+        matches = []
+        for row, (counted, example) in enumerate(zip(rows, batch.examples, strict=True)):
+            kept = counted < lengths[row] - 1  # before [SEP]
+            positions[row, : len(counted)] = np.where(kept, counted, -1)
+            matches.append(phrase_matches(example.phrases, batch.visuals[row][0]) & kept[:, None])
+        targets = alignment_targets(matches, positions.shape[1], inputs["visual_embeds"].shape[1])
+        return inputs | {"region_to_phrase_position": positions}, targets
+
+    def predict(self, model, outputs: Mapping, labels: np.ndarray, examples: Sequence[Example]) -> list[tuple]:
+        counts = [len(example.phrases) for example in examples]
+        logits = logits_of(model, outputs)
+        return [(logits[row, :count], labels[row, :count] > 0) for row, count in enumerate(counts)]
+
+    def metric(self, predictions: Sequence[tuple[np.ndarray, np.ndarray]], examples: Sequence) -> dict[str, float]:
+        """Recalls and their upper bound, as `entities_recalls`."""
+        return entities_recalls([scores for scores, _ in predictions], [matches for _, matches in predictions])
+
+    def row(self, example: Example, prediction: tuple[np.ndarray, np.ndarray]) -> dict:
+        """The best regions of each phrase, by their number in the image."""
+        return {"id": example.id, "regions": best_places(prediction[0]).tolist()}
+
+
+# --- the published files --------------------------------------------------------------------------------------------
 
 
 class Mention(NamedTuple):
@@ -23,43 +120,6 @@ class Mention(NamedTuple):
     entity: str
     first: int
     last: int
-
-
-def read_entities(directory: Path, split: str, report: Report) -> Iterator[Example]:
-    """The sentences that have a phrase with a box.
-
-    Args:
-        directory: with `Sentences/*.txt`, `Annotations/*.xml` and `<split>.txt`, which lists the images' ids.
-        split: "train", "val" or "test".
-
-    Raises:
-        ValueError: there is no list of the split.
-    """
-    listing = directory / f"{split}.txt"
-    if not listing.is_file():
-        raise ValueError(f"{listing} is missing; it lists the ids of the images of {split}, one per line.")
-    ids = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-    def sentences():
-        for image in ids:
-            try:
-                boxes = read_boxes(_file(directory, "Annotations", image, ".xml"))
-                lines = _read(_file(directory, "Sentences", image, ".txt")).decode("utf-8").splitlines()
-            except ValueError as error:
-                yield f"image {image}", error
-                continue
-            for number, line in enumerate(lines):
-                sentence, mentions = parse_sentence(line)
-                grounded = [mention for mention in mentions if mention.entity in boxes]
-                if grounded:
-                    yield f"image {image}", (image, number, sentence, grounded, boxes)
-
-    def convert(found):
-        image, number, sentence, grounded, boxes = found
-        phrases = tuple(Phrase(first, last, tuple(boxes[entity])) for entity, first, last in grounded)
-        return Example(id=f"{image}#{number}", images=(image,), text=sentence, phrases=phrases)
-
-    return converted(directory, sentences(), convert, report)
 
 
 def parse_sentence(line: str) -> tuple[str, list[Mention]]:
@@ -128,3 +188,97 @@ def _read(path: Path) -> bytes:
     if len(content) > MAX_FILE_BYTES:
         raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes, which no annotation is")
     return content
+
+
+# --- right regions and recalls --------------------------------------------------------------------------------------
+
+
+def phrase_matches(phrases: Sequence[Phrase], regions: Regions) -> np.ndarray:
+    """Which regions of an image are right for its phrases: bool (phrases, regions), see `region_matches`.
+
+    Raises:
+        ValueError: the regions have no boxes, or the image's size is not known (phrases have boxes in pixels).
+    """
+    if regions.boxes is None or not (regions.width and regions.height):
+        raise ValueError(f"the regions of image {regions.image_id!r} need boxes, and the image's width and height")
+    pixels = regions.boxes * np.float32([regions.width, regions.height] * 2)
+    return np.stack([region_matches(pixels, phrase.boxes) for phrase in phrases])
+
+
+def alignment_targets(matches: Sequence[np.ndarray], phrases: int, regions: int) -> np.ndarray:
+    """Which regions each phrase speaks of, every right one with an equal share (VisualBERT, Flickr30k Entities).
+
+    Args:
+        matches: per row bool (its phrases, its regions), from `region_matches`.
+        phrases, regions: the sizes to pad to.
+
+    Returns:
+        float32 (N, phrases, regions); a phrase without a right region is all zeros.
+    """
+    targets = np.zeros((len(matches), phrases, regions), np.float32)
+    for row, match in enumerate(matches):
+        counts = np.maximum(match.sum(axis=1, keepdims=True), 1)
+        targets[row, : match.shape[0], : match.shape[1]] = match / counts
+    return targets
+
+
+def box_ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union, float64 (N, M), of boxes (N, 4) and (M, 4), corners x1, y1, x2, y2."""
+    boxes, others = (np.asarray(value, np.float64).reshape(-1, 4) for value in (boxes, others))
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
+    areas, other_areas = (np.prod(value[:, 2:] - value[:, :2], axis=1) for value in (boxes, others))
+    union = areas[:, None] + other_areas - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def region_matches(regions: np.ndarray, boxes: np.ndarray, merged: bool = False) -> np.ndarray:
+    """Which regions are right for a phrase: those with an IoU of at least 0.5 with one of its boxes.
+
+    Args:
+        regions: (regions, 4), corners in the unit of `boxes`.
+        boxes: (boxes, 4), the phrase's.
+        merged: compare with the one box around all of the phrase's, as Plummer et al. 2017 do. False: with each, as
+            VisualBERT and BAN do.
+
+    Returns:
+        bool (regions,).
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    if merged and len(boxes):
+        boxes = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])[None]
+    return (box_ious(regions, boxes) >= MATCHING_IOU).any(axis=1)
+
+
+def entities_recalls(
+    scores: Iterable[np.ndarray], matches: Iterable[np.ndarray], recalls: Sequence[int] = RECALLS
+) -> dict[str, float]:
+    """Flickr30k Entities: the share of phrases with a right region among the k best, and the `upper_bound` of that.
+
+    Args:
+        scores: per sentence (phrases, regions); only phrases that have boxes.
+        matches: per sentence bool (phrases, regions), from `region_matches`.
+        recalls: the values of k.
+
+    Returns:
+        `recall@k`, and `upper_bound`: the share of phrases for which the detector has a right region at all.
+
+    Raises:
+        ValueError: shapes differ, or there are no phrases.
+    """
+    ranks = []
+    for number, (score, match) in enumerate(zip(scores, matches, strict=True)):
+        score, match = np.asarray(score), np.asarray(match, bool)
+        if score.shape != match.shape or score.ndim != 2:
+            raise ValueError(
+                f"sentence {number}: scores have shape {score.shape}, matches {match.shape}; they must agree"
+            )
+        order = np.argsort(-score, axis=1, kind="stable")
+        ranked = np.take_along_axis(match, order, axis=1)
+        ranks.append(np.where(ranked.any(axis=1), ranked.argmax(axis=1), np.inf) if match.shape[1] else [np.inf])
+    ranks = np.concatenate(ranks) if ranks else np.zeros(0)
+    if not len(ranks):
+        raise ValueError("there are no phrases with boxes to be found")
+    found = {f"recall@{k}": float((ranks < k).mean()) for k in recalls}
+    return found | {"upper_bound": float(np.isfinite(ranks).mean())}

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from tfvl import shapes
 from tfvl.porting.hub import BUNDLED_DETECTOR
 from tfvl.training.data.examples import Example, Report
+from tfvl.training.tasks.answering import Answering
+from tfvl.training.tasks.measures import accuracies
 
 SCENES = 8000  # in the training split
 ASKED = 2000  # questions in the test split
@@ -16,29 +19,49 @@ LENGTH = 14  # tokens of the longest question, [CLS] and [SEP] included
 SEEDS = 10**6  # scenes apart are those of two seeds
 
 
-def read_scenes(split: str, scenes: int = SCENES, seed: int = 0) -> Iterator[Example]:
-    """The questions of a split.
+class Shapes(Answering):
+    """Questions about drawn scenes.
 
     Args:
-        split: "train", or "test", which shares no random stream with it.
         scenes: how many to train on; the test split has `ASKED` questions.
         seed: of the training scenes; those of two seeds differ.
     """
-    if split not in shapes.SPLITS:
-        raise ValueError(f"the drawn scenes have no split {split!r}; they have {', '.join(shapes.SPLITS)}.")
-    if split == "test":
-        asked = shapes.held_out_questions(ASKED)
-    else:
-        drawn = (shapes.draw_scene(seed * SEEDS + number, split) for number in range(scenes))
-        asked = ((scene, question) for scene in drawn for question in scene.questions(PER_SCENE))
-    for number, (scene, question) in enumerate(asked):
-        name = f"{scene.split}-{scene.seed}"
-        yield Example(f"{name}-{number}", (name,), question.text, answers=(question.answer,), group=question.kind)
 
+    name = "shapes"
+    splits = ("train", "test")
+    needs_data = False
+    checkpoint_only = "the drawn scenes are evaluated from a checkpoint, not from an exported model."
 
-def read_task(directory: Path, split: str, report: Report) -> Iterator[Example]:
-    """`read_scenes` as `tasks.TASKS` has it; there is no directory to read."""
-    return read_scenes(split)
+    def __init__(self, scenes: int = SCENES, seed: int = 0):
+        self.scenes, self.seed = scenes, seed
+
+    def configured(self, scenes: int, seed: int) -> Self:
+        return type(self)(scenes, seed)
+
+    def vocabulary(self) -> tuple[str, ...]:
+        return shapes.answers()
+
+    def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
+        """The questions of "train", or of "test", which shares no random stream with it."""
+        if split not in shapes.SPLITS:
+            raise ValueError(f"the drawn scenes have no split {split!r}; they have {', '.join(shapes.SPLITS)}.")
+        if split == "test":
+            asked = shapes.held_out_questions(ASKED)
+        else:
+            drawn = (shapes.draw_scene(self.seed * SEEDS + number, split) for number in range(self.scenes))
+            asked = ((scene, question) for scene in drawn for question in scene.questions(PER_SCENE))
+        for number, (scene, question) in enumerate(asked):
+            name = f"{scene.split}-{scene.seed}"
+            yield Example(f"{name}-{number}", (name,), question.text, answers=(question.answer,), group=question.kind)
+
+    def visual(self, processor) -> "DrawnScenes":
+        return DrawnScenes(processor)
+
+    def metric(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
+        """`accuracy`, and that of each kind of question."""
+        pairs = zip(predictions, examples, strict=True)
+        right = np.array([said == example.answers[0] for said, example in pairs], float)
+        return accuracies(right, [example.group for example in examples])
 
 
 class DrawnScenes:

@@ -15,15 +15,15 @@ FEATURES = ("visual_embeds", "visual_feats")
 RANKS = {"images": 3, "regions": 2}  # axes of the array of one of them
 
 
-def prepare(client, asked: Mapping[str, Any]) -> tuple[list[Row], dict[str, list[np.ndarray]]]:
+def prepare(preparer, asked: Mapping[str, Any]) -> tuple[list[Row], dict[str, list[np.ndarray]]]:
     """What an answer is about, and the inputs by name, of each row; see `Runner.__call__`."""
     asked = dict.fromkeys(ASKED) | dict(asked)
-    shapes, path = client.inputs, client.file.path
+    shapes, path = preparer.inputs, preparer.file.path
     features = next((name for name in FEATURES if name in shapes), None)
     visual = "regions" if features else "images"
     takes = {"text", visual}
     takes |= {"boxes"} if "visual_pos" in shapes else set()
-    takes |= {"choices"} if len(client.ids_shape) == 3 else set()
+    takes |= {"choices"} if len(preparer.ids_shape) == 3 else set()
     takes |= {"phrases"} if "region_to_phrase_position" in shapes else set()
     given = {name for name, value in asked.items() if value is not None}
     for name in sorted(given - takes):
@@ -31,7 +31,7 @@ def prepare(client, asked: Mapping[str, Any]) -> tuple[list[Row], dict[str, list
     for name in sorted(takes - given - {"boxes"}):
         raise ValueError(f"{path} takes {' and '.join(sorted(takes))}; {name} is missing")
     texts = listed_texts(asked["text"])
-    shown = listed(asked[visual], client.several, RANKS[visual])
+    shown = listed(asked[visual], preparer.several, RANKS[visual])
     boxes = asked["boxes"]
     boxes = [boxes] if getattr(boxes, "ndim", None) == 2 else boxes
     count = max(len(texts), len(shown))
@@ -47,17 +47,17 @@ def prepare(client, asked: Mapping[str, Any]) -> tuple[list[Row], dict[str, list
         place = number if len(shown) > 1 else 0
         try:
             if features:
-                tensors, regions = of_regions(client, features, shown[place], None if boxes is None else boxes[place])
+                tensors, regions = of_regions(preparer, features, shown[place], None if boxes is None else boxes[place])
             else:
-                tensors, regions = of_images(client, shown[place]), 0
+                tensors, regions = of_images(preparer, shown[place]), 0
         except ValueError as error:
             raise ValueError(f"{visual}[{number}]: {error}") from None
         more = {name: strings(asked[name], number, name, count) for name in ("choices", "phrases") if name in takes}
-        texts_in, ids = of_text(client, text, **more)
+        texts_in, ids = of_text(preparer, text, **more)
         rows.append(Row(ids, text, regions=regions, **more))
         raw = np.array(text.encode("utf-8", "surrogatepass"))  # half a pair is no UTF-8, and left out where it is read
         inputs.append(tensors | texts_in | {"text": raw})
-    names = client.inputs.keys()
+    names = preparer.inputs.keys()
     return rows, {name: [each[name] for each in inputs] for name in names}
 
 
@@ -102,16 +102,16 @@ def strings(values: Any, number: int, name: str, count: int) -> list[str]:
     return row
 
 
-def of_text(client, text: str, choices: Sequence[str] = (), phrases: Sequence[str] = ()) -> tuple[dict, list[int]]:
+def of_text(preparer, text: str, choices: Sequence[str] = (), phrases: Sequence[str] = ()) -> tuple[dict, list[int]]:
     """The text inputs of a row, and the ids of its text."""
-    shape = client.ids_shape
-    limit = client.file.description["tokenizer"]["model_max_length"]
+    shape = preparer.ids_shape
+    limit = preparer.file.description["tokenizer"]["model_max_length"]
     length = limit if shape[-1] == -1 else shape[-1]
-    encode = client.tokenizer.encode
+    encode = preparer.tokenizer.encode
     encoded = [encode(text, choice, length=length) for choice in choices] or [encode(text, length=length)]
     longest = max(len(ids) for ids, _ in encoded) if shape[-1] == -1 else length
     ids, types, mask = (np.zeros([len(encoded), longest], np.int32) for _ in TEXT)
-    ids += client.tokenizer.pad_id
+    ids += preparer.tokenizer.pad_id
     for row, (each, kinds) in enumerate(encoded):
         ids[row, : len(each)], types[row, : len(each)], mask[row, : len(each)] = each, kinds, 1
     tensors = dict(zip(TEXT, (ids, types, mask), strict=True))
@@ -120,9 +120,9 @@ def of_text(client, text: str, choices: Sequence[str] = (), phrases: Sequence[st
     else:
         tensors = {name: value[0] for name, value in tensors.items()}
     if phrases:
-        places = np.array([locate(phrase, encoded[0][0], client.tokenizer) for phrase in phrases], np.int32)
+        places = np.array([locate(phrase, encoded[0][0], preparer.tokenizer) for phrase in phrases], np.int32)
         tensors["region_to_phrase_position"] = filled(
-            places, client.inputs["region_to_phrase_position"][1], "phrases", blank=-1
+            places, preparer.inputs["region_to_phrase_position"][1], "phrases", blank=-1
         )
     return tensors, encoded[0][0]
 
@@ -148,21 +148,23 @@ def locate(phrase: str, ids: Sequence[int], tokenizer) -> int:
     raise ValueError(f"the phrase {phrase!r} is not in the text, or beyond the file's length")
 
 
-def of_images(client, item: Any) -> dict[str, np.ndarray]:
+def of_images(preparer, item: Any) -> dict[str, np.ndarray]:
     images = item if isinstance(item, (list, tuple)) else [item]
-    pixels, masks = zip(*(client.image_processor(image) for image in images), strict=True)
-    if client.several == 1:
+    pixels, masks = zip(*(preparer.image_processor(image) for image in images), strict=True)
+    if preparer.several == 1:
         return {"pixel_values": pixels[0], "pixel_mask": masks[0]}
     if len({each.shape for each in pixels}) > 1:  # without fixed sizes: pad to the largest
         raise ValueError("the images of a row differ in size; export the file with fixed sizes for such pairs")
     return {"pixel_values": np.stack(pixels), "pixel_mask": np.stack(masks)}
 
 
-def of_regions(client, name: str, item: Any, boxes: Any) -> tuple[dict[str, np.ndarray], int]:
+def of_regions(preparer, name: str, item: Any, boxes: Any) -> tuple[dict[str, np.ndarray], int]:
     """Features, boxes, mask and types of a row, and how many regions it has."""
-    shape = client.inputs[name]
+    shape = preparer.inputs[name]
     items = [as_regions(each, boxes) for each in (item if isinstance(item, (list, tuple)) else [item])]
-    if "visual_pos" not in client.inputs:  # the model may read the corners behind the features, as VisualBertProcessor
+    if (
+        "visual_pos" not in preparer.inputs
+    ):  # the model may read the corners behind the features, as VisualBertProcessor
         items = [with_corners(each) if is_narrow(each, shape[2]) else each for each in items]
     features = np.concatenate([each.features for each in items])
     count, most = len(features), shape[1]
@@ -182,7 +184,7 @@ def of_regions(client, name: str, item: Any, boxes: Any) -> tuple[dict[str, np.n
         "visual_attention_mask": np.ones(count, np.int32),
         "visual_token_type_ids": image.astype(np.int32) if len(items) > 1 else np.ones(count, np.int32),
     }
-    if "visual_pos" in client.inputs:
+    if "visual_pos" in preparer.inputs:
         if items[0].boxes is None:
             raise ValueError("there are no boxes, and the model needs the box of each region")
         if (items[0].boxes[:, 2:] < items[0].boxes[:, :2] - BOX_TOLERANCE).any():

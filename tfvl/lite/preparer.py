@@ -1,4 +1,4 @@
-"""`Client`: what stands behind a model, ready to turn requests into the model's inputs. It runs nothing."""
+"""`Preparer`: what stands behind a model, ready to turn requests into the model's inputs. It runs nothing."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ DTYPES = {"float32": np.dtype(np.float32), "string": np.dtype("S")}
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRows:
     """Rows of a request.
 
     Attributes:
@@ -27,7 +27,7 @@ class Prepared:
     inputs: dict[str, list[np.ndarray]]
 
 
-class Client:
+class Preparer:
     """Tokenizer, image processor and sizes of a file.
 
     Args:
@@ -53,9 +53,9 @@ class Client:
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise ValueError(f"{described.path}: {error}") from None
 
-    def prepare(self, **asked) -> Prepared:
+    def prepare(self, **asked) -> PreparedRows:
         """The rows of a request as the model's inputs; arguments and errors as those of `Runner.__call__`."""
-        return Prepared(*inputs.prepare(self, asked))
+        return PreparedRows(*inputs.prepare(self, asked))
 
     @property
     def ids_shape(self) -> tuple[int, ...]:

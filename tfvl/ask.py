@@ -36,7 +36,7 @@ def answer(
         choices, phrases: for a model that chooses among texts, or finds the regions of phrases of the text.
         detector: finds the regions of image files for a model that takes regions (hub id, directory, bundled name);
             bundled models have one.
-        **load_options: of `auto.load`.
+        **load_options: of `auto.find`.
 
     Raises:
         OSError: a file cannot be read.
@@ -47,8 +47,9 @@ def answer(
         serve, specs = exported(src, detector)
     else:
         regions = any(isinstance(image, Regions) for image in images)
-        detector = detector or (None if regions else auto.default_detector(src))
-        serve, specs, processor = ported(src, top_k, detector=detector, **load_options)
+        source = auto.find(src, **load_options)
+        detector = detector or (None if regions else source.default_detector)
+        serve, specs, processor = ported(source, top_k, detector)
         images = [as_read(image, processor) for image in images]
     inputs = {"text": np.array([question], object)}
     inputs |= image_inputs(images, files, specs, src) | more_texts({"choices": choices, "phrases": phrases}, specs, src)
@@ -76,8 +77,8 @@ def exported(directory: str, detector: str | None = None):
     return serve, serve.structured_input_signature[1]
 
 
-def ported(src: str, top_k: int, **load_options):
+def ported(source: auto.Source, top_k: int, detector: str | None):
     """The same of a checkpoint, not exported, and its processor."""
-    model, processor = auto.load(src, **load_options)
+    model, processor = source.load(detector=detector)
     inputs = inputs_of(model, processor)
     return serving_default(model, processor, inputs, top_k), inputs.raw, processor

@@ -151,13 +151,12 @@ def port(
     from tfvl.cli import parity
     from tfvl.errors import CheckpointError
     from tfvl.files.whole import written_whole
-    from tfvl.porting import hub
     from tfvl.porting.load import load_pretrained
 
     if check:
         parity.require_torch()
-    path = hub.resolve(src, revision=revision)
-    model_class, processor_class = auto.classes_of(path, class_name)
+    source = auto.find(src, architecture=class_name, revision=revision)
+    path, model_class, processor_class = source.path, source.model_class, source.processor_class
     with progress_bar(DownloadColumn(), TransferSpeedColumn()) as bar:
         task = bar.add_task("reading weights", total=None)
         model, report = load_pretrained(

@@ -15,7 +15,6 @@ from rich.text import Text
 
 from tfvl import auto, shapes
 from tfvl.export import saved_model
-from tfvl.porting import hub
 
 # All that a Python client needs; tensorflow_text is imported for the ops of the tokenizer. Bytes are written as in the
 # JSON requests of TensorFlow Serving.
@@ -86,9 +85,9 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
 
     directory = out / Path(model).resolve().name / "1"
     with console.status(f"Exporting {model} …"):
-        _, processor_class = auto.classes_of(hub.resolve(model))
-        detector = auto.BUNDLED_DETECTOR if hasattr(processor_class, "detect") else None
-        loaded, processor = auto.load(model, detector=detector)
+        source = auto.find(model)
+        detector = auto.BUNDLED_DETECTOR if source.reads_regions else None
+        loaded, processor = source.load(detector=detector)
         check_model(model, loaded)
         saved_model(loaded, processor, directory, overwrite=True)
     family = FAMILIES[loaded.config.model_type]

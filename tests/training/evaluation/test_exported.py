@@ -15,7 +15,7 @@ from tfvl.training.tasks.table import open_examples
 def test_an_exported_model_is_asked_as_a_checkpoint_is(data_sets, tmp_path):
     examples = open_examples("vqa", data_sets / "vqa", "train")
     model = ExportedModel(str(image_artefact(tmp_path / "model")))
-    assert model.wants == "images"
+    assert model.takes.visual == "images"
     found = evaluate_exported(model, examples, ImageFolder(data_sets / "vqa" / "images"), "vqa", batch_size=7)
     np.testing.assert_allclose(found.metrics["accuracy"], datasets.ALL_RIGHT)
     assert found.predictions == [datasets.ANSWERS[number % 5] for number in range(24)]
@@ -54,7 +54,7 @@ def test_pairs_of_regions_and_choices_reach_an_exported_model(data_sets, tmp_pat
     regions = {"regions": tf.TensorSpec([None, 2, None, None], tf.float32, "regions")}
     text = {"text": tf.TensorSpec([None], tf.string, "text")}
     model = ExportedModel(str(rule_artefact(tmp_path / "pairs", text | regions, sides)))
-    assert model.wants == "regions"
+    assert model.takes.visual == "regions"
     with tfvl.RegionStore(data_sets / "nlvr2" / "regions.h5") as store:
         examples = open_examples("nlvr2", data_sets / "nlvr2", "dev")
         found = evaluate_exported(model, examples, store, "nlvr2", 3)

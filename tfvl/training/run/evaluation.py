@@ -58,7 +58,7 @@ def _exported(run: RunConfig, split: str, progress: Progress) -> tuple[Evaluatio
     if run.task == "shapes":
         raise ValueError("the drawn scenes are evaluated from a checkpoint, not from an exported model.")
     model = ExportedModel(run.model)
-    if model.wants == "regions":
+    if model.takes.visual == "regions":
         source = opening.region_source(run.regions, run.data)
     else:
         source = opening.image_source(run.images or run.data)

@@ -1,14 +1,120 @@
 """Load a checkpoint without naming its class: `model, processor = tfvl.auto.load("dandelin/vilt-b32-mlm")`."""
 
-import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import tfvl
+from tfvl.answers.rows import HEADS
 from tfvl.errors import CheckpointError
-from tfvl.families import FAMILIES
+from tfvl.lxmert import heads as lxmert
+from tfvl.lxmert.processor import LxmertProcessor
 from tfvl.modeling.base import PreTrainedModel
 from tfvl.porting import hub
 from tfvl.porting.originals.reading import config_values
+from tfvl.processors.base import Processor
+from tfvl.vilt import heads as vilt
+from tfvl.vilt.processor import ViltProcessor
+from tfvl.visual_bert import heads as visual_bert
+from tfvl.visual_bert.processor import VisualBertProcessor
+
+
+class Family(NamedTuple):
+    """The models of one `model_type`, by class name, and their processor."""
+
+    models: Mapping[str, type[PreTrainedModel]]
+    processor: type[Processor]
+
+
+FAMILIES = {
+    processor.config_class.model_type: Family(
+        {name: getattr(heads, name) for name in HEADS if hasattr(heads, name)}, processor
+    )
+    for heads, processor in (
+        (vilt, ViltProcessor),
+        (visual_bert, VisualBertProcessor),
+        (lxmert, LxmertProcessor),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint that `find` has found. It is handed on in place of its name, so that nobody looks for it again.
+
+    Attributes:
+        name: as it was asked for.
+        path: its directory, or its weight file.
+        config: the content of its config.json, or what the tensors of an original tell.
+        architecture: name of the model class that is wanted; None: the one that config.json names.
+    """
+
+    name: str
+    path: Path
+    config: Mapping[str, Any]
+    architecture: str | None = None
+
+    @property
+    def family(self) -> Family:
+        """Raises CheckpointError where tfvl has no such family."""
+        return _choose(self.config.get("model_type"), FAMILIES, f"model_type in {self._file}")
+
+    @property
+    def model_class(self) -> type[PreTrainedModel]:
+        """Raises CheckpointError where the family has no such class, or config.json names none."""
+        models = {
+            name: model
+            for model in self.family.models.values()
+            for name in (model.__name__, *model.architecture_aliases)
+        }
+        if self.architecture is not None:
+            return _choose(self.architecture, models, "the model class")
+        named = self.config.get("architectures")
+        named = named[0] if isinstance(named, list) and named else None
+        return _choose(named, models, f"architectures in {self._file}")
+
+    @property
+    def processor_class(self) -> type[Processor]:
+        return self.family.processor
+
+    @property
+    def reads_regions(self) -> bool:
+        """Whether the model reads the regions of images, which a detector may find, and not images."""
+        return "regions" in HEADS[self.model_class.__name__].reads
+
+    @property
+    def default_detector(self) -> str | None:
+        """The bundled detector, for a bundled model of regions; of others only their maker knows the detector."""
+        return hub.BUNDLED_DETECTOR if self.path.parent == hub.BUNDLED_DIRECTORY and self.reads_regions else None
+
+    def load(self, *, dtype: str | None = None, detector=None) -> tuple[PreTrainedModel, Processor]:
+        """The model and its processor; arguments and errors as those of the function `load`."""
+        if detector is not None and not self.reads_regions:
+            raise ValueError(
+                f"{self.name} is a {self.model_class.__name__}, which reads images itself; leave the detector out"
+            )
+        options = {} if detector is None else {"detector": detector}
+        processor = self.processor_class.from_pretrained(self.path, **options)
+        return self.model_class.from_pretrained(self.path, dtype=dtype), processor
+
+    @property
+    def _file(self) -> Path:
+        return (self.path if self.path.is_dir() else self.path.parent) / "config.json"
+
+
+def find(src: str | Path, *, architecture: str | None = None, **hub_options) -> Source:
+    """The checkpoint that a hub id, a bundled name, a directory or a weight file stands for.
+
+    Args:
+        src: as in `from_pretrained`.
+        architecture: name of the model class, where config.json does not say it or another head is wanted.
+        **hub_options: `revision`, `token`, `cache_dir`, `local_files_only`, and `weights`, as in `hub.resolve`.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or its config.json is missing or damaged.
+    """
+    path = hub.resolve(src, **hub_options)
+    return Source(str(src), path, config_values(path), architecture)
 
 
 def load(src: str | Path, *, architecture: str | None = None, dtype: str | None = None, detector=None, **hub_options):
@@ -27,47 +133,10 @@ def load(src: str | Path, *, architecture: str | None = None, dtype: str | None 
         CheckpointError: a file is missing or damaged, or config.json names nothing that tfvl has.
         ValueError: the detector's features are of another size than the model's, or the model takes no regions.
     """
-    path = hub.resolve(src, **hub_options)
-    model_class, processor_class = classes_of(path, architecture)
-    options = {} if detector is None else {"detector": detector}
-    if options and not hasattr(processor_class, "detect"):
-        raise ValueError(f"{src} is a {model_class.__name__}, which reads images itself; leave the detector out")
-    processor = processor_class.from_pretrained(path, **options)
-    return model_class.from_pretrained(path, dtype=dtype), processor
+    return find(src, architecture=architecture, **hub_options).load(dtype=dtype, detector=detector)
 
 
-def default_detector(src: str | Path) -> str | None:
-    """The bundled detector, for a bundled model of regions; None for others, whose detector only their maker knows."""
-    path = hub.BUNDLED_DIRECTORY / str(src)
-    is_bundled = path.parent == hub.BUNDLED_DIRECTORY and (path / "config.json").is_file()
-    return hub.BUNDLED_DETECTOR if is_bundled and hasattr(classes_of(path)[1], "detect") else None
-
-
-def classes_of(path: Path, architecture: str | None = None) -> tuple[type[PreTrainedModel], type]:
-    """The model class and the processor class for the checkpoint at `path`, a directory or a weight file in one."""
-    config = config_values(path)
-    file = directory_of(path) / "config.json"
-    module, processor = _choose(config.get("model_type"), FAMILIES, f"model_type in {file}")
-    models = {
-        name: model
-        for model in vars(importlib.import_module(module)).values()
-        if isinstance(model, type) and issubclass(model, PreTrainedModel) and model.__name__ in tfvl.__all__
-        for name in (model.__name__, *model.architecture_aliases)
-    }
-    named = config.get("architectures")
-    if architecture is not None:
-        model = _choose(architecture, models, "the model class")
-    else:
-        model = _choose(named[0] if isinstance(named, list) and named else None, models, f"architectures in {file}")
-    return model, getattr(tfvl, processor)
-
-
-def directory_of(path: Path) -> Path:
-    """The directory whose small files belong to the checkpoint at `path`."""
-    return path if path.is_dir() else path.parent
-
-
-def _choose(value, table: dict, what: str):
+def _choose(value, table: Mapping, what: str):
     if not isinstance(value, str) or value not in table:
         raise CheckpointError(f"{what} is {value!r}, expected one of {', '.join(table)}")
     return table[value]

@@ -9,9 +9,7 @@ import pytest
 from PIL import Image
 from support.client import rest_server
 
-from tfvl import ViltImageProcessor, question
 from tfvl.cli import app as cli
-from tfvl.preprocessing.image import formats
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +72,3 @@ def test_it_runs_without_tensorflow(server, regions):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "x!" in done.stdout
-
-
-def test_files_are_sent_as_a_graph_can_read_them(tmp_path):
-    assert ViltImageProcessor.max_pixels == question.MAX_PIXELS
-    graph = (formats.JPEG, formats.PNG, formats.GIF, formats.BMP)
-    assert tuple(formats.SIGNATURES[one] for one in graph) == question.GRAPH_FORMATS
-    levels = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
-    for suffix in ("png", "webp"):
-        Image.fromarray(levels).save(tmp_path / f"image.{suffix}", lossless=True)
-    _, (png, webp) = question.read_all([tmp_path / "image.png", tmp_path / "image.webp"])
-    assert png == (tmp_path / "image.png").read_bytes()
-    assert (formats.read(webp, 100)[0].numpy() == levels).all()

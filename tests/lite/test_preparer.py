@@ -21,7 +21,6 @@ from tfvl.cli import app as cli
 from tfvl.lite import Runner, file, tokenizer
 from tfvl.lite import runtime as lite_runtime
 from tfvl.lite.image import ImageProcessor
-from tfvl.lite.inputs import listed
 from tfvl.preprocessing.text import vocabulary
 
 needs_runtime = pytest.mark.skipif(find_spec("ai_edge_litert") is None, reason="needs ai-edge-litert (tfvl[lite])")
@@ -173,21 +172,6 @@ def test_threads_share_a_runner(exported, tmp_path, cached):
         together = list(pool.map(lambda pair: runner(*pair)[0]["scores"], asked * 5))
     for scores, expected in zip(together, alone * 5, strict=True):
         np.testing.assert_array_equal(scores, expected)
-
-
-def test_arrays_are_one_item_or_several():
-    image, regions = np.zeros((8, 9, 3)), np.zeros((5, 4))
-    for item, rank in ((image, 3), (regions, 2)):
-        pair = np.stack([item, item])
-        assert len(listed(item, 1, rank)) == len(listed([item], 1, rank)) == 1
-        assert len(listed(pair, 1, rank)) == 2
-        for one_row in ([item, item], [[item, item]], pair, pair[None]):
-            ((first, second),) = listed(one_row, 2, rank)
-            assert first.shape == second.shape == item.shape
-        with pytest.raises(ValueError, match="row 0 has 1 images, but the file takes 2"):
-            listed(item, 2, rank)
-        with pytest.raises(ValueError, match="row 0 has 2 images, but the file takes 1"):
-            listed([[item, item]], 1, rank)
 
 
 @pytest.mark.parametrize("runtime", ["litert", "tensorflow"])

@@ -15,7 +15,8 @@ DETECTOR = hub.BUNDLED_DETECTOR
 
 def load(name: str):
     """The model and its processor, which takes pictures."""
-    return auto.load(name, detector=auto.default_detector(name))
+    source = auto.find(name)
+    return source.load(detector=source.default_detector)
 
 
 def held_out(count: int):

@@ -7,13 +7,11 @@ on stderr and exit code 2, anything unexpected one line and exit code 1; `TFVL_T
 import os
 import sys
 import warnings
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from tfvl.cli.ask import ask
 from tfvl.cli.check import check
-from tfvl.cli.console import DEFAULT_MODEL, SOURCE_HELP, ClassName, Detector, Revision, TopK, console, print_table
 from tfvl.cli.demo import demo
 from tfvl.cli.evaluate import evaluate
 from tfvl.cli.export import export
@@ -21,7 +19,6 @@ from tfvl.cli.port import port
 from tfvl.cli.regions import regions
 from tfvl.cli.serve import serve
 from tfvl.cli.train import train
-from tfvl.files.quiet import quiet_tensorflow
 
 app = typer.Typer(
     name="tfvl",
@@ -34,71 +31,7 @@ app = typer.Typer(
 app.command()(demo)
 
 
-@app.command()
-def ask(
-    image: Annotated[
-        Path,
-        typer.Argument(
-            help="JPEG, PNG, GIF, BMP or WebP file; for VisualBERT and LXMERT with --detector, or a file of region "
-            "features: .npz, or .tsv, .h5 or .tfrecord with --image-id.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ],
-    question: Annotated[
-        str, typer.Argument(help="Question, sentence with [MASK]s, or caption, as the model wants it.")
-    ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help=SOURCE_HELP
-            + " Or the directory of an exported model, or a .tflite file; with --server, the name of a served one.",
-            show_default=DEFAULT_MODEL,
-        ),
-    ] = None,
-    server: Annotated[
-        str | None, typer.Option(metavar="URL", help="Ask a server: http://HOST:8501 or grpc://HOST:8500.")
-    ] = None,
-    top_k: TopK = 5,
-    more: Annotated[
-        list[Path] | None, typer.Option("--image", help="Second image, for a model that compares two.")
-    ] = None,
-    image_id: Annotated[list[str] | None, typer.Option(help="Which image, in a file of many.")] = None,
-    choice: Annotated[list[str] | None, typer.Option(help="A text to choose from, for multiple choice.")] = None,
-    phrase: Annotated[list[str] | None, typer.Option(help="A phrase of the text, for its region.")] = None,
-    detector: Detector = None,
-    class_name: ClassName = None,
-    revision: Revision = None,
-):
-    """Ask a model, or an exported one, about an image or its region features."""
-    more_inputs = {"image_ids": image_id or [], "choices": choice or [], "phrases": phrase or []}
-    load_options = {"detector": detector, "architecture": class_name, "revision": revision}
-    files = [image, *(more or [])]
-    if server is not None:
-        if any(load_options.values()):
-            raise ValueError("--detector, --class and --revision are for loading a model; leave them out with --server")
-        from tfvl.serving.ask import answer
-
-        answers = answer(files, question, server, model, top_k, **more_inputs)
-    elif str(model).endswith(".tflite"):
-        if class_name or revision:
-            raise ValueError("--class and --revision are for a checkpoint; leave them out with a .tflite file")
-        from tfvl.lite.ask import answer
-
-        if detector is not None:
-            quiet_tensorflow()
-        answers = answer(files, question, model, top_k, **more_inputs, detector=detector)
-    else:
-        quiet_tensorflow()
-        from tfvl.ask import answer
-
-        with console(stderr=True).status("answering"):
-            answers = answer(files, question, model or DEFAULT_MODEL, top_k, **more_inputs, **load_options)
-    if answers.filled:
-        print(answers.filled)
-    if answers.match is not None:
-        print(f"text and image belong together: {answers.match:.4f}")
-    print_table(question, ("answer", "score"), [(text, f"{score:.4f}") for text, score in answers.scored])
+app.command()(ask)
 
 
 app.command()(port)

@@ -99,9 +99,9 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
 
     directory = out / Path(model).resolve().name / "1"
     with console.status(f"Exporting {model} …"):
-        _, processor_class = auto.classes_of(hub.resolve(model))
-        detector = hub.BUNDLED_DETECTOR if hasattr(processor_class, "detect") else None
-        loaded, processor = auto.load(model, detector=detector)
+        source = auto.find(model)
+        detector = hub.BUNDLED_DETECTOR if source.reads_regions else None
+        loaded, processor = source.load(detector=detector)
         check_model(model, loaded)
         saved_model(loaded, processor, directory, overwrite=True)
     shown = MODELS[loaded.config.model_type]

@@ -28,12 +28,11 @@ def port(
     from tfvl.cli import parity
     from tfvl.errors import CheckpointError
     from tfvl.modeling.pretrained import load_pretrained
-    from tfvl.porting import hub
 
     if check:
         parity.require_torch()
-    path = hub.resolve(src, revision=revision)
-    model_class, processor_class = auto.classes_of(path, class_name)
+    source = auto.find(src, architecture=class_name, revision=revision)
+    path, model_class, processor_class = source.path, source.model_class, source.processor_class
     with progress_bar(DownloadColumn(), TransferSpeedColumn()) as bar:
         task = bar.add_task("reading weights", total=None)
         model, report = load_pretrained(

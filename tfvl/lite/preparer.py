@@ -1,4 +1,4 @@
-"""`Client`: what stands behind a model, ready to turn requests into the model's inputs. It runs nothing."""
+"""`Preparer`: what stands behind a model, ready to turn requests into the model's inputs. It runs nothing."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,14 @@ from tfvl.lite.answers import Row
 from tfvl.lite.file import LiteFile
 from tfvl.lite.image import ImageProcessor
 from tfvl.lite.tokenizer import Tokenizer
+from tfvl.preprocessing.requests import Takes, requests_of
 
 PAIRS = "VisualBertForVisualReasoning"  # its rows hold the regions of two images
 DTYPES = {"float32": np.dtype(np.float32), "string": np.dtype("S")}
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRows:
     """Rows of a request.
 
     Attributes:
@@ -27,7 +28,7 @@ class Prepared:
     inputs: dict[str, list[np.ndarray]]
 
 
-class Client:
+class Preparer:
     """Tokenizer, image processor and sizes of a file.
 
     Args:
@@ -53,9 +54,20 @@ class Client:
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise ValueError(f"{described.path}: {error}") from None
 
-    def prepare(self, **asked) -> Prepared:
-        """The rows of a request as the model's inputs; arguments and errors as those of `Runner.__call__`."""
-        return Prepared(*inputs.prepare(self, asked))
+    def prepare(self, **asked) -> PreparedRows:
+        """The rows of a call as the model's inputs; arguments and errors as those of `Runner.__call__`."""
+        return PreparedRows(*inputs.prepare(self, requests_of(asked, self.takes, self.file.path)))
+
+    @property
+    def takes(self) -> Takes:
+        """What goes with a text."""
+        reads = {
+            "regions" if self.image_processor is None else "image": True,
+            "boxes": "visual_pos" in self.inputs,
+            "choices": len(self.ids_shape) == 3,
+            "phrases": "region_to_phrase_position" in self.inputs,
+        }
+        return Takes(tuple(name for name in reads if reads[name]), self.several if self.several > 1 else None)
 
     @property
     def ids_shape(self) -> tuple[int, ...]:

@@ -10,14 +10,14 @@ import numpy as np
 
 from tfvl.lite import answers, file
 from tfvl.lite.compiled import Compiled
-from tfvl.lite.preparer import Client, Prepared
+from tfvl.lite.preparer import PreparedRows, Preparer
 from tfvl.lite.runtime import Interpreter
 
 MAX_THREADS = 256
 KINDS = {"S": "SO"}  # of arrays that are taken for an input; bytes may come as objects
 
 
-class Runner(Client):
+class Runner(Preparer):
     """A `.tflite` file that `tfvl.export.lite` wrote, with all that is in it: tokenizer, image processor, labels.
 
         runner = tfvl.lite.Runner("vilt_vqa.tflite")
@@ -166,7 +166,7 @@ class Runner(Client):
         with self._lock:  # an interpreter has one set of buffers
             return self._interpreter(arrays)
 
-    def outputs(self, prepared: Prepared) -> tuple[list[dict[str, np.ndarray]], list[int]]:
+    def outputs(self, prepared: PreparedRows) -> tuple[list[dict[str, np.ndarray]], list[int]]:
         """For each row the outputs of its call and its place in them; as many rows to a call as the file takes."""
         found, places = [], []
         count = len(prepared.rows)

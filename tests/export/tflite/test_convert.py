@@ -16,11 +16,12 @@ from support.export_regions import REGION_HEADS, region_processor
 from support.paths import TESTS
 
 import tfvl
-from tfvl import ask, shapes
+from tfvl import shapes
 from tfvl.export.signatures import inputs_of, serving_default
 from tfvl.export.tflite import convert as tflite
-from tfvl.lite import ask as lite_ask
 from tfvl.lite import file
+from tfvl.pipelines import open_pipeline
+from tfvl.preprocessing.requests import Request
 
 pytestmark = [
     pytest.mark.slow,  # sixteen conversions
@@ -199,12 +200,14 @@ def test_ask_finds_the_regions_of_an_image(tmp_path):
     drawn = shapes.draw_scene(3)
     drawn.image().save(scene)
     tfvl.export.lite(*tfvl.auto.load("shapes-visual-bert"), path)
+    sources = (str(path), "shapes-visual-bert")
+    pipelines = [open_pipeline(source, detector="shapes-detector") for source in sources]
     for question in ("how many stars are there?", "is there a red circle?"):
-        said = lite_ask.answer([scene], question, path, detector="shapes-detector")
-        expected = ask.answer([scene], question, "shapes-visual-bert", detector="shapes-detector")
+        request = Request(question, [scene.read_bytes()], names=[str(scene)])
+        (said,), (expected,) = (pipeline.ask([request]) for pipeline in pipelines)
         assert [answer for answer, _ in said.scored] == [answer for answer, _ in expected.scored]
         np.testing.assert_allclose(
             [score for _, score in said.scored], [score for _, score in expected.scored], atol=FLOAT_TOLERANCE
         )
     with pytest.raises(ValueError, match=r"scene\.png is an image; name the detector"):
-        lite_ask.answer([scene], question, path)
+        open_pipeline(str(path)).ask([request])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from support import datasets as made
+from support import datasets
 from support.prepared import image_artefact, rule_artefact
 
 import tfvl
@@ -15,16 +15,16 @@ from tfvl.training.tasks.table import TASKS
 def test_an_exported_model_is_asked_as_a_checkpoint_is(data_sets, tmp_path):
     examples = TASKS["vqa"].examples(data_sets / "vqa", "train")
     model = ExportedModel(str(image_artefact(tmp_path / "model")))
-    assert model.wants == "images"
+    assert model.takes.visual == "images"
     found = evaluate_exported(model, examples, ImageFolder(data_sets / "vqa" / "images"), TASKS["vqa"], batch_size=7)
-    np.testing.assert_allclose(found.metrics["accuracy"], made.ALL_RIGHT)
-    assert found.predictions == [made.ANSWERS[number % 5] for number in range(24)]
+    np.testing.assert_allclose(found.metrics["accuracy"], datasets.ALL_RIGHT)
+    assert found.predictions == [datasets.ANSWERS[number % 5] for number in range(24)]
 
 
 def test_rows_that_fail_have_no_answer(tmp_path):
-    made.write_vqa(tmp_path)
-    made.write_images(tmp_path / "images", made.vqa_images()[:-1])
-    file = tmp_path / "images" / f"{made.vqa_images()[0]}.jpg"
+    datasets.write_vqa(tmp_path)
+    datasets.write_images(tmp_path / "images", datasets.vqa_images()[:-1])
+    file = tmp_path / "images" / f"{datasets.vqa_images()[0]}.jpg"
     file.write_bytes(file.read_bytes()[:-2])
     examples = TASKS["vqa"].examples(tmp_path, "train")
     model = ExportedModel(str(image_artefact(tmp_path / "model")))
@@ -54,7 +54,7 @@ def test_pairs_of_regions_and_choices_reach_an_exported_model(data_sets, tmp_pat
     regions = {"regions": tf.TensorSpec([None, 2, None, None], tf.float32, "regions")}
     text = {"text": tf.TensorSpec([None], tf.string, "text")}
     model = ExportedModel(str(rule_artefact(tmp_path / "pairs", text | regions, sides)))
-    assert model.wants == "regions"
+    assert model.takes.visual == "regions"
     with tfvl.RegionStore(data_sets / "nlvr2" / "regions.h5") as store:
         examples = TASKS["nlvr2"].examples(data_sets / "nlvr2", "dev")
         found = evaluate_exported(model, examples, store, TASKS["nlvr2"], 3)

@@ -24,7 +24,7 @@ from tfvl.files.quiet import quiet_stderr
 from tfvl.lite import file as lite_file
 from tfvl.lite import tokenizer as lite_tokenizer
 from tfvl.lite.file import LiteFile
-from tfvl.lite.preparer import PAIRS, Client
+from tfvl.lite.preparer import PAIRS, Preparer
 from tfvl.modeling.base import PreTrainedModel
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
@@ -136,7 +136,7 @@ def lite(
         labels_of(model.config),
         characters,
     )
-    rows = examples(Client(described), calibration) if quantize == "int8" else ()
+    rows = examples(Preparer(described), calibration) if quantize == "int8" else ()
     content, layers = convert(function, variables, flavour, quantize, rows)
     lite_ops.operators(content, flavour)
     described.description["sensitivity"] = [dataclasses.asdict(layer) for layer in layers]
@@ -144,14 +144,14 @@ def lite(
     return path
 
 
-def examples(client: Client, calibration: Iterable[dict] | None) -> list[dict[str, np.ndarray]]:
+def examples(preparer: Preparer, calibration: Iterable[dict] | None) -> list[dict[str, np.ndarray]]:
     """Inputs of one row, or of as many as the file takes, from requests, or from those about drawn scenes."""
-    shape = client.inputs["input_ids"]
-    if client.resizable:
+    shape = preparer.inputs["input_ids"]
+    if preparer.resizable:
         raise ValueError('quantize="int8" needs fixed sizes; leave resizable out')
     if calibration is None:
-        calibration = (asked for asked, _ in requests(client.inputs, client.several, EXAMPLES))
-    rows = [client.prepare(**asked).inputs for asked in calibration]
+        calibration = (asked for asked, _ in requests(preparer.inputs, preparer.several, EXAMPLES))
+    rows = [preparer.prepare(**asked).inputs for asked in calibration]
     if not rows:
         raise ValueError("calibration is empty; give a hundred or so requests")
     return [{name: np.repeat(values[0][None], shape[0], axis=0) for name, values in row.items()} for row in rows]

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfvl import auto, shapes
 from tfvl.export.tflite.calibration import requests
 from tfvl.export.tflite.convert import flat
-from tfvl.lite.preparer import Prepared
+from tfvl.lite.preparer import PreparedRows
 from tfvl.lite.runner import Runner
 
 EXAMPLES = 500
@@ -87,7 +87,7 @@ def drift(path: Path, src: str, count: int = EXAMPLES, **load_options) -> DriftR
     return DriftReport(path, src, examples, outputs, accuracy(found, truths, runner.file.labels))
 
 
-def model_inputs(prepared: Prepared) -> dict[str, tf.Tensor]:
+def model_inputs(prepared: PreparedRows) -> dict[str, tf.Tensor]:
     """Of the first row; where the file takes the raw text, the ids of the exact tokenizer."""
     inputs = {name: values[0][None] for name, values in prepared.inputs.items() if name != "text"}
     if "text" in prepared.inputs:

@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from tfvl.preprocessing.regions.regions import Regions, pad_regions
+from tfvl.preprocessing.regions.regions import Regions
+from tfvl.preprocessing.requests import Request, Takes, arrays, as_regions, for_each, listed_texts, padded
 from tfvl.serving.client.transport import (
     DeadlineExceededError,
     Model,
@@ -139,21 +140,13 @@ class Client:
             ValueError: lists of different lengths, or regions that do not fit together.
             OSError: an image cannot be read.
         """
-        texts = [text] if isinstance(text, str | bytes) else list(text)
-        columns = {
-            "image": _each(image, len(texts), "images", Image | tuple, _read),
-            "regions": _each(regions, len(texts), "regions", Regions | np.ndarray | tuple),
-            "boxes": _each(boxes, len(texts), "boxes", np.ndarray),
-            "choices": _lists(choices, len(texts), "choices"),
-            "phrases": _lists(phrases, len(texts), "phrases"),
-        }
-        columns = {"text": texts} | {name: column for name, column in columns.items() if column is not None}
+        requests = _requests(listed_texts(text), image, regions, boxes, {"choices": choices, "phrases": phrases})
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         answers = []
-        for start in range(0, len(texts), self.max_rows):
-            rows = {name: column[start : start + self.max_rows] for name, column in columns.items()}
-            outputs = self.predict(_arrays(rows), timeout=deadline - time.monotonic())
-            answers += [_answer(outputs, row) for row in range(len(rows["text"]))]
+        for start in range(0, len(requests), self.max_rows):
+            rows = requests[start : start + self.max_rows]
+            outputs = self.predict(arrays(rows, Takes.all_of(rows)), timeout=deadline - time.monotonic())
+            answers += [_answer(outputs, row) for row in range(len(rows))]
         return answers
 
     def predict(self, inputs: dict[str, np.ndarray], *, timeout: float | None = None) -> dict[str, np.ndarray]:
@@ -213,53 +206,33 @@ def _transport(url: str) -> Transport:
     return Rest(url)
 
 
-def _each(value, count: int, name: str, one: type, convert=lambda item: item) -> list | None:
-    """A list with an item for each question; a single item is for all of them and converted once."""
-    if value is None:
-        return None
-    if isinstance(value, one):
-        return [convert(value)] * count
-    if len(value) != count:
-        raise ValueError(f"got {len(value)} {name} for {count} texts; give one for each text, or one for all")
-    return [convert(item) for item in value]
+def _requests(texts: list, image, regions, boxes, lists: dict) -> list[Request]:
+    """A request for each text; arguments and errors as those of `Client.ask`."""
+    count = len(texts)
+    if image is not None and regions is not None:
+        raise ValueError("got images and regions; give one of both, whichever the model takes")
+    if boxes is not None and regions is None:
+        raise ValueError("got boxes without regions; give the regions that they are of")
+    columns = {"text": texts}
+    if image is not None:
+        columns["visuals"] = for_each(image, isinstance(image, Image | tuple), count, "images", _files)
+    if regions is not None:
+        rows = for_each(regions, isinstance(regions, Regions | np.ndarray | tuple), count, "regions", _several)
+        boxes = [None] * count if boxes is None else for_each(boxes, isinstance(boxes, np.ndarray), count, "boxes")
+        columns["visuals"] = [[as_regions(item, box) for item in row] for row, box in zip(rows, boxes, strict=True)]
+    for name, given in lists.items():
+        if given is not None:
+            alone = all(isinstance(item, str | bytes) for item in given)
+            columns[name] = padded(for_each(given, alone, count, f"lists of {name}"))
+    return [Request(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
 
-def _lists(value, count: int, name: str) -> list | None:
-    """A list of strings for each question; "" fills up those that are shorter."""
-    if value is None:
-        return None
-    rows = [value] * count if all(isinstance(item, str | bytes) for item in value) else list(value)
-    if len(rows) != count:
-        raise ValueError(
-            f"got {name} for {len(rows)} texts, expected {count}; give a list for each text, or one for all"
-        )
-    most = max(map(len, rows), default=0)
-    return [[*row, *[""] * (most - len(row))] for row in rows]
+def _several(item) -> tuple:
+    return item if isinstance(item, tuple) else (item,)
 
 
-def _read(image: Image | tuple):
-    if isinstance(image, tuple):
-        return [_read(item) for item in image]
-    return image if isinstance(image, bytes) else Path(image).read_bytes()
-
-
-def _arrays(rows: dict[str, list]) -> dict[str, np.ndarray]:
-    """The columns of a request as arrays."""
-    arrays = {name: np.array(rows[name], object) for name in ("text", "image", "choices", "phrases") if name in rows}
-    if "regions" not in rows:
-        return arrays | {name: np.stack(rows[name]).astype(np.float32) for name in ("boxes",) if name in rows}
-    pairs = [row if isinstance(row, tuple) else (row,) for row in rows["regions"]]
-    boxes = rows.get("boxes", [None] * len(pairs))
-    flat = [
-        item if isinstance(item, Regions) else Regions(np.asarray(item, np.float32), corners)
-        for row, corners in zip(pairs, boxes, strict=True)
-        for item in row
-    ]
-    padded = pad_regions(flat)
-    padded = {"regions": padded["features"]} | ({"boxes": padded["boxes"]} if "boxes" in padded else {})
-    if len(pairs[0]) > 1:
-        padded = {name: value.reshape(len(pairs), -1, *value.shape[1:]) for name, value in padded.items()}
-    return arrays | padded
+def _files(image: Image | tuple) -> list[bytes]:
+    return [file if isinstance(file, bytes) else Path(file).read_bytes() for file in _several(image)]
 
 
 def _answer(outputs: dict[str, np.ndarray], row: int) -> Answer:

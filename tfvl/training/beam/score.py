@@ -55,8 +55,8 @@ def score(
     settings.open_source()  # a wrong path is found here and not by a worker
     loaded = ExportedModel(model)
     loaded.check(TASKS[settings.task])
-    if getattr(settings, loaded.wants) is None:
-        raise ValueError(f"the model {model} takes {loaded.wants}; give --{loaded.wants}.")
+    if getattr(settings, loaded.takes.visual) is None:
+        raise ValueError(f"the model {model} takes {loaded.takes.visual}; give --{loaded.takes.visual}.")
     return run(
         out,
         SUCCESS,

@@ -1,14 +1,11 @@
 """An exported model asked about examples of a data set: the artefact as it is served, a batch at a time."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import tensorflow as tf
-import tensorflow_text  # noqa: F401  # registers the ops of an exported tokenizer
-
-from tfvl.preprocessing.regions.regions import Regions, pad_regions
+from tfvl.export.loaded import LoadedModel
+from tfvl.preprocessing.regions.regions import Regions
+from tfvl.preprocessing.requests import Request, Takes
 from tfvl.training.data.examples import Example, Examples
 from tfvl.training.data.images import ImageFolder, ImageRecords
 from tfvl.training.evaluation.evaluate import Evaluation, measured
@@ -40,31 +37,18 @@ class Scored(NamedTuple):
     status: str
 
 
-class ExportedModel:
-    """The `serving_default` signature of a SavedModel that tfvl exported.
-
-    Raises:
-        ValueError: the directory holds none.
-    """
-
-    def __init__(self, directory: str):
-        if not Path(directory, "saved_model.pb").is_file():
-            raise ValueError(f"{directory} holds no saved_model.pb; give the directory of an exported model.")
-        self._loaded = tf.saved_model.load(directory)  # kept: the signature does not keep its variables
-        if "serving_default" not in self._loaded.signatures:
-            raise ValueError(f"{directory} has no signature serving_default; export the model by `tfvl export`.")
-        self._serve = self._loaded.signatures["serving_default"]
-        self.inputs: Mapping[str, tf.TensorSpec] = self._serve.structured_input_signature[1]
-        self.wants = "regions" if "regions" in self.inputs else "images"
+class ExportedModel(LoadedModel):
+    """A SavedModel that is asked about the examples of a task."""
 
     def check(self, task: Task) -> None:
         """Raises ValueError where the model cannot be asked about a task."""
         if task.from_exported is None:
             asked = ", ".join(each.name for each in TASKS.values() if each.from_exported)
             raise ValueError(f"exported models are asked about {asked}, not about {task.name!r}.")
-        outputs = self._serve.structured_outputs
-        if not outputs.keys() >= set(OUTPUTS):
-            raise ValueError(f"the model does not do the task {task.name!r}; its outputs are {', '.join(outputs)}.")
+        if not set(OUTPUTS) <= set(self.outputs):
+            raise ValueError(
+                f"the model does not do the task {task.name!r}; its outputs are {', '.join(self.outputs)}."
+            )
 
     def answers(self, task: Task, rows: Sequence[Asked]) -> list[Scored]:
         """What the model says about each row; one that fails gets a status and changes no other.
@@ -77,7 +61,7 @@ class ExportedModel:
         return [Scored(task.unread, 0.0, row.status) if row.status else next(said) for row in rows]
 
     def _served(self, task: Task, rows: Sequence[Asked]) -> list[Scored]:
-        outputs = {name: value.numpy() for name, value in self._serve(**self._raw(task.name, rows)).items()}
+        outputs = self(self._requests(task.name, rows))
         scored = []
         for row, answers, scores, status in zip(rows, *(outputs[name] for name in OUTPUTS), strict=True):
             prediction = task.from_exported(row.example, answers[0].decode(), float(scores[0]))
@@ -85,35 +69,23 @@ class ExportedModel:
             scored.append(Scored(task.unread, 0.0, said) if said else Scored(prediction, float(scores[0]), ""))
         return scored
 
-    def _raw(self, task: str, rows: Sequence[Asked]) -> dict[str, tf.Tensor]:
-        """The signature's inputs."""
-        made: dict[str, Any] = {"text": [row.example.text for row in rows]}
-        if "choices" in self.inputs and all(row.example.choices for row in rows):
-            made["choices"] = _padded([row.example.choices for row in rows])
-        kind, wanted = ("regions", Regions) if "regions" in self.inputs else ("image", bytes)
-        shape = self.inputs[kind].shape
-        several = shape.rank > (3 if kind == "regions" else 1)
-        expected = shape[1] if several else 1
+    def _requests(self, task: str, rows: Sequence[Asked]) -> list[Request]:
+        """The rows as what the model takes."""
+        option = self.takes.visual
+        kind, wanted = ("regions", Regions) if option == "regions" else ("image", bytes)
+        expected = self.takes.images or 1
         for row in rows:
             if len(row.visuals) != expected or not all(isinstance(visual, wanted) for visual in row.visuals):
                 raise ValueError(
                     f"the model takes {kind} of {expected} image{'s' * (expected > 1)} with a text; that does not fit "
-                    f"example {row.example.id} of the task {task!r}, which has {len(row.visuals)}; give --{self.wants}."
+                    f"example {row.example.id} of the task {task!r}, which has {len(row.visuals)}; give --{option}."
                 )
-        flat = [visual for row in rows for visual in row.visuals]
-        arrays = {"image": np.array(flat, object)} if kind == "image" else self._regions(flat)
-        if several:
-            arrays = {name: np.reshape(value, (len(rows), -1, *value.shape[1:])) for name, value in arrays.items()}
-        made |= arrays
-        missing = [name for name in self.inputs if name not in made]
+        requests = [Request(row.example.text, row.visuals, row.example.choices) for row in rows]
+        held = Takes.all_of(requests).reads
+        missing = [name for name in self.takes.reads if name not in held]
         if missing:
             raise ValueError(f"the model takes {', '.join(missing)}, which the task {task!r} has not got.")
-        return {name: tf.constant(made[name], spec.dtype) for name, spec in self.inputs.items()}
-
-    def _regions(self, flat: Sequence[Regions]) -> dict[str, np.ndarray]:
-        padded = pad_regions(flat if "boxes" in self.inputs else [regions.features for regions in flat])
-        names = {"regions": "features", "boxes": "boxes"}
-        return {name: padded[names[name]] for name in names if name in self.inputs}
+        return requests
 
 
 def evaluate_exported(
@@ -156,8 +128,3 @@ def visual(source, name: str) -> bytes | Regions:
     if hasattr(source, "read"):
         return source.read(name)
     return source[name if name in source else name.rpartition("/")[2]]
-
-
-def _padded(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    most = max(map(len, rows))
-    return [[*row, *[""] * (most - len(row))] for row in rows]

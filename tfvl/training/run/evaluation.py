@@ -44,7 +44,7 @@ def _exported(run: RunConfig, task: Task, split: str, progress: Progress) -> tup
     if task.checkpoint_only:  # before its files are looked for
         raise ValueError(task.checkpoint_only)
     model = ExportedModel(run.model)
-    if model.wants == "regions":
+    if model.takes.visual == "regions":
         source = opening.region_source(run.regions, run.data)
     else:
         source = opening.image_source(run.images or run.data)

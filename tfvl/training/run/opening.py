@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 import tfvl
-from tfvl.families import FAMILIES
+from tfvl import auto
 from tfvl.porting import hub
 from tfvl.porting.originals.reading import config_values
 from tfvl.training.data import prepared
@@ -68,7 +68,7 @@ def model_class_of(run: RunConfig) -> type:
 
 
 def processor_class_of(model_class: type) -> type:
-    return getattr(tfvl, FAMILIES[model_class.config_class.model_type][1])
+    return auto.FAMILIES[model_class.config_class.model_type].processor
 
 
 def check_data(run: RunConfig) -> None:

@@ -6,7 +6,6 @@
 import dataclasses
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ import tensorflow as tf
 from support.checkpoint import tiny_processor
 from support.export import HEADS, TOP_K, picture, random_model, requests, strings
 from support.export_regions import ALIGNMENT, CHOICE, PAIR, REGION_HEADS, region_processor
-from support.server import MODEL, expected, exported, exported_lite, questions
+from support.server import MODEL, expected, exported, exported_lite, questions, serving
 
 import tfvl
 from tfvl.export.inputs import TEXT
@@ -33,11 +32,8 @@ from tfvl.serving.server import directories
 from tfvl.serving.server.lite import servable as lite
 from tfvl.serving.server.lite import signatures as lite_signatures
 from tfvl.serving.server.loaders import either
-from tfvl.serving.server.metrics import Metrics
 from tfvl.serving.server.repository import Repository
 from tfvl.serving.server.servable import check_inputs
-from tfvl.serving.server.server import Server
-from tfvl.serving.server.service import Service
 
 pytestmark = pytest.mark.serving
 
@@ -173,7 +169,7 @@ def test_the_client_asks_about_regions(choice, scheme):
     """The whole way, with rows of different numbers of regions, and ids that are none."""
     raw, served = requests(CHOICE), lite.load(choice)
     regions = [[region for region in row if region.any()] for row in raw["regions"]]
-    with serving(choice) as server:
+    with serving(choice, "choice") as server:
         port = {"http": server.rest_port, "grpc": server.grpc_port}[scheme]
         with Client(f"{scheme}://127.0.0.1:{port}", model="choice") as client:
             texts, choices = raw["text"].tolist(), raw["choices"].tolist()
@@ -193,18 +189,6 @@ def test_the_client_asks_about_regions(choice, scheme):
                     client.predict(bare | {name: 5000 * bare[name]})
             with pytest.raises(RequestRefusedError, match="input visual_embeds has the shape"):
                 client.predict(bare | {"visual_embeds": bare["visual_embeds"][:, :2]})
-
-
-@contextmanager
-def serving(path):
-    """A server of a file, in this process."""
-    repository = Repository("choice", directories.finder(path), either(), batching=BATCHING, log=lambda _: None)
-    repository.scan(settled=True)
-    limits = {"max_bytes": 2**20, "read_seconds": 60, "drain_seconds": 60}
-    server = Server(Service([repository], Metrics()), host="127.0.0.1", rest_port=0, grpc_port=0, **limits)
-    yield server
-    server.stop()
-    repository.close()
 
 
 # --- the bundled model ------------------------------------------------------------------------------------------------

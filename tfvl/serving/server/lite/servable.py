@@ -9,7 +9,7 @@ import numpy as np
 
 from tfvl.lite import Runner
 from tfvl.lite.answers import ANSWERS, Row
-from tfvl.lite.preparer import Prepared
+from tfvl.lite.preparer import PreparedRows
 from tfvl.serving.client.errors import invalid
 from tfvl.serving.server.batching import joined
 from tfvl.serving.server.directories import lite_files
@@ -103,7 +103,9 @@ class LiteModel:
                 name: np.zeros([0, *(max(axis.size, 0) for axis in axes)], np.float32) for name, axes in shapes.items()
             }
         lite_rows.check_ids(inputs, self._runner.file.config)
-        found, places = self._outputs(Prepared([Row((), "")] * count, {name: list(inputs[name]) for name in inputs}))
+        found, places = self._outputs(
+            PreparedRows([Row((), "")] * count, {name: list(inputs[name]) for name in inputs})
+        )
         return {
             name: np.stack([each[name][place] for each, place in zip(found, places, strict=True)]) for name in found[0]
         }
@@ -129,14 +131,14 @@ class LiteModel:
         results = results or [self._layout.row(None, lite_rows.Request(widths=lite_rows.widths_of(inputs)), "")]
         return {name: joined([each[name] for each in results])[:count] for name in results[0]}
 
-    def _answered(self, prepared: dict[int, Prepared]) -> dict[int, dict | ValueError]:
+    def _answered(self, prepared: dict[int, PreparedRows]) -> dict[int, dict | ValueError]:
         """What the head says of each row, or why it cannot."""
         if not prepared:
             return {}
         rows = [each.rows[0] for each in prepared.values()]
         names = next(iter(prepared.values())).inputs
         inputs = {name: [each.inputs[name][0] for each in prepared.values()] for name in names}
-        found, places = self._outputs(Prepared(rows, inputs))
+        found, places = self._outputs(PreparedRows(rows, inputs))
         said = {}
         for number, row, outputs, place in zip(prepared, rows, found, places, strict=True):
             try:
@@ -147,7 +149,7 @@ class LiteModel:
                 said[number] = error
         return said
 
-    def _outputs(self, prepared: Prepared) -> tuple[list[dict[str, np.ndarray]], list[int]]:
+    def _outputs(self, prepared: PreparedRows) -> tuple[list[dict[str, np.ndarray]], list[int]]:
         """`Runner.outputs`, in which the model runs for one thread at a time."""
         try:
             return self._runner.outputs(prepared)

@@ -1,0 +1,46 @@
+"""An exported model in this process: the signature `serving_default`, which answers rows of requests."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  # registers the ops of an exported tokenizer
+
+from tfvl.preprocessing.requests import Request, Takes, arrays
+
+
+class LoadedModel:
+    """The `serving_default` signature of a SavedModel that tfvl exported.
+
+    Args:
+        directory: of the SavedModel.
+
+    Attributes:
+        inputs: name to spec.
+        takes: what goes with a text.
+
+    Raises:
+        ValueError: the directory holds none.
+    """
+
+    def __init__(self, directory: str):
+        if not Path(directory, "saved_model.pb").is_file():
+            raise ValueError(f"{directory} holds no saved_model.pb; give the directory of an exported model.")
+        self._loaded = tf.saved_model.load(directory)  # kept: the signature does not keep its variables
+        if "serving_default" not in self._loaded.signatures:
+            raise ValueError(f"{directory} has no signature serving_default; export the model by `tfvl export`.")
+        self._serve = self._loaded.signatures["serving_default"]
+        self.inputs: Mapping[str, tf.TensorSpec] = self._serve.structured_input_signature[1]
+        self.takes = Takes.of_signature(self.inputs)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what it gives."""
+        return tuple(self._serve.structured_outputs)
+
+    def __call__(self, requests: Sequence[Request]) -> dict[str, np.ndarray]:
+        """The outputs by name, a row for each request, strings as bytes; errors as those of `requests.arrays`."""
+        made = arrays(requests, self.takes)
+        outputs = self._serve(**{name: tf.constant(made[name], spec.dtype) for name, spec in self.inputs.items()})
+        return {name: value.numpy() for name, value in outputs.items()}

@@ -1,0 +1,89 @@
+"""Image files, and files of region features, as the visuals of a request."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from tfvl.preprocessing.image.decode import to_levels
+from tfvl.preprocessing.regions.reading import READERS, open_regions, read_npz
+from tfvl.preprocessing.regions.regions import Regions
+from tfvl.preprocessing.regions.store import FORMATS as STORES
+from tfvl.preprocessing.regions.store import RegionStore
+
+GRAPH_FORMATS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")  # how the files begin that a graph decodes
+MAX_PIXELS = 89_478_485  # of an image that is rewritten as PNG here; that of ViltImageProcessor
+
+
+def read_all(files: Sequence[Path], image_ids: Sequence[str] = ()) -> tuple[list[Path], list[bytes | Regions]]:
+    """What is in the files, and the file of each image: one file may hold several of them.
+
+    Args:
+        files: image files, or files of region features.
+        image_ids: which images, where the files hold the regions of many; several may be of one file.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file cannot be used, or not every file has its image id.
+    """
+    files = [*files] * (len(image_ids) if len(files) == 1 and image_ids else 1)
+    if image_ids and len(image_ids) != len(files):
+        raise ValueError(f"got {len(image_ids)} image ids for {len(files)} files; give one for each")
+    return files, [read(path, one) for path, one in zip(files, image_ids or [None] * len(files), strict=True)]
+
+
+def read(path: Path, image_id: str | None = None) -> bytes | Regions:
+    """An image file as the graph can decode it, or one image's regions from a file of region features."""
+    if path.suffix.lower() in READERS:
+        return read_regions(path, image_id)
+    if image_id is not None:
+        raise ValueError(f"{path} is no file of region features, in which {image_id!r} could be; leave --image-id out")
+    return servable(path)
+
+
+def servable(path: Path) -> bytes:
+    """An image file as the graph can decode it: what only Pillow can (WebP, …) becomes a PNG."""
+    contents = path.read_bytes()
+    if contents.startswith(GRAPH_FORMATS):
+        return contents
+    try:
+        image = Image.fromarray(to_levels(contents, MAX_PIXELS).levels)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; region features come in {', '.join(READERS)} files") from error
+    file = BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def read_regions(path: Path, image_id: str | None) -> Regions:
+    """The regions of one image; where a file holds many, `image_id` says which.
+
+    Raises:
+        ValueError: the file cannot be used, has no such image, or has several and `image_id` is None.
+    """
+    if path.suffix.lower() == ".npz":
+        if image_id is not None:
+            raise ValueError(f"{path} holds the regions of one image only; leave --image-id out")
+        return read_npz(path)
+    if path.suffix.lower() in STORES:
+        with RegionStore(path) as store:
+            ids = list(store)
+            if image_id is not None or len(ids) == 1:
+                return store[ids[0] if image_id is None else image_id]
+            raise several(path, ids[0])
+    found, damaged = None, []
+    for regions in open_regions(path, on_error=damaged.append):
+        if image_id == regions.image_id:
+            return regions
+        if image_id is None and found is not None:
+            raise several(path, found.image_id)
+        found = regions
+    if image_id is None:
+        return found
+    torn = f" ({len(damaged)} lines could not be read, the first: {damaged[0]})" if damaged else ""
+    raise ValueError(f"{path}: there is no image {image_id!r}{torn}")
+
+
+def several(path: Path, example: str) -> ValueError:
+    return ValueError(f"{path} holds the regions of several images; name one, e.g. --image-id {example}")

@@ -10,8 +10,6 @@ from tfvl.modeling.base import PreTrainedModel
 from tfvl.porting import hub
 from tfvl.porting.originals.reading import config_values
 
-BUNDLED_DETECTOR = "shapes-detector"
-
 
 def load(src: str | Path, *, architecture: str | None = None, dtype: str | None = None, detector=None, **hub_options):
     """The model and the processor of a checkpoint, of the classes that its config.json names.
@@ -42,7 +40,7 @@ def default_detector(src: str | Path) -> str | None:
     """The bundled detector, for a bundled model of regions; None for others, whose detector only their maker knows."""
     path = hub.BUNDLED_DIRECTORY / str(src)
     is_bundled = path.parent == hub.BUNDLED_DIRECTORY and (path / "config.json").is_file()
-    return BUNDLED_DETECTOR if is_bundled and hasattr(classes_of(path)[1], "detect") else None
+    return hub.BUNDLED_DETECTOR if is_bundled and hasattr(classes_of(path)[1], "detect") else None
 
 
 def classes_of(path: Path, architecture: str | None = None) -> tuple[type[PreTrainedModel], type]:

@@ -11,7 +11,8 @@ container) and see images and detector under the same paths.
 
 import argparse
 
-from tfvl.cli.console import print_report, quiet_tensorflow, run_script
+from tfvl.cli.console import print_report, run_script
+from tfvl.files.quiet import quiet_tensorflow
 
 
 def main() -> None:
@@ -27,12 +28,12 @@ def main() -> None:
 
     quiet_tensorflow()
     from tfvl.detector.config import PRESETS
-    from tfvl.training.beam.extract import Settings, extract
+    from tfvl.training.beam.extract import ExtractionSettings, extract
 
     if options.preset not in (None, *PRESETS):
         raise ValueError(f"preset is {options.preset!r}, expected one of {', '.join(PRESETS)}.")
     overrides = tuple(sorted(PRESETS.get(options.preset, {}).items()))
-    settings = Settings(tuple(options.images), options.detector, overrides, options.dtype, options.shards)
+    settings = ExtractionSettings(tuple(options.images), options.detector, overrides, options.dtype, options.shards)
     report = extract(settings, options.out, flags, options.overwrite)
     print_report(options.out, report)
 

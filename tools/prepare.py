@@ -10,7 +10,8 @@ tfvl (`--setup_file` or a container) and see the data set under the same path.
 
 import argparse
 
-from tfvl.cli.console import print_report, quiet_tensorflow, run_script
+from tfvl.cli.console import print_report, run_script
+from tfvl.files.quiet import quiet_tensorflow
 
 
 def main() -> None:

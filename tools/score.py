@@ -10,7 +10,8 @@ model under the same paths.
 
 import argparse
 
-from tfvl.cli.console import print_report, quiet_tensorflow, run_script
+from tfvl.cli.console import print_report, run_script
+from tfvl.files.quiet import quiet_tensorflow
 
 
 def main() -> None:

@@ -23,14 +23,14 @@ DEMO_SEED = 5
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-4}
 
 
-@pytest.fixture(scope="module", params=tuple(demo.FAMILIES))
+@pytest.fixture(scope="module", params=tuple(demo.MODELS))
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def name(family) -> str:
-    return demo.FAMILIES[family].bundled
+    return demo.MODELS[family].bundled
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def processor(model_and_processor):
 def test_every_bundled_model_is_tested():
     bundled = {path.name for path in DIRECTORY.glob("shapes-*")}
     assert bundled == {*NAMES, DETECTOR}
-    assert set(NAMES) == {family.bundled for family in demo.FAMILIES.values()}
+    assert set(NAMES) == {model.bundled for model in demo.MODELS.values()}
 
 
 def test_held_out_questions_are_answered(model, processor):
@@ -138,7 +138,7 @@ def test_demo_answers_from_the_artefact(family, shown_demo):
     assert all(row.answer == row.truth and 0.5 < row.score <= 1 for row in rows)
     assert rows[0].question in printed
     assert f"{len(rows)} of {len(rows)} right" in printed
-    assert f"tfvl export {demo.FAMILIES[family].hub_id}" in printed
+    assert f"tfvl export {demo.MODELS[family].hub_id}" in printed
     assert (out / "scene.png").read_bytes() == png(scene.image())
     with Image.open(out / "answers.png") as painted:
         assert painted.width > painted.height

@@ -69,7 +69,7 @@ def test_nobody_is_there(capsys, monkeypatch, regions):
 
 def test_it_runs_without_tensorflow(server, regions):
     code = "import sys\nfor name in ('tensorflow', 'keras'):\n    sys.modules[name] = None\n"
-    code += "from tfvl import cli\nsys.exit(cli.main(sys.argv[1:]))"
+    code += "from tfvl.cli import app\nsys.exit(app.main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "ask", str(regions), "x", "--server", server[0], "--model", "vqa"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from support import c_api as helpers_c_api
+from support import c_api
 from support.detector import SIZES, pictures, shared, tiny
 
 from tfvl.detector.config import DetectorConfig
@@ -229,7 +229,7 @@ def test_the_graph_runs_in_the_c_api(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "detector"), signatures=serve)
     images = [png(image) for image in pictures((40, 90), (70, 60))]
     request = {"directory": tmp_path / "detector", "signature": "serving_default"}
-    (outputs,) = helpers_c_api.run([{**request, "inputs": {"image": np.array([*images, b"?"], object)}}])
+    (outputs,) = c_api.run([{**request, "inputs": {"image": np.array([*images, b"?"], object)}}])
     expected = detector.detect_bytes(tf.constant([*images, b"?"]))
     assert_same(outputs, expected)
     assert outputs["status"].tolist() == expected["status"].numpy().tolist()

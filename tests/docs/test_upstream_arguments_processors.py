@@ -1,6 +1,6 @@
 """Every argument that upstream's documentation names of tokenizers, image processor and processor changes the result.
 
-`data/upstream_arguments.json` is the list of them; test_upstream_docs.py has the models' and what is left out.
+`data/upstream_arguments.json` is the list of them; test_upstream_arguments.py has the models' and what is left out.
 """
 
 import dataclasses

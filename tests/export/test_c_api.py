@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from support import c_api as helpers_c_api
+from support import c_api
 from support.export import GOOD_IMAGES, HEADS, NLVR2, artefact, prepare, requests, serve, strings
 from support.export_regions import ALIGNMENT
 
@@ -31,7 +31,7 @@ def results() -> dict[tuple[str, str], tuple[dict, dict]]:
     for name in ALL:
         asked[name, "serving_default"] = raw_inputs(name)
         asked[name, "tensors"] = prepare(name)
-    answered = helpers_c_api.run(
+    answered = c_api.run(
         [
             {"directory": artefact(name).directory, "signature": signature, "inputs": inputs}
             for (name, signature), inputs in asked.items()
@@ -67,4 +67,4 @@ def compare(class_name: str, signature: str, inputs: dict, outputs: dict):
 
 def test_an_error_of_the_clean_process_is_told(tmp_path):
     with pytest.raises(RuntimeError, match="Could not find SavedModel"):
-        helpers_c_api.run([{"directory": tmp_path, "signature": "serving_default", "inputs": {}}])
+        c_api.run([{"directory": tmp_path, "signature": "serving_default", "inputs": {}}])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from support import c_api as helpers_c_api
+from support import c_api
 from support.checkpoint import VOCABULARY, tiny_model, tiny_processor
 from support.export import HEADS, artefact, serve
 from support.export_regions import INPUT_KINDS
@@ -62,12 +62,12 @@ def test_nothing_local_and_every_weight_once(class_name):
 @pytest.mark.parametrize("class_name", [*HEADS, *INPUT_KINDS])
 def test_the_warm_up_request_runs_and_is_answered(class_name):
     (record,) = tf.data.TFRecordDataset(str(artefact(class_name).directory / "assets.extra/tf_serving_warmup_requests"))
-    fields = helpers_c_api.fields
+    fields = c_api.fields
     (log,) = fields(record.numpy())[6]  # PredictionLog.predict_log
     (request,) = fields(log)[1]  # PredictLog.request
     (spec,) = fields(request)[1]  # PredictRequest.model_spec
     assert fields(spec) == {1: [class_name.encode()], 3: [b"serving_default"]}  # ModelSpec.name, .signature_name
-    protos = helpers_c_api.map_field(request, 2)  # PredictRequest.inputs
+    protos = c_api.map_field(request, 2)  # PredictRequest.inputs
     inputs = {name: tf.make_ndarray(tensor_pb2.TensorProto.FromString(proto)) for name, proto in protos.items()}
     assert serve(class_name, **inputs)["status"].tolist() == [b""]
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support import images as helpers_images
-from support import texts as helpers_text
-from support.paths import TESTS
+from support import bert_texts
+from support.paths import DATA, TESTS
 
 import tfvl
 from tfvl import shapes
@@ -68,14 +67,14 @@ def ids_in_java(classes: Path, directory: Path, vocab: dict, options: dict, text
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("name", helpers_text.VARIANTS)
+@pytest.mark.parametrize("name", bert_texts.VARIANTS)
 def test_ids_are_upstreams(classes, tmp_path, name):
-    vocab, options = vocabulary.read_vocab(helpers_text.VOCAB), DEFAULTS | helpers_text.VARIANTS[name]
-    texts = helpers_text.variant_corpus(name)
+    vocab, options = vocabulary.read_vocab(bert_texts.VOCAB), DEFAULTS | bert_texts.VARIANTS[name]
+    texts = bert_texts.variant_corpus(name)
     first, last = (vocab[options[token]] for token in ("cls_token", "sep_token"))
     rows = [[first, *ids, last] for ids in ids_in_java(classes, tmp_path, vocab, options, texts)]
-    golden = np.load(helpers_text.TEXT, allow_pickle=False)[f"ids_{name}"]
-    wrong = helpers_text.digests(rows) != golden
+    golden = np.load(bert_texts.TEXT, allow_pickle=False)[f"ids_{name}"]
+    wrong = bert_texts.digests(rows) != golden
     assert [text for text, differs in zip(texts, wrong, strict=True) if differs][:5] == []
 
 
@@ -84,14 +83,14 @@ def test_ids_of_lone_surrogates_and_of_words_that_are_never_split_are_pythons(cl
         "never_split": ["what's", "U.S.A.", "[SEP]"],
         "additional_special_tokens": ["[DET]", "[DET]s"],
     }
-    vocab = vocabulary.with_added(vocabulary.read_vocab(helpers_text.VOCAB), options["additional_special_tokens"])
+    vocab = vocabulary.with_added(vocabulary.read_vocab(bert_texts.VOCAB), options["additional_special_tokens"])
     texts = ["What's what's", "the U.S.A. [DET]s [DET]", "x\udc80y[MASK]\ud800", "", "\U000f0003 $1 \\[MASK]", "a\0b"]
     encode = tokenizer.Tokenizer(vocab, options, tokenizer.pack(options))
     assert ids_in_java(classes, tmp_path, vocab, options, texts) == [encode(text) for text in texts]
 
 
 def pictures() -> dict[str, Image.Image]:
-    photo = Image.open(helpers_images.DATA / "astronaut.png").convert("RGB")
+    photo = Image.open(DATA / "astronaut.png").convert("RGB")
     return {
         "photograph": photo,
         "landscape": photo.crop((0, 100, 512, 341)),

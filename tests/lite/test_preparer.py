@@ -10,8 +10,8 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from PIL import Image
-from support import images as helpers_images
-from support import texts as helpers_text
+from support import bert_texts
+from support.images import cases, photo
 from support.lite_text import DEFAULTS, client_tokenizer
 from support.paths import ROOT
 
@@ -31,26 +31,26 @@ EXAMPLE = ROOT / "examples/lite/tokenizer.mjs"
 
 @pytest.fixture(scope="module")
 def vocab():
-    return vocabulary.read_vocab(helpers_text.VOCAB)
+    return vocabulary.read_vocab(bert_texts.VOCAB)
 
 
-@pytest.mark.parametrize("name", helpers_text.VARIANTS)
+@pytest.mark.parametrize("name", bert_texts.VARIANTS)
 def test_ids_are_upstreams(vocab, name):
-    golden = np.load(helpers_text.TEXT, allow_pickle=False)[f"ids_{name}"]
-    encode = client_tokenizer(vocab, **helpers_text.VARIANTS[name]).encode
-    texts = helpers_text.variant_corpus(name)
-    digests = helpers_text.digests(encode(text, length=EVERY_ID)[0] for text in texts)
+    golden = np.load(bert_texts.TEXT, allow_pickle=False)[f"ids_{name}"]
+    encode = client_tokenizer(vocab, **bert_texts.VARIANTS[name]).encode
+    texts = bert_texts.variant_corpus(name)
+    digests = bert_texts.digests(encode(text, length=EVERY_ID)[0] for text in texts)
     assert [text for text, wrong in zip(texts, digests != golden, strict=True) if wrong][:5] == []
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 @pytest.mark.parametrize("name", ["chinese_joined", "cased_stripped", "odd_special_tokens"])
 def test_ids_of_the_example_in_javascript_are_upstreams(vocab, tmp_path, name):
-    options = DEFAULTS | helpers_text.VARIANTS[name] | {"model_max_length": 40}
+    options = DEFAULTS | bert_texts.VARIANTS[name] | {"model_max_length": 40}
     described = {"head": "ViltModel", "config": {}, "tokenizer": options, "inputs": {}, "outputs": [], "top_k": 1}
     path = tmp_path / "x.tflite"
     file.write(file.LiteFile(path, described, vocab, ("a",), tokenizer.pack(options)), b"\0\0\0\0TFL3")
-    texts = helpers_text.variant_corpus(name)
+    texts = bert_texts.variant_corpus(name)
     done = subprocess.run(
         ["node", EXAMPLE, path, "-"],
         input="\n".join(map(json.dumps, texts)),
@@ -60,8 +60,8 @@ def test_ids_of_the_example_in_javascript_are_upstreams(vocab, tmp_path, name):
     )
     ends = [vocab[options[token]] for token in ("cls_token", "sep_token")]
     rows = [[ends[0], *json.loads(line), ends[1]] for line in done.stdout.splitlines()]
-    golden = np.load(helpers_text.TEXT, allow_pickle=False)[f"ids_{name}"]
-    np.testing.assert_array_equal(helpers_text.digests(rows), golden)
+    golden = np.load(bert_texts.TEXT, allow_pickle=False)[f"ids_{name}"]
+    np.testing.assert_array_equal(bert_texts.digests(rows), golden)
 
 
 def test_pairs_truncation_bytes_and_words_that_are_never_split(vocab):
@@ -84,7 +84,7 @@ def test_pixels_are_the_processors(options):
     processor = tfvl.ViltImageProcessor(**options)
     described = {**processor.to_dict(), "max_pixels": processor.max_pixels}
     client = ImageProcessor(described, None, padded=False)
-    for name, image in helpers_images.cases().items():
+    for name, image in cases().items():
         expected = processor([image])
         pixels, mask = client(image)
         np.testing.assert_array_equal(pixels, expected["pixel_values"][0], err_msg=name)
@@ -96,14 +96,14 @@ def test_images_in_a_fixed_size_are_padded_or_shrunk_to_fit():
     processor = tfvl.ViltImageProcessor()
     described = {**processor.to_dict(), "max_pixels": processor.max_pixels}
     client = ImageProcessor(described, (384, 384), padded=True)
-    photo = helpers_images.photo(640, 480)
-    pixels, mask = client(photo)
-    expected = processor([photo], size=288)["pixel_values"][0]  # the largest size of which 4:3 fits
+    picture = photo(640, 480)
+    pixels, mask = client(picture)
+    expected = processor([picture], size=288)["pixel_values"][0]  # the largest size of which 4:3 fits
     assert mask.sum() == 288 * 384
     np.testing.assert_array_equal(pixels[:288], expected)
     assert not pixels[288:].any()
     with pytest.raises(ValueError, match=r"384 x 512 pixels after resizing, but the file takes 384 x 384; .*384x512"):
-        ImageProcessor(described, (384, 384), padded=False)(photo)
+        ImageProcessor(described, (384, 384), padded=False)(picture)
 
 
 # ── a file ──

@@ -2,34 +2,36 @@
 
 import numpy as np
 import pytest
-from support.lxmert import SIZES as LXMERT
-from support.lxmert import lxmert_inputs, lxmert_labels
-from support.vilt import HEADS as VILT_HEADS
-from support.vilt import SIZES as VILT
-from support.vilt import vilt_inputs
-from support.visual_bert import SIZES as VISUAL_BERT
-from support.visual_bert import labels_of, visual_bert_inputs
+from support import lxmert, vilt, visual_bert
 
 import tfvl
 
 
-def vilt(name):
-    inputs = vilt_inputs(name)
+def vilt_batch(name):
+    inputs = vilt.vilt_inputs(name)
     if name == "ViltForImageAndTextRetrieval":  # three texts for each image
         inputs |= {key: np.repeat(inputs[key][:, None], 3, axis=1) for key in inputs if "pixel" not in key}
         return inputs | {"labels": np.array([2, 0, 1])}
-    labels = VILT_HEADS.get(name) or VILT_HEADS["ViltForMaskedLM"]
+    labels = vilt.HEADS.get(name) or vilt.HEADS["ViltForMaskedLM"]
     inputs["labels"] = labels(np.random.default_rng(1))
     return inputs | ({"matched_label": np.array([1, 0, 1])} if name == "ViltForPreTraining" else {})
 
 
 MAKERS = {
-    "Vilt": (lambda: tfvl.ViltConfig(**VILT), vilt),
+    "Vilt": (lambda: tfvl.ViltConfig(**vilt.SIZES), vilt_batch),
     "VisualBert": (
-        lambda: tfvl.VisualBertConfig(**VISUAL_BERT),
-        lambda name: visual_bert_inputs(name) | labels_of(name),
+        lambda: tfvl.VisualBertConfig(**visual_bert.SIZES),
+        lambda name: visual_bert.visual_bert_inputs(name) | visual_bert.labels_of(name),
     ),
-    "Lxmert": (lambda: tfvl.LxmertConfig(**LXMERT), lambda name: lxmert_inputs() | lxmert_labels(name)),
+    "Lxmert": (
+        lambda: tfvl.LxmertConfig(**lxmert.SIZES),
+        lambda name: lxmert.lxmert_inputs() | lxmert.lxmert_labels(name),
+    ),
+}
+INPUTS = {
+    "ViltModel": vilt.vilt_inputs,
+    "VisualBertModel": visual_bert.visual_bert_inputs,
+    "LxmertModel": lxmert.lxmert_inputs,
 }
 # class, label, a value that is none of its classes
 BAD_LABELS = [
@@ -108,7 +110,7 @@ IDS = {
 @pytest.mark.parametrize(("name", "field"), [(name, field) for name, fields in IDS.items() for field in fields])
 def test_ids_out_of_range_or_of_another_type(name, field, made):
     config, _ = MAKERS[name.removesuffix("Model")]
-    inputs = {"ViltModel": vilt_inputs, "VisualBertModel": visual_bert_inputs, "LxmertModel": lxmert_inputs}[name]()
+    inputs = INPUTS[name]()
     model, count = getattr(tfvl, name)(config()), IDS[name][field]
     model(inputs | {field: inputs[field].astype("int64")})
     for value in (count, -1):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from support import vilt as helpers_vilt
+from support import vilt
 from support.classes import (
     BARE,
     CLASSES,
@@ -91,7 +91,7 @@ def both_outputs(head, reference, model, inputs, options) -> dict[str, float]:
             theirs["visual_prediction_scores"] = reference.obj_predict_head(regions)
     ours = model(inputs, **options)
     if head == "ViltModel" and "pixel_mask" in inputs:
-        real = helpers_vilt.real_positions(inputs)
+        real = vilt.real_positions(inputs)
         ours["last_hidden_state"] = ours["last_hidden_state"].numpy()[real]
         theirs["last_hidden_state"] = theirs["last_hidden_state"][torch.tensor(real)]
     return differences(ours, theirs)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  # registers the ops that reloaded artefacts use
 from PIL import Image
-from support import c_api as helpers_c_api
+from support import c_api
 from support.checkpoint import save_tiny
 from support.detector import tiny
 from support.export_regions import ALIGNMENT, CHOICE, PAIR, encoded
@@ -232,7 +232,7 @@ def test_a_bad_image_gets_a_status_and_changes_no_other_row(class_name):
 def from_c():
     asked = {name: request(name, [png(arrays()[0]), b"", png(arrays()[1])]) for name in (LXMERT, PAIR)}
     requests = [{"directory": artefact(n), "signature": "serving_default", "inputs": raw} for n, raw in asked.items()]
-    return {name: (asked[name], outputs) for name, outputs in zip(asked, helpers_c_api.run(requests), strict=True)}
+    return {name: (asked[name], outputs) for name, outputs in zip(asked, c_api.run(requests), strict=True)}
 
 
 @pytest.mark.parametrize("class_name", [LXMERT, PAIR])

@@ -172,12 +172,12 @@ def server(directory):
     """README's first commands: the model is exported, and served by the embedded server."""
     pytest.importorskip("fastapi", reason="fastapi is not installed")
     pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
-    from support import server as helpers_server
+    from support.server import start
 
     models = directory / "models" / "vilt_vqa"
     (command,) = re.findall(r"^tfvl (export .+) models/vilt_vqa/1$", README, re.MULTILINE)
     assert cli.main([*command.split(), str(models / "1")]) == 0
-    started = helpers_server.start(models, directory / "log", "--name", "vilt_vqa")
+    started = start(models, directory / "log", "--name", "vilt_vqa")
     yield started
     started.stop()
 

@@ -6,10 +6,11 @@ import numpy as np
 
 import tfvl
 from tfvl import auto, shapes
+from tfvl.porting import hub
 
 DIRECTORY = Path(tfvl.__file__).parent / "bundled"
 NAMES = ("shapes-vilt", "shapes-visual-bert", "shapes-lxmert")
-DETECTOR = auto.BUNDLED_DETECTOR
+DETECTOR = hub.BUNDLED_DETECTOR
 
 
 def load(name: str):

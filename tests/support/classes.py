@@ -10,11 +10,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from support import lxmert as helpers_lxmert
-from support import vilt as helpers_vilt
-from support import visual_bert as helpers_visual_bert
 
 import tfvl
+from support import lxmert, vilt, visual_bert
 from tfvl.modeling.base import PreTrainedModel
 from tfvl.modeling.configuration import Config
 from tfvl.porting.rules import Table
@@ -39,7 +37,7 @@ LAYERS = {
     "visual_bert": ("num_hidden_layers",),
     "lxmert": ("l_layers", "x_layers", "r_layers"),
 }
-HELPERS = {"vilt": helpers_vilt, "visual_bert": helpers_visual_bert, "lxmert": helpers_lxmert}
+HELPERS = {"vilt": vilt, "visual_bert": visual_bert, "lxmert": lxmert}
 
 
 def family(head: str) -> str:
@@ -49,11 +47,11 @@ def family(head: str) -> str:
 def inputs_of(head: str) -> dict[str, np.ndarray]:
     match family(head):
         case "vilt":
-            return helpers_vilt.vilt_inputs(head)
+            return vilt.vilt_inputs(head)
         case "visual_bert":
-            return helpers_visual_bert.visual_bert_inputs(head)
+            return visual_bert.visual_bert_inputs(head)
         case _:
-            return helpers_lxmert.lxmert_inputs()
+            return lxmert.lxmert_inputs()
 
 
 def training_example(head: str) -> tuple[dict, dict]:
@@ -67,14 +65,14 @@ def training_example(head: str) -> tuple[dict, dict]:
             inputs[name] = np.stack([inputs[name], inputs[name][::-1]], axis=1)  # (batch, texts, length)
         return inputs, {"labels": rng.integers(0, TEXTS, len(inputs["input_ids"]))}
     if head == "ViltForPreTraining":
-        return inputs, {"labels": helpers_vilt.HEADS["ViltForMaskedLM"](rng), "matched_label": rng.integers(0, 2, 3)}
+        return inputs, {"labels": vilt.HEADS["ViltForMaskedLM"](rng), "matched_label": rng.integers(0, 2, 3)}
     match family(head):
         case "vilt":
-            return inputs, {"labels": helpers_vilt.HEADS[head](rng)}
+            return inputs, {"labels": vilt.HEADS[head](rng)}
         case "visual_bert":
-            return inputs, helpers_visual_bert.labels_of(head)
+            return inputs, visual_bert.labels_of(head)
         case _:
-            return inputs, helpers_lxmert.lxmert_labels(head)
+            return inputs, lxmert.lxmert_labels(head)
 
 
 def compiled(model: keras.Model) -> keras.Model:

@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  # registers the ops that reloaded artefacts use
 from PIL import Image
+
 from support.checkpoint import tiny_model, tiny_processor
 from support.export_regions import REGION_HEADS, region_inputs, region_model, region_processor, region_requests
-
 from tfvl.export import saved_model
 
 HEADS = (

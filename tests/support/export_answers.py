@@ -3,10 +3,10 @@
 import re
 
 import numpy as np
-from support.checkpoint import VOCABULARY
-from support.export import TOP_K, artefact, requests, serve, strings
 
 import tfvl
+from support.checkpoint import VOCABULARY
+from support.export import TOP_K, artefact, requests, serve, strings
 
 # The graph's kernels are fused and ordered differently from the eager ones; float32 through two sharp random blocks.
 GRAPH_TOLERANCE = 1e-5

@@ -2,9 +2,9 @@
 
 import keras
 import numpy as np
-from support.checkpoint import VOCABULARY
 
 import tfvl
+from support.checkpoint import VOCABULARY
 
 VISUAL_BERT_HEADS = (
     "VisualBertModel",

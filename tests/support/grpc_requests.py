@@ -3,8 +3,9 @@
 import grpc
 import pytest
 import tensorflow as tf
-from support.server import ANSWER_SECONDS, MODEL, questions
 from tensorflow_serving.apis import predict_pb2
+
+from support.server import ANSWER_SECONDS, MODEL, questions
 
 
 def predict_request(*rows: int, name: str = MODEL, signature: str = "", **inputs) -> predict_pb2.PredictRequest:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+
 from support.porting import Call, Global, tensor, write_legacy, write_zip
 
 

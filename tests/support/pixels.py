@@ -6,11 +6,11 @@ import io
 import keras
 import numpy as np
 from PIL import Image
+
+import tfvl
 from support.checkpoint import VOCABULARY
 from support.detector import pictures, tiny
 from support.export_regions import family_of, region_model
-
-import tfvl
 
 LABELS = {index: f"label {index}" for index in range(7)}
 DETECTED = {"VisualBert": {"visual_embedding_dim": 68}, "Lxmert": {"visual_feat_dim": 64}}  # boxes are four numbers

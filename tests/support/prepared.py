@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import tensorflow as tf
 
-from support import datasets as made
+from support import datasets
+from tfvl.files.tfrecord import framed
 from tfvl.preprocessing.regions.store import RegionStore
 from tfvl.training.data import prepared
 from tfvl.training.data.images import ImageFolder, write_image_records
@@ -26,7 +27,7 @@ def write_prepared(out: Path, task: str, data: Path, split: str, kind: str = "im
     for shard in range(SHARDS):
         name = f"examples-{shard}.tfrecord"
         records = list(enumerate(examples))[shard::SHARDS]
-        (directory / name).write_bytes(b"".join(prepared.framed(prepared.encode(*record)) for record in records))
+        (directory / name).write_bytes(b"".join(framed(prepared.encode(*record)) for record in records))
         files["examples"].append(name)
         if not names[shard::SHARDS]:
             continue
@@ -43,7 +44,7 @@ def write_prepared(out: Path, task: str, data: Path, split: str, kind: str = "im
     return out
 
 
-def stub(name: str, predict, labels=made.ANSWERS):
+def stub(name: str, predict, labels=datasets.ANSWERS):
     """What `evaluate` needs of a model of a class: its outputs are what `predict` makes of a batch's inputs."""
     model = type(name, (), {"predict_on_batch": staticmethod(predict)})()
     model.config = SimpleNamespace(id2label=dict(enumerate(labels)))
@@ -65,7 +66,7 @@ def image_artefact(directory: Path) -> Path:
     def answer(inputs):
         number = tf.strings.to_number(tf.strings.regex_replace(inputs["text"], r"\D+", ""), tf.int32)
         whole = tf.strings.substr(inputs["image"], -2, 2) == b"\xff\xd9"
-        said = tf.where(whole, tf.gather(tf.constant(made.ANSWERS), number % len(made.ANSWERS)), "")
+        said = tf.where(whole, tf.gather(tf.constant(datasets.ANSWERS), number % len(datasets.ANSWERS)), "")
         return {
             "answers": said[:, None],
             "scores": tf.where(whole, 0.75, 0.0)[:, None],

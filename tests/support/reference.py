@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import lxmert as helpers_lxmert
-from support import vilt as helpers_vilt
-from support import visual_bert as helpers_visual_bert
+
+from support import lxmert, vilt, visual_bert
 
 torch = pytest.importorskip("torch", reason="the parity suite needs torch; pip install '.[parity]'")
 transformers = pytest.importorskip("transformers", reason="the parity suite needs transformers")
 
-SIZES = {"Vilt": helpers_vilt.SIZES, "VisualBert": helpers_visual_bert.SIZES, "Lxmert": helpers_lxmert.SIZES}
+SIZES = {"Vilt": vilt.SIZES, "VisualBert": visual_bert.SIZES, "Lxmert": lxmert.SIZES}
 
 
 def reference_model(head: str, seed: int = 0, **changes):

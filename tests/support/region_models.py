@@ -4,9 +4,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from support.checkpoint import LABELS, VOCABULARY
 
 import tfvl
+from support.checkpoint import LABELS, VOCABULARY
 
 FEATURE_SIZE = 19
 VISUAL_BERT_SIZES = {

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from support.server import MODEL, Server, assert_rows, encoded, instance, instances, questions
 
 MAX_MEGABYTES = 4  # of the server; larger requests are refused

@@ -5,29 +5,29 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from support import datasets as made
-from support.vilt import randomise
 
 import tfvl
+from support import datasets
+from support.vilt import randomise
 from tfvl.training.data.images import ImageFolder
 from tfvl.training.data.loading import Loader, Pictures, StoredRegions
 from tfvl.training.data.pipeline import BatchPlan, Pipeline, bucket_keys
 from tfvl.training.tasks.table import TASKS
 
 VOCABULARY = Path(tfvl.__file__).parent / "bundled" / "bert-base-uncased" / "vocab.txt"
-LABEL2ID = {answer: place for place, answer in enumerate(made.ANSWERS)}
+LABEL2ID = {answer: place for place, answer in enumerate(datasets.ANSWERS)}
 # the same float32 sums over a batch of another size, in another order
 LOSS_TOLERANCE = {"rtol": 1e-4}
 
 SOURCES = {  # task: split, what writes its files, the names of its images
-    "vqa": ("train", made.write_vqa, made.vqa_images()),
-    "gqa": ("train_balanced", made.write_gqa, ["2000", "2001", "2002"]),
-    "nlvr2": ("dev", made.write_nlvr2, made.nlvr2_images()),
-    "retrieval": ("train", made.write_karpathy, made.karpathy_images()),
-    "vcr-answer": ("val", made.write_vcr, [f"lsmdc_FILM/FILM_{number:02d}" for number in range(6)]),
-    "vcr-rationale": ("val", made.write_vcr, [f"lsmdc_FILM/FILM_{number:02d}" for number in range(6)]),
-    "entities": ("val", made.write_entities, ["36979", "65567"]),
-    "pretraining": ("train", made.write_karpathy, made.karpathy_images()),
+    "vqa": ("train", datasets.write_vqa, datasets.vqa_images()),
+    "gqa": ("train_balanced", datasets.write_gqa, ["2000", "2001", "2002"]),
+    "nlvr2": ("dev", datasets.write_nlvr2, datasets.nlvr2_images()),
+    "retrieval": ("train", datasets.write_karpathy, datasets.karpathy_images()),
+    "vcr-answer": ("val", datasets.write_vcr, [f"lsmdc_FILM/FILM_{number:02d}" for number in range(6)]),
+    "vcr-rationale": ("val", datasets.write_vcr, [f"lsmdc_FILM/FILM_{number:02d}" for number in range(6)]),
+    "entities": ("val", datasets.write_entities, ["36979", "65567"]),
+    "pretraining": ("train", datasets.write_karpathy, datasets.karpathy_images()),
 }
 TINY = {
     "Vilt": {
@@ -42,14 +42,14 @@ TINY = {
     },
     "VisualBert": {
         "hidden_size": 12,
-        "visual_embedding_dim": made.FEATURE_SIZE,
+        "visual_embedding_dim": datasets.FEATURE_SIZE,
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
         "intermediate_size": 16,
     },
     "Lxmert": {
         "hidden_size": 12,
-        "visual_feat_dim": made.FEATURE_SIZE,
+        "visual_feat_dim": datasets.FEATURE_SIZE,
         "num_attention_heads": 2,
         "intermediate_size": 16,
         "l_layers": 1,
@@ -85,15 +85,15 @@ def tokenizer(max_length: int = 40) -> tfvl.BertTokenizer:
 def processor_of(model: str, tokenizer: tfvl.BertTokenizer):
     if family_of(model) == "Vilt":
         return tfvl.ViltProcessor(tfvl.ViltImageProcessor(size=32, size_divisor=16), tokenizer)
-    return getattr(tfvl, f"{family_of(model)}Processor")(tokenizer, made.FEATURE_SIZE)
+    return getattr(tfvl, f"{family_of(model)}Processor")(tokenizer, datasets.FEATURE_SIZE)
 
 
 def write_all(root: Path) -> Path:
     """Every data set, with pictures and regions, in a directory of its own."""
     for task, (_, write, names) in SOURCES.items():
         write(root / task)
-        made.write_images(root / task / "images", names)
-        made.write_regions(root / task / "regions.h5", names).close()
+        datasets.write_images(root / task / "images", names)
+        datasets.write_regions(root / task / "regions.h5", names).close()
     return root
 
 

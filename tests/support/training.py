@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+
 from support.classes import dataset, difference
 
 # One head of each family: soft targets, labels as a dict, and classes.

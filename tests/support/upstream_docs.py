@@ -7,11 +7,11 @@ import numpy as np
 from support.paths import DATA, ROOT
 
 PAGES = json.loads((DATA / "upstream_arguments.json").read_text(encoding="utf-8"))
-README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+README = " ".join((ROOT / "tfvl" / "README.md").read_text(encoding="utf-8").split())
 MODELS = [name for name, entry in PAGES.items() if "outputs" in entry]
 CONFIGS = [name for name in PAGES if name.endswith("Config")]
 
-# (class, or part of its name; argument): the words of README that say why it is left out
+# (class, or part of its name; argument): the words of tfvl/README.md that say why it is left out
 LEFT_OUT = {
     ("", "return_dict"): "there is no `return_dict`",
     ("For", "**kwargs"): "An argument that a class does not have is refused by its name",

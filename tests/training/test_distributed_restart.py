@@ -5,7 +5,7 @@ import signal
 import pytest
 from support.distributed import STARTS, Cluster, run_together
 from support.paths import TESTS
-from support.train import assert_same_run, settings, write_all
+from support.runs import assert_same_run, settings, write_all
 
 from tfvl.training.distributed import LOST_WORKER
 from tfvl.training.run import checkpoint

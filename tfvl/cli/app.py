@@ -12,37 +12,16 @@ from typing import Annotated
 
 import typer
 
-from tfvl.cli.check import check, show_report
-from tfvl.cli.console import (
-    DEFAULT_MODEL,
-    SOURCE_HELP,
-    ClassName,
-    Detector,
-    Overwrite,
-    Revision,
-    Source,
-    TopK,
-    console,
-    print_table,
-    progress_bar,
-    quiet_tensorflow,
-    refuse_to_overwrite,
-)
+from tfvl.cli.check import check
+from tfvl.cli.console import DEFAULT_MODEL, SOURCE_HELP, ClassName, Detector, Revision, TopK, console, print_table
+from tfvl.cli.demo import demo
 from tfvl.cli.evaluate import evaluate
-from tfvl.cli.export_options import (
-    Batch,
-    Flavour,
-    Format,
-    ImageSize,
-    Quantize,
-    RegionCount,
-    Resizable,
-    TextLength,
-    check_format,
-)
+from tfvl.cli.export import export
+from tfvl.cli.port import port
 from tfvl.cli.regions import regions
 from tfvl.cli.serve import serve
 from tfvl.cli.train import train
+from tfvl.files.quiet import quiet_tensorflow
 
 app = typer.Typer(
     name="tfvl",
@@ -52,17 +31,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
-def demo(
-    model: Annotated[str, typer.Option(help="vilt, visual_bert or lxmert. " + SOURCE_HELP)] = DEFAULT_MODEL,
-    seed: Annotated[int | None, typer.Option(help="Seed of the scene; without it, a new scene each time.")] = None,
-    out: Annotated[Path, typer.Option(help="Directory for the picture and the exported model.")] = Path("tfvl-demo"),
-):
-    """Draw a scene, export a bundled model, and let the exported artefact answer questions on the scene."""
-    quiet_tensorflow()
-    from tfvl.cli.demo import run_demo
-
-    run_demo(model=model, seed=seed, out=out)
+app.command()(demo)
 
 
 @app.command()
@@ -132,96 +101,8 @@ def ask(
     print_table(question, ("answer", "score"), [(text, f"{score:.4f}") for text, score in answers.scored])
 
 
-@app.command()
-def port(
-    src: Source,
-    dst: Annotated[Path, typer.Argument(metavar="DST", help="Directory to write.")],
-    revision: Revision = None,
-    class_name: ClassName = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; without it, float32.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Compare with transformers (needs tfvl[parity]).")] = False,
-    overwrite: Overwrite = False,
-):
-    """Rewrite a checkpoint of any source format as config.json and model.safetensors, with its tokenizer files."""
-    refuse_to_overwrite(dst, overwrite)
-    quiet_tensorflow()
-    from rich.progress import DownloadColumn, TransferSpeedColumn
-
-    from tfvl import auto
-    from tfvl.cli import parity
-    from tfvl.errors import CheckpointError
-    from tfvl.files.whole import written_whole
-    from tfvl.porting import hub
-    from tfvl.porting.load import load_pretrained
-
-    if check:
-        parity.require_torch()
-    path = hub.resolve(src, revision=revision)
-    model_class, processor_class = auto.classes_of(path, class_name)
-    with progress_bar(DownloadColumn(), TransferSpeedColumn()) as bar:
-        task = bar.add_task("reading weights", total=None)
-        model, report = load_pretrained(
-            model_class, path, dtype=dtype, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    rows = [("class", model_class.__name__), *report.rows(), ("parameters", f"{model.count_params():,}")]
-    with written_whole(dst) as directory:
-        model.save_pretrained(directory)
-        try:
-            processor_class.from_pretrained(path).save_pretrained(directory)
-        except CheckpointError as error:
-            rows.append((processor_class.__name__, f"not written: {error}"))
-    rows += [(file.name, f"{file.stat().st_size:,} bytes") for file in sorted(dst.iterdir())]
-    print_table(f"{src} → {dst}", ("", ""), rows)
-    if check:
-        differences = parity.compare(model_class.from_pretrained(dst), path)
-        rows = [(row.output, f"{row.difference:.2e}", f"{row.largest:.2e}") for row in differences]
-        print_table("against transformers", ("output", "largest difference", "largest value"), rows)
-
-
-@app.command()
-def export(
-    src: Source,
-    dst: Annotated[Path, typer.Argument(metavar="DST", help="Directory, e.g. models/vilt_vqa/1; of tflite, a file.")],
-    top_k: TopK = 5,
-    detector: Detector = None,
-    revision: Revision = None,
-    class_name: ClassName = None,
-    overwrite: Overwrite = False,
-    file_format: Format = "savedmodel",
-    quantize: Quantize = None,
-    flavour: Flavour = None,
-    image_size: ImageSize = None,
-    text_length: TextLength = None,
-    batch: Batch = None,
-    regions: RegionCount = None,
-    resizable: Resizable = False,
-):
-    """Write a SavedModel that takes texts, and image bytes or regions, and gives answers, for TensorFlow Serving."""
-    sizes = {"image_size": image_size, "text_length": text_length, "batch": batch, "regions": regions}
-    sizes |= {"quantize": quantize, "flavour": flavour, "resizable": resizable or None}
-    if file_format == "tflite":
-        if detector is not None:
-            raise ValueError("--detector becomes part of a SavedModel; a .tflite file takes regions, so leave it out")
-        from tfvl.cli.export_tflite import write
-
-        load = {"architecture": class_name, "revision": revision}
-        return write(src, dst, top_k=top_k, overwrite=overwrite, load=load, **sizes)
-    check_format(file_format, sizes, dst)
-    refuse_to_overwrite(dst, overwrite)
-    quiet_tensorflow()
-    from tfvl import auto
-    from tfvl.export import saved_model
-
-    with console(stderr=True).status("exporting"):
-        model, processor = auto.load(src, architecture=class_name, revision=revision, detector=detector)
-        directory = saved_model(model, processor, dst, top_k=top_k, overwrite=overwrite)
-    show_report(directory)
-    print(f"Written to {directory}. Next:")
-    image = "IMAGE" if hasattr(processor, "image_processor") or processor.detector else "REGIONS"
-    print(f'  tfvl ask {image} "question" --model {directory}')
-    print(f"  tensorflow_model_server --model_name={directory.parent.name} --model_base_path={directory.parent}")
-
-
+app.command()(port)
+app.command()(export)
 app.command()(check)
 app.command()(serve)
 app.command()(train)

@@ -1,11 +1,12 @@
-"""`tfvl check`; and what `tfvl export` says of the artefact that it wrote."""
+"""`tfvl check`: what is in an exported model. `tfvl export` says the same of what it wrote."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tfvl.cli.console import print_table, quiet_tensorflow
+from tfvl.cli.console import console, print_table
+from tfvl.files.quiet import quiet_tensorflow
 
 
 def check(
@@ -24,16 +25,14 @@ def check(
             raise ValueError("--target is for a SavedModel; leave it out with a .tflite file")
         if picture is not None and against is None:
             raise ValueError("--png draws a comparison; name the model to compare with, --against SRC")
-        from tfvl.cli.export_tflite import check as check_lite
-
-        return check_lite(directory, against, picture)
+        return check_file(directory, against, picture)
     if against is not None or picture is not None:
         raise ValueError("--against and --png are for a .tflite file; leave them out")
-    if problems := show_report(directory, target):
+    if problems := show_saved_model(directory, target):
         raise ValueError(f"{directory} would not be served: {'; '.join(problems)}")
 
 
-def show_report(directory: Path, target: str | None = None) -> tuple[str, ...]:
+def show_saved_model(directory: Path, target: str | None = None) -> tuple[str, ...]:
     """Prints what `tfvl.export.check` found and returns the problems with the target (None: the newest)."""
     quiet_tensorflow()
     from tfvl.export import check
@@ -53,3 +52,74 @@ def show_report(directory: Path, target: str | None = None) -> tuple[str, ...]:
     print(f"warm-up requests: {'; '.join(requests) or 'none, so the first users will wait'}")
     print(f"TensorFlow Serving that knows every op and attribute: {', '.join(report.served_by) or 'none'}")
     return report.problems
+
+
+def check_file(path: Path, against: str | None, picture: Path | None) -> None:
+    """`tfvl check FILE.tflite [--against SRC [--png PICTURE]]`."""
+    if picture is not None and not picture.parent.is_dir():
+        raise ValueError(f"--png is {picture}, but there is no directory {picture.parent}; make it first")
+    show_file(path)
+    if against is None:
+        return
+    from tfvl.export.tflite.drift import drift, plot
+
+    with console(stderr=True).status("comparing"):
+        report = drift(path, against)
+    rows = [
+        (
+            each.output,
+            f"{each.mean_cosine:.6f}",
+            f"{each.cosine:.6f}",
+            f"{each.difference:.1e} of {each.largest:.3g}",
+            f"{each.top_1:.1%}",
+            f"{each.top_5:.1%}",
+        )
+        for each in report.outputs
+    ]
+    columns = ("output", "mean cosine", "smallest", "difference", "top 1", "top 5")
+    print_table(f"{path} against {against}: {report.examples} examples", columns, rows)
+    if report.accuracy is not None:
+        before, after = report.accuracy
+        print(f"accuracy on drawn scenes: {before:.2%} before, {after:.2%} after, {100 * (after - before):+.2f} points")
+    if picture is not None:
+        plot([report], picture)
+        print(f"drawn to {picture}")
+
+
+def show_file(path: Path) -> None:
+    """Prints inputs, outputs, operators and size of a `.tflite` file."""
+    quiet_tensorflow()
+    from tfvl.export.tflite.ops import operators
+    from tfvl.lite import file
+    from tfvl.lite.runtime import cannot_load
+
+    described = file.read(path)
+    flavour = described.flavour
+    try:
+        counts = operators(path.read_bytes(), flavour)
+    except ValueError as error:
+        raise cannot_load(path, error) from None
+    shown = [
+        ("input", name, f"{spec['dtype']} ({', '.join('?' if size < 0 else str(size) for size in spec['shape'])})")
+        for name, spec in described.description["inputs"].items()
+    ]
+    shown += [("output", name, "float32") for name in described.description["outputs"]]
+    print_table(f"{path}", ("", "name", "tensor"), shown)
+    listed = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    kind = "builtin operators" if flavour == "tensors" else "operators, builtin ones and tf.text's"
+    print(f"{sum(counts.values())} {kind}: {listed}")
+    layers = [layer for layer in described.description["sensitivity"] if isinstance(layer, dict)]
+    if layers:
+        kept = sum(bool(layer.get("in_float")) for layer in layers)
+        print(f"{len(layers) - kept} matrix products in 8 bits, {kept} in floats. Least exact (rounding alone: 0.29):")
+        for layer in layers[:5]:
+            print(f"  {layer.get('steps', 0):.2f} steps  {readable(str(layer.get('name')))}")
+    print(f"{path.stat().st_size / 1e6:.1f} MB, weights: {described.description.get('quantize') or 'float32'}")
+
+
+def readable(name: str) -> str:
+    """A layer's path, from the tensor that its matrix product ends in."""
+    *layers, _ = name.split(";")[-1].split("/")
+    if layers and layers[0].endswith("_1"):  # TensorFlow's number of the trace
+        layers = [layer.removesuffix("_1") for layer in layers]
+    return "/".join(layers) or "the output"

@@ -1,6 +1,5 @@
 """What the commands of `tfvl` share: their options, and what they write to the terminal. Light to import."""
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +18,6 @@ Detector = Annotated[
     typer.Option(help="Finds the regions of images, for VisualBERT and LXMERT: hub id, directory or shapes-detector."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DST.")]
-
-
-def refuse_to_overwrite(directory: Path, overwrite: bool) -> None:
-    """Before any work: a directory with something in it is only replaced when asked."""
-    if directory.is_file() or (directory.is_dir() and any(directory.iterdir()) and not overwrite):
-        raise FileExistsError(f"{directory} exists already; choose another directory or pass --overwrite")
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -68,20 +61,3 @@ def print_table(title: str, columns: tuple[str, ...], rows: list[tuple]) -> None
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     console().print(Text(title), table, sep="\n")
-
-
-def quiet_tensorflow() -> None:
-    """Imports TensorFlow without its log lines, unless the user asked for them.
-
-    While it loads, TensorFlow 2.21 writes to file descriptor 2 before it looks at TF_CPP_MIN_LOG_LEVEL.
-    """
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
-        stderr = os.dup(2)
-        with open(os.devnull, "wb") as devnull:
-            os.dup2(devnull.fileno(), 2)
-        try:
-            import tensorflow
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-        tensorflow.get_logger().setLevel("ERROR")

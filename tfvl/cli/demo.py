@@ -7,15 +7,12 @@ import secrets
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
-from tfvl import auto, shapes
-from tfvl.export import saved_model
-from tfvl.porting import hub
+from tfvl.cli.console import DEFAULT_MODEL, SOURCE_HELP
+from tfvl.files.quiet import quiet_tensorflow
 
 # All that a Python client needs; tensorflow_text is imported for the ops of the tokenizer. Bytes are written as in the
 # JSON requests of TensorFlow Serving.
@@ -32,7 +29,7 @@ json.dump({"answers": answers, "scores": scores, "status": status}, sys.stdout)
 """
 
 
-class Family(NamedTuple):
+class DemoModel(NamedTuple):
     """A kind of model: the bundled one and one of the hub, and a detector for the latter where it reads regions."""
 
     bundled: str
@@ -40,15 +37,15 @@ class Family(NamedTuple):
     hub_detector: str | None = None
 
 
-FAMILIES = {
-    "vilt": Family("shapes-vilt", "dandelin/vilt-b32-finetuned-vqa"),
-    "visual_bert": Family("shapes-visual-bert", "uclanlp/visualbert-vqa", "unc-nlp/frcnn-vg-finetuned"),
-    "lxmert": Family("shapes-lxmert", "unc-nlp/lxmert-vqa-uncased", "unc-nlp/frcnn-vg-finetuned"),
+MODELS = {
+    "vilt": DemoModel("shapes-vilt", "dandelin/vilt-b32-finetuned-vqa"),
+    "visual_bert": DemoModel("shapes-visual-bert", "uclanlp/visualbert-vqa", "unc-nlp/frcnn-vg-finetuned"),
+    "lxmert": DemoModel("shapes-lxmert", "unc-nlp/lxmert-vqa-uncased", "unc-nlp/frcnn-vg-finetuned"),
 }
 SURE = 0.5  # from this probability on, a region is outlined in the picture
 
 
-class Row(NamedTuple):
+class DemoAnswer(NamedTuple):
     """A question, the best answer with its score (0 to 1), and the answer that is right."""
 
     question: str
@@ -57,7 +54,17 @@ class Row(NamedTuple):
     truth: str
 
 
-def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tfvl-demo") -> list[Row]:
+def demo(
+    model: Annotated[str, typer.Option(help="vilt, visual_bert or lxmert. " + SOURCE_HELP)] = DEFAULT_MODEL,
+    seed: Annotated[int | None, typer.Option(help="Seed of the scene; without it, a new scene each time.")] = None,
+    out: Annotated[Path, typer.Option(help="Directory for the picture and the exported model.")] = Path("tfvl-demo"),
+):
+    """Draw a scene, export a bundled model, and let the exported artefact answer questions on the scene."""
+    quiet_tensorflow()
+    run_demo(model=model, seed=seed, out=out)
+
+
+def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tfvl-demo") -> list[DemoAnswer]:
     """Draws a scene, exports a model, has the artefact answer in a clean process, prints a table, paints a picture.
 
     Args:
@@ -74,9 +81,15 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
         ValueError: the model cannot be loaded or exported, does not answer questions, or takes other region features.
         RuntimeError: the artefact does not run.
     """
+    from rich.console import Console
+
+    from tfvl import auto, shapes
+    from tfvl.export import saved_model
+    from tfvl.porting import hub
+
     console = Console(soft_wrap=True, markup=False, highlight=False)
-    if model in FAMILIES:
-        model = FAMILIES[model].bundled
+    if model in MODELS:
+        model = MODELS[model].bundled
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     seed = secrets.randbelow(1_000_000) if seed is None else seed
@@ -87,11 +100,11 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
     directory = out / Path(model).resolve().name / "1"
     with console.status(f"Exporting {model} …"):
         _, processor_class = auto.classes_of(hub.resolve(model))
-        detector = auto.BUNDLED_DETECTOR if hasattr(processor_class, "detect") else None
+        detector = hub.BUNDLED_DETECTOR if hasattr(processor_class, "detect") else None
         loaded, processor = auto.load(model, detector=detector)
         check_model(model, loaded)
         saved_model(loaded, processor, directory, overwrite=True)
-    family = FAMILIES[loaded.config.model_type]
+    shown = MODELS[loaded.config.model_type]
     console.print(f"Exported {model}, preprocessing included: {directory}")
     with console.status("Loading the artefact in a clean process and asking …"):
         rows = ask(directory, scene, scene.questions(2))
@@ -100,9 +113,9 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
     shapes.draw_answers(scene.image(), rows, boxes).save(out / "answers.png")
     console.print(f"Picture with the answers: {out / 'answers.png'}")
     name = f"models/{loaded.config.model_type}_vqa/1"
-    with_detector = f" --detector {family.hub_detector}" if family.hub_detector else ""
+    with_detector = f" --detector {shown.hub_detector}" if shown.hub_detector else ""
     console.print("The same with a checkpoint of the hub and a photograph of your own:")
-    console.print(f"  tfvl export {family.hub_id} {name}{with_detector}")
+    console.print(f"  tfvl export {shown.hub_id} {name}{with_detector}")
     console.print(f'  tfvl ask photo.jpg "how many cats are there?" --model {name}')
     return rows
 
@@ -114,19 +127,19 @@ def check_model(source: str, model) -> None:
         raise ValueError(f"{source} is a {name}; the demo needs a model for question answering.")
 
 
-def outlined(detector, scene: shapes.Scene) -> list:
+def outlined(detector, scene) -> list:
     """The boxes, from 0 to 1, of the regions that the detector is sure of."""
     found = detector.detect(scene.image())
     return found["normalized_boxes"][0][found["obj_probs"][0] > SURE].tolist()
 
 
-def ask(directory: Path, scene: shapes.Scene, questions: list[shapes.Question]) -> list[Row]:
+def ask(directory: Path, scene, questions: list) -> list[DemoAnswer]:
     """Answers from the SavedModel in `directory`, in a new interpreter that imports TensorFlow and nothing of tfvl.
 
     Args:
         directory: of the artefact.
-        scene: what it is asked about.
-        questions: at least one.
+        scene: what it is asked about, a `tfvl.shapes.Scene`.
+        questions: at least one, of that scene.
     """
     png = io.BytesIO()
     scene.image().save(png, "png")
@@ -141,10 +154,14 @@ def ask(directory: Path, scene: shapes.Scene, questions: list[shapes.Question]) 
     if problems := [status for status in results["status"] if status]:
         raise RuntimeError(f"{directory} refused a question: {problems[0]}")
     best = zip(questions, results["answers"], results["scores"], strict=True)
-    return [Row(question.text, answers[0], scores[0], question.answer) for question, answers, scores in best]
+    return [DemoAnswer(question.text, answers[0], scores[0], question.answer) for question, answers, scores in best]
 
 
-def answer_table(rows: list[Row]) -> Table:
+def answer_table(rows: list[DemoAnswer]):
+    """A table for `rich`: the right answers green, the wrong ones red."""
+    from rich.table import Table
+    from rich.text import Text
+
     right = sum(row.answer == row.truth for row in rows)
     table = Table("question", "answer", "score", "truth", caption=f"{right} of {len(rows)} right")
     for row in rows:

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from tfvl.cli.console import print_table, progress_bar, quiet_tensorflow
+from tfvl.cli.console import print_table, progress_bar
+from tfvl.files.quiet import quiet_tensorflow
+from tfvl.files.whole import refuse_to_overwrite
 
 # The endings of files of features: `region_files.READERS`, which is slow to import.
 FEATURES = (".npz", ".tsv", ".h5", ".hdf5", ".tfrecord", ".tfrecords")
@@ -44,13 +46,13 @@ def regions(
         if out is None and len(sources) == 2:
             *sources, out = sources
         check_conversion(sources, out, draw, preset)
-        refuse_to_replace(out, overwrite)
+        refuse_to_overwrite(out, overwrite, "file")
         rewrite(sources[0], out, dtype)
         return
     if out is None and draw is None:
         raise ValueError("name the file to write with --out regions.h5, or a directory for pictures with --draw")
     if out is not None:
-        refuse_to_replace(out, overwrite)
+        refuse_to_overwrite(out, overwrite, "file")
     quiet_tensorflow()
     with tempfile.TemporaryDirectory() as scratch:
         extract_images(sources, out or Path(scratch) / "regions.h5", detector, preset, workers, dtype, draw)
@@ -68,11 +70,6 @@ def check_conversion(sources: list[Path], out: Path | None, draw: Path | None, p
         raise ValueError(
             "features are rewritten from one file or directory to one file: tfvl regions train.tsv train.h5"
         )
-
-
-def refuse_to_replace(out: Path, overwrite: bool) -> None:
-    if out.exists() and not overwrite:
-        raise FileExistsError(f"{out} exists already; choose another file or pass --overwrite")
 
 
 def rewrite(source: Path, out: Path, dtype: str) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from tfvl.cli.console import SOURCE_HELP, console, print_table, progress_bar, quiet_tensorflow
+from tfvl.cli.console import SOURCE_HELP, console, print_table, progress_bar
+from tfvl.files.quiet import quiet_tensorflow
 
 
 def train(

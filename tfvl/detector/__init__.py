@@ -1,1 +1,1 @@
-"""Faster R-CNN for region features: from an image to the regions that LXMERT and VisualBERT take."""
+"""Faster R-CNN: from an image to the regions that models take. Imports modeling, preprocessing and what is below."""

@@ -7,44 +7,31 @@ from pathlib import Path
 from typing import Any, Self
 
 from tfvl.errors import CheckpointError
+from tfvl.files.whole import write_text
 from tfvl.files.yaml_file import read_yaml, write_yaml
-from tfvl.modeling.configuration import check_fields, choice, flag, limit, size, write_text
+from tfvl.modeling.fields import (
+    check_fields,
+    checked,
+    choice,
+    flag,
+    is_number,
+    is_positive,
+    is_share,
+    limit,
+    number,
+    numbers,
+    positive,
+    probability,
+    share,
+    size,
+)
 
 CONFIG_NAME = "config.yaml"
 MAX_SIDE = 2**14  # stops a hostile configuration before it asks for gigabytes
 MAX_REGIONS = 2**16
-MAX_NUMBER = 1e30
 
 # Blocks per stage, res2 to res5. 14 and 26 are for small detectors, the others are upstream's.
 DEPTHS = {14: (1, 1, 1, 1), 26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-
-
-def numbers(default: tuple[float, ...], expected: str, check=lambda value: True, count: int | None = None):
-    """A dataclass field that holds several finite numbers, each of which passes `check`."""
-
-    def valid(values) -> bool:
-        is_list = isinstance(values, list | tuple) and 0 < len(values) <= 64 and len(values) == (count or len(values))
-        return is_list and all(_is_number(value) and check(value) for value in values)
-
-    return dataclasses.field(default=default, metadata={"check": valid, "expected": expected})
-
-
-def number(default: float, expected: str, check):
-    """A dataclass field that holds one finite number that passes `check`."""
-    metadata = {"check": lambda value: _is_number(value) and check(value), "expected": expected}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER  # no NaN either
-
-
-def _is_positive(value: float) -> bool:
-    return value > 0
-
-
-def _is_share(value: float) -> bool:
-    return 0 < value <= 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,24 +76,24 @@ class DetectorConfig:
 
     min_size: int = size(800, MAX_SIDE)
     max_size: int = size(1333, MAX_SIDE)
-    pixel_mean: tuple[float, ...] = numbers((102.9801, 115.9465, 122.7717), "three finite numbers", count=3)
-    pixel_std: tuple[float, ...] = numbers((1.0, 1.0, 1.0), "three numbers, none of them 0", bool, count=3)
-    max_pixels: int = number(89_478_485, "a number from 1 on", lambda value: value >= 1)
-    depth: int = dataclasses.field(
-        default=101, metadata={"check": lambda value: value in list(DEPTHS), "expected": f"one of {list(DEPTHS)}"}
+    pixel_mean: tuple[float, ...] = numbers((102.9801, 115.9465, 122.7717), "three finite numbers", is_number, 3)
+    pixel_std: tuple[float, ...] = numbers(
+        (1.0, 1.0, 1.0), "three numbers, none of them 0", lambda value: is_number(value) and value != 0, 3
     )
+    max_pixels: int = number(89_478_485, 1)
+    depth: int = checked(101, lambda value: value in list(DEPTHS), f"one of {list(DEPTHS)}")
     stem_out_channels: int = size(64, 4096)
     res2_out_channels: int = size(256, 4096)
     width_per_group: int = size(64, 4096)
     max_pool: bool = flag(True)
     stride_in_1x1: bool = flag(True)
-    anchor_sizes: tuple[float, ...] = numbers((64, 128, 256, 512), "numbers above 0", _is_positive)
-    anchor_ratios: tuple[float, ...] = numbers((0.5, 1.0, 2.0), "numbers above 0", _is_positive)
-    anchor_offset: float = number(0.0, "a number in [0, 1)", lambda value: 0 <= value < 1)
+    anchor_sizes: tuple[float, ...] = numbers((64, 128, 256, 512), "numbers above 0", is_positive)
+    anchor_ratios: tuple[float, ...] = numbers((0.5, 1.0, 2.0), "numbers above 0", is_positive)
+    anchor_offset: float = probability(0.0)
     rpn_hidden_channels: int = limit(512)
-    rpn_bbox_weights: tuple[float, ...] = numbers((1.0,) * 4, "four numbers above 0", _is_positive, 4)
-    rpn_min_size: float = number(0, "a number from 0 on", lambda value: value >= 0)
-    rpn_nms_threshold: float = number(0.7, "a number in (0, 1]", _is_share)
+    rpn_bbox_weights: tuple[float, ...] = numbers((1.0,) * 4, "four numbers above 0", is_positive, 4)
+    rpn_min_size: float = number(0, 0)
+    rpn_nms_threshold: float = share(0.7)
     rpn_pre_nms: int = size(6000, MAX_REGIONS)
     rpn_post_nms: int = size(300, MAX_REGIONS)
     num_objects: int = size(1600, MAX_REGIONS)
@@ -114,14 +101,14 @@ class DetectorConfig:
     roi_size: int = size(14, 64)
     halve_res5: bool = flag(False)
     class_agnostic_boxes: bool = flag(False)
-    roi_bbox_weights: tuple[float, ...] = numbers((10.0, 10.0, 5.0, 5.0), "four numbers above 0", _is_positive, 4)
-    nms_thresholds: tuple[float, ...] = numbers((0.5, 0.6, 0.7, 0.8, 0.9), "numbers in (0, 1]", _is_share)
+    roi_bbox_weights: tuple[float, ...] = numbers((10.0, 10.0, 5.0, 5.0), "four numbers above 0", is_positive, 4)
+    nms_thresholds: tuple[float, ...] = numbers((0.5, 0.6, 0.7, 0.8, 0.9), "numbers in (0, 1]", is_share)
     min_detections: int = size(36, MAX_REGIONS)
     max_detections: int = size(36, MAX_REGIONS)
     box_source: str = choice("regressed", ("regressed", "proposal"))
     object_names: tuple[str, ...] | None = None
     attribute_names: tuple[str, ...] | None = None
-    norm_eps: float = number(1e-5, "a number above 0", _is_positive)
+    norm_eps: float = positive(1e-5)
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -253,7 +240,7 @@ def from_document(document: Mapping[str, Any]) -> dict[str, Any]:
         levels = values.get(field)
         if isinstance(levels, list) and len(levels) == 1 and isinstance(levels[0], list):
             values[field] = levels[0]
-    if _is_number(values.get("nms_thresholds")):
+    if is_number(values.get("nms_thresholds")):
         values["nms_thresholds"] = [values["nms_thresholds"]]
     return values
 

@@ -16,8 +16,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfvl.cli.console import quiet_tensorflow
-from tfvl.modeling.configuration import write_text
+from tfvl.files.quiet import quiet_tensorflow
+from tfvl.files.whole import write_text
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.regions.store import RegionStore
 
@@ -40,13 +40,13 @@ class Extraction(NamedTuple):
     unreadable: tuple[str, ...]
 
 
-class Task(NamedTuple):
-    """One part's images, for a worker."""
+class Part(NamedTuple):
+    """Some of the images, which a worker extracts at once, and the store that it writes of them."""
 
     detector: str
     overrides: tuple[tuple[str, Any], ...]
     images: tuple[tuple[str, Path], ...]
-    part: Path
+    path: Path
     dtype: str
 
 
@@ -86,19 +86,19 @@ def extract(
     left = [(name, path) for name, path in images.items() if name not in where]
     chunks = [tuple(left[start : start + IN_A_PART]) for start in range(0, len(left), IN_A_PART)]
     first = 1 + max((int(part.stem) for part in parts.glob("*.h5")), default=0)
-    tasks = [
-        Task(str(detector), overrides, chunk, parts / f"{number:08d}.h5", dtype)
+    left_parts = [
+        Part(str(detector), overrides, chunk, parts / f"{number:08d}.h5", dtype)
         for number, chunk in enumerate(chunks, start=first)
     ]
     unreadable: list[str] = []
     done = resumed
     on_progress(done, len(images))
-    for task, problems in run(tasks, workers):
+    for part, problems in run(left_parts, workers):
         for sentence in problems:
             unreadable.append(sentence)
             on_error(sentence)
-        where |= dict.fromkeys(ids_of(task.part), task.part)
-        done += len(task.images)
+        where |= dict.fromkeys(ids_of(part.path), part.path)
+        done += len(part.images)
         on_progress(done, len(images))
     if not images.keys() & where.keys():
         if not where:
@@ -149,16 +149,13 @@ def fingerprint(detector: str | os.PathLike) -> str:
 
 
 def open_parts(parts: Path, settings: dict) -> None:
-    """Makes the directory of the parts, or finds it fit to go on with; removes files that were not finished."""
-    parts.mkdir(parents=True, exist_ok=True)
+    """Makes the directory of the parts, or finds it fit to go on with."""
     file = parts / SETTINGS
     if any(parts.glob("*.h5")) and json.loads(file.read_text()) != settings:
         raise ValueError(
             f"{parts} is of an earlier run with another detector or other options; go on with those, or remove it."
         )
     write_text(file, json.dumps(settings))
-    for torn in parts.glob(".*.tmp"):
-        torn.unlink()
 
 
 def ids_of(part: Path) -> list[str]:
@@ -177,16 +174,16 @@ def stored(images: Iterable[str], where: Mapping[str, Path]) -> Iterator[Regions
             yield opened(where[name])[name]
 
 
-def run(tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, list[str]]]:
-    """Each task, once it is done, and what could not be used in it."""
-    if workers == 1 or len(tasks) < 2:
-        yield from ((task, extract_part(task)) for task in tasks)
+def run(parts: Sequence[Part], workers: int) -> Iterator[tuple[Part, list[str]]]:
+    """Each part, once it is done, and what could not be used in it."""
+    if workers == 1 or len(parts) < 2:
+        yield from ((part, extract_part(part)) for part in parts)
         return
-    workers = min(workers, len(tasks))
+    workers = min(workers, len(parts))
     threads = max(1, (os.cpu_count() or 1) // workers)
     spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
     with ProcessPoolExecutor(workers, spawn, initializer=limit_threads, initargs=(threads,)) as pool:
-        running = {pool.submit(extract_part, task): task for task in tasks}
+        running = {pool.submit(extract_part, part): part for part in parts}
         try:
             for future in as_completed(running):
                 yield running[future], future.result()
@@ -215,15 +212,15 @@ def loaded(detector: str, overrides: tuple):
     return RegionDetector.from_pretrained(detector, **dict(overrides))
 
 
-def extract_part(task: Task) -> list[str]:
+def extract_part(part: Part) -> list[str]:
     """Writes one part; returns a sentence for each file that could not be used."""
-    detector = loaded(task.detector, task.overrides)
+    detector = loaded(part.detector, part.overrides)
     found, problems = [], []
-    for name, path in task.images:
+    for name, path in part.images:
         try:
             found += detector.regions(path, [name])
         except ValueError as error:
             problems.append(f"{path}: {str(error).removeprefix('images[0]: ')}")
     if found:
-        RegionStore.write(task.part, found, dtype=task.dtype)
+        RegionStore.write(part.path, found, dtype=part.dtype)
     return problems

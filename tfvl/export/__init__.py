@@ -1,4 +1,4 @@
-"""From a Keras model and its processor to an artefact that is served without Python.
+"""A Keras model and its processor to an artefact that is served without Python. Imports auto, serving and below.
 
 `saved_model(model, processor, directory)` writes a SavedModel for TF Serving; `check(directory)` says what is in one,
 and what would keep a server from loading it. `lite(model, processor, file)` writes one file for TFLite.

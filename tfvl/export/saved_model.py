@@ -1,7 +1,6 @@
 """`saved_model`: a model and its processor become one SavedModel that answers raw questions on images or regions."""
 
 import os
-import shutil
 from pathlib import Path
 
 import keras
@@ -10,6 +9,7 @@ import tensorflow as tf
 from tfvl.export import warmup
 from tfvl.export.op_check.check import check
 from tfvl.export.signatures import inputs_of, signatures
+from tfvl.files.whole import refuse_to_overwrite, written_whole
 from tfvl.modeling.base import PreTrainedModel
 
 
@@ -43,7 +43,9 @@ def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, over
         FileExistsError: the directory is not empty and `overwrite` is false.
     """
     directory = Path(os.path.abspath(directory))
-    _refuse_to_overwrite(directory, overwrite)
+    versions = [int(path.name) for path in directory.glob("*") if path.name.isdigit()]
+    advice = f"export to {directory / str(max(versions) + 1)}" if versions else ""
+    refuse_to_overwrite(directory, overwrite, advice=advice)
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"the Keras backend is {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow to export")
     if not isinstance(model, PreTrainedModel) or not hasattr(processor, "tokenizer"):
@@ -58,35 +60,11 @@ def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, over
     module.weights = [variable.value for variable in variables]
     functions = signatures(model, processor, inputs, top_k)
 
-    temporary = directory.with_name(f".{directory.name}.{os.getpid()}")  # no number: TF Serving does not look at it
-    try:
+    with written_whole(directory) as new:  # until then under a name that is no number, which TF Serving looks past
         # Without custom gradients and debug information, which an artefact for inference only carries around.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False, save_debug_info=False)
-        tf.saved_model.save(module, str(temporary), signatures=functions, options=options)
-        warmup.write(temporary, directory.parent.name, "serving_default", inputs.example)
-        if problems := check(temporary).problems:
+        tf.saved_model.save(module, str(new), signatures=functions, options=options)
+        warmup.write(new, directory.parent.name, "serving_default", inputs.example)
+        if problems := check(new).problems:
             raise ValueError(f"the artefact would not be served: {'; '.join(problems)}")
-        _move(temporary, directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return directory
-
-
-def _refuse_to_overwrite(directory: Path, overwrite: bool) -> None:
-    if directory.is_file():
-        raise FileExistsError(f"{directory} is a file; give a directory that does not exist yet")
-    if directory.exists() and any(directory.iterdir()) and not overwrite:
-        versions = [int(path.name) for path in directory.glob("*") if path.name.isdigit()]
-        advice = (
-            f"export to {directory / str(max(versions) + 1)}" if versions else "choose another or pass overwrite=True"
-        )
-        raise FileExistsError(f"{directory} exists and is not an empty directory; {advice}")
-
-
-def _move(source: Path, target: Path) -> None:
-    """Renames `source` to `target`; what was there before goes only once the new one stands."""
-    old = target.with_name(f"{source.name}.old")
-    if target.exists():
-        target.rename(old)
-    source.rename(target)
-    shutil.rmtree(old, ignore_errors=True)

@@ -1,27 +1,153 @@
-"""Directories that appear whole or not at all."""
+"""Files and directories that appear whole or not at all, and the one refusal to replace what is there.
 
+What is being written lies in a scratch directory beside its place, so that in the end it only has to be renamed. A
+process holds a lock on each of its scratch directories, which goes with the process, however that ends. One that is not
+locked was left by a process that was killed: whoever writes in the same directory next removes it, and puts back what
+had been moved out of the way for a new version that never came.
+"""
+
+import contextlib
+import errno
+import fcntl
 import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+LOCK, NEW, OLD = "lock", "new", "old"  # in a scratch directory
+SCRATCH = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-@contextmanager
+
+@contextlib.contextmanager
 def written_whole(directory: str | os.PathLike) -> Iterator[Path]:
     """A new, empty directory to write into; it takes the place of `directory` when the block ends without an error.
 
-    Nothing of what `directory` held before stays, and it goes only once the new one stands.
+    Nothing of what `directory` held before stays, and it goes only once the new one stands. Where `directory` is a
+    symbolic link, what it points to is replaced.
     """
-    directory = Path(os.path.abspath(directory))
-    new = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
-    old = directory.with_name(f".{directory.name}.{os.getpid()}.old")
-    new.mkdir(parents=True)
-    try:
+    target = Path(os.path.realpath(directory))
+    with scratch(target) as place:
+        yield place
+        for path in (place, *place.rglob("*")):
+            if path.is_dir() or path.is_file():
+                _sync(path)
+        if target.exists():
+            old = place.with_name(OLD)
+            old.mkdir()
+            target.rename(old / target.name)
+        place.rename(target)
+        _sync(target.parent)
+
+
+@contextlib.contextmanager
+def written_files(*paths: str | os.PathLike, removing: Iterable[Path] = ()) -> Iterator[list[Path]]:
+    """Paths to write to; the files take the places of `paths`, one by one, when the block ends without an error.
+
+    Args:
+        paths: the files; their directories are made if missing. What a symbolic link points to is replaced.
+        removing: files that must not stand beside the new ones; they go once those are written whole.
+
+    Raises:
+        FileExistsError: one of `paths` is a directory, a device or a pipe.
+    """
+    targets = [Path(os.path.realpath(path)) for path in paths]
+    for target in targets:
+        if target.exists() and not target.is_file():
+            raise FileExistsError(f"{target} exists and is no regular file; name another file")
+    with contextlib.ExitStack() as stack:
+        new = [stack.enter_context(scratch(real)) / Path(path).name for path, real in zip(paths, targets, strict=True)]
         yield new
-        if directory.exists():
-            directory.rename(old)
-        new.rename(directory)
+        for path in new:
+            _sync(path)
+        for path in removing:
+            path.unlink(missing_ok=True)
+        for path, target in zip(new, targets, strict=True):
+            os.replace(path, target)
+        for directory in {target.parent for target in targets}:
+            _sync(directory)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all."""
+    with written_files(path) as (new,):
+        new.write_bytes(text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def scratch(target: Path) -> Iterator[Path]:
+    """A new, empty directory on the same file system as `target`, which is gone when the block ends.
+
+    An error that names a file in it, or a full disk, names `target` instead.
+    """
+    directory = target.parent
+    directory.mkdir(parents=True, exist_ok=True)
+    remove_left_overs(directory)
+    unlocked = directory / f".{target.name[:50]}.{os.urandom(8).hex()}"
+    try:
+        unlocked.mkdir()
+        descriptor = os.open(unlocked / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+        try:
+            with contextlib.suppress(OSError):  # without locks on this file system nobody takes it for a left-over
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            place = unlocked.rename(f"{unlocked}.tmp")  # a name that others look at
+            try:
+                (place / NEW).mkdir()
+                yield place / NEW
+            finally:
+                _remove(place)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if str(error.filename).startswith(str(unlocked)) or (error.filename is None and error.errno in FULL):
+            raise OSError(error.errno, error.strerror, str(target)) from None
+        raise
+
+
+def remove_left_overs(directory: Path) -> None:
+    """Removes the scratch directories of processes that were killed; those of processes at work stay."""
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        found = [Path(entry) for entry in entries if SCRATCH.fullmatch(entry.name) and not entry.is_symlink()]
+        for place in found:
+            with contextlib.suppress(OSError):  # it is locked, or gone in the meantime
+                descriptor = os.open(place / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(place)
+                finally:
+                    os.close(descriptor)
+
+
+def _remove(place: Path) -> None:
+    """Removes a scratch directory, the lock last; first, what was moved out of the way for nothing goes back."""
+    for old in (place / OLD).glob("*"):
+        if not os.path.lexists(target := place.with_name(old.name)):
+            old.rename(target)
+    for path in (place / NEW, place / OLD, place):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(path: str | os.PathLike) -> None:
+    """Waits until a file, or the names in a directory, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        os.close(descriptor)
+
+
+def refuse_to_overwrite(path: Path, overwrite: bool, kind: str = "directory", advice: str = "") -> None:
+    """Raises FileExistsError, before any work, where something stands at `path` that may not be replaced.
+
+    Args:
+        path: what is going to be written; an empty directory is as good as none.
+        overwrite: whether what is there may be replaced by its like.
+        kind: "directory" or "file", what is going to be written.
+        advice: what to do instead, where that is something better than to choose another name.
+    """
+    if path.is_dir() if kind == "file" else path.is_file():
+        raise FileExistsError(f"{path} is a {'directory' if kind == 'file' else 'file'}; name a {kind}")
+    if not overwrite and (any(path.iterdir()) if path.is_dir() else path.exists()):
+        advice = advice or f"choose another {kind} or pass --overwrite (in Python, overwrite=True)"
+        raise FileExistsError(f"{path} exists already; {advice}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tfvl.errors import CheckpointError
-from tfvl.modeling.configuration import write_text
+from tfvl.files.whole import write_text
 
 MAX_BYTES = 1 << 16
 MAX_DEPTH = 16

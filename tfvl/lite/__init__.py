@@ -1,4 +1,4 @@
-"""Answers from one `.tflite` file that `tfvl.export.lite` wrote: `Runner(file)(images=[…], text=["…"])`.
+"""Answers from one `.tflite` file: `Runner(file)(images=[…], text=["…"])`. Imports answers, preprocessing and below.
 
 Light: NumPy, Pillow and a TFLite runtime (`ai-edge-litert`, or TensorFlow's own where that is missing). Where there is
 the first, nothing here imports TensorFlow, and nothing ever Keras.

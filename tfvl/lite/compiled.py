@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from tfvl.files.quiet import quiet_stderr
 from tfvl.lite import weight_cache
-from tfvl.lite.runtime import INSTALL, cannot_load, cannot_run, interpreter_of, quiet_stderr
+from tfvl.lite.runtime import INSTALL, cannot_load, cannot_run, interpreter_of
 
 
 class Compiled:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfvl.files.whole import written_files
+
 DESCRIPTION, VOCABULARY, LABELS, CHARACTERS = "tfvl.json", "vocab.json", "labels.txt", "characters.bin"
 MEMBERS = (DESCRIPTION, VOCABULARY, LABELS, CHARACTERS)
 MAX_MEMBER_BYTES = 64 << 20
@@ -85,17 +87,11 @@ def write(described: LiteFile, model: bytes) -> None:
         LABELS: "\n".join(label.replace("\n", " ") for label in described.labels).encode(),
         CHARACTERS: described.characters,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(model)
-        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
+    with written_files(path) as (new,):
+        new.write_bytes(model)
+        with zipfile.ZipFile(new, "a", zipfile.ZIP_DEFLATED) as archive:
             for name, content in members.items():
                 archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # the same bytes at any time
-        os.replace(temporary, path)
-    except OSError as error:  # which names another file, or none
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike) -> LiteFile:

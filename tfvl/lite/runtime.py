@@ -2,13 +2,13 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+
+from tfvl.files.quiet import quiet_stderr
 
 RUNTIMES = ("litert", "tensorflow")
 INSTALL = 'no TFLite runtime is installed; `pip install "tfvl[lite]"` brings ai-edge-litert'
@@ -109,24 +109,13 @@ def interpreter_of(runtime: str | None, signature: str | None = None) -> tuple[s
 
 def text_interpreter_of(runtime: str | None) -> tuple[str, Callable]:
     """With tf.text's operations; TensorFlow's unless `runtime` says otherwise, since tf.text needs it in any case."""
-    module = "ai_edge_litert.interpreter" if runtime == "litert" else "tensorflow.lite.python.interpreter"
     try:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        interpreter = import_module(module).InterpreterWithCustomOps
-        operations = import_module("tensorflow_text.core.pybinds.tflite_registrar").SELECT_TFTEXT_OPS
+        if runtime == "litert":
+            from ai_edge_litert.interpreter import InterpreterWithCustomOps
+        else:
+            from tensorflow.lite.python.interpreter import InterpreterWithCustomOps
+        from tensorflow_text.core.pybinds.tflite_registrar import SELECT_TFTEXT_OPS
     except ImportError as error:
         raise ValueError(f"{INSTALL_TEXT} ({error})") from None
-    return runtime or "tensorflow", partial(interpreter, custom_op_registerers=operations)
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Without what C++ writes to file descriptor 2: which delegate was created, and the like."""
-    stderr = os.dup(2)
-    with open(os.devnull, "wb") as devnull:
-        os.dup2(devnull.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+    return runtime or "tensorflow", partial(InterpreterWithCustomOps, custom_op_registerers=SELECT_TFTEXT_OPS)

@@ -10,11 +10,12 @@ import hashlib
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
+
+from tfvl.files.whole import scratch
 
 Model = TypeVar("Model")
 SUFFIX = ".xnnpack"
@@ -45,8 +46,8 @@ def load(path: Path, directory: Path, compile_with: Callable[[Path], Model]) -> 
                 f"weight_cache is {str(directory)!r}, where {free / 1e6:.0f} MB are free, but {needed / 1e6:.0f} MB "
                 "may be needed; name another directory, or leave it out"
             )
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as temporary:
-            built = Path(temporary, "weights")
+        with scratch(directory / name) as temporary:
+            built = temporary / "weights"
             model = compile_with(built)
             if built.exists():
                 os.replace(built, directory / with_size(name, built))

@@ -10,7 +10,7 @@ from tfvl.lxmert.config import LxmertConfig
 from tfvl.lxmert.encoder import CrossModalityStack, VisualFeatureEncoder
 from tfvl.lxmert.weights import RULES
 from tfvl.modeling.base import PreTrainedModel
-from tfvl.modeling.checks import check_shape, check_text_ids
+from tfvl.modeling.checks import check_exactly_one, check_shape, check_text_ids
 
 # The paper's code makes its three tables with `padding_idx=0`, so that their first rows are never trained.
 PADDING_ROWS = dict.fromkeys(("word_embeddings", "position_embeddings", "token_type_embeddings"), 0)
@@ -50,15 +50,11 @@ class LxmertPreTrainedModel(PreTrainedModel):
     )
 
     def check_inputs(self, inputs):
-        given = [name for name in ("input_ids", "inputs_embeds") if name in inputs]
-        if len(given) != 1:
-            raise ValueError(
-                f"Give exactly one of input_ids and inputs_embeds; got {' and '.join(given) or 'neither'}."
-            )
+        words = check_exactly_one(inputs, "input_ids", "inputs_embeds")
         for name in ("visual_feats", "visual_pos"):
             if name not in inputs:
                 raise ValueError(f"{name} is missing; LXMERT needs each region's features and its box.")
-        text = tuple(inputs[given[0]].shape)[:2]
+        text = tuple(inputs[words].shape)[:2]
         regions = tuple(inputs["visual_feats"].shape)[:2]
         expected = {
             "input_ids": ("batch", "length"),

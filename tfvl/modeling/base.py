@@ -9,7 +9,9 @@ import keras
 
 from tfvl.modeling import lora
 from tfvl.modeling.configuration import Config
+from tfvl.modeling.pretrained import load_pretrained
 from tfvl.modeling.trainable import Trainable
+from tfvl.porting.save import save_weights
 
 
 class PreTrainedModel(Trainable, keras.Model):
@@ -150,8 +152,6 @@ class PreTrainedModel(Trainable, keras.Model):
         Raises:
             CheckpointError: a file is missing or damaged, or does not fit the class; lists every key that is wrong.
         """
-        from tfvl.porting.load import load_pretrained
-
         hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         model, _ = load_pretrained(
             cls,
@@ -172,8 +172,6 @@ class PreTrainedModel(Trainable, keras.Model):
             directory: made if missing.
             max_shard_size: bytes, or a text such as "5GB"; a larger model is written in several files and an index.
         """
-        from tfvl.porting.save import save_weights
-
         save_weights(self, Path(directory), max_shard_size=max_shard_size)
         extra = {name: value for name, value in self.config.extra.items() if name != "torch_dtype"}
         extra["dtype"] = self.dtype_policy.variable_dtype  # of these weights, whatever the checkpoint's were

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any
 
-from tfvl.modeling.configuration import Config, choice, flag, positive, probability, size
+from tfvl.modeling.configuration import Config
+from tfvl.modeling.fields import choice, flag, positive, probability, size
 
 MAX_LAYERS = 1024  # more are a mistake or an attack
 ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "swish", "selu")

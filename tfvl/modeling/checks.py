@@ -29,11 +29,12 @@ def check_given(inputs: Mapping, name: str, *expected: int | str | None) -> None
         check_shape(name, inputs[name], expected)
 
 
-def check_exactly_one(inputs: Mapping, *names: str) -> None:
-    """Raises ValueError unless exactly one of `names` is given."""
+def check_exactly_one(inputs: Mapping, *names: str) -> str:
+    """The one of `names` that is given. Raises ValueError where there is none, or more than one."""
     given = [name for name in names if name in inputs]
     if len(given) != 1:
         raise ValueError(f"Give exactly one of {' and '.join(names)}; got {' and '.join(given) or 'neither'}.")
+    return given[0]
 
 
 def check_range(inputs: Mapping, name: str, low: int, high: int | None, meaning: str, also: int | None = None) -> None:

@@ -1,100 +1,14 @@
 """The frozen base of every model's configuration: read `config.json`, check it, write it back."""
 
 import dataclasses
-import json
-import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from tfvl.errors import CheckpointError
-
-MAX_SIZE = 2**24  # no real model comes near
-
-
-def size(default: int, most: int = MAX_SIZE):
-    """A dataclass field that holds an integer from 1 to `most`."""
-    return dataclasses.field(
-        default=default,
-        metadata={"check": lambda value: _is_size(value) and value <= most, "expected": f"an integer in 1…{most}"},
-    )
-
-
-def probability(default: float):
-    """A dataclass field that holds a number p with 0 <= p < 1."""
-    return dataclasses.field(default=default, metadata={"check": _is_probability, "expected": "a number in [0, 1)"})
-
-
-def positive(default: float):
-    """A dataclass field that holds a finite number above zero."""
-    return dataclasses.field(default=default, metadata={"check": _is_positive, "expected": "a finite number above 0"})
-
-
-def flag(default: bool):
-    """A dataclass field that holds true or false."""
-    return dataclasses.field(
-        default=default, metadata={"check": lambda value: isinstance(value, bool), "expected": "true or false"}
-    )
-
-
-def choice(default: str, allowed: tuple[str, ...]):
-    """A dataclass field that holds one of the `allowed` words."""
-    return dataclasses.field(
-        default=default,
-        metadata={
-            "check": lambda value: isinstance(value, str) and value in allowed,
-            "expected": "one of " + ", ".join(allowed),
-        },
-    )
-
-
-def limit(default: int):
-    """A dataclass field that holds a size, or -1 for "no limit"."""
-    return dataclasses.field(
-        default=default,
-        metadata={
-            "check": lambda value: value == -1 or _is_size(value),
-            "expected": f"-1 or an integer in 1…{MAX_SIZE}",
-        },
-    )
-
-
-def side(default: int):
-    """A dataclass field that holds a side in pixels: one size, or (height, width)."""
-    return dataclasses.field(
-        default=default, metadata={"check": _is_side, "expected": f"an integer in 1…{MAX_SIZE}, or two (height, width)"}
-    )
-
-
-def _is_size(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SIZE
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_probability(value) -> bool:
-    return _is_number(value) and 0 <= value < 1
-
-
-def _is_positive(value) -> bool:
-    return _is_number(value) and value > 0
-
-
-def _is_side(value) -> bool:
-    return _is_size(value) or (isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_size, value)))
-
-
-def check_fields(config, shown: Callable[[Any], str] = repr) -> None:
-    """Raises ValueError for the first field whose value its `check` does not pass; `shown` makes the value readable."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if "check" in field.metadata and not field.metadata["check"](value):
-            raise ValueError(
-                f"{type(config).__name__}.{field.name} is {shown(value)}, expected {field.metadata['expected']}."
-            )
+from tfvl.files.json_file import read_json, write_json
+from tfvl.modeling.fields import MAX_SIZE, check_fields, flag, is_size
+from tfvl.porting.hub import resolve
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,7 +41,7 @@ class Config:
     def __post_init__(self):
         check_fields(self)
         labels, count = self.id2label, self.num_labels
-        if count is not None and not _is_size(count):
+        if count is not None and not is_size(count):
             raise ValueError(f"{type(self).__name__}.num_labels is {count!r}, expected an integer in 1…{MAX_SIZE}.")
         if labels is None:
             labels = {index: f"LABEL_{index}" for index in range(2 if count is None else count)}
@@ -203,8 +117,6 @@ class Config:
         Raises:
             CheckpointError: the file is missing, is no JSON object, or holds an impossible value; names the file.
         """
-        from tfvl.porting.hub import resolve
-
         path = resolve(src, weights=False, **hub)
         return cls.from_file(path if path.name == "config.json" else path / "config.json", overrides)
 
@@ -239,29 +151,3 @@ def _checked_labels(labels) -> dict[int, str]:
             f"id2label names classes {sorted(checked)[:5]}…, expected every index from 0 on, at least one."
         )
     return dict(sorted(checked.items()))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object from `path`; raises CheckpointError that names the file."""
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; expected a directory in the hub's layout.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({error}).") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds a JSON {type(values).__name__}, expected an object.")
-    return values
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes `values` to `path` as JSON."""
-    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file, through a temporary name so that no half-written one is ever seen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(text.encode("utf-8"))
-    os.replace(temporary, path)

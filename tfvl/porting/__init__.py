@@ -1,0 +1,1 @@
+"""Checkpoints, found, read, filled into variables and written; knows no model. Imports files and errors."""

@@ -8,6 +8,7 @@ from tfvl.porting.formats import WEIGHT_FILES
 from tfvl.porting.originals.reading import config_values, is_alone
 
 BUNDLED_DIRECTORY = Path(__file__).parent.parent / "bundled"
+BUNDLED_DETECTOR = "shapes-detector"
 
 # The vocabulary that all three models were trained with is bundled too, under its names on the hub.
 VOCABULARY = "bert-base-uncased"

@@ -2,30 +2,22 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from tfvl.errors import CheckpointError
-from tfvl.modeling.published_answers import with_answers
-from tfvl.porting.formats import open_checkpoint
-from tfvl.porting.hub import resolve
-from tfvl.porting.originals.reading import config_values
-from tfvl.porting.plan import Fill, Plan, decoder_is_untied, make_plan, warning_of
+from tfvl.porting.plan import Fill, Plan, make_plan, warning_of
 from tfvl.porting.tensors import Checkpoint, Tensor
 
-__all__ = ["Report", "load_pretrained", "load_weights", "open_checkpoint", "uninitialised_variables"]
-
-LABEL_FIELDS = {"id2label", "num_labels", "num_qa_labels"}
 WORKERS = 2  # reading, checking and transposing wait for memory more than for a processor
 
 
 @dataclass(frozen=True)
-class Report:
+class LoadReport:
     """What a load did: the plan it followed, and how many bytes it read."""
 
     plan: Plan
@@ -61,43 +53,13 @@ def uninitialised_variables() -> Iterator[None]:
         global_state.set_global_attribute("uninitialized_variables", before)
 
 
-def load_pretrained(
-    model_class: type,
-    src: str | Path,
-    *,
-    config=None,
-    config_overrides: Mapping | None = None,
-    ignore_mismatched_sizes: bool = False,
-    dtype: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    **hub_options,
-):
-    """A model with the weights of `src` (see `PreTrainedModel.from_pretrained`), and the `Report` of the load."""
-    path = resolve(src, **hub_options)
-    checkpoint = open_checkpoint(path)
-    published = config is None and not LABEL_FIELDS & (config_overrides or {}).keys()
-    if config is None:
-        values = config_values(path, checkpoint, (config_overrides or {}).get("num_attention_heads"))
-        config = model_class.config_class.from_values(values, path, config_overrides)
-    elif config_overrides:
-        config = config.replace(**config_overrides)
-    if decoder_is_untied(checkpoint, model_class.weight_rules, model_class.base_model_prefix):
-        config = config.replace(tie_word_embeddings=False)
-    with uninitialised_variables():
-        model = model_class(config, dtype=dtype)
-    report = load_weights(model, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes, progress=progress)
-    if published and not report.plan.initialised:  # a new head has answers of its own
-        model.config = with_answers(model.config, model_class.__name__)
-    return model, report
-
-
 def load_weights(
     model,
     checkpoint: Checkpoint,
     *,
     ignore_mismatched_sizes: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Report:
+) -> LoadReport:
     """Fill the variables of `model`, whether or not they have values already.
 
     What the checkpoint lacks gets its value from its own initializer, or keeps the one it has.
@@ -137,7 +99,7 @@ def load_weights(
     message = warning_of(plan, checkpoint.path, name)
     if message:
         warnings.warn(message, stacklevel=4)
-    return Report(plan, total)
+    return LoadReport(plan, total)
 
 
 def _value(fill: Fill, dtype: str):

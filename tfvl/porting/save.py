@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvl.files.whole import written_files
 from tfvl.porting.rules import Rule, Table
 from tfvl.porting.safetensors_file import write_safetensors
 from tfvl.porting.tensors import STORED
@@ -38,27 +39,17 @@ def save_weights(model, directory: str | os.PathLike, max_shard_size: int | str 
     limit = _bytes(max_shard_size)
     shards = _shards(_pending(model), limit)
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    names = [WEIGHTS] if len(shards) == 1 else [_shard_name(n, len(shards)) for n in range(len(shards))]
-    written: dict[str, Path] = {}
-    try:
-        for name, shard in zip(names, shards, strict=True):
-            written[name] = directory / f".{name}.{os.getpid()}.tmp"
-            write_safetensors(written[name], {key: array for key, (_, _, array) in shard.items()})
-        if len(shards) > 1:
-            written[INDEX] = directory / f".{INDEX}.{os.getpid()}.tmp"
-            written[INDEX].write_text(_index(names, shards))
-        for name in (WEIGHTS, INDEX) if len(shards) > 1 else ():
-            (directory / name).unlink(missing_ok=True)  # old and new shards must never load as one
-        for name, temporary in written.items():
-            os.replace(temporary, directory / name)
-    finally:
-        for temporary in written.values():
-            temporary.unlink(missing_ok=True)
-    stale = {path for path in directory.glob("model*.safetensors*") if path.name not in written and _is_ours(path.name)}
+    names = [WEIGHTS] if len(shards) == 1 else [*(_shard_name(n, len(shards)) for n in range(len(shards))), INDEX]
+    replaced = [directory / name for name in (WEIGHTS, INDEX) if INDEX in names]  # old and new must never load as one
+    with written_files(*(directory / name for name in names), removing=replaced) as new:
+        for path, shard in zip(new, shards, strict=False):
+            write_safetensors(path, {key: array for key, (_, _, array) in shard.items()})
+        if INDEX in names:
+            new[-1].write_text(_index(names[:-1], shards))
+    stale = {path for path in directory.glob("model*.safetensors*") if path.name not in names and _is_ours(path.name)}
     for path in stale:
         path.unlink()
-    return [directory / name for name in written]
+    return [directory / name for name in names]
 
 
 def _pending(model) -> dict[str, Pending]:

@@ -1,4 +1,4 @@
-"""Serving an exported model: the clients, the embedded server, and the configurations of TF Serving."""
+"""Clients, the embedded server and TF Serving's configurations. Imports lite, preprocessing and what is below."""
 
 import importlib
 

@@ -1,0 +1,1 @@
+"""ViLT: config, model, heads, weights, processor. Imports processors and below, and no other family."""

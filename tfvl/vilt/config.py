@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig
-from tfvl.modeling.configuration import flag, limit, probability, side, size
+from tfvl.modeling.fields import flag, limit, probability, side, size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

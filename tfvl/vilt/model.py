@@ -10,7 +10,7 @@ from tfvl.layers.heads import Pooler
 from tfvl.layers.normalization import LayerNormalization
 from tfvl.layers.transformer import TransformerStack, check_head_mask
 from tfvl.modeling.base import PreTrainedModel
-from tfvl.modeling.checks import check_text_ids
+from tfvl.modeling.checks import check_exactly_one, check_text_ids
 from tfvl.vilt.config import ViltConfig
 from tfvl.vilt.embeddings import ViltEmbeddings
 from tfvl.vilt.weights import RULES
@@ -54,18 +54,13 @@ class ViltPreTrainedModel(PreTrainedModel):
 
     def check_inputs(self, inputs):
         pairs = (("input_ids", "inputs_embeds"), ("pixel_values", "image_embeds"))
-        for names in pairs:
-            given = [name for name in names if name in inputs]
-            if len(given) != 1:
-                raise ValueError(
-                    f"Give exactly one of {names[0]} and {names[1]}; got {' and '.join(given) or 'neither'}."
-                )
+        given = [check_exactly_one(inputs, *names) for names in pairs]
         for name, ranks in self.ranks.items():
             if name in inputs and len(inputs[name].shape) not in ranks:
                 raise ValueError(
                     f"{name} has shape {tuple(inputs[name].shape)}, expected {' or '.join(map(str, ranks))} axes."
                 )
-        text, image = (next(inputs[name].shape for name in names if name in inputs) for names in pairs)
+        text, image = (inputs[name].shape for name in given)
         if None not in (text[0], image[0]) and text[0] != image[0]:
             raise ValueError(f"The text has a batch of {text[0]} and the image one of {image[0]}; they must be equal.")
         check_text_length(text[-1 if "input_ids" in inputs else -2], self.config.max_position_embeddings)

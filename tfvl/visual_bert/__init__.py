@@ -1,0 +1,1 @@
+"""VisualBERT: config, model, heads, weights, processor. Imports processors and below, and no other family."""

@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig
-from tfvl.modeling.configuration import flag, size
+from tfvl.modeling.fields import flag, size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
-from tfvl.cli.console import progress_bar, quiet_tensorflow, run_script
+from tfvl.cli.console import progress_bar, run_script
+from tfvl.files.quiet import quiet_tensorflow
 
 MODELS = ("shapes-vilt", "shapes-visual-bert", "shapes-lxmert")
 COLUMNS = "model|weights|MB|mean cosine|smallest|largest difference|top 1|top 5|accuracy before|after".split("|")

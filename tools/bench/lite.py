@@ -35,7 +35,8 @@ from lite_ways import FILES, MODELS, ROOT, THREADS, WAYS
 from rich.console import Console
 from rich.table import Table
 
-from tfvl.cli.console import console, progress_bar, quiet_tensorflow, run_script
+from tfvl.cli.console import console, progress_bar, run_script
+from tfvl.files.quiet import quiet_tensorflow
 
 PAUSE = 0.3  # seconds; PyTorch's threads spin for a while after their work and would slow what runs next
 IN_A_ROW = 4  # calls of one before it is the next one's turn

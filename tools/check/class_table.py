@@ -18,7 +18,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-README, TESTS = ROOT / "README.md", ROOT / "tests" / "modeling" / "test_classes.py"
+README, TESTS = ROOT / "tests" / "README.md", ROOT / "tests" / "modeling" / "test_classes.py"
 MARKERS = ("<!-- made by tools/check/class_table.py -->", "<!-- end of what tools/check/class_table.py made -->")
 COLUMNS = {  # title: test in tests/modeling/test_classes.py
     "forward": "test_forward",

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import typer
 
-from tfvl.cli.console import print_table, quiet_tensorflow, run_script
+from tfvl.cli.console import print_table, run_script
+from tfvl.files.quiet import quiet_tensorflow
 
 quiet_tensorflow()
 
@@ -26,7 +27,7 @@ from tfvl.lite import tokenizer as lite_tokenizer  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-from support import texts as helpers  # noqa: E402
+from support import bert_texts  # noqa: E402
 from support.lite_text import BATCH, Ids, as_tflite, text_flavour  # noqa: E402
 
 LENGTH, SEED = 64, 7
@@ -60,23 +61,23 @@ def classes() -> dict[str, list[str | bytes]]:
             for _ in range(count)
         ]
 
-    answers = bytes(np.load(helpers.TEXT, allow_pickle=False)["answers"]).decode().split("\n")
+    answers = bytes(np.load(bert_texts.TEXT, allow_pickle=False)["answers"]).decode().split("\n")
     return {
         "questions about drawn scenes": sorted({q.text for _, q in shapes.held_out_questions(5000)}),
-        "English sentences": sorted(set(helpers.english(rng, 3000))),
+        "English sentences": sorted(set(bert_texts.english(rng, 3000))),
         "answers of VQA and GQA": answers,
         "Latin letters with accents": ["".join(rng.choices(LETTERS + ACCENTED, k=20)) for _ in range(2000)],
         "the same, decomposed (NFD)": [
             unicodedata.normalize("NFD", "".join(rng.choices(LETTERS + ACCENTED, k=20))) for _ in range(2000)
         ],
         **{name: drawn(spans) for name, spans in SCRIPTS.items()},
-        "special tokens ([MASK], …) in the text": [text for text in around(helpers.SPECIAL) if "[" in text],
-        "nearly special tokens ([mask], …)": around(helpers.NEAR_SPECIAL),
-        "words about as long as 100 characters": helpers.long_words(),
+        "special tokens ([MASK], …) in the text": [text for text in around(bert_texts.SPECIAL) if "[" in text],
+        "nearly special tokens ([mask], …)": around(bert_texts.NEAR_SPECIAL),
+        "words about as long as 100 characters": bert_texts.long_words(),
         "bytes, not all UTF-8": [rng.randbytes(rng.randint(1, 20)) for _ in range(2000)],
-        "English, 5,000 characters": [" ".join(helpers.english(rng, 150))[:5000] for _ in range(200)],
-        "English with 2,000 spaces within": [f"is it {' ' * 2000} {text}" for text in helpers.english(rng, 200)],
-        "the hard strings of tests/support/texts.py": helpers.corpus(),
+        "English, 5,000 characters": [" ".join(bert_texts.english(rng, 150))[:5000] for _ in range(200)],
+        "English with 2,000 spaces within": [f"is it {' ' * 2000} {text}" for text in bert_texts.english(rng, 200)],
+        "the hard strings of tests/support/bert_texts.py": bert_texts.corpus(),
     }
 
 
@@ -116,7 +117,7 @@ def differing(texts: list[str | bytes], exact: tfvl.BertTokenizer, ids_of: list[
 
 
 def check(every: bool = typer.Option(False, help="Also every code point: 1,112,064 texts, minutes.")) -> None:
-    exact = tfvl.BertTokenizer(helpers.VOCAB)
+    exact = tfvl.BertTokenizer(bert_texts.VOCAB)
     vocab, options = exact.get_vocab(), exact.get_config()
     client = lite_tokenizer.Tokenizer(vocab, options, lite_tokenizer.pack(options))
     rows = []

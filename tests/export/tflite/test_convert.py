@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from support import lite as helpers_lite
 from support.checkpoint import tiny_processor
 from support.export import HEADS, TOP_K, random_model, requests
 from support.export_regions import REGION_HEADS, region_processor
+from support.paths import TESTS
 
 import tfvl
 from tfvl import ask, shapes
@@ -98,7 +98,7 @@ def asked(tmp_path_factory) -> dict:
         np.savez(path.with_suffix(".npz"), **inputs)
         path.with_suffix(".request.json").write_text(json.dumps(without_padding(request)))
         found[head] = {"model": model, "processor": processor, "path": path, "inputs": inputs, "request": request}
-    script = [sys.executable, helpers_lite.__file__, str(directory)]
+    script = [sys.executable, TESTS / "support" / "lite_script.py", str(directory)]
     environment = os.environ | {"PYTHONPATH": str(Path(tfvl.__file__).parents[1])}
     done = subprocess.run(script, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]

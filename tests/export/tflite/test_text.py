@@ -7,7 +7,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import tensorflow_text as tf_text
-from support import texts as helpers_text
+from support import bert_texts
 from support.checkpoint import tiny_processor
 from support.export import random_model
 from support.export_regions import region_processor
@@ -36,7 +36,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def vocab():
-    return vocabulary.read_vocab(helpers_text.VOCAB)
+    return vocabulary.read_vocab(bert_texts.VOCAB)
 
 
 def runners(directory, model, processor, **options) -> tuple[Runner, Runner]:
@@ -128,8 +128,8 @@ def ids_of(vocab):
 
 @pytest.mark.parametrize("name", ["cased", "accents_kept_chinese_joined"])
 def test_ids_are_the_exact_tokenizers(vocab, name):
-    tokenizer = client_tokenizer(vocab, additional_special_tokens=["[DET]", "[DET]s"], **helpers_text.VARIANTS[name])
-    texts = [*helpers_text.corpus()[::30], "[DET]s[DET][DET", *TEXTS]
+    tokenizer = client_tokenizer(vocab, additional_special_tokens=["[DET]", "[DET]s"], **bert_texts.VARIANTS[name])
+    texts = [*bert_texts.corpus()[::30], "[DET]s[DET][DET", *TEXTS]
     raw = [text.encode("utf-8", "surrogatepass") for text in texts]
     np.testing.assert_array_equal(text_flavour(tokenizer, LENGTH)(raw), encoded(tokenizer, texts))
 
@@ -138,7 +138,7 @@ def test_ids_of_a_vocabulary_with_thousands_of_characters(vocab):
     more = [prefix + chr(c) for c in (*range(0x1100, 0x1200), *range(0x4E00, 0x5800)) for prefix in ("", "##")]
     larger = {token: i for i, token in enumerate(dict.fromkeys([*vocab, *more]))}
     tokenizer = client_tokenizer(larger)
-    texts = [text for text in helpers_text.corpus()[::20] if len(text) <= READ]
+    texts = [text for text in bert_texts.corpus()[::20] if len(text) <= READ]
     texts += ["\u1100" * length for length in (99, 100, 101)]
     np.testing.assert_array_equal(
         text_flavour(tokenizer, LENGTH)([text.encode() for text in texts]), encoded(tokenizer, texts)
@@ -146,7 +146,7 @@ def test_ids_of_a_vocabulary_with_thousands_of_characters(vocab):
 
 
 def test_ids_of_the_hard_strings(vocab, ids_of):
-    texts = [text for text in helpers_text.corpus()[::5] if len(text) <= READ]
+    texts = [text for text in bert_texts.corpus()[::5] if len(text) <= READ]
     np.testing.assert_array_equal(ids_of([text.encode() for text in texts]), encoded(client_tokenizer(vocab), texts))
 
 

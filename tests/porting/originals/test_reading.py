@@ -7,13 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from support.lxmert import SIZES as LXMERT_SIZES
+from support import lxmert, vilt, visual_bert
 from support.originals import lightning, lxmert_names, vilt_names, visual_bert_names, write_torch
 from support.paths import GOLDEN
 from support.porting import Call, Global
-from support.vilt import SIZES as VILT_SIZES
-from support.vilt import golden_tensor
-from support.visual_bert import SIZES as VISUAL_BERT_SIZES
 
 import tfvl
 from tfvl.cli.app import main
@@ -42,17 +39,17 @@ def nlvr2_names(state):
 
 # class of transformers: its state dict's family, sizes, the authors' names, the name of such a file
 CASES = {
-    "VisualBertForPreTraining": ("visual_bert", VISUAL_BERT_SIZES, visual_bert_names, "vqa_coco_pre_trained.th"),
-    "VisualBertForQuestionAnswering": ("visual_bert", VISUAL_BERT_SIZES, visual_bert_names, "vqa_fine_tuned.th"),
-    "VisualBertForVisualReasoning": ("visual_bert", VISUAL_BERT_SIZES, visual_bert_names, "nlvr2_fine_tuned.th"),
-    "VisualBertForMultipleChoice": ("visual_bert", VISUAL_BERT_SIZES, visual_bert_names, "vcr_fine_tune.th"),
-    "VisualBertForRegionToPhraseAlignment": ("visual_bert", VISUAL_BERT_SIZES, visual_bert_names, "flickr.th"),
-    "LxmertForPreTraining": ("lxmert", LXMERT_SIZES, lxmert_names, "Epoch20_LXRT.pth"),
-    "LxmertForQuestionAnswering": ("lxmert", LXMERT_SIZES, fine_tuned_lxmert, "BEST.pth"),
-    "ViltForMaskedLM": ("vilt", VILT_SIZES, vqa_names, "vilt_200k_mlm.ckpt"),
-    "ViltForQuestionAnswering": ("vilt", VILT_SIZES, vqa_names, "vilt_vqa.ckpt"),
-    "ViltForImagesAndTextClassification": ("vilt", VILT_SIZES, nlvr2_names, "vilt_nlvr2.ckpt"),
-    "ViltForImageAndTextRetrieval": ("vilt", VILT_SIZES, vqa_names, "vilt_irtr_coco.ckpt"),
+    "VisualBertForPreTraining": ("visual_bert", visual_bert.SIZES, visual_bert_names, "vqa_coco_pre_trained.th"),
+    "VisualBertForQuestionAnswering": ("visual_bert", visual_bert.SIZES, visual_bert_names, "vqa_fine_tuned.th"),
+    "VisualBertForVisualReasoning": ("visual_bert", visual_bert.SIZES, visual_bert_names, "nlvr2_fine_tuned.th"),
+    "VisualBertForMultipleChoice": ("visual_bert", visual_bert.SIZES, visual_bert_names, "vcr_fine_tune.th"),
+    "VisualBertForRegionToPhraseAlignment": ("visual_bert", visual_bert.SIZES, visual_bert_names, "flickr.th"),
+    "LxmertForPreTraining": ("lxmert", lxmert.SIZES, lxmert_names, "Epoch20_LXRT.pth"),
+    "LxmertForQuestionAnswering": ("lxmert", lxmert.SIZES, fine_tuned_lxmert, "BEST.pth"),
+    "ViltForMaskedLM": ("vilt", vilt.SIZES, vqa_names, "vilt_200k_mlm.ckpt"),
+    "ViltForQuestionAnswering": ("vilt", vilt.SIZES, vqa_names, "vilt_vqa.ckpt"),
+    "ViltForImagesAndTextClassification": ("vilt", vilt.SIZES, nlvr2_names, "vilt_nlvr2.ckpt"),
+    "ViltForImageAndTextRetrieval": ("vilt", vilt.SIZES, vqa_names, "vilt_irtr_coco.ckpt"),
 }
 
 
@@ -60,7 +57,7 @@ def state_of(name: str) -> dict[str, np.ndarray]:
     """The golden weights of a class, under transformers' names."""
     family = CASES[name][0]
     shapes = json.loads((GOLDEN / f"{family}_state_dicts.json").read_text())[name]
-    return {key: golden_tensor(key, shape) for key, shape in shapes.items()}
+    return {key: vilt.golden_tensor(key, shape) for key, shape in shapes.items()}
 
 
 def original(name: str, directory: Path, legacy: bool = False, more=None) -> Path:
@@ -175,16 +172,16 @@ def test_the_number_of_heads_must_be_told_unless_the_file_is_of_base_size(tmp_pa
     with pytest.raises(CheckpointError, match=r"attention heads does not follow .* is 24, not 768; pass num_attention"):
         load("ViltForMaskedLM", file)
     assert load("ViltForMaskedLM", file, num_attention_heads=2).config.num_attention_heads == 2
-    tfvl.ViltConfig(**VILT_SIZES).save_pretrained(tmp_path)
+    tfvl.ViltConfig(**vilt.SIZES).save_pretrained(tmp_path)
     assert load("ViltForMaskedLM", file).config.num_attention_heads == HEADS  # a config.json beside it
-    config = tfvl.ViltConfig(**VILT_SIZES, hidden_act="relu")
+    config = tfvl.ViltConfig(**vilt.SIZES, hidden_act="relu")
     assert load("ViltForMaskedLM", file, config=config).config is config
 
 
 def test_a_file_of_another_family(tmp_path):
     with pytest.raises(CheckpointError, match=r"model_type is 'lxmert', but ViltConfig reads 'vilt'"):
         load("ViltModel", original("LxmertForPreTraining", tmp_path), **heads())
-    config = tfvl.ViltConfig(**VILT_SIZES)
+    config = tfvl.ViltConfig(**vilt.SIZES)
     with pytest.raises(CheckpointError, match=r"no weight in it is one of ViltModel's"):
         load("ViltModel", original("LxmertForPreTraining", tmp_path), config=config)
 

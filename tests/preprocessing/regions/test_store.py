@@ -1,4 +1,4 @@
-"""`RegionStore`, alike in both of its formats, and `convert`; test_regions_tfrecord.py has what is TFRecord's own."""
+"""`RegionStore`, alike in both of its formats, and `convert`; test_tfrecord.py has what is TFRecord's own."""
 
 import multiprocessing
 import os
@@ -154,8 +154,8 @@ def test_an_old_store_stays_until_the_new_one_is_whole(tmp_path, suffix):
 
 KILLED = """
 import sys, time, numpy as np
-from tfvl.preprocessing.region_store import RegionStore
-from tfvl.preprocessing.regions import Regions
+from tfvl.preprocessing.regions.store import RegionStore
+from tfvl.preprocessing.regions.regions import Regions
 
 def slow():
     for number in range(10**6):
@@ -178,6 +178,7 @@ def test_killed_half_way_it_leaves_no_half_store(tmp_path, suffix):
     assert RegionStore.write(path, [Regions(np.ones((1, 2)), image_id="whole")]) == 1
     with RegionStore(path) as store:
         assert list(store) == ["whole"]
+    assert {file.name for file in tmp_path.iterdir()} <= {path.name, f"{path.name}.index"}  # nor anything else
 
 
 def _read_often(store: RegionStore, seed: int) -> bool:

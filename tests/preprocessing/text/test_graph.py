@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import tensorflow as tf
-from support import texts as helpers
+from support import bert_texts
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfvl.preprocessing.text.tokenizer import BertTokenizer
@@ -42,7 +42,7 @@ class Export(tf.Module):
 def tokenizer(tmp_path_factory):
     """A tokenizer whose vocabulary file is deleted before any test runs."""
     vocab = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
-    shutil.copy(helpers.VOCAB, vocab)
+    shutil.copy(bert_texts.VOCAB, vocab)
     tokenizer = BertTokenizer(vocab)
     vocab.unlink()
     return tokenizer

@@ -5,7 +5,7 @@ import random
 
 import pytest
 import tensorflow as tf
-from support import texts as helpers
+from support import bert_texts
 
 from tfvl.preprocessing.text.tokenizer import BertTokenizer
 
@@ -17,12 +17,12 @@ SAVED = {
     "cased": {"do_lower_case": False, "model_max_length": 40},
     "odd": {"strip_accents": False, "tokenize_chinese_chars": False, "mask_token": "sat"},
 }
-TEXTS = helpers.corpus()[::9]
+TEXTS = bert_texts.corpus()[::9]
 
 
 @pytest.fixture(scope="module")
 def pair():
-    return BertTokenizer(helpers.VOCAB), transformers.BertTokenizer(str(helpers.VOCAB))
+    return BertTokenizer(bert_texts.VOCAB), transformers.BertTokenizer(str(bert_texts.VOCAB))
 
 
 def check(ours, theirs, texts=TEXTS):
@@ -31,13 +31,14 @@ def check(ours, theirs, texts=TEXTS):
     assert not [text for text, row, ids in zip(texts, rows, expected, strict=True) if row != ids][:5]
 
 
-@pytest.mark.parametrize("name", helpers.VARIANTS)
+@pytest.mark.parametrize("name", bert_texts.VARIANTS)
 def test_fresh_random_strings(name):
     rng = random.Random()  # another seed in each run; a failure prints the strings
-    texts = ["".join(helpers.random_character(rng) for _ in range(rng.randint(1, 25))) for _ in range(3000)]
-    texts += ["".join(chr(rng.choice(helpers.MARKS + helpers.BASES)) for _ in range(10)) for _ in range(1000)]
-    options = helpers.VARIANTS[name]
-    check(BertTokenizer(helpers.VOCAB, **options), transformers.BertTokenizer(str(helpers.VOCAB), **options), texts)
+    texts = ["".join(bert_texts.random_character(rng) for _ in range(rng.randint(1, 25))) for _ in range(3000)]
+    texts += ["".join(chr(rng.choice(bert_texts.MARKS + bert_texts.BASES)) for _ in range(10)) for _ in range(1000)]
+    options = bert_texts.VARIANTS[name]
+    theirs = transformers.BertTokenizer(str(bert_texts.VOCAB), **options)
+    check(BertTokenizer(bert_texts.VOCAB, **options), theirs, texts)
 
 
 def test_calls(pair):
@@ -97,7 +98,7 @@ def test_tokens_to_string(pair):
 
 @pytest.mark.parametrize("name", SAVED)
 def test_transformers_loads_what_we_save(tmp_path, name):
-    ours = BertTokenizer(helpers.VOCAB, additional_special_tokens=["<img>"], **SAVED[name])
+    ours = BertTokenizer(bert_texts.VOCAB, additional_special_tokens=["<img>"], **SAVED[name])
     ours.save_pretrained(tmp_path)
     for kind in (transformers.BertTokenizer, transformers.AutoTokenizer):
         theirs = kind.from_pretrained(tmp_path)
@@ -110,7 +111,7 @@ def test_transformers_loads_what_we_save(tmp_path, name):
 
 @pytest.mark.parametrize("added", [{}, {"added_tokens_decoder": {"103": {"content": "[MASK]", "special": True}}}])
 def test_special_tokens_of_old_layouts(tmp_path, added):
-    (tmp_path / "vocab.txt").write_bytes(helpers.VOCAB.read_bytes())
+    (tmp_path / "vocab.txt").write_bytes(bert_texts.VOCAB.read_bytes())
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"mask_token": "sat", "cls_token": "cat"}))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"mask_token": "the", "do_lower_case": False, **added}))
     ours, theirs = (kind.from_pretrained(tmp_path) for kind in (BertTokenizer, transformers.BertTokenizer))
@@ -120,7 +121,7 @@ def test_special_tokens_of_old_layouts(tmp_path, added):
 
 @pytest.mark.parametrize("name", SAVED)
 def test_we_load_what_transformers_saves(tmp_path, name):
-    theirs = transformers.BertTokenizer(str(helpers.VOCAB), extra_special_tokens=["<img>"], **SAVED[name])
+    theirs = transformers.BertTokenizer(str(bert_texts.VOCAB), extra_special_tokens=["<img>"], **SAVED[name])
     theirs.save_pretrained(tmp_path)
     ours = BertTokenizer.from_pretrained(tmp_path)
     assert ours.get_vocab() == theirs.get_vocab()

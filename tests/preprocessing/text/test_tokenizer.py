@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import tensorflow as tf
-from support import texts as helpers
+from support import bert_texts
 
 from tfvl.preprocessing.text import tokenizer as text_module
 from tfvl.preprocessing.text import unicode_tables, wordpiece
@@ -18,12 +18,12 @@ LONG = "unaffable cats, [MASK]!"  # una ##ffa ##ble cats , [MASK] !
 
 @pytest.fixture(scope="module")
 def golden():
-    return np.load(helpers.TEXT, allow_pickle=False)
+    return np.load(bert_texts.TEXT, allow_pickle=False)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return BertTokenizer(helpers.VOCAB)
+    return BertTokenizer(bert_texts.VOCAB)
 
 
 def ids(tokenizer, texts, **options):
@@ -32,22 +32,22 @@ def ids(tokenizer, texts, **options):
 
 def differing(texts, rows, expected):
     """The first few texts whose ids are not upstream's."""
-    return [text for text, wrong in zip(texts, helpers.digests(rows) != expected, strict=True) if wrong][:5]
+    return [text for text, wrong in zip(texts, bert_texts.digests(rows) != expected, strict=True) if wrong][:5]
 
 
-@pytest.mark.parametrize("name", helpers.VARIANTS)
+@pytest.mark.parametrize("name", bert_texts.VARIANTS)
 def test_ids_are_upstreams_on_the_corpus(golden, name):
-    texts = helpers.variant_corpus(name)
-    tokenizer = BertTokenizer(helpers.VOCAB, **helpers.VARIANTS[name])
+    texts = bert_texts.variant_corpus(name)
+    tokenizer = BertTokenizer(bert_texts.VOCAB, **bert_texts.VARIANTS[name])
     assert not differing(texts, ids(tokenizer, texts), golden[f"ids_{name}"])
 
 
 def test_first_call_runs_op_by_op_and_the_next_ones_traced_to_the_same_ids(monkeypatch):
     traces, trace = [], text_module.trace
     monkeypatch.setattr(text_module, "trace", lambda *arguments: traces.append(1) or trace(*arguments))
-    texts = helpers.variant_corpus("default")[:5000]
+    texts = bert_texts.variant_corpus("default")[:5000]
     for pair in (None, texts[::-1]):
-        tokenizer = BertTokenizer(helpers.VOCAB)
+        tokenizer = BertTokenizer(bert_texts.VOCAB)
         first, second, third = (tokenizer(texts, pair, return_special_tokens_mask=True) for _ in range(3))
         assert len(traces) == 1
         traces.clear()
@@ -62,12 +62,12 @@ def test_ids_are_upstreams_on_the_answers(golden, tokenizer):
 
 
 def test_the_corpus_is_large(golden):
-    assert len(helpers.corpus()) + len(golden["ids_answers"]) > 20_000
+    assert len(bert_texts.corpus()) + len(golden["ids_answers"]) > 20_000
 
 
 def check_words(golden, name, pages):
     """Compare the words of texts with each code point of these blocks."""
-    options = helpers.NORMALIZERS[name]
+    options = bert_texts.NORMALIZERS[name]
     table = unicode_tables.character_table(
         options["lowercase"], options["strip_accents"], options["handle_chinese_chars"]
     )
@@ -77,19 +77,19 @@ def check_words(golden, name, pages):
         rows = split(tf.constant([text.encode() for text in texts]))
         return [[word.decode() for word in row] for row in rows.to_list()]
 
-    wrong = pages[helpers.page_digests(words, pages) != golden[f"words_{name}"][pages]]
-    assert not wrong.size, [hex(helpers.PAGE * page) for page in wrong]
+    wrong = pages[bert_texts.page_digests(words, pages) != golden[f"words_{name}"][pages]]
+    assert not wrong.size, [hex(bert_texts.PAGE * page) for page in wrong]
 
 
-@pytest.mark.parametrize("name", helpers.NORMALIZERS)
+@pytest.mark.parametrize("name", bert_texts.NORMALIZERS)
 def test_words_are_upstreams_for_code_points(golden, name):
-    check_words(golden, name, helpers.PAGES[:1] if name == "cased" else helpers.ASSIGNED_PAGES)
+    check_words(golden, name, bert_texts.PAGES[:1] if name == "cased" else bert_texts.ASSIGNED_PAGES)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", helpers.NORMALIZERS)
+@pytest.mark.parametrize("name", bert_texts.NORMALIZERS)
 def test_words_are_upstreams_for_every_code_point(golden, name):
-    check_words(golden, name, helpers.PAGES)
+    check_words(golden, name, bert_texts.PAGES)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_truncation_of_pairs(tokenizer, strategy, max_length, first, second):
 
 
 def test_model_max_length_is_the_default_limit():
-    tokenizer = BertTokenizer(helpers.VOCAB, model_max_length=5)
+    tokenizer = BertTokenizer(bert_texts.VOCAB, model_max_length=5)
     assert tokenizer(LONG)["input_ids"].shape == (1, 5)
     assert tokenizer(LONG, truncation=False)["input_ids"].shape == (1, 9)
     assert tokenizer("a", padding="max_length")["input_ids"].shape == (1, 5)
@@ -235,19 +235,19 @@ def test_special_token_methods(tokenizer):
 
 
 def test_additional_special_tokens_follow_the_vocabulary():
-    tokenizer = BertTokenizer(helpers.VOCAB, additional_special_tokens=["<img>", "[unused7]"])
+    tokenizer = BertTokenizer(bert_texts.VOCAB, additional_special_tokens=["<img>", "[unused7]"])
     assert ids(tokenizer, "a<img>b[unused7]", add_special_tokens=False) == [[1037, 30522, 1038, 8]]
     assert (tokenizer.vocab_size, len(tokenizer)) == (30522, 30523)
     assert tokenizer.decode([1037, 30522], skip_special_tokens=True) == "a"
 
 
 def test_overlapping_special_tokens_match_leftmost_then_longest():
-    tokenizer = BertTokenizer(helpers.VOCAB, additional_special_tokens=["<ab>", "<ab>c", "ab", "b><"])
+    tokenizer = BertTokenizer(bert_texts.VOCAB, additional_special_tokens=["<ab>", "<ab>c", "ab", "b><"])
     assert tokenizer.tokenize("<ab>c <ab>< b><ab>") == ["<ab>c", "<ab>", "<", "b><", "ab", ">"]
 
 
 def test_never_split():
-    tokenizer = BertTokenizer(helpers.VOCAB, never_split=["[unused5]", "U.S."])
+    tokenizer = BertTokenizer(bert_texts.VOCAB, never_split=["[unused5]", "U.S."])
     assert tokenizer.tokenize("[unused5] [unused5]\u200b\t[unused5]") == ["[unused5]"] * 3
     assert tokenizer.tokenize("[unused5]中[MASK][unused5]") == ["[unused5]", "中", "[MASK]", "[unused5]"]
     assert tokenizer.tokenize("x[unused5]") == ["x", "[", "unused", "##5", "]"]

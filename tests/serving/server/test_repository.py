@@ -15,7 +15,7 @@ from tfvl.serving.client.errors import RequestError
 from tfvl.serving.server import directories, launch
 from tfvl.serving.server.repository import Repository
 from tfvl.serving.server.saved_model import missing
-from tfvl.serving.server.servable import Loader, Servable
+from tfvl.serving.server.servable import Servable, VersionLoader
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def repository(tmp_path):
             {"serving_default": SignatureDef()}, lambda _, inputs, outputs: {"y": inputs["x"] + value}, lambda: None
         )
 
-    loader = Loader(lambda directory: "" if (directory / "model").is_file() else "model is missing", load)
+    loader = VersionLoader(lambda directory: "" if (directory / "model").is_file() else "model is missing", load)
     made = []
 
     def make(**options):

@@ -8,7 +8,7 @@ pytest.importorskip("apache_beam", reason="Apache Beam is not installed (pip ins
 from tfvl import CheckpointError, RegionStore, shapes
 from tfvl.detector import extract as one_machine
 from tfvl.preprocessing.regions.store import convert
-from tfvl.training.beam.extract import Settings, extract
+from tfvl.training.beam.extract import ExtractionSettings, extract
 
 DETECTOR = "shapes-detector"
 
@@ -25,7 +25,7 @@ def photos(tmp_path):
 
 
 def test_shards_hold_what_one_machine_extracts(photos, tmp_path):
-    report = extract(Settings((str(photos),), DETECTOR, shards=2), str(tmp_path / "shards"))
+    report = extract(ExtractionSettings((str(photos),), DETECTOR, shards=2), str(tmp_path / "shards"))
     assert report.counts == {"images that fail": 1}
     assert report.sentences[0].startswith("image 'torn': ")
     assert sorted(path.name for path in (tmp_path / "shards").glob("*.tfrecord")) == [
@@ -43,11 +43,11 @@ def test_shards_hold_what_one_machine_extracts(photos, tmp_path):
 
 def test_nothing_is_written_where_no_image_can_be_used(photos, tmp_path):
     with pytest.raises(ValueError, match="none of the 1 images could be used; the first: image 'torn': "):
-        extract(Settings((str(photos / "torn.png"),), DETECTOR), str(tmp_path / "shards"))
+        extract(ExtractionSettings((str(photos / "torn.png"),), DETECTOR), str(tmp_path / "shards"))
     assert not (tmp_path / "shards").exists()
     with pytest.raises(CheckpointError, match="nowhere/nothing: no such local directory"):
-        extract(Settings((str(photos),), "nowhere/nothing"), str(tmp_path / "shards"))
+        extract(ExtractionSettings((str(photos),), "nowhere/nothing"), str(tmp_path / "shards"))
     with pytest.raises(ValueError, match="no such file or directory"):
-        extract(Settings((str(tmp_path / "nowhere"),), DETECTOR), str(tmp_path / "shards"))
+        extract(ExtractionSettings((str(tmp_path / "nowhere"),), DETECTOR), str(tmp_path / "shards"))
     with pytest.raises(ValueError, match="shards is 0, expected at least 1"):
-        Settings((str(photos),), DETECTOR, shards=0)
+        ExtractionSettings((str(photos),), DETECTOR, shards=0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import datasets as made
+from support import datasets
 
 pytest.importorskip("apache_beam", reason="Apache Beam is not installed (pip install 'tfvl[beam]')")
 
@@ -21,14 +21,14 @@ from tfvl.training.data import prepared
 from tfvl.training.data.images import ImageFolder
 from tfvl.training.tasks.table import TASKS
 
-MISSING, TORN = made.vqa_images()[1], made.vqa_images()[3]  # of questions 2 and 3, and of 6 and 7
+MISSING, TORN = datasets.vqa_images()[1], datasets.vqa_images()[3]  # of questions 2 and 3, and of 6 and 7
 
 
 @pytest.fixture
 def vqa(tmp_path):
     """A data set with an image that is missing and one that is torn."""
-    made.write_vqa(tmp_path / "data")
-    made.write_images(tmp_path / "data" / "images", made.vqa_images())
+    datasets.write_vqa(tmp_path / "data")
+    datasets.write_images(tmp_path / "data" / "images", datasets.vqa_images())
     (tmp_path / "data" / "images" / f"{MISSING}.jpg").unlink()
     torn = tmp_path / "data" / "images" / f"{TORN}.jpg"
     torn.write_bytes(torn.read_bytes()[:-200])
@@ -115,8 +115,8 @@ def test_data_that_cannot_be_read_is_one_sentence(vqa, tmp_path):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match="is not valid JSON or torn"):
         prepare(settings(vqa), str(out))
-    made.write_vqa(vqa)
-    made.write_images(tmp_path / "others", ["x"])
+    datasets.write_vqa(vqa)
+    datasets.write_images(tmp_path / "others", ["x"])
     with pytest.raises(ValueError, match=r"split 'train' of .* is empty: no example can be used \(skipped: missing im"):
         prepare(settings(vqa, images=str(tmp_path / "others")), str(out))
     assert list(out.iterdir()) == []
@@ -130,8 +130,8 @@ def test_data_that_cannot_be_read_is_one_sentence(vqa, tmp_path):
 
 def test_regions_under_the_names_of_the_examples(tmp_path):
     names = [f"lsmdc_FILM/FILM_{number:02d}" for number in range(6)]
-    made.write_vcr(tmp_path / "data")
-    made.write_regions(tmp_path / "regions.h5", [name.rpartition("/")[2] for name in names[:5]]).close()
+    datasets.write_vcr(tmp_path / "data")
+    datasets.write_regions(tmp_path / "regions.h5", [name.rpartition("/")[2] for name in names[:5]]).close()
     options = {"task": "vcr-answer", "split": "val", "images": None, "regions": str(tmp_path / "regions.h5")}
     report = prepare(settings(tmp_path / "data", **options), str(tmp_path / "out"))
     assert report.counts == {"missing images": 1}
@@ -146,7 +146,7 @@ def test_regions_under_the_names_of_the_examples(tmp_path):
 @pytest.mark.parametrize("size", [(640, 480), (1000, 300), (300, 1000), (97, 64), (50, 40)])
 def test_images_written_at_the_models_size_give_the_same_pixels(size):
     processor = tfvl.ViltImageProcessor(size=96, size_divisor=16)
-    content = made.jpeg(3, *size)
+    content = datasets.jpeg(3, *size)
     small = shrunk(content, processor)
     assert (small == content) == (min(size) < 96)  # never made larger
     np.testing.assert_array_equal(processor(small)["pixel_values"], processor(content)["pixel_values"])
@@ -156,7 +156,7 @@ def test_resized_images_are_written(vqa, tmp_path):
     processor = tfvl.ViltImageProcessor(size=32, size_divisor=16)
     prepare(settings(vqa, processor=processor.to_dict()), str(tmp_path / "out"))
     folder, images = ImageFolder(vqa / "images"), prepared.open_images(tmp_path / "out")
-    name = made.vqa_images()[0]
+    name = datasets.vqa_images()[0]
     assert images.read(name).startswith(b"\x89PNG")
     np.testing.assert_array_equal(
         processor(images.read(name))["pixel_values"], processor(folder.read(name))["pixel_values"]
@@ -189,7 +189,7 @@ def test_an_exported_model_answers_every_question(vqa, tmp_path):
     rows = sorted(rows_in(tmp_path / "scored"), key=lambda row: row["question_id"])
     failing = {2: MISSING, 3: MISSING, 6: "torn", 7: "torn"}
     assert [row["answer"] for row in rows] == [
-        "" if number in failing else made.ANSWERS[number % 5] for number in range(24)
+        "" if number in failing else datasets.ANSWERS[number % 5] for number in range(24)
     ]
     assert [number for number, row in enumerate(rows) if row["status"]] == list(failing)
     assert all(failing[number] in rows[number]["status"] for number in failing)
@@ -211,7 +211,7 @@ def test_prepared_data_is_scored(vqa, tmp_path):
 def test_models_that_do_not_fit(vqa, tmp_path):
     with pytest.raises(ValueError, match=r"holds no saved_model\.pb"):
         score(settings(vqa), str(tmp_path), str(tmp_path / "scored"))
-    made.write_regions(tmp_path / "regions.h5", made.vqa_images()).close()
+    datasets.write_regions(tmp_path / "regions.h5", datasets.vqa_images()).close()
     model, out = str(image_artefact(tmp_path / "model")), str(tmp_path / "scored")
     with pytest.raises(ValueError, match="takes images; give --images"):
         score(settings(vqa, images=None, regions=str(tmp_path / "regions.h5")), model, out)
@@ -220,6 +220,6 @@ def test_models_that_do_not_fit(vqa, tmp_path):
 
 
 def test_without_a_processor_images_are_only_checked():
-    assert shrunk(made.jpeg(0), None) == made.jpeg(0)
+    assert shrunk(datasets.jpeg(0), None) == datasets.jpeg(0)
     with pytest.raises(ValueError, match="cannot be decoded"):
-        shrunk(made.jpeg(0)[:-200], None)
+        shrunk(datasets.jpeg(0)[:-200], None)

@@ -4,13 +4,13 @@ import json
 
 import pytest
 import tensorflow as tf
-from support import datasets as made
+from support import datasets
 
 from tfvl.training.data.images import ImageFolder, ImageRecords, image_sizes, write_image_records
 
 
 def test_a_folder_finds_images_by_path_or_last_part(tmp_path):
-    made.write_images(tmp_path, ["a", "train/1/b", "train/2/b", "train/2/c"])
+    datasets.write_images(tmp_path, ["a", "train/1/b", "train/2/b", "train/2/c"])
     folder = ImageFolder(tmp_path)
     assert folder.read("a") == (tmp_path / "a.jpg").read_bytes()
     assert folder.read("train/2/b") == (tmp_path / "train/2/b.jpg").read_bytes()
@@ -21,8 +21,8 @@ def test_a_folder_finds_images_by_path_or_last_part(tmp_path):
 
 
 def test_sizes_are_read_from_the_beginning_of_a_file(tmp_path, monkeypatch):
-    made.write_images(tmp_path, ["plain"])
-    picture = made.jpeg(0, 40, 24)
+    datasets.write_images(tmp_path, ["plain"])
+    picture = datasets.jpeg(0, 40, 24)
     profile = b"\xff\xe2\xff\xff" + bytes(0xFFFF - 2)  # a segment before the size
     (tmp_path / "profile.jpg").write_bytes(picture[:2] + profile + picture[2:])
     (tmp_path / "torn.jpg").write_bytes(picture[:20])
@@ -34,8 +34,8 @@ def test_sizes_are_read_from_the_beginning_of_a_file(tmp_path, monkeypatch):
 
 
 def test_no_name_leads_out_of_a_folder(tmp_path):
-    made.write_images(tmp_path / "in", ["a"])
-    made.write_images(tmp_path, ["secret"])
+    datasets.write_images(tmp_path / "in", ["a"])
+    datasets.write_images(tmp_path, ["secret"])
     folder = ImageFolder(tmp_path / "in")
     for name in ("../secret", str(tmp_path / "secret"), "in/../../secret"):
         assert name not in folder
@@ -44,7 +44,7 @@ def test_no_name_leads_out_of_a_folder(tmp_path):
 
 
 def test_records_hold_what_was_written(tmp_path):
-    pictures = {f"{number}": made.jpeg(number) for number in range(5)}
+    pictures = {f"{number}": datasets.jpeg(number) for number in range(5)}
     paths = [tmp_path / "0.tfrecord", tmp_path / "1.tfrecord"]
     assert write_image_records(paths[0], list(pictures.items())[:3]) == 3
     write_image_records(paths[1], list(pictures.items())[3:])
@@ -62,17 +62,17 @@ def test_records_hold_what_was_written(tmp_path):
 def test_sizes_of_records_come_from_the_index(tmp_path, monkeypatch):
     """A data set is sorted by them before training starts, which must not read every image."""
     path = tmp_path / "0.tfrecord"
-    write_image_records(path, [("a", made.jpeg(0, 40, 24)), ("torn", b"no image")])
+    write_image_records(path, [("a", datasets.jpeg(0, 40, 24)), ("torn", b"no image")])
     records = ImageRecords([path])
     monkeypatch.setattr(ImageRecords, "read", lambda self, name, limit: b"")
     assert image_sizes(records, ["a", "torn"]) == {"a": (24, 40), "torn": None}
     index = tmp_path / "0.tfrecord.index"
     values = json.loads(index.read_text())
     for sizes in ([[24, 40]], [[24, 0], None], ["ab", None], 3):
-        made.dump(index, values | {"sizes": sizes})
+        datasets.dump(index, values | {"sizes": sizes})
         with pytest.raises(ValueError, match=r"damaged, or not an index|truncated or replaced"):
             ImageRecords([path])
-    made.dump(index, {name: value for name, value in values.items() if name != "sizes"})  # of an earlier version
+    datasets.dump(index, {name: value for name, value in values.items() if name != "sizes"})  # of an earlier version
     assert ImageRecords([path]).sizes == {}
 
 

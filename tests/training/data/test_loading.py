@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import datasets as made
+from support import datasets
 from support.tasks import LOSS_TOLERANCE, assert_equal, make_loader, tiny_head
 
 import tfvl
@@ -17,15 +17,15 @@ from tfvl.training.data.loading import Cache, StoredRegions
 
 def torn(tmp_path: Path, name: str) -> Path:
     """A copy of the VQA data with one JPEG cut off in the middle."""
-    made.write_vqa(tmp_path / "vqa")
-    made.write_images(tmp_path / "vqa" / "images", made.vqa_images())
+    datasets.write_vqa(tmp_path / "vqa")
+    datasets.write_images(tmp_path / "vqa" / "images", datasets.vqa_images())
     file = tmp_path / "vqa" / "images" / f"{name}.jpg"
     file.write_bytes(file.read_bytes()[:-200])
     return tmp_path
 
 
 def test_a_torn_image_weighs_nothing_and_is_reported_once(data_sets, tmp_path, tokenizer):
-    name = made.vqa_images()[1]  # of questions 2 and 3
+    name = datasets.vqa_images()[1]  # of questions 2 and 3
     loader = make_loader(torn(tmp_path, name), tokenizer, "vqa", "ViltForQuestionAnswering")
     whole = make_loader(data_sets, tokenizer, "vqa", "ViltForQuestionAnswering")
     batch, same = np.array([0, 2, 8]), np.array([0, 8])
@@ -45,18 +45,18 @@ def test_a_torn_image_weighs_nothing_and_is_reported_once(data_sets, tmp_path, t
 
 
 def test_an_image_too_thin_to_resize_weighs_nothing(tokenizer, tmp_path):
-    made.write_vqa(tmp_path / "vqa")
-    made.write_images(tmp_path / "vqa" / "images", made.vqa_images())
-    (tmp_path / "vqa" / "images" / f"{made.vqa_images()[4]}.jpg").write_bytes(made.jpeg(0, 800, 8))
+    datasets.write_vqa(tmp_path / "vqa")
+    datasets.write_images(tmp_path / "vqa" / "images", datasets.vqa_images())
+    (tmp_path / "vqa" / "images" / f"{datasets.vqa_images()[4]}.jpg").write_bytes(datasets.jpeg(0, 800, 8))
     loader = make_loader(tmp_path, tokenizer, "vqa", "ViltForQuestionAnswering")
     _, _, weights = loader(np.array([0, 8, 2, 9]), 0)
-    assert [loader.examples[place].images[0] for place in (8, 9)] == [made.vqa_images()[4]] * 2
+    assert [loader.examples[place].images[0] for place in (8, 9)] == [datasets.vqa_images()[4]] * 2
     assert weights.tolist() == [1, 0, 1, 0]
     assert "example 13008: images[0]: 8 x 800 pixels is too long and thin" in loader.report.sentences[0]
 
 
 def test_a_torn_image_is_refused_where_strict(tmp_path, tokenizer):
-    root = torn(tmp_path, made.vqa_images()[1])
+    root = torn(tmp_path, datasets.vqa_images()[1])
     loader = make_loader(root, tokenizer, "vqa", "ViltForQuestionAnswering")
     loader.report = Report(strict=True)
     with pytest.raises(ValueError, match=r"example 10002: image 'COCO_train2014_000000000010': .* cannot be decoded"):
@@ -66,7 +66,7 @@ def test_a_torn_image_is_refused_where_strict(tmp_path, tokenizer):
 def test_regions_that_fail_weigh_nothing(data_sets, tokenizer):
     loader = make_loader(data_sets, tokenizer, "pretraining", "LxmertForPreTraining")
     store = loader.visual.store
-    empty = tfvl.Regions(np.zeros((0, made.FEATURE_SIZE)), image_id="empty")
+    empty = tfvl.Regions(np.zeros((0, datasets.FEATURE_SIZE)), image_id="empty")
     loader.visual.store = {name: store[name] for name in store} | {loader.examples[0].images[0]: empty}
     inputs, labels, weights = loader(np.array([0, 10]), 0)
     assert weights.tolist() == [0, 1]
@@ -80,7 +80,7 @@ def test_features_that_are_not_finite_weigh_nothing(model, data_sets, tokenizer)
     loader = make_loader(data_sets, tokenizer, "pretraining", model)
     store = loader.visual.store
     name = loader.examples[5].images[0]
-    broken = made.made_regions(name, 1, 4)
+    broken = datasets.made_regions(name, 1, 4)
     broken.features[2, 3] = np.nan
     loader.visual.store = {image: store[image] for image in store} | {name: broken}
     inputs, _, weights = loader(np.array([0, 5, 10]), 0)
@@ -92,7 +92,7 @@ def test_features_that_are_not_finite_weigh_nothing(model, data_sets, tokenizer)
 def test_only_the_first_regions_are_taken(data_sets, tokenizer):
     whole = make_loader(data_sets, tokenizer, "vqa", "LxmertForQuestionAnswering").visual
     first = StoredRegions(whole.store, whole.processor, max_regions=2)
-    name = made.vqa_images()[3]
+    name = datasets.vqa_images()[3]
     assert len(whole.get(name)) == 6
     for field in ("features", "boxes", "objects_id", "attrs_conf"):
         np.testing.assert_array_equal(getattr(first.get(name), field), getattr(whole.get(name), field)[:2])
@@ -122,7 +122,7 @@ def test_batches_from_the_cache_are_the_same(data_sets, tokenizer):
 def test_tfrecords_give_what_the_folder_gives(data_sets, tokenizer, tmp_path):
     folder = make_loader(data_sets, tokenizer, "vqa", "ViltForQuestionAnswering")
     records = make_loader(data_sets, tokenizer, "vqa", "ViltForQuestionAnswering")
-    names = made.vqa_images()
+    names = datasets.vqa_images()
     paths = [tmp_path / f"{shard}.tfrecord" for shard in (0, 1)]
     for shard, path in enumerate(paths):
         write_image_records(path, [(name, folder.visual.source.read(name)) for name in names[shard::2]])

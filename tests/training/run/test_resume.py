@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.paths import ROOT, TESTS
-from support.train import assert_same_run, history, settings, state_of, train_until, write_all
+from support.runs import assert_same_run, history, settings, state_of, train_until, write_all
 
 import tfvl
 from tfvl.training.run import checkpoint
@@ -41,7 +41,7 @@ def whole(root: Path, out: Path, **changes) -> Path:
 def test_kill_and_resume(root, tmp_path):
     """SIGKILL in the middle of the second epoch; everything of both runs is compiled, dropout included."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(ROOT)])}
-    arguments = [sys.executable, str(TESTS / "support" / "train.py"), str(root), str(tmp_path / "killed"), "7"]
+    arguments = [sys.executable, str(TESTS / "support" / "runs.py"), str(root), str(tmp_path / "killed"), "7"]
     process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     started = time.monotonic()
     while not (root / "reached").exists():

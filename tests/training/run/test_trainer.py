@@ -12,7 +12,7 @@ import yaml
 from safetensors.numpy import load_file
 from support.checkpoint import save_tiny
 from support.paths import ROOT
-from support.train import history, settings, train_until, write_all
+from support.runs import history, settings, train_until, write_all
 
 import tfvl
 from tfvl import shapes
@@ -127,7 +127,7 @@ def test_without_matplotlib_there_is_one_warning(tmp_path, monkeypatch):
         ("epochs: 0", "epochs is 0, expected a whole number from 1 on"),
         ("epochs: yes", "epochs is True, expected a whole number"),
         ("learning_rate: .nan", "learning_rate is nan, expected a number from 0 on"),
-        ("warmup: 1.5", "warmup is 1.5, expected a number from 0 to below 1"),
+        ("warmup: 1.5", "warmup is 1.5, expected a number in \\[0, 1\\)"),
         ("precision: float8", "precision is 'float8', expected one of float32"),
         ("lora: {alpha: 3}", "lora is {'alpha': 3}, expected a mapping with rank"),
         ("lora: !!python/object/apply:os.system [ls]", "only plain values"),

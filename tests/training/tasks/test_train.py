@@ -2,7 +2,7 @@
 
 import pytest
 import tensorflow as tf
-from support import datasets as made
+from support import datasets
 from support.tasks import SOURCES, TINY, family_of, processor_of
 
 import tfvl
@@ -39,14 +39,14 @@ def eager_functions():
 def write_task(task: str, root) -> str:
     """The files, pictures and regions of a task; the name of its split."""
     if task == MIXED[0]:
-        made.write_karpathy(root)
-        made.write_vqa(root)
-        split, names = "train", [*made.karpathy_images(), *made.vqa_images()]
+        datasets.write_karpathy(root)
+        datasets.write_vqa(root)
+        split, names = "train", [*datasets.karpathy_images(), *datasets.vqa_images()]
     else:
         split, write, names = SOURCES[task]
         write(root)
-        made.write_images(root / "images", names)
-    made.write_regions(root / "regions.h5", names).close()
+        datasets.write_images(root / "images", names)
+    datasets.write_regions(root / "regions.h5", names).close()
     return split
 
 

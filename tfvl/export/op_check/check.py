@@ -20,7 +20,7 @@ LOCAL_PATH = re.compile(
 
 
 @dataclass(frozen=True)
-class Report:
+class OpReport:
     """What `check` found.
 
     Attributes:
@@ -54,7 +54,7 @@ class Report:
         return tuple(release for release, problems in self.releases.items() if not problems)
 
 
-def check(directory: str | Path, target: str = targets.NEWEST) -> Report:
+def check(directory: str | Path, target: str = targets.NEWEST) -> OpReport:
     """Reads a SavedModel without running it, reports what is in it and compares it with what TF Serving links.
 
     Args:
@@ -82,7 +82,7 @@ def check(directory: str | Path, target: str = targets.NEWEST) -> Report:
     releases = {release: targets.problems(meta_graph.graph_def, release) for release in targets.TARGETS}
     paths = {path for text in _strings(meta_graph) for path in LOCAL_PATH.findall(text)}
     requests, warmup_problems = _warmup(directory, meta_graph.signature_def)
-    return Report(
+    return OpReport(
         directory=directory,
         target=target,
         signatures=signatures,

@@ -55,7 +55,7 @@ def regions_of(scene: shapes.Scene, shape: tuple[int, ...], rng: np.random.Gener
 
 @functools.cache
 def bundled_detector():
-    from tfvl.auto import BUNDLED_DETECTOR
     from tfvl.detector.model import RegionDetector
+    from tfvl.porting.hub import BUNDLED_DETECTOR
 
     return RegionDetector.from_pretrained(BUNDLED_DETECTOR)

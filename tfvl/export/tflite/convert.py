@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
-import tfvl
+from tfvl import __version__
 from tfvl.export.signatures import inputs_of
 from tfvl.export.tflite import int8 as lite_int8
 from tfvl.export.tflite import ops as lite_ops
@@ -20,11 +20,11 @@ from tfvl.export.tflite import sizes as lite_sizes
 from tfvl.export.tflite import text as lite_text
 from tfvl.export.tflite.calibration import requests
 from tfvl.export.tflite.form import lite_form
+from tfvl.files.quiet import quiet_stderr
 from tfvl.lite import file as lite_file
 from tfvl.lite import tokenizer as lite_tokenizer
 from tfvl.lite.file import LiteFile
 from tfvl.lite.preparer import PAIRS, Client
-from tfvl.lite.runtime import quiet_stderr
 from tfvl.modeling.base import PreTrainedModel
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
@@ -130,7 +130,7 @@ def lite(
             "outputs": sorted(function.structured_outputs),
             "config": model.config.to_dict(),
             **options,
-            "versions": {"tfvl": tfvl.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
+            "versions": {"tfvl": __version__, "tensorflow": tf.__version__, "keras": keras.__version__},
         },
         vocabulary,
         labels_of(model.config),

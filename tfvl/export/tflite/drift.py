@@ -42,7 +42,7 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Report:
+class DriftReport:
     """Attributes: path: the file; against: the model; examples: how many were compared; outputs: one for each;
     accuracy: on drawn scenes, of the model and of the file, where it answers their questions, else None."""
 
@@ -53,7 +53,7 @@ class Report:
     accuracy: tuple[float, float] | None
 
 
-def drift(path: Path, src: str, count: int = EXAMPLES, **load_options) -> Report:
+def drift(path: Path, src: str, count: int = EXAMPLES, **load_options) -> DriftReport:
     """Asks the file and the model the same questions about drawn scenes.
 
     Raises:
@@ -84,7 +84,7 @@ def drift(path: Path, src: str, count: int = EXAMPLES, **load_options) -> Report
         truths.append(truth)
         examples += 1
     outputs = tuple(compare(name, pairs) for name, pairs in found.items())
-    return Report(path, src, examples, outputs, accuracy(found, truths, runner.file.labels))
+    return DriftReport(path, src, examples, outputs, accuracy(found, truths, runner.file.labels))
 
 
 def model_inputs(prepared: Prepared) -> dict[str, tf.Tensor]:
@@ -125,7 +125,7 @@ def accuracy(found: dict, truths: list[str], labels: tuple[str, ...]) -> tuple[f
     return float(right[0]), float(right[1])
 
 
-def plot(reports: Sequence[Report], picture: Path) -> None:
+def plot(reports: Sequence[DriftReport], picture: Path) -> None:
     """Draws reports as a PNG, a row for each output. Raises ValueError where matplotlib is missing."""
     try:
         from matplotlib.figure import Figure

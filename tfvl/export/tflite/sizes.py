@@ -9,6 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfvl.export.inputs import Inputs, max_length
+from tfvl.files.whole import refuse_to_overwrite
 from tfvl.lite.file import MAX_ELEMENTS
 
 MASK = "pixel_mask"
@@ -63,10 +64,7 @@ def checked_path(path: str | Path, overwrite: bool) -> Path:
     path = Path(os.path.abspath(path))
     if path.suffix != ".tflite":
         raise ValueError(f"{path} does not end in .tflite; name the file so")
-    if path.is_dir():
-        raise FileExistsError(f"{path} is a directory; name a file")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already; name another file, or replace it (--overwrite, overwrite=True)")
+    refuse_to_overwrite(path, overwrite, "file")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryFile(dir=path.parent):

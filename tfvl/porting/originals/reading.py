@@ -1,7 +1,8 @@
 """The papers' own weight files, recognised by their keys, and read under the names of transformers' state dicts.
 
-Each family's `original.py` holds an `Original`: a table of renames that stands in front of the family's porting table,
-and what of the configuration follows from the shapes of the tensors, since such files come without a `config.json`.
+Each family's module beside this one holds an `Original`: a table of renames that stands in front of the family's
+porting table, and what of the configuration follows from the shapes of the tensors, since such files come without a
+`config.json`.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tfvl.errors import CheckpointError
-from tfvl.modeling.configuration import read_json
+from tfvl.files.json_file import read_json
 from tfvl.porting.formats import open_checkpoint
 from tfvl.porting.originals import lxmert, vilt, visual_bert
 from tfvl.porting.originals.layout import Original, size_of

@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfvl.errors import CheckpointError
-from tfvl.modeling.configuration import read_json, write_json
+from tfvl.files.json_file import read_json, write_json
 from tfvl.preprocessing.image import formats
 from tfvl.preprocessing.image.batch import at_least_one, flatten, mask, nested
 from tfvl.preprocessing.image.decode import CHANNELS_FIRST, Levels, to_levels

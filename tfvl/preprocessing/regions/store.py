@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfvl.files.tfrecord import index_path
+from tfvl.files.whole import written_files
 from tfvl.preprocessing.regions.h5 import H5Regions, write_h5
 from tfvl.preprocessing.regions.reading import open_regions
 from tfvl.preprocessing.regions.regions import Regions, pad_regions, warn
-from tfvl.preprocessing.regions.tfrecord import DTYPES, TFRecordRegions, index_path, write_tfrecord
+from tfvl.preprocessing.regions.tfrecord import DTYPES, TFRecordRegions, write_tfrecord
 
 FORMATS = {".h5": H5Regions, ".hdf5": H5Regions, ".tfrecord": TFRecordRegions, ".tfrecords": TFRecordRegions}
 
@@ -64,22 +66,11 @@ class RegionStore:
         backend = _format(path)
         if dtype not in DTYPES:
             raise ValueError(f"dtype is {dtype!r}, expected {' or '.join(DTYPES)}.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        index = index_path(temporary)
-        try:
-            if backend is H5Regions:
-                count = write_h5(temporary, _checked(regions, dtype), dtype)
-            else:
-                count = write_tfrecord(temporary, index, _checked(regions, dtype), dtype)
+        write, files = (write_h5, [path]) if backend is H5Regions else (write_tfrecord, [path, index_path(path)])
+        with written_files(*files) as new:
+            count = write(*new, _checked(regions, dtype), dtype)
             if not count:
                 raise ValueError(f"{path}: there are no images to write.")
-            os.replace(temporary, path)
-            if index.exists():
-                os.replace(index, index_path(path))
-        finally:
-            temporary.unlink(missing_ok=True)
-            index.unlink(missing_ok=True)
         return count
 
     def __getitem__(self, image_id: str) -> Regions:

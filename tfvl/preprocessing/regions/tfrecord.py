@@ -4,30 +4,18 @@ Keys of an Example: `image_id` (bytes), `num_boxes`, `feature_size`, `width`, `h
 (bytes: "float32" or "float16", and the values, little-endian: `tf.io.decode_raw` reads them many times faster than a
 list of floats), `boxes`, `objects_conf`, `attrs_conf` (float lists), `objects_id`, `attrs_id` (int64 lists). What an
 image has not got has no key.
-
-The index, `<file>.index`, is JSON: the size of the TFRecord file, and ids and offsets of its records.
-Source of the framing: tensorflow/core/lib/io/record_writer.h.
 """
 
-import json
 import os
-import struct
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 
+from tfvl.files.tfrecord import read_index, read_record, write_indexed
 from tfvl.preprocessing.regions.regions import PER_REGION, Regions
 
 DTYPES = ("float32", "float16")
-MAX_RECORD_BYTES = 1 << 28
-MAX_INDEX_BYTES = 1 << 30
-HEADER, CRC = struct.Struct("<QI"), struct.Struct("<I")
-
-
-def index_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.index")
 
 
 class TFRecordRegions:
@@ -45,25 +33,8 @@ class TFRecordRegions:
 
     def __init__(self, path: Path):
         self.path = path
-        index = index_path(path)
-        self._size = os.path.getsize(path)
-        if not index.is_file():
-            raise ValueError(f"{path}: its index {index.name} is missing; copy it too, or write the store again.")
-        if index.stat().st_size > MAX_INDEX_BYTES:
-            raise ValueError(f"{index}: {index.stat().st_size} bytes are too many for an index.")
-        try:
-            content = json.loads(index.read_bytes())
-            size, self.ids, self._offsets = content["size"], content["ids"], content["offsets"]
-            sound = len(self.ids) == len(self._offsets) and all(isinstance(key, str) for key in self.ids)
-            sound = sound and all(type(offset) is int and 0 <= offset < self._size for offset in self._offsets)
-        except (ValueError, TypeError, KeyError, RecursionError):
-            sound, size = False, self._size
-        if size != self._size:
-            raise ValueError(
-                f"{path}: it has {self._size} bytes, its index was written for {size}: truncated or replaced."
-            )
-        if not sound:
-            raise ValueError(f"{index}: damaged, or not an index of regions; write the store again.")
+        index = read_index(path)
+        self.ids, self._offsets = index["ids"], index["offsets"]
         self._descriptor = os.open(path, os.O_RDONLY)
 
     def __len__(self) -> int:
@@ -76,7 +47,7 @@ class TFRecordRegions:
             ValueError: the record is damaged or holds another image.
         """
         try:
-            regions = decode(self._payload(self._offsets[row]))
+            regions = decode(read_record(self._descriptor, self._offsets[row]))
             if regions.image_id != self.ids[row]:
                 raise ValueError(f"the record is of image {regions.image_id!r}: the index is of another file")
         except ValueError as error:
@@ -87,21 +58,6 @@ class TFRecordRegions:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-    def _payload(self, offset: int) -> bytes:
-        header = os.pread(self._descriptor, HEADER.size, offset)
-        if len(header) < HEADER.size:
-            raise ValueError("the file ends within the record")
-        length, crc = HEADER.unpack(header)
-        if crc != masked_crc(header[:8]):
-            raise ValueError("the record's length is damaged (its checksum does not fit)")
-        if length > min(self._size - offset - HEADER.size - CRC.size, MAX_RECORD_BYTES):
-            raise ValueError(f"the record claims {length} bytes, more than the file has or {MAX_RECORD_BYTES}")
-        content = os.pread(self._descriptor, length + CRC.size, offset + HEADER.size)
-        payload = content[:length]
-        if len(content) < length + CRC.size or CRC.unpack(content[length:])[0] != masked_crc(payload):
-            raise ValueError("the record is damaged (its checksum does not fit)")
-        return payload
 
 
 def read_tfrecord(
@@ -115,25 +71,7 @@ def read_tfrecord(
 
 def write_tfrecord(path: Path, index: Path, rows: Iterable[Regions], dtype: str) -> int:
     """Write images with distinct ids into a new file and its index, and return their number."""
-    ids, offsets = [], []
-    with open(path, "wb") as file:
-        for regions in rows:
-            ids.append(regions.image_id)
-            offsets.append(file.tell())
-            payload = encode(regions, dtype)
-            length = len(payload).to_bytes(8, "little")
-            file.write(length + CRC.pack(masked_crc(length)))
-            file.write(payload)
-            file.write(CRC.pack(masked_crc(payload)))
-        size = file.tell()
-    index.write_text(json.dumps({"size": size, "ids": ids, "offsets": offsets}))
-    return len(ids)
-
-
-def masked_crc(content: bytes) -> int:
-    """CRC-32C, rotated and shifted as the TFRecord format wants it."""
-    crc = google_crc32c.value(content)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    return write_indexed(path, index, ((regions.image_id, encode(regions, dtype)) for regions in rows))
 
 
 def encode(regions: Regions, dtype: str) -> bytes:

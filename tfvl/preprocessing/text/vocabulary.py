@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfvl.errors import CheckpointError
-from tfvl.modeling.configuration import write_text
+from tfvl.files.whole import write_text
 
 VOCAB_FILE, TOKENIZER_FILE = "vocab.txt", "tokenizer.json"
 CONFIG_FILE, SPECIAL_TOKENS_FILE = "tokenizer_config.json", "special_tokens_map.json"

@@ -107,7 +107,7 @@ def run_embedded(serving: Serving, *, threads: int | None, poll: float, **limits
         import tensorflow_serving  # noqa: F401
     except ImportError as error:
         raise ValueError(f"`tfvl serve` needs {error.name}; install tfvl[serving]") from None
-    from tfvl.cli.console import quiet_tensorflow
+    from tfvl.files.quiet import quiet_tensorflow
 
     quiet_tensorflow()
     from tfvl.serving.server.loaders import either

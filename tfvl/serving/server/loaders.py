@@ -5,10 +5,10 @@ from pathlib import Path
 from tfvl.serving.server.directories import lite_files
 from tfvl.serving.server.lite import servable as lite
 from tfvl.serving.server.saved_model import SAVED_MODEL
-from tfvl.serving.server.servable import Loader
+from tfvl.serving.server.servable import VersionLoader
 
 
-def either(threads: int | None = None) -> Loader:
+def either(threads: int | None = None) -> VersionLoader:
     """A loader that looks what a version holds.
 
     Args:
@@ -16,7 +16,7 @@ def either(threads: int | None = None) -> Loader:
     """
     of_files = lite.loader(threads)
 
-    def of(version: Path) -> Loader:
+    def of(version: Path) -> VersionLoader:
         return of_files if lite_files(version) and not (version / "saved_model.pb").exists() else SAVED_MODEL
 
-    return Loader(lambda version: of(version).missing(version), lambda version: of(version).load(version))
+    return VersionLoader(lambda version: of(version).missing(version), lambda version: of(version).load(version))

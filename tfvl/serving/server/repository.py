@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tfvl.serving.client.errors import RequestError, invalid
 from tfvl.serving.server.batching import Batcher
-from tfvl.serving.server.servable import Loader, Servable
+from tfvl.serving.server.servable import Servable, VersionLoader
 
 START, LOADING, AVAILABLE, UNLOADING, END = "START", "LOADING", "AVAILABLE", "UNLOADING", "END"
 
@@ -62,7 +62,7 @@ class Repository:
         self,
         name: str,
         find: Callable[[], Mapping[int, Path]],
-        loader: Loader,
+        loader: VersionLoader,
         *,
         batching: Mapping,
         timed: Callable[[float], None] = lambda seconds: None,

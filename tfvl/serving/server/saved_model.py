@@ -9,7 +9,7 @@ import tensorflow_text  # noqa: F401  # registers the ops that the artefacts use
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfvl.serving.client.errors import HTTP_STATUS, RequestError
-from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Loader, Servable, Tensors
+from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Servable, Tensors, VersionLoader
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 MAX_WARM_UP_RECORDS = 1000  # TF Serving refuses more
@@ -51,7 +51,7 @@ def load(directory: Path) -> Servable:
     return servable
 
 
-SAVED_MODEL = Loader(missing, load)
+SAVED_MODEL = VersionLoader(missing, load)
 
 
 def _quiet_load(session, directory: str):

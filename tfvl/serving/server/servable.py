@@ -32,7 +32,7 @@ class Servable:
 
 
 @dataclass(frozen=True)
-class Loader:
+class VersionLoader:
     """How a kind of model gets from a version, a directory or a file, into the server.
 
     Attributes:

@@ -19,7 +19,7 @@ from tfvl.training.data.examples import Report
 
 
 @dataclass(frozen=True)
-class Settings:
+class ExtractionSettings:
     """What is read, and how it is written.
 
     Attributes:
@@ -48,7 +48,7 @@ class Settings:
         return named_images(self.images)
 
 
-def extract(settings: Settings, out: str, flags: Iterable[str] = (), overwrite: bool = False) -> Report:
+def extract(settings: ExtractionSettings, out: str, flags: Iterable[str] = (), overwrite: bool = False) -> Report:
     """Writes `out`/regions-….tfrecord, each a `RegionStore`, and report.json; whole or not at all.
 
     Args:
@@ -83,7 +83,7 @@ def _checked(directory: str, count: int) -> Report:
     return report
 
 
-def add_steps(pipeline: beam.Pipeline, settings: Settings, names: list[str], directory: str) -> None:
+def add_steps(pipeline: beam.Pipeline, settings: ExtractionSettings, names: list[str], directory: str) -> None:
     by_shard = pipeline | beam.Create(names) | beam.Map(with_shard, settings.shards) | beam.GroupByKey()
     written = by_shard | beam.ParDo(WriteDetected(settings, directory)).with_outputs(PROBLEMS, main="files")
     problems = written[PROBLEMS] | beam.Map(counted) | beam.CombinePerKey(merged)

@@ -7,6 +7,7 @@ every run writes the same bytes. Workers need the package, and see the data set 
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from tfvl.files.tfrecord import framed
 from tfvl.training.beam.steps import (
     PROBLEMS,
     REFUSED,
@@ -131,7 +132,7 @@ class WriteExamples(Written):
         shard, rows = element
         ordered = sorted(rows)
         with written_at(self.directory, self.name(shard)) as path, open(path, "wb") as file:
-            file.writelines(prepared.framed(payload) for _, payload in ordered)
+            file.writelines(framed(payload) for _, payload in ordered)
         yield self.name(shard), len(ordered)
 
 

@@ -21,8 +21,7 @@ try:
 except ImportError as error:
     raise ImportError("This runs on Apache Beam, which is missing: pip install 'tfvl[beam]'.") from error
 
-from tfvl.cli.console import refuse_to_overwrite
-from tfvl.files.whole import written_whole
+from tfvl.files.whole import refuse_to_overwrite, written_whole
 from tfvl.preprocessing.regions.store import RegionStore
 from tfvl.training.data import prepared
 from tfvl.training.data.examples import Report

@@ -1,19 +1,17 @@
 """Where training images come from: a folder of files, or TFRecord files with an index."""
 
 import io
-import json
 import os
-import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
 
-from tfvl.preprocessing.regions.tfrecord import CRC, HEADER, index_path, masked_crc
+from tfvl.files.tfrecord import index_path, read_index, read_record, write_indexed
+from tfvl.files.whole import written_files
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp"})  # what TensorFlow decodes
 PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
-MAX_IMAGE_BYTES = 1 << 28
 HEADER_BYTES = 1 << 14  # hold the size of almost every image; some have a long profile before it
 
 
@@ -105,18 +103,11 @@ class ImageRecords:
         if name not in self._places:
             raise ValueError(f"there is no image {name!r} among the {len(self._places)} of {len(self._paths)} files.")
         number, offset = self._places[name]
-        descriptor, where = self._descriptors[number], f"{self._paths[number]}, image {name!r}"
-        header = os.pread(descriptor, HEADER.size, offset)
-        if len(header) < HEADER.size or HEADER.unpack(header)[1] != masked_crc(header[:8]):
-            raise ValueError(f"{where}: the record's length is damaged, or the file ends before it.")
-        length = HEADER.unpack(header)[0]
-        if length > MAX_IMAGE_BYTES:
-            raise ValueError(f"{where}: the record claims {length} bytes; an image has at most {MAX_IMAGE_BYTES}.")
-        content = os.pread(descriptor, length + CRC.size, offset + HEADER.size)
-        payload = content[:length]
-        if len(content) < length + CRC.size or CRC.unpack(content[length:])[0] != masked_crc(payload):
-            raise ValueError(f"{where}: the record is damaged (its checksum does not fit).")
-        return _image_of(payload, where)[: None if limit < 0 else limit]
+        try:
+            image = _image_of(read_record(self._descriptors[number], offset))
+        except ValueError as error:
+            raise ValueError(f"{self._paths[number]}, image {name!r}: {error}.") from None
+        return image[: None if limit < 0 else limit]
 
     def close(self) -> None:
         for descriptor in self._descriptors:
@@ -137,36 +128,25 @@ def write_image_records(path: str | os.PathLike, images: Iterable[tuple[str, byt
     """
     import tensorflow as tf
 
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    offsets: dict[str, int] = {}
-    sizes: list[tuple[int, int] | None] = []
-    try:
-        with open(temporary, "wb") as file:
-            for name, content in images:
-                if name in offsets:
-                    raise ValueError(f"image {name!r} comes twice; every image needs a name of its own.")
-                offsets[name] = file.tell()
-                sizes.append(_header_size(content))
-                values = {"image_id": name.encode(), "image": content}
-                lists = {key: tf.train.BytesList(value=[value]) for key, value in values.items()}
-                features = {key: tf.train.Feature(bytes_list=value) for key, value in lists.items()}
-                payload = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(
-                    deterministic=True
-                )
-                length = struct.pack("<Q", len(payload))
-                file.write(length + CRC.pack(masked_crc(length)) + payload + CRC.pack(masked_crc(payload)))
-            size = file.tell()
-        if not offsets:
+    path, names, sizes = Path(path), set(), []
+
+    def records() -> Iterator[tuple[str, bytes]]:
+        for name, content in images:
+            if name in names:
+                raise ValueError(f"image {name!r} comes twice; every image needs a name of its own.")
+            names.add(name)
+            sizes.append(_header_size(content))
+            values = {"image_id": name.encode(), "image": content}
+            lists = {key: tf.train.BytesList(value=[value]) for key, value in values.items()}
+            feature = {key: tf.train.Feature(bytes_list=value) for key, value in lists.items()}
+            example = tf.train.Example(features=tf.train.Features(feature=feature))
+            yield name, example.SerializeToString(deterministic=True)
+
+    with written_files(path, index_path(path)) as (file, index):
+        count = write_indexed(file, index, records(), sizes=sizes)
+        if not count:
             raise ValueError(f"{path}: there are no images to write.")
-        index = index_path(temporary)
-        columns = {"ids": list(offsets), "offsets": list(offsets.values()), "sizes": sizes}
-        index.write_text(json.dumps({"size": size, **columns}))
-        os.replace(temporary, path)
-        os.replace(index, index_path(path))
-    finally:
-        temporary.unlink(missing_ok=True)
-    return len(offsets)
+    return count
 
 
 def image_sizes(source: ImageFolder | ImageRecords, names: Iterable[str]) -> dict[str, tuple[int, int] | None]:
@@ -196,30 +176,24 @@ def _header_size(content: bytes) -> tuple[int, int] | None:
 
 def _read_index(path: Path) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
     """Offsets of records and sizes of images, by name."""
-    index = index_path(path)
-    if not path.is_file() or not index.is_file():
-        raise ValueError(f"{path} or its index {index.name} is missing; write_image_records makes both.")
+    content = read_index(path)
+    ids, offsets = content["ids"], content["offsets"]
     try:
-        content = json.loads(index.read_bytes())
-        size, ids, offsets = content["size"], content["ids"], content["offsets"]
-        sound = all(isinstance(name, str) for name in ids)
-        sound = sound and all(type(offset) is int and 0 <= offset < size for offset in offsets)
-        found = dict(zip(ids, offsets, strict=True))
         listed = zip(ids, content.get("sizes", [None] * len(ids)), strict=True)
         sizes = {name: (int(height), int(width)) for name, (height, width) in (pair for pair in listed if pair[1])}
-        sound = sound and all(min(pair) > 0 for pair in sizes.values())
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise ValueError(f"{index}: damaged, or not an index of images; write the file again.") from None
-    if size != path.stat().st_size or not sound or len(found) != len(ids):
-        raise ValueError(f"{path}: it is not the file that its index was written for: truncated or replaced.")
-    return found, sizes
+        sound = all(min(pair) > 0 for pair in sizes.values())
+    except (ValueError, TypeError):
+        sound = False
+    if not sound or len(set(ids)) != len(ids):
+        raise ValueError(f"{index_path(path)}: damaged, or not an index of images; write the file again.")
+    return dict(zip(ids, offsets, strict=True)), sizes
 
 
-def _image_of(payload: bytes, where: str) -> bytes:
+def _image_of(payload: bytes) -> bytes:
     import tensorflow as tf
     from google.protobuf.message import DecodeError
 
     try:
         return tf.train.Example.FromString(payload).features.feature["image"].bytes_list.value[0]
     except (DecodeError, IndexError):
-        raise ValueError(f"{where}: the record is no Example of an image.") from None
+        raise ValueError("the record is no Example of an image") from None

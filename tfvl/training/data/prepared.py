@@ -9,16 +9,15 @@ has not got has no key) and its `number` in the data set as published, in which 
 import heapq
 import json
 import os
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tfvl.files.tfrecord import read_records
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.regions.store import RegionStore
-from tfvl.preprocessing.regions.tfrecord import CRC, HEADER, masked_crc
 from tfvl.training.data.examples import Example, Phrase
 from tfvl.training.data.images import ImageRecords
 
@@ -205,36 +204,11 @@ def decode(payload: bytes) -> tuple[int, Example]:
         raise ValueError(f"the record is no example ({error})") from None
 
 
-def framed(payload: bytes) -> bytes:
-    """A record as a TFRecord file holds it."""
-    length = struct.pack("<Q", len(payload))
-    return length + CRC.pack(masked_crc(length)) + payload + CRC.pack(masked_crc(payload))
-
-
-def read_records(path: Path) -> Iterator[bytes]:
-    """The payloads of a TFRecord file.
-
-    Raises:
-        ValueError: the file is missing, torn or damaged.
-    """
+def _numbered(path: Path) -> Iterator[tuple[int, Example]]:
     try:
-        with open(path, "rb") as file:
-            while header := file.read(HEADER.size):
-                if len(header) < HEADER.size or HEADER.unpack(header)[1] != masked_crc(header[:8]):
-                    raise ValueError(f"{path} is damaged, or ends within a record; prepare the data set again.")
-                length = HEADER.unpack(header)[0]
-                content = file.read(min(length, MAX_EXAMPLE_BYTES) + CRC.size)
-                payload = content[: -CRC.size]
-                if len(payload) != length or CRC.unpack(content[-CRC.size :])[0] != masked_crc(payload):
-                    raise ValueError(f"{path} is damaged, or ends within a record; prepare the data set again.")
-                yield payload
+        for payload in read_records(path, MAX_EXAMPLE_BYTES):
+            yield decode(payload)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-def _numbered(path: Path) -> Iterator[tuple[int, Example]]:
-    for payload in read_records(path):
-        try:
-            yield decode(payload)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}; prepare the data set again.") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; prepare the data set again.") from None

@@ -1,8 +1,8 @@
 """Predictions in the form that the data sets' evaluation servers and scripts take, where they have one."""
 
-import os
 from pathlib import Path
 
+from tfvl.files.whole import written_files
 from tfvl.training.evaluation.evaluate import Evaluation
 from tfvl.training.tasks.task import Task
 
@@ -12,10 +12,5 @@ def write_predictions(path: Path, task: Task, evaluation: Evaluation) -> None:
 
     The file appears under its name only when it is whole.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(task.lines(task.rows(evaluation.examples, evaluation.predictions)))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_files(path) as (new,), open(new, "w", encoding="utf-8") as file:
+        file.writelines(task.lines(task.rows(evaluation.examples, evaluation.predictions)))

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfvl.errors import CheckpointError
+from tfvl.files.whole import written_whole
 from tfvl.modeling.replicas import own_value
 from tfvl.porting.safetensors_file import read_safetensors, write_safetensors
 
@@ -20,7 +20,7 @@ KEPT = 2
 BLOCK = 1 << 20
 
 
-class Checkpoint(NamedTuple):
+class SavedState(NamedTuple):
     """What training goes on from.
 
     Attributes:
@@ -37,31 +37,17 @@ def save(directory: Path, step: int, arrays: Mapping[str, np.ndarray], state: Ma
 
     It is on the disk, under its name, only when all of it is: whatever happens before leaves the others as they were.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    for left in directory.glob(".*"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    new, final = directory / f".{step:09d}.tmp", directory / f"{step:09d}"
-    new.mkdir()
-    try:
+    with written_whole(directory / f"{step:09d}") as new:
         write_safetensors(new / ARRAYS, {name: lambda array=array: array for name, array in arrays.items()})
         (new / STATE).write_text(json.dumps(state))
         files = {name: {"size": (new / name).stat().st_size, "sha256": _digest(new / name)} for name in (ARRAYS, STATE)}
         (new / MANIFEST).write_text(json.dumps({"step": step, "files": files}))
-        for path in (*new.iterdir(), new):
-            _flush(path)
-        if final.exists():
-            final.rename(directory / f".{step:09d}.old")
-        new.rename(final)
-        _flush(directory)
-    finally:
-        for left in directory.glob(".*"):
-            shutil.rmtree(left, ignore_errors=True)
     for old in _names(directory)[:-KEPT]:
         shutil.rmtree(old)
-    return final
+    return directory / f"{step:09d}"
 
 
-def last(directory: Path) -> Checkpoint | None:
+def last(directory: Path) -> SavedState | None:
     """The newest checkpoint that is whole; a warning names each newer one that is not. None where there is none."""
     for path in reversed(_names(directory)):
         try:
@@ -71,7 +57,7 @@ def last(directory: Path) -> Checkpoint | None:
     return None
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Path) -> SavedState:
     """A checkpoint.
 
     Raises:
@@ -83,7 +69,7 @@ def read(path: Path) -> Checkpoint:
             if (path / name).stat().st_size != files[name]["size"] or _digest(path / name) != files[name]["sha256"]:
                 raise CheckpointError(f"The checkpoint {path} is damaged: {name} is not what was written.")
         tensors = read_safetensors(path / ARRAYS)
-        return Checkpoint({tensor.name: tensor.read() for tensor in tensors}, json.loads((path / STATE).read_text()))
+        return SavedState({tensor.name: tensor.read() for tensor in tensors}, json.loads((path / STATE).read_text()))
     except (OSError, ValueError, TypeError, KeyError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -129,11 +115,3 @@ def _digest(path: Path) -> str:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,11 +2,12 @@
 
 import contextlib
 import fcntl
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+from tfvl.files.whole import remove_left_overs
 
 LOCK = ".lock"
 
@@ -23,8 +24,8 @@ def locked(out: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"another process is training in {out}; wait for it, or choose another --out.") from None
-        for left in [*out.glob(".*.tmp"), *out.glob(".*.old"), *(out / "logs").glob(".*")]:
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for place in (out, out / "checkpoints", out / "logs"):
+            remove_left_overs(place)
         yield
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfvl.modeling.configuration import write_text
+from tfvl.files.whole import write_text, written_files
 
 FIRST = ("step", "epoch", "seconds", "learning_rate", "loss")  # columns; the metrics follow
 Row = dict[str, float]
@@ -63,18 +63,16 @@ class Events:
     """
 
     def __init__(self, directory: Path, step: int):
-        directory.mkdir(parents=True, exist_ok=True)
         old = sorted(directory.glob("events.out.tfevents.*"))
         found = (event for path in old for event in _events(path))
         kept = {event.step: event for event in found if event.step <= step and event.summary.value}
         path = directory / f"events.out.tfevents.{int(time.time())}.tfvl.{os.getpid()}"
-        new = directory / f".{path.name}.tmp"
-        self._writer = tf.io.TFRecordWriter(str(new))
         version = tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2")
-        for event in (version, *kept.values()):
-            self._writer.write(event.SerializeToString())
-        self._writer.flush()
-        new.rename(path)
+        with written_files(path) as (new,):
+            self._writer = tf.io.TFRecordWriter(str(new))  # which goes on in the same file under its new name
+            for event in (version, *kept.values()):
+                self._writer.write(event.SerializeToString())
+            self._writer.flush()
         for each in old:
             each.unlink()
 
@@ -118,7 +116,6 @@ def draw_curves(history: History, metric: str, path: Path) -> bool:
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
-    new = path.with_name(f".{path.name}.tmp.png")
-    figure.savefig(new)
-    os.replace(new, path)
+    with written_files(path) as (new,):
+        figure.savefig(new)
     return True

@@ -75,6 +75,6 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        import tfvl
+        from tfvl import __version__
 
-        return tfvl.__version__ if package == "tfvl" else "unknown"
+        return __version__ if package == "tfvl" else "unknown"

@@ -1,51 +1,18 @@
 """The settings of a training run: a YAML file's, the command line's, and what the paper's recipe fills in."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from tfvl.files.yaml_file import read_yaml, write_yaml
+from tfvl.modeling.fields import check_fields, checked, choice, count, flag, number, probability, text
 from tfvl.modeling.recipes import recipe_of
 from tfvl.training.tasks.table import task_named
 
 POLICIES = ("float32", "bfloat16", "mixed_float16", "mixed_bfloat16")
 SCHEDULES = ("linear", "cosine", "constant")
 LORA = ("rank", "targets", "alpha")
-
-
-def setting(default: Any, check: Callable[[Any], bool], expected: str, *, optional: bool = False):
-    """A dataclass field with what its value has to be; an `optional` one may be None too."""
-    passes = (lambda value: value is None or check(value)) if optional else check
-    return dataclasses.field(default=default, metadata={"check": passes, "expected": expected})
-
-
-def number(default: float | None, low: float, high: float = math.inf, *, optional: bool = False):
-    return setting(
-        default,
-        lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value < high,
-        f"a number from {low:g}" + (f" to below {high:g}" if high < math.inf else " on"),
-        optional=optional,
-    )
-
-
-def count(default: int | None, low: int = 1, *, optional: bool = False):
-    return setting(
-        default, lambda value: type(value) is int and value >= low, f"a whole number from {low} on", optional=optional
-    )
-
-
-def switch(default: bool | None = False, *, optional: bool = False):
-    return setting(default, lambda value: isinstance(value, bool), "true or false", optional=optional)
-
-
-def text(default: str | None = None):
-    return setting(default, lambda value: isinstance(value, str) and value != "", "a text", optional=True)
-
-
-def one_of(default: str, choices: tuple[str, ...]):
-    return setting(default, lambda value: value in choices, f"one of {', '.join(choices)}")
 
 
 def _is_freeze(value) -> bool:
@@ -110,11 +77,11 @@ class RunConfig:
     data: str | None = text()
     model: str | None = text()
     model_class: str | None = text()
-    from_scratch: bool = switch()
-    config: Mapping[str, Any] | None = setting(
+    from_scratch: bool = flag()
+    config: Mapping[str, Any] | None = checked(
         None, lambda value: isinstance(value, Mapping), "a mapping", optional=True
     )
-    wave_positions: bool = switch()
+    wave_positions: bool = flag()
     train_split: str | None = text()
     validation_split: str | None = text()
     validation_limit: int | None = count(None, optional=True)
@@ -124,34 +91,34 @@ class RunConfig:
     answers: str | None = text()
     min_answers: int = count(9)
     scenes: int = count(8000)
-    strict: bool = switch()
+    strict: bool = flag()
     seed: int = count(0, 0)
     epochs: int = count(10)
     steps: int | None = count(None, optional=True)
     batch_size: int = count(32)
     learning_rate: float | None = number(None, 0, optional=True)
-    warmup: float | None = number(None, 0, 1, optional=True)
+    warmup: float | None = probability(None, optional=True)
     weight_decay: float | None = number(None, 0, optional=True)
-    beta_2: float | None = number(None, 0, 1, optional=True)
+    beta_2: float | None = probability(None, optional=True)
     epsilon: float | None = number(None, 0, optional=True)
     clip_norm: float | None = number(None, 0, optional=True)
-    rate_multipliers: Mapping[str, float] | None = setting(
+    rate_multipliers: Mapping[str, float] | None = checked(
         None, lambda value: isinstance(value, Mapping), "a mapping from parts to factors", optional=True
     )
-    schedule: str = one_of("linear", SCHEDULES)
+    schedule: str = choice("linear", SCHEDULES)
     gradient_accumulation: int = count(1)
-    freeze: Mapping[str, int | None] | None = setting(
+    freeze: Mapping[str, int | None] | None = checked(
         None, _is_freeze, "a mapping from parts of the model to numbers of blocks, or null", optional=True
     )
-    lora: Mapping[str, Any] | None = setting(
+    lora: Mapping[str, Any] | None = checked(
         None, _is_lora, f"a mapping with rank, and if wanted {' and '.join(LORA[1:])}", optional=True
     )
-    precision: str = one_of("float32", POLICIES)
-    jit_compile: bool = switch()
-    gradient_checkpointing: bool = switch()
+    precision: str = choice("float32", POLICIES)
+    jit_compile: bool = flag()
+    gradient_checkpointing: bool = flag()
     max_length: int | None = count(None, 3, optional=True)
-    buckets: bool = switch(True)
-    whole_words: bool | None = switch(None, optional=True)
+    buckets: bool = flag(True)
+    whole_words: bool | None = flag(None, optional=True)
     log_steps: int = count(50)
     validation_steps: int | None = count(None, optional=True)
     checkpoint_steps: int | None = count(None, optional=True)
@@ -160,10 +127,7 @@ class RunConfig:
     cache_mb: int = count(0, 0)
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not field.metadata["check"](value):
-                raise ValueError(f"the setting {field.name} is {value!r}, expected {field.metadata['expected']}.")
+        check_fields(self, "the setting ")
 
     @classmethod
     def read(cls, file: Path | None, given: Mapping[str, Any]) -> Self:

@@ -246,7 +246,7 @@ class Trainer:
             checkpoint.save(self.out / CHECKPOINTS, self.step, arrays, self.state(finished))
         self.saved_step, self.saved_at = self.step, time.monotonic()
 
-    def restore(self, saved: checkpoint.Checkpoint | None) -> None:
+    def restore(self, saved: checkpoint.SavedState | None) -> None:
         """Goes back to a checkpoint, or to the start."""
         self.saved_at = time.monotonic()
         if saved:

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from tfvl import shapes
-from tfvl.auto import BUNDLED_DETECTOR
+from tfvl.porting.hub import BUNDLED_DETECTOR
 from tfvl.training.data.examples import Example, Report
 from tfvl.training.tasks.answering import Answering
 from tfvl.training.tasks.measures import accuracies

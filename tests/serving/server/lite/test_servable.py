@@ -1,6 +1,6 @@
 """A `.tflite` file behind the embedded server answers as the SavedModel of the same checkpoint does.
 
-`test_serving_conformance.py` runs all of its requests against such a file too; here are the heads, versions, bad rows.
+`test_conformance.py` runs all of its requests against such a file too; here are the heads, versions, bad rows.
 """
 
 import dataclasses

@@ -15,7 +15,7 @@ from tfvl.serving.server.batching import joined
 from tfvl.serving.server.directories import lite_files
 from tfvl.serving.server.lite import rows as lite_rows
 from tfvl.serving.server.lite import signatures as lite_signatures
-from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Loader, Servable, Tensors
+from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Servable, Tensors, VersionLoader
 
 MAX_WORDS = 200  # characters of TFLite's, which says again and again what went wrong before
 
@@ -42,9 +42,9 @@ def load(version: Path, threads: int | None = None) -> Servable:
     return Servable(model.signatures, model.run, model.close, max_rows=model.batch)
 
 
-def loader(threads: int | None) -> Loader:
+def loader(threads: int | None) -> VersionLoader:
     """Args: threads: of the CPU for each version; None: as `Runner` has it."""
-    return Loader(missing, partial(load, threads=threads))
+    return VersionLoader(missing, partial(load, threads=threads))
 
 
 class LiteModel:

@@ -1,6 +1,6 @@
 """Every head as a `.tflite` file, and what all of them answer in one process that never imports TensorFlow.
 
-As a script: `python support/lite.py DIRECTORY` asks every file of the directory what stands in its `.npz`.
+As a script: `python support/lite_script.py DIRECTORY` asks every file of the directory what stands in its `.npz`.
 """
 
 import json

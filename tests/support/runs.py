@@ -1,6 +1,6 @@
 """A tiny VQA data set with pictures, a tiny ViLT with dropout, and runs of `tfvl train` on them.
 
-As a script it trains, and stops at a step as if a power cut were near: `support/train.py ROOT OUT STEP`.
+As a script it trains, and stops at a step as if a power cut were near: `support/runs.py ROOT OUT STEP`.
 """
 
 import csv
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from support import datasets as made
+from support import datasets
 from support.checkpoint import save_tiny
 from tfvl.training.run import checkpoint
 from tfvl.training.run.settings import RunConfig
@@ -28,9 +28,9 @@ class PowerCut(BaseException):
 def write_all(root: Path) -> Path:
     """Questions, pictures and the model below `root`."""
     for split in ("train", "val"):
-        made.write_vqa(root / "data", QUESTIONS, split)
-        made.write_images(root / "data" / "images", made.vqa_images(QUESTIONS, split))
-    save_tiny(root / "model", id2label=dict(enumerate(made.ANSWERS)), num_hidden_layers=1, **DROPOUT)
+        datasets.write_vqa(root / "data", QUESTIONS, split)
+        datasets.write_images(root / "data" / "images", datasets.vqa_images(QUESTIONS, split))
+    save_tiny(root / "model", id2label=dict(enumerate(datasets.ANSWERS)), num_hidden_layers=1, **DROPOUT)
     return root
 
 

@@ -1,0 +1,114 @@
+"""`tfvl export`: a SavedModel for TensorFlow Serving, or one `.tflite` file."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tfvl.cli.check import show_file, show_saved_model
+from tfvl.cli.console import ClassName, Detector, Overwrite, Revision, Source, TopK, console
+from tfvl.files.quiet import quiet_tensorflow
+from tfvl.files.whole import refuse_to_overwrite
+
+Format = Annotated[str, typer.Option("--format", help="savedmodel, or tflite: one file that phones run too.")]
+Quantize = Annotated[str | None, typer.Option(help="Of tflite: float16, dynamic (8-bit weights) or int8.")]
+Flavour = Annotated[str | None, typer.Option(help="Of tflite: tensors (ids in), or text (the raw question in).")]
+ImageSize = Annotated[str | None, typer.Option(metavar="N|HxW", help="Of tflite: pixels, e.g. 384 or 384x640.")]
+TextLength = Annotated[int | None, typer.Option(help="Of tflite: tokens; 40 without it.")]
+Batch = Annotated[int | None, typer.Option(help="Of tflite: rows of a call; 1 without it.")]
+RegionCount = Annotated[int | None, typer.Option("--regions", help="Of tflite: regions of an image; 36 without it.")]
+Resizable = Annotated[bool, typer.Option("--resizable", help="Of tflite: any sizes in place of fixed ones.")]
+SIZES = ("image_size", "text_length", "batch", "regions")  # options that --resizable makes none of
+
+
+def export(
+    src: Source,
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="Directory, e.g. models/vilt_vqa/1; of tflite, a file.")],
+    top_k: TopK = 5,
+    detector: Detector = None,
+    revision: Revision = None,
+    class_name: ClassName = None,
+    overwrite: Overwrite = False,
+    file_format: Format = "savedmodel",
+    quantize: Quantize = None,
+    flavour: Flavour = None,
+    image_size: ImageSize = None,
+    text_length: TextLength = None,
+    batch: Batch = None,
+    regions: RegionCount = None,
+    resizable: Resizable = False,
+):
+    """Write a SavedModel that takes texts, and image bytes or regions, and gives answers, for TensorFlow Serving."""
+    sizes = {"image_size": image_size, "text_length": text_length, "batch": batch, "regions": regions}
+    sizes |= {"quantize": quantize, "flavour": flavour, "resizable": resizable or None}
+    if file_format == "tflite":
+        if detector is not None:
+            raise ValueError("--detector becomes part of a SavedModel; a .tflite file takes regions, so leave it out")
+        load = {"architecture": class_name, "revision": revision}
+        return export_tflite(src, dst, top_k=top_k, overwrite=overwrite, load=load, **sizes)
+    check_format(file_format, sizes, dst)
+    refuse_to_overwrite(dst, overwrite)
+    quiet_tensorflow()
+    from tfvl import auto
+    from tfvl.export import saved_model
+
+    with console(stderr=True).status("exporting"):
+        model, processor = auto.load(src, architecture=class_name, revision=revision, detector=detector)
+        directory = saved_model(model, processor, dst, top_k=top_k, overwrite=overwrite)
+    show_saved_model(directory)
+    print(f"Written to {directory}. Next:")
+    image = "IMAGE" if hasattr(processor, "image_processor") or processor.detector else "REGIONS"
+    print(f'  tfvl ask {image} "question" --model {directory}')
+    print(f"  tensorflow_model_server --model_name={directory.parent.name} --model_base_path={directory.parent}")
+
+
+def export_tflite(
+    src: str, dst: Path, *, top_k: int, image_size: str | None, overwrite: bool, load: dict, **options
+) -> None:
+    """Writes a `.tflite` file and prints what it takes; `options` that are None keep their defaults."""
+    options = {name: value for name, value in options.items() if value is not None}
+    fixed = [name for name in SIZES if name in options or (name == "image_size" and image_size is not None)]
+    if fixed and "resizable" in options:
+        raise ValueError(f"--{fixed[0].replace('_', '-')} fixes a size and --resizable none; leave one of them out")
+    options["image_size"] = sides(image_size)
+    quiet_tensorflow()
+    from tfvl import auto
+    from tfvl.export.tflite.convert import lite
+    from tfvl.export.tflite.sizes import checked_path
+
+    checked_path(dst, overwrite)
+    with console(stderr=True).status("converting"):
+        model, processor = auto.load(src, **load)
+        if "regions" in options and hasattr(processor, "image_processor"):
+            raise ValueError(f"--regions is for VisualBERT and LXMERT, but {src} takes images; leave it out")
+        if image_size is not None and not hasattr(processor, "image_processor"):
+            raise ValueError(f"--image-size is for ViLT, but {src} takes regions; leave it out")
+        path = lite(model, processor, dst, top_k=top_k, overwrite=overwrite, **options)
+    show_file(path)
+    print(f"Written to {path}. Next:")
+    image = "IMAGE" if hasattr(processor, "image_processor") else "REGIONS"
+    print(f'  tfvl ask {image} "question" --model {path}')
+    print(f"  tfvl check {path} --against {src}")
+
+
+def check_format(file_format: str, of_tflite: Mapping[str, object], destination: Path) -> None:
+    """Raises ValueError for an unknown format, or for options or a name of tflite with another."""
+    if file_format != "savedmodel":
+        raise ValueError(f"--format is {file_format!r}, expected savedmodel or tflite")
+    given = [name for name, value in of_tflite.items() if value is not None]
+    if given:
+        raise ValueError(f"--{given[0].replace('_', '-')} is an option of --format tflite; leave it out, or add that")
+    if destination.suffix == ".tflite":
+        raise ValueError(f"{destination} would become a directory; add --format tflite, or choose another name")
+
+
+def sides(text: str | None) -> tuple[int, int] | None:
+    """(height, width) from "384" or "384x640". Raises ValueError for other texts."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d{1,5}(x\d{1,5})?", text):
+        raise ValueError(f"--image-size is {text!r}, expected pixels such as 384, or height and width such as 384x640")
+    height, _, width = text.partition("x")
+    return int(height), int(width or height)

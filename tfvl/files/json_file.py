@@ -1,0 +1,27 @@
+"""JSON objects in files."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfvl.errors import CheckpointError
+from tfvl.files.whole import write_text
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object from `path`; raises CheckpointError that names the file."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing; expected a directory in the hub's layout.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}).") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds a JSON {type(values).__name__}, expected an object.")
+    return values
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes `values` to `path` as JSON, whole or not at all."""
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

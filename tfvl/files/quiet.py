@@ -1,0 +1,29 @@
+"""Libraries in C++ without the lines that they write past Python to the terminal."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Without what is written to file descriptor 2, whoever writes it."""
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as devnull:
+        os.dup2(devnull.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def quiet_tensorflow() -> None:
+    """Imports TensorFlow without its log lines, unless the user asked for them.
+
+    While it loads, TensorFlow 2.21 writes to file descriptor 2 before it looks at TF_CPP_MIN_LOG_LEVEL.
+    """
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
+        with quiet_stderr():
+            import tensorflow
+        tensorflow.get_logger().setLevel("ERROR")

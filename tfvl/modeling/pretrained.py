@@ -1,0 +1,43 @@
+"""From a checkpoint to a model: its configuration, its class, its weights, and the answers of published heads."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tfvl.modeling.published_answers import with_answers
+from tfvl.porting.formats import open_checkpoint
+from tfvl.porting.hub import resolve
+from tfvl.porting.load import LoadReport, load_weights, uninitialised_variables
+from tfvl.porting.originals.reading import config_values
+from tfvl.porting.plan import decoder_is_untied
+
+LABEL_FIELDS = {"id2label", "num_labels", "num_qa_labels"}
+
+
+def load_pretrained(
+    model_class: type,
+    src: str | Path,
+    *,
+    config=None,
+    config_overrides: Mapping | None = None,
+    ignore_mismatched_sizes: bool = False,
+    dtype: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **hub_options,
+) -> tuple[object, LoadReport]:
+    """A model with the weights of `src` (see `PreTrainedModel.from_pretrained`), and the `LoadReport` of the load."""
+    path = resolve(src, **hub_options)
+    checkpoint = open_checkpoint(path)
+    published = config is None and not LABEL_FIELDS & (config_overrides or {}).keys()
+    if config is None:
+        values = config_values(path, checkpoint, (config_overrides or {}).get("num_attention_heads"))
+        config = model_class.config_class.from_values(values, path, config_overrides)
+    elif config_overrides:
+        config = config.replace(**config_overrides)
+    if decoder_is_untied(checkpoint, model_class.weight_rules, model_class.base_model_prefix):
+        config = config.replace(tie_word_embeddings=False)
+    with uninitialised_variables():
+        model = model_class(config, dtype=dtype)
+    report = load_weights(model, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes, progress=progress)
+    if published and not report.plan.initialised:  # a new head has answers of its own
+        model.config = with_answers(model.config, model_class.__name__)
+    return model, report

@@ -1,7 +1,7 @@
 """Shows that the readers need no more memory for a larger data set: peak memory and questions per second.
 
 Writes the two files of VQA v2 (ten answers to each question, two questions about each image) for each number of
-questions into a temporary directory, and reads them in a process of their own: as a stream (`read_vqa`), and as the
+questions into a temporary directory, and reads them in a process of their own: as a stream (`stream`), and as the
 store that training draws from (`examples`), which keeps some 30 bytes for each. Run from the project's root:
 
     python tools/bench/data.py --counts 100000,1000000
@@ -69,7 +69,7 @@ def store(directory: Path) -> int:
     return len(TASKS["vqa"].examples(directory, "train", strict=True))
 
 
-READERS = {"read_vqa": stream, "examples": store}
+READERS = {"stream": stream, "examples": store}
 
 
 def memory(name: str) -> int:

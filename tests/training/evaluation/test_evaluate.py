@@ -11,7 +11,7 @@ from tfvl.training.data.images import ImageFolder
 from tfvl.training.evaluation.evaluate import evaluate
 from tfvl.training.tasks.table import TASKS
 
-# --- predictions and metrics ------------------------------------------------------------------------------------------
+# --- predictions and metrics ----------------------------------------------------------------------------------------
 
 
 def right_answers(tokenizer, asked: list[int]):
@@ -75,7 +75,7 @@ def test_what_cannot_be_evaluated(data_sets, tokenizer):
         evaluate(model, pipeline, TASKS["vqa"])
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------------------------
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
@@ -112,6 +112,10 @@ def test_the_command_evaluates_an_exported_model_on_prepared_data(data_sets, cap
         (["--task", "vqa", "--model", "shapes-vilt"], "the task 'vqa' needs --data"),
         (["--task", "pretraining", "--model", "shapes-vilt"], "the task 'pretraining' cannot be evaluated"),
         (["--task", "shapes", "--model", "shapes-vilt", "--out", "/nowhere/x"], "/nowhere is no directory"),
+        (
+            ["--task", "vqa", "--model", "shapes-vilt", "--vcr-answers", __file__],
+            "--vcr-answers goes with --task vcr-rationale, not with vqa",
+        ),
         (["--task", "nlvr2", "--data", "/tmp", "--model", "shapes-lxmert"], "has no model of the family"),
     ],
 )

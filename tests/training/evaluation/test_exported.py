@@ -87,5 +87,9 @@ def test_an_artefact_without_answers_is_refused(data_sets, tmp_path):
         evaluate_exported(ExportedModel(str(headless)), examples, {}, TASKS["vqa"], 4)
     with pytest.raises(ValueError, match="evaluate the checkpoint, not an exported model"):
         evaluate_exported(ExportedModel(str(headless)), examples, {}, TASKS["retrieval"], 4)
+    with pytest.raises(ValueError, match="the drawn scenes are evaluated from a checkpoint"):
+        evaluate_exported(ExportedModel(str(headless)), examples, {}, TASKS["shapes"], 4)
+    with pytest.raises(ValueError, match=r"exported models are asked about vqa, .*, not about 'entities'"):
+        evaluate_exported(ExportedModel(str(headless)), examples, {}, TASKS["entities"], 4)
     with pytest.raises(ValueError, match=r"holds no saved_model\.pb; give the directory of an exported model"):
         ExportedModel(str(tmp_path))

@@ -24,7 +24,7 @@ from tfvl.training.tasks.table import TASKS
 EXACT = {"rtol": 1e-12}  # a few float64 operations
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------------------------
 
 
 def test_sentences_of_entities():
@@ -77,7 +77,7 @@ def test_ids_that_lead_elsewhere_are_skipped(tmp_path):
     assert "'../../secret' is no id of an image" in report.sentences[0]
 
 
-# --- batches ----------------------------------------------------------------------------------------------------------
+# --- batches --------------------------------------------------------------------------------------------------------
 
 
 def test_phrases_are_read_at_their_last_token(data_sets, tokenizer):
@@ -121,7 +121,7 @@ def test_targets_of_phrases_share_among_regions():
     np.testing.assert_array_equal(alignment_targets(matches, 2, 4), np.float32(expected))
 
 
-# --- recalls ----------------------------------------------------------------------------------------------------------
+# --- recalls --------------------------------------------------------------------------------------------------------
 
 
 def test_ious_by_hand():

@@ -14,7 +14,7 @@ from tfvl.training.tasks.table import TASKS
 EXACT = {"rtol": 1e-12}  # a few float64 operations
 
 
-# --- files and batches ------------------------------------------------------------------------------------------------
+# --- files and batches ----------------------------------------------------------------------------------------------
 
 
 def test_karpathy(tmp_path):
@@ -40,7 +40,7 @@ def test_ranking_puts_the_true_text_first(data_sets, tokenizer):
         assert len(set(texts[1:])) > 5
 
 
-# --- recalls ----------------------------------------------------------------------------------------------------------
+# --- recalls --------------------------------------------------------------------------------------------------------
 
 
 def test_recalls_by_hand():
@@ -82,7 +82,7 @@ def test_equal_scores_earn_nothing():
     assert retrieval_recalls(np.zeros((20, 100)), np.repeat(np.arange(20), 5))["image@1"] == 1 / 20
 
 
-# --- scores -----------------------------------------------------------------------------------------------------------
+# --- scores ---------------------------------------------------------------------------------------------------------
 
 
 def matching(tokenizer, pipeline):

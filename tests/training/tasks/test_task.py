@@ -25,7 +25,27 @@ SPLITS = {
 }
 
 
-# --- examples and metrics ---------------------------------------------------------------------------------------------
+ANSWERING = ["ViltForQuestionAnswering", "VisualBertForQuestionAnswering", "LxmertForQuestionAnswering"]
+MODELS = {
+    "vqa": ANSWERING,
+    "gqa": ANSWERING,
+    "shapes": ANSWERING,
+    "nlvr2": ["ViltForImagesAndTextClassification", "VisualBertForVisualReasoning"],
+    "retrieval": ["ViltForImageAndTextRetrieval"],
+    "vcr-answer": ["VisualBertForMultipleChoice"],
+    "vcr-rationale": ["VisualBertForMultipleChoice"],
+    "entities": ["VisualBertForRegionToPhraseAlignment"],
+    "pretraining": ["ViltForMaskedLM", "ViltForPreTraining", "VisualBertForPreTraining", "LxmertForPreTraining"],
+    "pretraining-questions": ["LxmertForPreTraining"],
+}
+
+
+def test_models_are_chosen_by_the_kind_of_their_answer():
+    assert {name: list(task.models) for name, task in TASKS.items()} == MODELS
+    assert all(model.__name__ == name for task in TASKS.values() for name, model in task.models.items())
+
+
+# --- examples and metrics -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task", SPLITS)
@@ -73,7 +93,7 @@ def test_metrics_of_tasks(tmp_path):
     assert TASKS["vcr-answer"].metric([0, 0], choices) == {"accuracy": 0.5}
 
 
-# --- every task, every model ------------------------------------------------------------------------------------------
+# --- every task, every model ----------------------------------------------------------------------------------------
 
 
 def head_and_batches(data_sets, tokenizer, task, model):

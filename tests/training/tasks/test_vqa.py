@@ -13,7 +13,7 @@ from tfvl.training.tasks.vqa import Vqa, vqa_accuracies
 EXACT = {"rtol": 1e-12}  # a few float64 operations
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------------------------
 
 
 def test_vqa(tmp_path):
@@ -83,7 +83,7 @@ def test_bad_vqa_records_are_skipped_and_counted_or_refused(tmp_path, file, chan
         list(Vqa().read(tmp_path, "train", Report(strict=True)))
 
 
-# --- batches ----------------------------------------------------------------------------------------------------------
+# --- batches --------------------------------------------------------------------------------------------------------
 
 
 def test_soft_and_single_answers(data_sets, tokenizer):
@@ -100,7 +100,7 @@ def test_soft_and_single_answers(data_sets, tokenizer):
     assert labels.tolist() == [2, 0]
 
 
-# --- accuracy ---------------------------------------------------------------------------------------------------------
+# --- accuracy -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from tfvl.porting import hub
 from tfvl.training.data.examples import Report
 from tfvl.training.data.loading import Loader
 from tfvl.training.data.pipeline import BatchPlan, Pipeline, bucket_keys
@@ -32,10 +31,8 @@ def evaluate_split(run: RunConfig, progress: Progress) -> tuple[Evaluation, Repo
     split = run.validation_split or SPLITS.get(run.task, USUAL_SPLITS)[1]
     if Path(run.model, "saved_model.pb").is_file():
         return _exported(run, split, progress)
-    model_class = opening.model_class_of(run)
-    path = hub.resolve(run.model)
-    model = model_class.from_pretrained(path)
-    processor = opening.processor_class_of(model_class).from_pretrained(path)
+    source = opening.source_of(run)
+    model, processor = source.load()
     visual = opening.visual_of(run, processor)
     examples = opening.read_split(run, split, visual, None, run.validation_limit)
     task, labels = TASKS[run.task], model.config.label2id
@@ -43,7 +40,7 @@ def evaluate_split(run: RunConfig, progress: Progress) -> tuple[Evaluation, Repo
         examples,
         visual,
         processor,
-        task.models[model_class.__name__],
+        task.models[source.model_class.__name__],
         label2id=labels if task.answers else None,
         num_labels=len(labels),
     )

@@ -22,7 +22,7 @@ from tfvl.training.data.pipeline import Pipeline
 from tfvl.training.run import checkpoint
 from tfvl.training.run.guards import LOCK, locked
 from tfvl.training.run.history import History, draw_curves
-from tfvl.training.run.opening import model_class_of, open_run
+from tfvl.training.run.opening import open_run, source_of
 from tfvl.training.run.settings import RunConfig
 from tfvl.training.run.trainer import NonFiniteError, schedule, train
 
@@ -106,7 +106,7 @@ def test_the_drawn_scenes_from_scratch(tmp_path, capsys):
 @pytest.mark.parametrize("file", (ROOT / "examples").glob("shapes_*.yaml"), ids=lambda file: file.stem)
 def test_run_files_of_the_examples(file):
     run = RunConfig.read(file, {})
-    model_class = model_class_of(run)
+    model_class = source_of(run).model_class
     assert model_class.config_class.model_type in file.stem
     assert run.completed(model_class).clip_norm == 1.0
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from tfvl.porting import hub
 from tfvl.training.data.examples import Report
 from tfvl.training.evaluation.evaluate import Evaluation, check_measured, evaluate
 from tfvl.training.run import opening
@@ -29,10 +28,7 @@ def evaluate_split(run: RunConfig, progress: Progress) -> tuple[Evaluation, Repo
     split = run.validation_split or task.splits[1]
     if Path(run.model, "saved_model.pb").is_file():
         return _exported(run, task, split, progress)
-    model_class = opening.model_class_of(run)
-    path = hub.resolve(run.model)
-    model = model_class.from_pretrained(path)
-    processor = opening.processor_class_of(model_class).from_pretrained(path)
+    model, processor = opening.source_of(run).load()
     visual = opening.visual_of(run, processor)
     loader = opening.loader_of(run, split, model, processor, visual, limit=run.validation_limit)
     return evaluate(model, opening.whole(run, loader), task, progress), loader.report

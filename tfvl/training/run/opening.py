@@ -1,5 +1,6 @@
 """From settings to what is trained: the model, its processor, and the pipelines of the two splits."""
 
+import dataclasses
 import json
 from glob import glob
 from pathlib import Path
@@ -10,8 +11,6 @@ import numpy as np
 
 import tfvl
 from tfvl import auto
-from tfvl.porting import hub
-from tfvl.porting.originals.reading import config_values
 from tfvl.training.data import prepared
 from tfvl.training.data.examples import Report
 from tfvl.training.data.images import ImageFolder, ImageRecords
@@ -39,36 +38,34 @@ def task_of(run: RunConfig) -> Task:
     return task_named(run.task).configured(run.scenes, run.seed)
 
 
-def model_class_of(run: RunConfig) -> type:
-    """The task's class of the family that the checkpoint is of.
+def source_of(run: RunConfig) -> auto.Source:
+    """The checkpoint that a run begins with, of the task's class of its family.
 
     Raises:
-        ValueError: there is no such task, or it has no model of that family, or several and none is named.
+        ValueError: there is no such checkpoint or task, or the task has no model of that family, or several and none is
+            named.
     """
     models = task_of(run).models
-    values = config_values(hub.resolve(run.model, weights=not run.from_scratch))
-    family = values.get("model_type")
+    source = auto.find(run.model, weights=not run.from_scratch)
+    family = source.config.get("model_type")
     candidates = {
-        alias: model
+        alias: name
         for name, model in models.items()
         if model.config_class.model_type == family
         for alias in (name, *model.architecture_aliases)
     }
-    names = sorted({model.__name__ for model in candidates.values()})
+    names = sorted(set(candidates.values()))
     if not names:
         raise ValueError(
             f"the task {run.task!r} has no model of the family of {run.model} ({family!r}); it has {', '.join(models)}."
         )
-    named = run.model_class or next((name for name in values.get("architectures") or () if name in candidates), None)
+    architectures = source.config.get("architectures") or ()
+    named = run.model_class or next((name for name in architectures if name in candidates), None)
     if named is None and len(names) == 1:
         (named,) = names
     if named not in candidates:
         raise ValueError(f"model_class is {named!r}, expected one of {', '.join(names)} for the task {run.task!r}.")
-    return candidates[named]
-
-
-def processor_class_of(model_class: type) -> type:
-    return auto.FAMILIES[model_class.config_class.model_type].processor
+    return dataclasses.replace(source, architecture=candidates[named])
 
 
 def check_data(run: RunConfig) -> None:
@@ -77,21 +74,22 @@ def check_data(run: RunConfig) -> None:
         raise ValueError(f"the task {run.task!r} needs --data, the directory with its files.")
 
 
-def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1)) -> Opened:
+def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1), source: auto.Source | None = None) -> Opened:
     """The model and the batches that it is trained and measured with.
 
     Args:
         run: the settings.
         shard: this machine's number and how many there are; the batches for training are its share.
+        source: what `source_of` found; None: it is looked for.
 
     Raises:
         ValueError: the model or the data cannot be used; the sentence says why.
     """
     check_data(run)
-    model_class = model_class_of(run)
+    source = source or source_of(run)
+    path, model_class = source.path, source.model_class
     run = run.completed(model_class)
-    path = hub.resolve(run.model, weights=not run.from_scratch)
-    processor = processor_class_of(model_class).from_pretrained(path)
+    processor = source.processor_class.from_pretrained(path)
     if size := (run.config or {}).get(getattr(processor, "feature_size_field", None)):
         processor = type(processor)(processor.tokenizer, size)
     visual = visual_of(run, processor)

@@ -20,7 +20,7 @@ from tfvl.training.run import checkpoint
 from tfvl.training.run.guards import locked, signals_remembered
 from tfvl.training.run.history import History, Row, draw_curves
 from tfvl.training.run.model_card import model_card
-from tfvl.training.run.opening import Opened, model_class_of, open_run, task_of
+from tfvl.training.run.opening import Opened, open_run, source_of, task_of
 from tfvl.training.run.settings import RunConfig, check_same
 
 SETTINGS, CHECKPOINTS, CURVES = "run.yaml", "checkpoints", "curves.png"
@@ -70,7 +70,8 @@ def train(
         WorkerLost: another of the workers is gone.
     """
     workers, listener = workers or Workers(), listener or Listener()
-    run = run.completed(model_class_of(run))
+    source = source_of(run)
+    run = run.completed(source.model_class)
     with workers.together(), locked(out) if workers.is_chief else contextlib.nullcontext():
         if (out / SETTINGS).exists():
             check_same(out / SETTINGS, run)
@@ -82,7 +83,7 @@ def train(
             listener.say(f"{out} holds this run already, finished after {saved.state['step']} steps.")
             return saved.state
         with workers.scope():
-            opened = open_run(run, workers.shard)
+            opened = open_run(run, workers.shard, source)
             trainer = Trainer(run, out, opened, workers, command, listener)
         if workers.is_chief:
             run.write(out / SETTINGS)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-import tfvl
 from tfvl import auto
+from tfvl.preprocessing.regions.store import RegionStore
 from tfvl.training.data import prepared
 from tfvl.training.data.examples import Report
 from tfvl.training.data.images import ImageFolder, ImageRecords
@@ -148,11 +148,11 @@ def image_source(where: str) -> ImageFolder | ImageRecords:
     return ImageRecords(files)
 
 
-def region_source(file: str | None, data: str) -> tfvl.RegionStore | prepared.RegionShards:
+def region_source(file: str | None, data: str) -> RegionStore | prepared.RegionShards:
     """The regions of a file, or of the one that a data set has, or of a prepared data set."""
     if file:
-        return tfvl.RegionStore(file)
-    return prepared.open_regions(data) or tfvl.RegionStore(find_file(Path(data), "*region*"))
+        return RegionStore(file)
+    return prepared.open_regions(data) or RegionStore(find_file(Path(data), "*region*"))
 
 
 # --- the model ------------------------------------------------------------------------------------------------------

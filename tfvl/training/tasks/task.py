@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-import tfvl
+from tfvl import auto
 from tfvl.answers.rows import HEADS
 from tfvl.training.data import prepared
 from tfvl.training.data.examples import Example, Examples, Report
@@ -67,9 +67,13 @@ class Task(ABC):
     @functools.cached_property
     def models(self) -> dict[str, type]:
         """The public model classes that do the task, by their names."""
-        fitting = (name for name, head in HEADS.items() if head.kind in self.kinds and head.several == self.several)
-        classes = ((name, getattr(tfvl, name)) for name in fitting)
-        return {name: model_class for name, model_class in classes if self.label in model_class.label_names}
+        fitting = {name for name, head in HEADS.items() if head.kind in self.kinds and head.several == self.several}
+        return {
+            name: model_class
+            for family in auto.FAMILIES.values()
+            for name, model_class in family.models.items()
+            if name in fitting and self.label in model_class.label_names
+        }
 
     def configured(self, scenes: int, seed: int) -> Self:
         """The task with these settings of a run, which matter only where its examples are drawn."""

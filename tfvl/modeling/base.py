@@ -113,6 +113,14 @@ class PreTrainedModel(Trainable, keras.Model):
             names[path.removeprefix(self.name + "/")] = variable
         return lora.merged(names, self)
 
+    def start_as_waves(self) -> None:
+        """Gives patches positions by which near ones resemble each other, see `ViltEmbeddings.start_as_waves`.
+
+        Raises:
+            ValueError: the model sees no patches.
+        """
+        raise ValueError(f"wave_positions is for ViLT, whose patches have positions, not {type(self).__name__}.")
+
     @classmethod
     def from_pretrained(
         cls,

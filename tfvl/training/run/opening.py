@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
-import numpy as np
 
 import tfvl
 from tfvl import shapes
@@ -187,7 +186,7 @@ def make_model(run: RunConfig, model_class: type, path: Path) -> keras.Model:
     else:
         model = model_class.from_pretrained(path, dtype=run.precision, ignore_mismatched_sizes=True, **changes)
     if run.wave_positions:
-        start_as_waves(model)
+        model.start_as_waves()
     for part, layers in (run.freeze or {}).items():
         model.freeze(part, layers=layers)
     if run.lora:
@@ -236,22 +235,3 @@ def read_answers(path: Path) -> tuple[str, ...]:
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
         raise ValueError(f"{path} holds no JSON list of answers, nor a mapping from 0, 1, … to them.")
     return tuple(values)
-
-
-def start_as_waves(model) -> None:
-    """ViLT's position embeddings as waves along rows and columns, so that near patches resemble each other.
-
-    They are as large as the words (which are normalised) and the patches: in a narrow model small and random ones are
-    lost among them.
-
-    Raises:
-        ValueError: the model is no ViLT.
-    """
-    embeddings = getattr(getattr(model, "vilt", None), "embeddings", None)
-    if embeddings is None:
-        raise ValueError(f"wave_positions is for ViLT, whose patches have positions, not {type(model).__name__}.")
-    (rows, columns), width = model.config.grid, model.config.hidden_size
-    angles = [np.pi * (np.arange(length) + 0.5) / length for length in (rows, columns)]
-    down, across = (np.cos(np.outer(angle, np.arange(width // 2) + 1)) for angle in angles)
-    grid = np.concatenate([np.repeat(down, columns, axis=0), np.tile(across, (rows, 1))], axis=1)
-    embeddings.position_embeddings.assign(np.concatenate([np.zeros((1, width)), grid])[None])

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from tfvl.porting.formats import open_checkpoint
 from tfvl.porting.hub import resolve
 from tfvl.porting.originals.reading import config_values
 from tfvl.porting.plan import Fill, Plan, decoder_is_untied, make_plan, warning_of
+from tfvl.porting.rules import Rule
 from tfvl.porting.tensors import Checkpoint, Tensor
 
 __all__ = ["Report", "load_pretrained", "load_weights", "open_checkpoint", "uninitialised_variables"]
@@ -85,7 +86,10 @@ def load_pretrained(
         config = config.replace(tie_word_embeddings=False)
     with uninitialised_variables():
         model = model_class(config, dtype=dtype)
-    report = load_weights(model, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes, progress=progress)
+    others = {rule for each in model_class.family() for rule in each.weight_rules}
+    report = load_weights(
+        model, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes, progress=progress, others=others
+    )
     if published and not report.plan.initialised:  # a new head has answers of its own
         model.config = with_answers(model.config, model_class.__name__)
     return model, report
@@ -97,6 +101,7 @@ def load_weights(
     *,
     ignore_mismatched_sizes: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    others: Iterable[Rule] = (),
 ) -> Report:
     """Fill the variables of `model`, whether or not they have values already.
 
@@ -107,6 +112,7 @@ def load_weights(
         checkpoint: from `open_checkpoint`.
         ignore_mismatched_sizes: initialise a head's variable anew where its shape differs from the checkpoint's.
         progress: called after each variable with the bytes read so far and in all.
+        others: as `make_plan` takes them.
 
     Warns:
         UserWarning: once, naming the heads that the checkpoint lacks and those of it that the model has not.
@@ -117,7 +123,8 @@ def load_weights(
     variables = model.weight_names()
     shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
     name = type(model).__name__
-    plan = make_plan(checkpoint, shapes, model.weight_rules, model.base_model_prefix, name, ignore_mismatched_sizes)
+    rules, prefix = model.weight_rules, model.base_model_prefix
+    plan = make_plan(checkpoint, shapes, rules, prefix, name, ignore_mismatched_sizes, others)
     total = sum(tensor.nbytes for fill in plan.fills for tensor in fill.tensors)
     done = 0
     fills = sorted(plan.fills, key=lambda fill: -math.prod(shapes[fill.path]))  # while there is most memory to spare

@@ -60,7 +60,7 @@ def as_read(image: bytes | Regions, processor) -> bytes | Regions:
     """Regions as the model reads them: with their boxes behind the features, where those are too narrow without."""
     if not isinstance(image, Regions) or image.boxes is None:
         return image
-    narrow = image.features.shape[1] == getattr(processor, "size_without_corners", None)
+    narrow = image.features.shape[1] == processor.size_without_corners
     return with_corners(image) if narrow else image
 
 

@@ -32,7 +32,7 @@ def load(src: str | Path, *, architecture: str | None = None, dtype: str | None 
     path = hub.resolve(src, **hub_options)
     model_class, processor_class = classes_of(path, architecture)
     options = {} if detector is None else {"detector": detector}
-    if options and not hasattr(processor_class, "detect"):
+    if options and processor_class.sees == "images":
         raise ValueError(f"{src} is a {model_class.__name__}, which reads images itself; leave the detector out")
     processor = processor_class.from_pretrained(path, **options)
     return model_class.from_pretrained(path, dtype=dtype), processor
@@ -42,7 +42,7 @@ def default_detector(src: str | Path) -> str | None:
     """The bundled detector, for a bundled model of regions; None for others, whose detector only their maker knows."""
     path = hub.BUNDLED_DIRECTORY / str(src)
     is_bundled = path.parent == hub.BUNDLED_DIRECTORY and (path / "config.json").is_file()
-    return BUNDLED_DETECTOR if is_bundled and hasattr(classes_of(path)[1], "detect") else None
+    return BUNDLED_DETECTOR if is_bundled and classes_of(path)[1].sees == "regions" else None
 
 
 def classes_of(path: Path, architecture: str | None = None) -> tuple[type[PreTrainedModel], type]:

@@ -217,7 +217,7 @@ def export(
         directory = saved_model(model, processor, dst, top_k=top_k, overwrite=overwrite)
     show_report(directory)
     print(f"Written to {directory}. Next:")
-    image = "IMAGE" if hasattr(processor, "image_processor") or processor.detector else "REGIONS"
+    image = "IMAGE" if processor.takes_images else "REGIONS"
     print(f'  tfvl ask {image} "question" --model {directory}')
     print(f"  tensorflow_model_server --model_name={directory.parent.name} --model_base_path={directory.parent}")
 

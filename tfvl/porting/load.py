@@ -21,7 +21,6 @@ from tfvl.porting.tensors import Checkpoint, Tensor
 
 __all__ = ["Report", "load_pretrained", "load_weights", "open_checkpoint", "uninitialised_variables"]
 
-LABEL_FIELDS = {"id2label", "num_labels", "num_qa_labels"}
 WORKERS = 2  # reading, checking and transposing wait for memory more than for a processor
 
 
@@ -76,7 +75,8 @@ def load_pretrained(
     """A model with the weights of `src` (see `PreTrainedModel.from_pretrained`), and the `Report` of the load."""
     path = resolve(src, **hub_options)
     checkpoint = open_checkpoint(path)
-    published = config is None and not LABEL_FIELDS & (config_overrides or {}).keys()
+    label_fields = {"num_labels", *model_class.config_class.answer_fields(())}
+    published = config is None and not label_fields & (config_overrides or {}).keys()
     if config is None:
         values = config_values(path, checkpoint, (config_overrides or {}).get("num_attention_heads"))
         config = model_class.config_class.from_values(values, path, config_overrides)

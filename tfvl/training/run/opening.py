@@ -12,6 +12,7 @@ import keras
 import tfvl
 from tfvl import shapes
 from tfvl.families import FAMILIES
+from tfvl.modeling.published_answers import is_placeholder
 from tfvl.porting import hub
 from tfvl.porting.originals.reading import config_values
 from tfvl.training.data import prepared
@@ -92,7 +93,7 @@ def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1)) -> Opened:
     run = run.completed(model_class)
     path = hub.resolve(run.model, weights=not run.from_scratch)
     processor = processor_class_of(model_class).from_pretrained(path)
-    if size := (run.config or {}).get(getattr(processor, "feature_size_field", None)):
+    if size := (run.config or {}).get(processor.feature_size_field):
         processor = type(processor)(processor.tokenizer, size)
     visual = visual_of(run, processor)
     model = make_model(run, model_class, path)
@@ -144,7 +145,7 @@ def visual_of(run: RunConfig, processor):
     if run.task == "shapes":
         return drawn.DrawnScenes(processor)
     cache = run.cache_mb * 10**6
-    if hasattr(processor, "image_processor"):
+    if processor.sees == "images":
         return Pictures(image_source(run.images or run.data), processor.image_processor, cache)
     return StoredRegions(region_source(run.regions, run.data), processor, run.max_regions, cache)
 
@@ -177,10 +178,8 @@ def make_model(run: RunConfig, model_class: type, path: Path) -> keras.Model:
     if run.from_scratch and config is None:
         raise ValueError(f"from_scratch takes a directory with a config.json as its model, {run.model} is a file.")
     names = answer_names(run, config) if TASKS[run.task].answers else None
-    if names is not None and (config is None or tuple(config.id2label.values()) != names):
-        changes["id2label"] = dict(enumerate(names))
-        if hasattr(model_class.config_class, "num_qa_labels"):
-            changes["num_qa_labels"] = len(names)
+    if names is not None and (config is None or config.answer_names != names):
+        changes |= model_class.config_class.answer_fields(names)
     if run.from_scratch:
         model = model_class(config.replace(**changes), dtype=run.precision)
     else:
@@ -202,11 +201,8 @@ def answer_names(run: RunConfig, config) -> tuple[str, ...]:
         return read_answers(Path(run.answers))
     if run.task == "shapes":
         return shapes.answers()
-    names = tuple(config.id2label.values()) if config else ()
-    if len(names) == getattr(config, "num_qa_labels", len(names)) and names != tuple(
-        f"LABEL_{number}" for number in range(len(names))
-    ):
-        return names
+    if config is not None and not is_placeholder(config.answer_names):
+        return config.answer_names
     return tuple(build_vocabulary(majority(run), run.min_answers))
 
 

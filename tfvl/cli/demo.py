@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tfvl import auto, shapes
+from tfvl.answers.rows import head_of
 from tfvl.export import saved_model
 from tfvl.porting import hub
 
@@ -87,7 +88,7 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
     directory = out / Path(model).resolve().name / "1"
     with console.status(f"Exporting {model} …"):
         _, processor_class = auto.classes_of(hub.resolve(model))
-        detector = auto.BUNDLED_DETECTOR if hasattr(processor_class, "detect") else None
+        detector = auto.BUNDLED_DETECTOR if processor_class.sees == "regions" else None
         loaded, processor = auto.load(model, detector=detector)
         check_model(model, loaded)
         saved_model(loaded, processor, directory, overwrite=True)
@@ -109,9 +110,9 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
 
 def check_model(source: str, model) -> None:
     """Raises ValueError for a model that cannot be asked about a scene."""
-    name = type(model).__name__
-    if not name.endswith("ForQuestionAnswering"):
-        raise ValueError(f"{source} is a {name}; the demo needs a model for question answering.")
+    head = head_of(base.__name__ for base in type(model).__mro__)
+    if head is None or head.kind != "labels" or head.several:
+        raise ValueError(f"{source} is a {type(model).__name__}; the demo needs a model for question answering.")
 
 
 def outlined(detector, scene: shapes.Scene) -> list:

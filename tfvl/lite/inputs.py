@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfvl.lite.answers import Row
+from tfvl.answers.arrays import Row
 from tfvl.preprocessing.regions.regions import BOX_TOLERANCE, Regions, with_corners
 
 TEXT = ("input_ids", "token_type_ids", "attention_mask")

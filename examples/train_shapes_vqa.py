@@ -26,7 +26,6 @@ from rich.table import Table
 
 import tfvl
 from tfvl import shapes
-from tfvl.training.run.opening import start_as_waves
 from tfvl.training.tasks.shapes import LENGTH, PER_SCENE
 
 SIZES = {
@@ -54,7 +53,7 @@ def make_vilt():
     """Pictures shrink to 64 x 64 pixels, 16 patches."""
     config = tfvl.ViltConfig(**SIZES, num_hidden_layers=4, image_size=64, patch_size=16)
     model = tfvl.ViltForQuestionAnswering(config)
-    start_as_waves(model)
+    model.start_as_waves()
     size = {"shortest_edge": config.image_size}
     images = tfvl.ViltImageProcessor(size=size, size_divisor=config.patch_size, **PIXELS)
     return model, tfvl.ViltProcessor(images, make_tokenizer())

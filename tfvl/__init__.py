@@ -9,8 +9,8 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "tfvl.vilt.config": ("ViltConfig",),
-    "tfvl.vilt.model": ("ViltModel",),
     "tfvl.vilt.heads": (
+        "ViltModel",
         "ViltForMaskedLM",
         "ViltForPreTraining",
         "ViltForQuestionAnswering",
@@ -20,8 +20,8 @@ _MODULES = {
     ),
     "tfvl.vilt.processor": ("ViltProcessor",),
     "tfvl.visual_bert.config": ("VisualBertConfig",),
-    "tfvl.visual_bert.model": ("VisualBertModel",),
     "tfvl.visual_bert.heads": (
+        "VisualBertModel",
         "VisualBertForPreTraining",
         "VisualBertForQuestionAnswering",
         "VisualBertForMultipleChoice",
@@ -30,8 +30,7 @@ _MODULES = {
     ),
     "tfvl.visual_bert.processor": ("VisualBertProcessor",),
     "tfvl.lxmert.config": ("LxmertConfig",),
-    "tfvl.lxmert.model": ("LxmertModel",),
-    "tfvl.lxmert.heads": ("LxmertForPreTraining", "LxmertForQuestionAnswering"),
+    "tfvl.lxmert.heads": ("LxmertModel", "LxmertForPreTraining", "LxmertForQuestionAnswering"),
     "tfvl.lxmert.processor": ("LxmertProcessor",),
     "tfvl.detector.config": ("DetectorConfig",),
     "tfvl.detector.model": ("RegionDetector",),

@@ -171,7 +171,7 @@ class CheckpointPipeline(Pipeline):
     @cached_property
     def of_images(self):
         """What the model takes, and its function from that to answers, with a detector where there is one."""
-        return self.serving(getattr(self.processor, "detector", None) or self.source.default_detector)
+        return self.serving(self.processor.detector or self.source.default_detector)
 
     @cached_property
     def of_regions(self):
@@ -191,7 +191,7 @@ class CheckpointPipeline(Pipeline):
         """Regions with their boxes behind the features, where those are too narrow without."""
         if not isinstance(visual, Regions) or visual.boxes is None:
             return visual
-        narrow = visual.features.shape[1] == getattr(self.processor, "size_without_corners", None)
+        narrow = visual.features.shape[1] == self.processor.size_without_corners
         return with_corners(visual) if narrow else visual
 
 

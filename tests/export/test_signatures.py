@@ -79,7 +79,7 @@ FROZEN = {  # class: (serving_default inputs, outputs, tensors inputs, outputs)
 
 
 def expected_answers(class_name: str, outputs: dict, inputs: dict) -> dict[str, np.ndarray]:
-    """What each head should answer, from the eager model's outputs, in NumPy and apart from `tfvl.export.heads`."""
+    """What each head should answer, from the eager model's outputs, in NumPy and apart from `tfvl.export.answers`."""
     labels = list(LABELS.values())
     ids = inputs["input_ids"]
     match class_name:

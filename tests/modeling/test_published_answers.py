@@ -37,7 +37,7 @@ def test_every_list_has_as_many_answers_as_its_head(key, name):
 
 def test_placeholders_only_are_replaced():
     config = tfvl.VisualBertConfig(num_labels=3129)
-    assert is_placeholder(config.id2label)
+    assert is_placeholder(config.answer_names)
     assert with_answers(config, "VisualBertForQuestionAnswering").label2id["yes"] == 3117
     assert with_answers(config, "VisualBertForVisualReasoning") is config
     assert with_answers(config.replace(num_labels=3128), "VisualBertForQuestionAnswering").num_labels == 3128

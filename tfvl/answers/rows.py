@@ -4,8 +4,9 @@ The export's graph, the lite runner, the server and the tasks all read this tabl
 loaded and trained, but neither asked nor exported.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 STRING, FLOAT, INT = "string", "float32", "int32"
 
@@ -30,6 +31,11 @@ class Output:
     needs: str = ""
     places_of: str = ""
 
+    @property
+    def blank(self) -> bytes | int:
+        """What stands for padding, and in rows with a status."""
+        return b"" if self.dtype == STRING else 0
+
 
 BEST = {"answers": Output(STRING, ("labels",)), "scores": Output(FLOAT, ("labels",))}
 MASKS = {
@@ -39,7 +45,9 @@ MASKS = {
     "candidates": Output(STRING, ("masks", "words")),
     "candidate_scores": Output(FLOAT, ("masks", "words")),
 }
-OBJECTS, ATTRIBUTES = "visual_prediction_scores_obj", "visual_prediction_scores_attr"
+# Outputs of models that answers are made of.
+WORD_SCORES, ANSWER_SCORES = "prediction_logits", "question_answering_score"
+OBJECT_SCORES, ATTRIBUTE_SCORES = "visual_prediction_scores_obj", "visual_prediction_scores_attr"
 
 # Each kind of answer, and the outputs that it is given in.
 KINDS: Mapping[str, Mapping[str, Output]] = {
@@ -53,12 +61,12 @@ KINDS: Mapping[str, Mapping[str, Output]] = {
     "pretraining": MASKS
     | {
         "match": Output(FLOAT),
-        "question_answers": Output(STRING, ("labels",), needs="question_answering_score"),
-        "question_scores": Output(FLOAT, ("labels",), needs="question_answering_score"),
-        "object_ids": Output(INT, ("regions",), needs=OBJECTS),
-        "object_scores": Output(FLOAT, ("regions",), needs=OBJECTS),
-        "attribute_ids": Output(INT, ("regions",), needs=ATTRIBUTES),
-        "attribute_scores": Output(FLOAT, ("regions",), needs=ATTRIBUTES),
+        "question_answers": Output(STRING, ("labels",), needs=ANSWER_SCORES),
+        "question_scores": Output(FLOAT, ("labels",), needs=ANSWER_SCORES),
+        "object_ids": Output(INT, ("regions",), needs=OBJECT_SCORES),
+        "object_scores": Output(FLOAT, ("regions",), needs=OBJECT_SCORES),
+        "attribute_ids": Output(INT, ("regions",), needs=ATTRIBUTE_SCORES),
+        "attribute_scores": Output(FLOAT, ("regions",), needs=ATTRIBUTE_SCORES),
     },
     # how well the text belongs to the image, as a bare score; the answer is the text
     "match": {"answers": Output(STRING, (1,)), "scores": Output(FLOAT, (1,))},
@@ -77,6 +85,30 @@ KINDS: Mapping[str, Mapping[str, Output]] = {
     },
 }
 STATUS = {"status": Output(STRING)}
+PAIR = 2  # images whose regions go with a text, where those of several do
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the numbers of a model mean, and how many answers a row gets.
+
+    Attributes:
+        labels: by class (`Config.answer_names`).
+        tokens: by id.
+        mask_token, mask_id: of the vocabulary.
+        top_k: how many answers, at most.
+    """
+
+    labels: Sequence[str]
+    tokens: Mapping[int, str]
+    mask_token: str
+    mask_id: int
+    top_k: int
+
+    @cached_property
+    def vocabulary_size(self) -> int:
+        """One more than the largest id."""
+        return max(self.tokens) + 1
 
 
 @dataclass(frozen=True)
@@ -110,7 +142,6 @@ class Head:
 
 
 IMAGE, REGIONS, BOXES = ("image",), ("regions",), ("regions", "boxes")
-ANSWER, WORDS = "question_answering_score", "prediction_logits"
 
 HEADS: Mapping[str, Head] = {
     "ViltModel": Head("pooled", IMAGE),
@@ -118,26 +149,31 @@ HEADS: Mapping[str, Head] = {
     "ViltForPreTraining": Head(
         "pretraining",
         IMAGE,
-        logits=WORDS,
+        logits=WORD_SCORES,
         match=("cross_relationship_score", 1),
-        upstream=("ViltForMaskedLM", {WORDS: "logits"}),
+        upstream=("ViltForMaskedLM", {WORD_SCORES: "logits"}),
     ),
     "ViltForQuestionAnswering": Head("labels", IMAGE, activation="sigmoid"),
     "ViltForImagesAndTextClassification": Head("labels", IMAGE, several=True),
     "ViltForImageAndTextRetrieval": Head("match", IMAGE),
     "ViltForTokenClassification": Head("tokens", IMAGE),
     "VisualBertModel": Head("pooled", REGIONS),
-    "VisualBertForPreTraining": Head("pretraining", REGIONS, logits=WORDS, match=("seq_relationship_logits", 0)),
+    "VisualBertForPreTraining": Head("pretraining", REGIONS, logits=WORD_SCORES, match=("seq_relationship_logits", 0)),
     "VisualBertForQuestionAnswering": Head("labels", REGIONS),
     "VisualBertForMultipleChoice": Head("choices", (*REGIONS, "choices")),
     "VisualBertForVisualReasoning": Head("labels", REGIONS, several=True),
     "VisualBertForRegionToPhraseAlignment": Head("phrases", (*REGIONS, "phrases")),
     "LxmertModel": Head("pooled", BOXES),
-    "LxmertForPreTraining": Head("pretraining", BOXES, logits=WORDS, match=("cross_relationship_score", 1)),
-    "LxmertForQuestionAnswering": Head("labels", BOXES, logits=ANSWER),
+    "LxmertForPreTraining": Head("pretraining", BOXES, logits=WORD_SCORES, match=("cross_relationship_score", 1)),
+    "LxmertForQuestionAnswering": Head("labels", BOXES, logits=ANSWER_SCORES),
 }
 
 
 def head_of(names: Iterable[str]) -> Head | None:
     """The row of the first of `names` that has one, such as the names of a class and of its bases; None without."""
-    return next((HEADS[name] for name in names if name in HEADS), None)
+    return HEADS.get(head_name(names))
+
+
+def head_name(names: Iterable[str]) -> str | None:
+    """The first of `names` that has a row; None without."""
+    return next((name for name in names if name in HEADS), None)

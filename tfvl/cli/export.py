@@ -59,7 +59,7 @@ def export(
         directory = saved_model(model, processor, dst, top_k=top_k, overwrite=overwrite)
     show_saved_model(directory)
     print(f"Written to {directory}. Next:")
-    image = "IMAGE" if hasattr(processor, "image_processor") or processor.detector else "REGIONS"
+    image = "IMAGE" if processor.takes_images else "REGIONS"
     print(f'  tfvl ask {image} "question" --model {directory}')
     print(f"  tensorflow_model_server --model_name={directory.parent.name} --model_base_path={directory.parent}")
 
@@ -81,14 +81,14 @@ def export_tflite(
     checked_path(dst, overwrite)
     with console(stderr=True).status("converting"):
         model, processor = auto.load(src, **load)
-        if "regions" in options and hasattr(processor, "image_processor"):
+        if "regions" in options and processor.sees == "images":
             raise ValueError(f"--regions is for VisualBERT and LXMERT, but {src} takes images; leave it out")
-        if image_size is not None and not hasattr(processor, "image_processor"):
+        if image_size is not None and processor.sees == "regions":
             raise ValueError(f"--image-size is for ViLT, but {src} takes regions; leave it out")
         path = lite(model, processor, dst, top_k=top_k, overwrite=overwrite, **options)
     show_file(path)
     print(f"Written to {path}. Next:")
-    image = "IMAGE" if hasattr(processor, "image_processor") else "REGIONS"
+    image = "IMAGE" if processor.sees == "images" else "REGIONS"
     print(f'  tfvl ask {image} "question" --model {path}')
     print(f"  tfvl check {path} --against {src}")
 

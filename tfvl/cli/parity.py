@@ -1,8 +1,7 @@
 """`tfvl port --check`: the same random inputs through transformers and through tfvl, and the largest difference.
 
-PyTorch runs in a process of its own and only there: tfvl never imports it. What a family's models take is in its own
-`parity.py`: `inputs(model, random)`, and `UPSTREAM`, of classes that upstream has not got the one that is compared,
-and which of its outputs stands for which.
+PyTorch runs in a process of its own and only there: tfvl never imports it. The inputs are drawn as the head's row of
+`tfvl.answers.rows` and the model's configuration say.
 """
 
 import importlib.util
@@ -10,13 +9,15 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
+from tfvl.answers.rows import HEADS, Head, head_name
+
 SEED = 0
-LENGTH, REGIONS = 40, 36  # of the random inputs: tokens of a text, at most, and regions of an image
+# Of the random inputs: tokens of a text, at most, regions of an image, choices and phrases.
+LENGTH, REGIONS, CHOICES, PHRASES = 40, 36, 4, 5
 
 UPSTREAM_PROCESS = """
 import sys
@@ -58,16 +59,19 @@ def compare(model, checkpoint: Path) -> list[Difference]:
     """Runs `model` and upstream's model of `checkpoint` on the same random inputs.
 
     Raises:
-        ValueError: transformers cannot load or run the checkpoint; its last words are in the message.
+        ValueError: the model's head is in no row, or transformers cannot load or run the checkpoint; its last words are
+            in the message.
     """
-    name = type(model).__name__
-    family = import_module(f"tfvl.{model.config.model_type}.parity")
-    upstream_name, renamed = family.UPSTREAM.get(name, (name, {}))
-    inputs = family.inputs(model, np.random.default_rng(SEED))
+    name = head_name(base.__name__ for base in type(model).__mro__)
+    if name is None:
+        raise ValueError(f"--check knows no inputs of {type(model).__name__}, which has no row in tfvl.answers.rows")
+    head = HEADS[name]
+    upstream_name, renamed = head.upstream
+    inputs = random_inputs(head, model.config, np.random.default_rng(SEED))
     with tempfile.TemporaryDirectory() as scratch:
         files = [str(Path(scratch, file)) for file in ("inputs.npz", "outputs.npz")]
         np.savez(files[0], **{key: as_upstream(key, value) for key, value in inputs.items()})
-        upstream = [sys.executable, "-c", UPSTREAM_PROCESS, upstream_name, str(checkpoint), *files]
+        upstream = [sys.executable, "-c", UPSTREAM_PROCESS, upstream_name or name, str(checkpoint), *files]
         process = subprocess.run(upstream, capture_output=True, text=True, check=False)
         if process.returncode:
             words = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
@@ -91,8 +95,22 @@ def as_upstream(name: str, value: np.ndarray) -> np.ndarray:
     return value.astype(np.int64) if value.dtype.kind == "i" else value
 
 
+def random_inputs(head: Head, config, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """One row of what a model with this head takes; the ends of texts and regions are padding, images are whole."""
+    choices = (CHOICES,) if "choices" in head.reads else ()
+    inputs = random_text(config, random, *choices)
+    if "image" in head.reads:
+        inputs |= random_image(config, random, *((config.num_images,) if head.several else ()))
+    else:
+        inputs |= random_regions(config, random, *choices)
+    if "phrases" in head.reads:
+        length = inputs["input_ids"].shape[-1]
+        inputs["region_to_phrase_position"] = random.integers(length, size=(1, PHRASES), dtype=np.int32)
+    return inputs
+
+
 def random_text(config, random, *choices: int) -> dict[str, np.ndarray]:
-    """One text, or one row of them, with padding."""
+    """One text, or one row of them."""
     length = min(config.max_position_embeddings, LENGTH)
     shape = (1, *choices, length)
     words = (np.arange(length) < max(1, length * 3 // 4)).astype(np.int32)
@@ -103,8 +121,20 @@ def random_text(config, random, *choices: int) -> dict[str, np.ndarray]:
     }
 
 
-def random_regions(random, size: int, *choices: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features and mask of one image's regions, or of the same number for each choice; the last one is padding."""
+def random_image(config, random, *images: int) -> dict[str, np.ndarray]:
+    """One image, or one row of them, channels last."""
+    shape = (1, *images, *(np.array(config.grid) * np.array(config.patch_shape)))
+    pixels = random.uniform(-1, 1, (*shape, config.num_channels)).astype(np.float32)
+    return {"pixel_values": pixels, "pixel_mask": np.ones(shape, np.int32)}
+
+
+def random_regions(config, random, *choices: int) -> dict[str, np.ndarray]:
+    """One image's regions, or the same number for each choice; the last one is padding."""
     shape = (1, *choices, REGIONS)
-    mask = np.broadcast_to((np.arange(REGIONS) < REGIONS - 1).astype(np.int32), shape)
-    return random.normal(size=(*shape, size)).astype(np.float32), mask
+    draw = {
+        "features": lambda size: random.normal(size=(*shape, size)).astype(np.float32),
+        "boxes": lambda size: random.uniform(size=(*shape, size)).astype(np.float32),
+        "mask": lambda _: np.broadcast_to((np.arange(REGIONS) < REGIONS - 1).astype(np.int32), shape),
+        "image": lambda _: random.integers(config.type_vocab_size, size=shape, dtype=np.int32),
+    }
+    return {each.name: draw[field](config.region_size(field)) for field, each in config.region_inputs.items()}

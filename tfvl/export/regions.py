@@ -1,79 +1,91 @@
-"""Region features and boxes, as requests bring them or a detector finds them, to what VisualBERT and LXMERT take."""
-
-from collections.abc import Callable
-from typing import NamedTuple
+"""The regions of a request, as it brings them or a detector finds them in its images, for models that see regions."""
 
 import numpy as np
 import tensorflow as tf
 
-from tfvl.export.inputs import example_images, numbered, spec
+from tfvl.answers.rows import PAIR
+from tfvl.export.images import example_images, numbered
+from tfvl.export.parts import Part, Tensor, spec
 from tfvl.export.rows import first_of_items, first_problem, once_each, only
-from tfvl.preprocessing.regions.regions import BOX_TOLERANCE
+from tfvl.preprocessing.regions.regions import BOX_TOLERANCE, CORNERS
+from tfvl.processors.region_values import RegionBatch
 
 _EXAMPLE_REGIONS = 36  # of the warm-up request: what the papers' detector finds in a photograph
 
 
-class RegionInputs(NamedTuple):
-    """What a signature takes for an image's regions: the image, where there is a detector, or else the regions.
+def regions(head, config, processor) -> Part:
+    """With a detector `image` (N,) encoded files, else `regions` (N, R, size) features and maybe `boxes` (N, R, 4).
 
-    Attributes:
-        raw: name to spec of the inputs.
-        encode: from a dict as `raw` says to the features (N, [images,] R, feature_size), their mask and boxes (None
-            where they are not asked for), and the status (N,) of the rows.
-        example: one row of `raw`.
+    A region whose features are all 0 is padding, for rows with fewer than R. Boxes are the corners x1, y1, x2, y2 in
+    0 … 1. A head that takes the regions of two images with a text has `image` (N, 2) or `regions` (N, 2, R, size); the
+    model sees those of both one after the other, and of which image each is.
     """
-
-    raw: dict[str, tf.TensorSpec]
-    encode: Callable[[dict], tuple[tf.Tensor, tf.Tensor, tf.Tensor | None, tf.Tensor]]
-    example: dict[str, np.ndarray]
-
-
-def region_inputs(processor, feature_size: int, *images: int, boxes: bool = False) -> RegionInputs:
-    """Regions of rows of one image, or of several (`images`); with boxes where the model reads them."""
+    images, boxes = (PAIR,) if head.several else (), "boxes" in head.reads
+    size, box_size = config.region_size("features"), config.region_size("boxes")
+    if boxes and box_size != CORNERS:
+        field = config.region_inputs["boxes"].size_field
+        raise ValueError(f"config.{field} is {box_size}; an exported model takes boxes, of {CORNERS} numbers")
     if processor.detector is None:
-        return _given(feature_size, *images, boxes=boxes)
-    return _detected(processor, *images, boxes=boxes)
+        raw, find, example = _given(size, *images, boxes=boxes)
+    else:
+        raw, find, example = _detected(processor, *images, boxes=boxes)
+
+    def encode(raw: dict, encoded: dict) -> tuple[dict, tf.Tensor]:
+        batch, status = find(raw)
+        return processor.model_inputs(in_a_row(batch, size) if images else batch), status
+
+    tensors = {}
+    for field, each in config.region_inputs.items():
+        numbers = config.region_size(field)
+        tensors[each.name] = Tensor(tf.float32, ("regions", numbers)) if numbers else Tensor(tf.int32, ("regions",))
+    return Part(raw, tensors, encode, example)
 
 
-def _detected(processor, *images: int, boxes: bool) -> RegionInputs:
-    """`image` (N, [images]) encoded files."""
+def in_a_row(batch: RegionBatch, size: int) -> RegionBatch:
+    """Regions (N, 2, R, size) of pairs of images one after the other, (N, 2 R, size), and of which image each is."""
+    rows, images, count = tf.unstack(tf.shape(batch.mask))
+    image = tf.range(images)[:, None] * tf.ones_like(batch.mask)
+    features = tf.reshape(batch.features, [rows, images * count, size])
+    mask, image = (tf.reshape(value, [rows, images * count]) for value in (batch.mask, image))
+    return RegionBatch(features, mask, image=image)
+
+
+def _detected(processor, *images: int, boxes: bool) -> tuple:
+    """`image` (N, [images]) encoded files: spec, what makes regions and a status of them, and one row."""
 
     def detect(files: tf.Tensor) -> tuple[tf.Tensor, ...]:
         outputs = processor.detector.detect_bytes(files)
         batch = processor.from_detector(outputs)
         return batch.features, batch.mask, *([batch.boxes] if boxes else ()), outputs["status"]
 
-    def encode(raw: dict) -> tuple:
-        features, mask, *placed, status = once_each(detect, raw["image"])
-        return features, mask, placed[0] if boxes else None, numbered(status) if images else status
+    def find(raw: dict) -> tuple[RegionBatch, tf.Tensor]:
+        *batch, status = once_each(detect, raw["image"])
+        return RegionBatch(*batch), numbered(status) if images else status
 
-    return RegionInputs({"image": spec(tf.string, "image", *images)}, encode, {"image": example_images(*images)})
+    return {"image": spec(tf.string, "image", *images)}, find, {"image": example_images(*images)}
 
 
-def _given(feature_size: int, *images: int, boxes: bool) -> RegionInputs:
-    """`regions` (N, [images,] R, size) features, and maybe `boxes` (N, R, 4), x1, y1, x2, y2 in 0 … 1.
+def _given(size: int, *images: int, boxes: bool) -> tuple:
+    """`regions` (N, [images,] R, size) features, and maybe `boxes` (N, R, 4); otherwise as `_detected`."""
 
-    A region whose features are all 0 is padding, for rows with fewer than R.
-    """
-
-    def encode(raw: dict) -> tuple:
+    def find(raw: dict) -> tuple[RegionBatch, tf.Tensor]:
         leading = tf.shape(raw["regions"])[:-2]
         every = tf.reshape(raw["regions"], tf.concat([[-1], tf.shape(raw["regions"])[-2:]], axis=0))
-        features, mask, status = encode_regions(every, feature_size)
+        features, mask, status = encode_regions(every, size)
         if images:
             features = tf.reshape(features, tf.concat([leading, tf.shape(features)[1:]], axis=0))
             mask = tf.reshape(mask, tf.concat([leading, tf.shape(mask)[1:]], axis=0))
-            return features, mask, None, first_of_items("regions", tf.reshape(status, leading))
+            return RegionBatch(features, mask), first_of_items("regions", tf.reshape(status, leading))
         placed, box_status = (
             encode_boxes(raw["boxes"], raw["regions"], mask) if boxes else (None, tf.zeros_like(status))
         )
-        return features, mask, placed, first_problem(status, box_status)
+        return RegionBatch(features, mask, placed), first_problem(status, box_status)
 
     raw = {"regions": spec(tf.float32, "regions", *images, None, None)}
-    example = {"regions": example_regions(feature_size, *images)}
+    example = {"regions": example_regions(size, *images)}
     if boxes:
-        raw["boxes"], example["boxes"] = spec(tf.float32, "boxes", None, 4), example_boxes()
-    return RegionInputs(raw, encode, example)
+        raw["boxes"], example["boxes"] = spec(tf.float32, "boxes", None, CORNERS), example_boxes()
+    return raw, find, example
 
 
 def encode_regions(regions: tf.Tensor, feature_size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

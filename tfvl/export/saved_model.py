@@ -7,10 +7,12 @@ import keras
 import tensorflow as tf
 
 from tfvl.export import warmup
+from tfvl.export.inputs import inputs_of
 from tfvl.export.op_check.check import check
-from tfvl.export.signatures import inputs_of, signatures
+from tfvl.export.signatures import signatures
 from tfvl.files.whole import refuse_to_overwrite, written_whole
 from tfvl.modeling.base import PreTrainedModel
+from tfvl.processors.base import Processor
 
 
 def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, overwrite: bool = False) -> Path:
@@ -22,13 +24,13 @@ def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, over
     (N, R, size), a detector's features, where regions of nothing but zeros are padding; for LXMERT also `boxes`
     (N, R, 4), the corners x1, y1, x2, y2 in 0 … 1. A processor with a detector makes them take `image` too, and the
     detector goes into the artefact. Heads for NLVR2 take images or regions of two (N, 2, …). It returns
-    `answers` and `scores` (N, k) and `status` (N,), "" or what was wrong with the row. Heads that take or answer other
-    things are described in each family's `export.py`. Signature `tensors` takes what the processor returns and gives
-    the model's outputs. Vocabulary, labels and preprocessing are inside; the weights are stored once. The artefact
-    needs no Python.
+    `answers` and `scores` (N, k) and `status` (N,), "" or what was wrong with the row. What heads take or answer beside
+    is described in `tfvl.export.texts` and `tfvl.export.answers`. Signature `tensors` takes what the processor returns
+    and gives the model's outputs. Vocabulary, labels and preprocessing are inside; the weights are stored once. The
+    artefact needs no Python.
 
     Args:
-        model: a model of tfvl, e.g. `ViltForQuestionAnswering`.
+        model: a model of tfvl.
         processor: the processor of the same checkpoint.
         directory: where the artefact goes, exactly there. TF Serving serves the numbered subdirectories (versions) of a
             model's directory, so end it in a number for that.
@@ -48,15 +50,14 @@ def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, over
     refuse_to_overwrite(directory, overwrite, advice=advice)
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"the Keras backend is {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow to export")
-    if not isinstance(model, PreTrainedModel) or not hasattr(processor, "tokenizer"):
+    if not isinstance(model, PreTrainedModel) or not isinstance(processor, Processor):
         raise ValueError(
             f"saved_model takes a model of tfvl and its processor, got {type(model).__name__} and "
             f"{type(processor).__name__}"
         )
     inputs = inputs_of(model, processor)
     module = tf.Module()
-    detector = getattr(processor, "detector", None)
-    variables = [*model.variables, *(detector.variables if detector is not None else ())]
+    variables = [*model.variables, *(processor.detector.variables if processor.detector else ())]
     module.weights = [variable.value for variable in variables]
     functions = signatures(model, processor, inputs, top_k)
 

@@ -1,34 +1,17 @@
 """The two signatures of an exported model: `serving_default` answers raw requests, `tensors` runs the bare model.
 
-What a model takes and what it answers is in the table `HEADS` of its family, `tfvl/<model_type>/export.py`; here the
-two meet, the same way for all.
+What a model takes and what it answers follows from its head's row in `tfvl.answers.rows`, the same way for all.
 """
-
-from importlib import import_module
-from importlib.util import find_spec
 
 import tensorflow as tf
 
-from tfvl.export.heads import Head, Texts
-from tfvl.export.inputs import Inputs, tokens_by_id
+from tfvl.answers.rows import Words
+from tfvl.export.answers import answer
+from tfvl.export.inputs import Inputs, head_of_model, inputs_of
 from tfvl.export.rows import first_problem, not_empty, only
+from tfvl.export.texts import tokens_of
 
-
-def inputs_of(model, processor) -> Inputs:
-    """What the signatures of `model` take. Raises ValueError for a model that cannot be exported."""
-    return head_of(model).inputs(model, processor)
-
-
-def head_of(model) -> Head:
-    """The row of the nearest base class in its family's table. Raises ValueError where there is none."""
-    family = f"tfvl.{model.config.model_type}"
-    heads = import_module(f"{family}.export").HEADS if find_spec(family) and find_spec(f"{family}.export") else {}
-    for base in type(model).__mro__:
-        if base.__name__ in heads:
-            return heads[base.__name__]
-    raise ValueError(
-        f"{type(model).__name__} cannot be exported; of its family these can: {', '.join(heads) or 'none'}"
-    )
+__all__ = ["inputs_of", "serving_default", "signatures", "tensors"]
 
 
 def signatures(model, processor, inputs: Inputs, top_k: int) -> dict:
@@ -49,8 +32,7 @@ def serving_default(model, processor, inputs: Inputs, top_k: int):
     The status of a row is "", or says what was wrong with it; then its answers are "" and its numbers 0. No row
     changes another's answer, and N may be 0.
     """
-    answer = head_of(model).answer
-    texts = _texts(model.config, processor.tokenizer, top_k)
+    head, words = head_of_model(model), _words(model.config, processor.tokenizer, top_k)
 
     def serve(**raw):
         rows = tf.shape(raw["text"])[0]
@@ -62,7 +44,7 @@ def serving_default(model, processor, inputs: Inputs, top_k: int):
             raw = {name: not_empty(value, value.shape.rank if _is_text(value) else 1) for name, value in raw.items()}
         encoded, status = inputs.encode(raw)
         asked = {name: only(status == "", value) for name, value in raw.items() if _is_text(value)}
-        results = answer(_outputs(model, encoded), encoded | asked, texts)
+        results = answer(head, _outputs(model, encoded), encoded | asked, words)
         status = first_problem(status, results.pop("status", tf.zeros_like(status)), _overflows(results))
         results = {name: only(status == "", value) for name, value in results.items()}
         return {name: value[:rows] for name, value in (results | {"status": status}).items()}
@@ -84,20 +66,16 @@ def tensors(model):
     return serve
 
 
-def _texts(config, tokenizer, top_k: int) -> Texts:
+def _words(config, tokenizer, top_k: int) -> Words:
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}, expected at least 1 answer per row")
-    tokens = tokens_by_id(tokenizer)
-    if len(tokens) > config.vocab_size:
+    words = Words(config.answer_names, tokens_of(tokenizer), tokenizer.mask_token, tokenizer.mask_token_id, top_k)
+    if words.vocabulary_size > config.vocab_size:
         raise ValueError(
-            f"the tokenizer's ids reach {len(tokens) - 1} but the model has {config.vocab_size} word embeddings; "
-            "give the processor that belongs to the model"
+            f"the tokenizer's ids reach {words.vocabulary_size - 1} but the model has {config.vocab_size} word "
+            "embeddings; give the processor that belongs to the model"
         )
-    labels = tuple(config.id2label[index] for index in range(config.num_labels))
-    answers = getattr(config, "num_qa_labels", len(labels))  # LXMERT counts its answers apart from its labels
-    if answers != len(labels):
-        labels = tuple(f"LABEL_{index}" for index in range(answers))
-    return Texts(labels, tokens, tokenizer.mask_token, tokenizer.mask_token_id, top_k)
+    return words
 
 
 def _is_text(value: tf.Tensor) -> bool:

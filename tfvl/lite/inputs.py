@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfvl.lite.answers import Row
+from tfvl.answers.arrays import Row
 from tfvl.preprocessing.regions.regions import BOX_TOLERANCE, Regions, with_corners
 from tfvl.preprocessing.requests import Request
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfvl.answers.arrays import Row
+from tfvl.answers.rows import PAIR, head_of
 from tfvl.lite import inputs
-from tfvl.lite.answers import Row
 from tfvl.lite.file import LiteFile
 from tfvl.lite.image import ImageProcessor
 from tfvl.lite.tokenizer import Tokenizer
 from tfvl.preprocessing.requests import Takes, requests_of
 
-PAIRS = "VisualBertForVisualReasoning"  # its rows hold the regions of two images
 DTYPES = {"float32": np.dtype(np.float32), "string": np.dtype("S")}
 
 
@@ -34,14 +34,20 @@ class Preparer:
     Args:
         described: what stands behind the model.
 
+    Attributes:
+        head: the row of the model's head in `tfvl.answers.rows.HEADS`.
+
     Raises:
-        ValueError: the parts do not fit together.
+        ValueError: the parts do not fit together, or the head is of another tfvl.
     """
 
     def __init__(self, described: LiteFile):
         self.file = described
         description = described.description
         self.inputs = {name: tuple(spec["shape"]) for name, spec in description["inputs"].items()}
+        self.head = head_of([description["head"]])
+        if self.head is None:
+            raise ValueError(f"{described.path} holds a {description['head']}, which this tfvl cannot ask; update tfvl")
         self.image_processor = None
         try:
             self.tokenizer = Tokenizer(described.vocabulary, description["tokenizer"], described.characters)
@@ -84,6 +90,6 @@ class Preparer:
 
     def _several(self) -> int:
         """How many images, or sets of regions, go with a text."""
-        if len(self.inputs.get("pixel_values", ())) == 5:
-            return self.inputs["pixel_values"][1]
-        return 2 if self.file.description["head"] == PAIRS else 1
+        if not self.head.several:
+            return 1
+        return self.inputs["pixel_values"][1] if self.image_processor else PAIR

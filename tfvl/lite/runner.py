@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tfvl.lite import answers, file
+from tfvl.answers.arrays import answer
+from tfvl.answers.rows import Words
+from tfvl.lite import file
 from tfvl.lite.compiled import Compiled
 from tfvl.lite.preparer import PreparedRows, Preparer
 from tfvl.lite.runtime import Interpreter
@@ -64,16 +66,12 @@ class Runner(Preparer):
         if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
             raise ValueError(f"top_k is {top_k!r}, expected a whole number from 1 on")
         super().__init__(file.read(Path(path)))
-        description = self.file.description
-        if description["head"] not in answers.ANSWERS:
-            raise ValueError(f"{path} holds a {description['head']}, which this tfvl cannot ask; update tfvl")
-        self._answer = answers.ANSWERS[description["head"]]
-        self.words = answers.Words(
+        self.words = Words(
             self.file.labels,
             self.tokenizer.tokens,
             self.tokenizer.mask_token,
             self.tokenizer.mask_id,
-            description["top_k"] if top_k is None else top_k,
+            self.file.description["top_k"] if top_k is None else top_k,
         )
         self._lock = threading.Lock()
         self._interpreter = self._loaded(self.file.flavour, threads, runtime, weight_cache)
@@ -119,7 +117,7 @@ class Runner(Preparer):
 
         Returns:
             For each row a dict as the SavedModel's `serving_default` gives: `answers` and `scores`, best first, or
-            what else the head answers (`tfvl.lite.answers`).
+            what else the head answers (`tfvl.answers.rows.KINDS`).
 
         Raises:
             ValueError: an input cannot be used, or does not fit into the file's sizes; says which sizes it has.
@@ -136,7 +134,7 @@ class Runner(Preparer):
         outputs = self.outputs(prepared)
         try:
             return [
-                self._answer({name: value[number] for name, value in each.items()}, row, self.words)
+                answer(self.head, {name: value[number] for name, value in each.items()}, row, self.words)
                 for row, each, number in zip(prepared.rows, *outputs, strict=True)
             ]
         except (KeyError, IndexError, TypeError) as error:

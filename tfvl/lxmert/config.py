@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig
+from tfvl.modeling.configuration import RegionInput
 from tfvl.modeling.fields import flag, positive, size
 
 
@@ -28,6 +29,12 @@ class LxmertConfig(BertConfig):
     """
 
     model_type: ClassVar[str] = "lxmert"
+    answers_field: ClassVar[str] = "num_qa_labels"
+    region_inputs: ClassVar[Mapping[str, RegionInput]] = {
+        "features": RegionInput("visual_feats", "visual_feat_dim"),
+        "boxes": RegionInput("visual_pos", "visual_pos_dim"),
+        "mask": RegionInput("visual_attention_mask"),
+    }
 
     num_qa_labels: int = size(9500)
     num_object_labels: int = size(1600)
@@ -65,5 +72,8 @@ class LxmertConfig(BertConfig):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        # upstream writes the three layer counts a second time, as a dict, and never reads it
-        return super().from_dict({name: value for name, value in values.items() if name != "num_hidden_layers"})
+        values = dict(values)
+        values.pop("num_hidden_layers", None)  # upstream writes the three counts a second time, and never reads them
+        if "num_answers" in values:  # of a file of the authors' own (`tfvl.porting.originals`)
+            values[cls.answers_field] = values.pop("num_answers")
+        return super().from_dict(values)

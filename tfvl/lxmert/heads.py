@@ -13,6 +13,7 @@ from tfvl.modeling.base import HeadModel
 from tfvl.modeling.checks import check_classes, check_shape
 from tfvl.modeling.losses import cross_entropy, smooth_l1
 from tfvl.modeling.metrics import HeadAccuracy
+from tfvl.modeling.recipes import Recipe
 
 
 @keras.saving.register_keras_serializable("tfvl")
@@ -181,6 +182,7 @@ class LxmertForPreTraining(LxmertHeadModel):
     """
 
     label_names = ("labels", "obj_labels", "matched_label", "ans")
+    recipe = Recipe(1e-4, warmup=0.05, clip_norm=1.0)
 
     def named_inputs(self, inputs, more, keywords):
         """As usual; `masked_lm_labels`, the name in upstream's TensorFlow version, stands for `labels`."""

@@ -11,6 +11,7 @@ from tfvl.lxmert.encoder import CrossModalityStack, VisualFeatureEncoder
 from tfvl.lxmert.weights import RULES
 from tfvl.modeling.base import PreTrainedModel
 from tfvl.modeling.checks import check_exactly_one, check_shape, check_text_ids
+from tfvl.modeling.recipes import Recipe
 
 # The paper's code makes its three tables with `padding_idx=0`, so that their first rows are never trained.
 PADDING_ROWS = dict.fromkeys(("word_embeddings", "position_embeddings", "token_type_embeddings"), 0)
@@ -39,6 +40,8 @@ class LxmertPreTrainedModel(PreTrainedModel):
     config_class = LxmertConfig
     base_model_prefix = "lxmert"
     weight_rules = RULES
+    # sections 3.3 and 4, and run/ of the authors, who let biases and norms decay too
+    recipe = Recipe(5e-5, clip_norm=5.0)
     input_names = (
         "input_ids",
         "visual_feats",

@@ -1,7 +1,7 @@
 """LXMERT's processor: texts, region features and boxes in, the model's input dict out."""
 
 from tfvl.lxmert.config import LxmertConfig
-from tfvl.processors.regions import RegionBatch, RegionProcessor
+from tfvl.processors.regions import RegionProcessor
 
 
 class LxmertProcessor(RegionProcessor):
@@ -20,12 +20,3 @@ class LxmertProcessor(RegionProcessor):
     """
 
     config_class = LxmertConfig
-    feature_size_field = "visual_feat_dim"
-    reads_boxes = True
-
-    def model_inputs(self, batch: RegionBatch) -> dict:
-        return {
-            "visual_feats": batch.features,
-            "visual_pos": batch.boxes,
-            "visual_attention_mask": batch.mask,
-        }

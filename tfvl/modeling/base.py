@@ -30,7 +30,7 @@ class PreTrainedModel(Trainable, keras.Model):
     base_model_prefix: ClassVar[str]
     input_names: ClassVar[tuple[str, ...]]
     label_names: ClassVar[tuple[str, ...]] = ()
-    weight_rules: ClassVar[tuple] = ()
+    weight_rules: ClassVar[tuple] = ()  # the porting table; a head adds rows of its own to those of its family
     architecture_aliases: ClassVar[tuple[str, ...]] = ()
     constructor_options: ClassVar[tuple[str, ...]] = ()  # arguments beside the config; kept in `.keras` files
 
@@ -114,6 +114,22 @@ class PreTrainedModel(Trainable, keras.Model):
                 path = f"{self.base_model_prefix}/{path.removeprefix(base.name + '/')}"
             names[path.removeprefix(self.name + "/")] = variable
         return lora.merged(names, self)
+
+    @classmethod
+    def family(cls) -> list[type]:
+        """The model classes that read the same configuration, of those that are imported."""
+        found = [PreTrainedModel]
+        for each in found:  # which grows
+            found += [below for below in each.__subclasses__() if below not in found]
+        return [each for each in found if getattr(each, "config_class", None) is cls.config_class]
+
+    def start_as_waves(self) -> None:
+        """Gives patches positions by which near ones resemble each other, see `ViltEmbeddings.start_as_waves`.
+
+        Raises:
+            ValueError: the model sees no patches.
+        """
+        raise ValueError(f"wave_positions is for ViLT, whose patches have positions, not {type(self).__name__}.")
 
     @classmethod
     def from_pretrained(

@@ -1,14 +1,26 @@
 """The frozen base of every model's configuration: read `config.json`, check it, write it back."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from tfvl.errors import CheckpointError
 from tfvl.files.json_file import read_json, write_json
 from tfvl.modeling.fields import MAX_SIZE, check_fields, flag, is_size
 from tfvl.porting.hub import resolve
+
+
+class RegionInput(NamedTuple):
+    """An input of models that see regions.
+
+    Attributes:
+        name: of the input.
+        size_field: of the configuration, which says how many numbers it has for a region; "" where that is one.
+    """
+
+    name: str
+    size_field: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +41,8 @@ class Config:
     """
 
     model_type: ClassVar[str] = ""
+    answers_field: ClassVar[str] = "num_labels"  # which counts what a head for question answering scores
+    region_inputs: ClassVar[Mapping[str, RegionInput]] = {}  # what becomes of a `RegionBatch`, by its fields
 
     id2label: Mapping[int, str] | None = None
     num_labels: int | None = None
@@ -44,7 +58,7 @@ class Config:
         if count is not None and not is_size(count):
             raise ValueError(f"{type(self).__name__}.num_labels is {count!r}, expected an integer in 1…{MAX_SIZE}.")
         if labels is None:
-            labels = {index: f"LABEL_{index}" for index in range(2 if count is None else count)}
+            labels = _placeholders(2 if count is None else count)
         labels = _checked_labels(labels)
         if count is not None and count != len(labels):
             raise ValueError(f"num_labels is {count} but id2label holds {len(labels)} labels; give one of them only.")
@@ -63,6 +77,23 @@ class Config:
     def label2id(self) -> dict[str, int]:
         """Label to class index, the inverse of `id2label` (the first index wins where labels repeat)."""
         return {label: index for index, label in reversed(self.id2label.items())}
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """What the classes of an answering head stand for; LABEL_0, LABEL_1, … where `id2label` names other ones."""
+        count = getattr(self, self.answers_field)
+        return tuple(self.id2label.values()) if count == self.num_labels else tuple(_placeholders(count).values())
+
+    @classmethod
+    def answer_fields(cls, names: Iterable[str]) -> dict[str, Any]:
+        """The fields of a configuration whose `answer_names` are these, as `replace` takes them."""
+        labels = dict(enumerate(names))
+        return {"id2label": labels, cls.answers_field: len(labels)}
+
+    def region_size(self, field: str) -> int | None:
+        """How many numbers a field of a `RegionBatch` has for a region; None for one, or none at all."""
+        size_field = self.region_inputs[field].size_field if field in self.region_inputs else ""
+        return getattr(self, size_field) if size_field else None
 
     def replace(self, **changes) -> Self:
         """Returns a copy with `changes`; a new `num_labels` or `id2label` replaces the old pair of the two."""
@@ -137,6 +168,10 @@ class Config:
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes `config.json` into `directory` (made if missing); never leaves a half-written file."""
         write_json(Path(directory) / "config.json", self.to_dict())
+
+
+def _placeholders(count: int) -> dict[int, str]:
+    return {index: f"LABEL_{index}" for index in range(count)}
 
 
 def _checked_labels(labels) -> dict[int, str]:

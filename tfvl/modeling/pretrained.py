@@ -10,8 +10,6 @@ from tfvl.porting.load import LoadReport, load_weights, uninitialised_variables
 from tfvl.porting.originals.reading import config_values
 from tfvl.porting.plan import decoder_is_untied
 
-LABEL_FIELDS = {"id2label", "num_labels", "num_qa_labels"}
-
 
 def load_pretrained(
     model_class: type,
@@ -27,7 +25,8 @@ def load_pretrained(
     """A model with the weights of `src` (see `PreTrainedModel.from_pretrained`), and the `LoadReport` of the load."""
     path = resolve(src, **hub_options)
     checkpoint = open_checkpoint(path)
-    published = config is None and not LABEL_FIELDS & (config_overrides or {}).keys()
+    label_fields = {"num_labels", *model_class.config_class.answer_fields(())}
+    published = config is None and not label_fields & (config_overrides or {}).keys()
     if config is None:
         values = config_values(path, checkpoint, (config_overrides or {}).get("num_attention_heads"))
         config = model_class.config_class.from_values(values, path, config_overrides)
@@ -37,7 +36,10 @@ def load_pretrained(
         config = config.replace(tie_word_embeddings=False)
     with uninitialised_variables():
         model = model_class(config, dtype=dtype)
-    report = load_weights(model, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes, progress=progress)
+    others = {rule for each in model_class.family() for rule in each.weight_rules}
+    report = load_weights(
+        model, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes, progress=progress, others=others
+    )
     if published and not report.plan.initialised:  # a new head has answers of its own
         model.config = with_answers(model.config, model_class.__name__)
     return model, report

@@ -5,7 +5,7 @@ as LXMERT in another order: its authors trained with Pythia's `answers_vqa.txt`,
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from tfvl.modeling.configuration import Config
 from tfvl.porting.hub import BUNDLED_DIRECTORY
@@ -25,14 +25,13 @@ def with_answers(config: Config, architecture: str) -> Config:
         config: of a checkpoint that holds the head's weights.
         architecture: name of the model class that they are loaded into.
     """
-    count = getattr(config, "num_qa_labels", config.num_labels)
-    name = LISTS.get((architecture, count))
-    if name is None or not is_placeholder(config.id2label):
+    name = LISTS.get((architecture, len(config.answer_names)))
+    if name is None or not is_placeholder(config.id2label.values()):
         return config
     answers = json.loads((BUNDLED_DIRECTORY / "answers" / f"{name}.json").read_text(encoding="utf-8"))
-    return config.replace(id2label=dict(enumerate(answers)))
+    return config.replace(**config.answer_fields(answers))
 
 
-def is_placeholder(id2label: Mapping[int, str]) -> bool:
+def is_placeholder(labels: Iterable[str]) -> bool:
     """Whether labels are only those that a configuration without any gets: LABEL_0, LABEL_1, …"""
-    return all(label == f"LABEL_{index}" for index, label in id2label.items())
+    return all(label == f"LABEL_{index}" for index, label in enumerate(labels))

@@ -1,4 +1,4 @@
-"""How each model was trained: the hyperparameters of the papers, one row for each class that has its own."""
+"""How a model was trained: the hyperparameters of its paper, which its class has as `recipe`."""
 
 from dataclasses import dataclass, field
 
@@ -11,6 +11,9 @@ from tfvl.modeling.schedules import WarmupDecay
 @dataclass(frozen=True)
 class Recipe:
     """What `compile()` takes where nothing else is given.
+
+    BertAdam, which trained VisualBERT and LXMERT, has no bias correction. It is kept here, since without it fine-tuning
+    diverges more often (Mosbach et al. 2021, section 5.1).
 
     Attributes:
         learning_rate: the peak of the schedule.
@@ -45,23 +48,3 @@ class Recipe:
         if not {"clipnorm", "clipvalue", "global_clipnorm"} & changes.keys():
             options["global_clipnorm"] = self.clip_norm
         return AdamW(rate, **options | changes)
-
-
-# ViLT: paper, section 4.2, and vilt/config.py of the authors, where VQA's head alone has ten times the rate.
-# VisualBERT: configs/ of the authors. LXMERT: paper, sections 3.3 and 4, and run/ of the authors.
-# BertAdam, which trained these two, has no bias correction. It is kept here, since without it fine-tuning diverges more
-# often (Mosbach et al. 2021, section 5.1). LXMERT's authors let biases and norms decay too.
-VILT = {"learning_rate": 1e-4, "beta_2": 0.98, "epsilon": 1e-8}
-RECIPES = {
-    "ViltPreTrainedModel": Recipe(**VILT),
-    "ViltForQuestionAnswering": Recipe(**VILT, rate_multipliers={"classifier": 10.0}),
-    "VisualBertPreTrainedModel": Recipe(2e-5, clip_norm=1.0),
-    "VisualBertForPreTraining": Recipe(5e-5, clip_norm=1.0),
-    "LxmertPreTrainedModel": Recipe(5e-5, clip_norm=5.0),
-    "LxmertForPreTraining": Recipe(1e-4, warmup=0.05, clip_norm=1.0),
-}
-
-
-def recipe_of(model_class: type) -> Recipe:
-    """The row of the class, or of the nearest class that it derives from."""
-    return next(RECIPES[each.__name__] for each in model_class.__mro__ if each.__name__ in RECIPES)

@@ -3,17 +3,24 @@
 import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import keras
 
 from tfvl.modeling import lora, replicas
 from tfvl.modeling.losses import weighted_mean
 from tfvl.modeling.optimizers import AdamW
-from tfvl.modeling.recipes import recipe_of
+from tfvl.modeling.recipes import Recipe
 
 
 class Trainable:
-    """The training half of `PreTrainedModel`, mixed in before `keras.Model`."""
+    """The training half of `PreTrainedModel`, mixed in before `keras.Model`.
+
+    Attributes:
+        recipe: how the paper trained the class.
+    """
+
+    recipe: ClassVar[Recipe]
 
     def loss_terms(self, labels, outputs) -> dict[str, tuple]:
         """The paper's loss: a name and (values, weights) per term, as the functions of `tfvl.modeling.losses` return.
@@ -29,7 +36,7 @@ class Trainable:
         return []
 
     def default_optimizer(self, steps: int | None = None, **changes) -> AdamW:
-        """The paper's optimizer (tfvl/modeling/recipes.py), as `compile()` takes it.
+        """The paper's optimizer (the class's `recipe`), as `compile()` takes it.
 
         Args:
             steps: how many batches `fit` draws in all, epochs times batches. The rate then rises for the paper's share
@@ -37,7 +44,7 @@ class Trainable:
             **changes: what shall be otherwise, as `AdamW` takes it: `learning_rate` (the peak, or a schedule instead of
                 `steps`), `gradient_accumulation_steps`, `global_clipnorm`, `rate_multipliers`, …
         """
-        return recipe_of(type(self)).optimizer(steps, **changes)
+        return self.recipe.optimizer(steps, **changes)
 
     def head_loss(self, labels, outputs, sample_weight=None):
         """Sum of the loss terms' weighted means, a float32 scalar."""

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import numpy as np
 
 from tfvl.errors import CheckpointError
 from tfvl.porting.plan import Fill, Plan, make_plan, warning_of
+from tfvl.porting.rules import Rule
 from tfvl.porting.tensors import Checkpoint, Tensor
 
 WORKERS = 2  # reading, checking and transposing wait for memory more than for a processor
@@ -59,6 +60,7 @@ def load_weights(
     *,
     ignore_mismatched_sizes: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    others: Iterable[Rule] = (),
 ) -> LoadReport:
     """Fill the variables of `model`, whether or not they have values already.
 
@@ -69,6 +71,7 @@ def load_weights(
         checkpoint: from `open_checkpoint`.
         ignore_mismatched_sizes: initialise a head's variable anew where its shape differs from the checkpoint's.
         progress: called after each variable with the bytes read so far and in all.
+        others: as `make_plan` takes them.
 
     Warns:
         UserWarning: once, naming the heads that the checkpoint lacks and those of it that the model has not.
@@ -79,7 +82,8 @@ def load_weights(
     variables = model.weight_names()
     shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
     name = type(model).__name__
-    plan = make_plan(checkpoint, shapes, model.weight_rules, model.base_model_prefix, name, ignore_mismatched_sizes)
+    rules, prefix = model.weight_rules, model.base_model_prefix
+    plan = make_plan(checkpoint, shapes, rules, prefix, name, ignore_mismatched_sizes, others)
     total = sum(tensor.nbytes for fill in plan.fills for tensor in fill.tensors)
     done = 0
     fills = sorted(plan.fills, key=lambda fill: -math.prod(shapes[fill.path]))  # while there is most memory to spare

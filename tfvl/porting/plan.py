@@ -4,7 +4,7 @@ Only names, shapes and element types are looked at (and the values of tensors th
 that does not fit is refused before any variable has a value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,22 +57,24 @@ def make_plan(
     prefix: str,
     model_name: str,
     ignore_mismatched_sizes: bool = False,
+    others: Iterable[Rule] = (),
 ) -> Plan:
     """How `checkpoint` fills the variables of a model.
 
     Args:
         checkpoint: the tensors by name.
         shapes: the shape of every variable of the model by its path, without the model's own name.
-        rules: the table of the model's family.
+        rules: the table of the model's class.
         prefix: the name under which a model with a head holds the base model, such as `vilt`.
         model_name: what to call the model in messages.
         ignore_mismatched_sizes: initialise a head's variable anew where its shape differs from the checkpoint's.
+        others: rows of other classes of the family, whose heads the checkpoint may hold beside.
 
     Raises:
         CheckpointError: one message with every tensor that nothing knows, variable that nothing fills, row of the table
             that is out of date, double match, and difference in shape.
     """
-    account = _Account(checkpoint, shapes, Table(rules), prefix, ignore_mismatched_sizes)
+    account = _Account(checkpoint, shapes, Table(rules), prefix, ignore_mismatched_sizes, Table(others))
     if account.sources and not any(account.table.by_source(name) for name in account.sources):
         examples = ", ".join(list(checkpoint)[:3])
         raise CheckpointError(f"{checkpoint.path}: no weight in it is one of {model_name}'s (it has {examples}, ...).")
@@ -120,9 +122,15 @@ class _Account:
     """The books, filled in three steps."""
 
     def __init__(
-        self, checkpoint: Checkpoint, shapes: Mapping, table: Table, prefix: str, ignore_mismatched_sizes: bool
+        self,
+        checkpoint: Checkpoint,
+        shapes: Mapping,
+        table: Table,
+        prefix: str,
+        ignore_mismatched_sizes: bool,
+        others: Table,
     ) -> None:
-        self.plan, self.problems, self.table = Plan(), [], table
+        self.plan, self.problems, self.table, self.others = Plan(), [], table, others
         self.sources = _canonical(checkpoint, prefix, self.plan.dropped, self.problems)
         self.shapes = shapes
         self.ignore_mismatched_sizes = ignore_mismatched_sizes
@@ -212,6 +220,7 @@ class _Account:
         """Say why each tensor that fills nothing may be left where it is, or that nothing knows it."""
         for name in sorted(self.sources.keys() - self.used.keys()):
             rows = [rule for rule, _ in self.table.by_source(name)]
+            foreign = not rows and self.others.by_source(name)  # of a head that another class has
             original = self.sources[name].name
             read = self._read_instead(name, rows)
             if read:
@@ -220,7 +229,7 @@ class _Account:
                 )
             elif any(rule.target is None and not rule.same_as for rule in rows):
                 self.plan.dropped.append(original)
-            elif any(rule.head and rule.head not in self.heads for rule in rows):
+            elif foreign or any(rule.head and rule.head not in self.heads for rule in rows):
                 self.plan.left_out.append(original)
             elif rows:
                 self.problems.append(f"unknown: the model has no variable for {original} {self.sources[name].shape}")

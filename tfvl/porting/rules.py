@@ -1,12 +1,13 @@
 """Porting rules: which tensors of a state dict fill which variable, written as rows of a table.
 
-A model's `weights.py` holds a tuple of `Rule`. `load.py` reads it from left to right, `save.py` from right to left.
+A family's `weights.py` holds a tuple of `Rule`, to which a class may add rows of its own head (`weight_rules`).
+`load.py` reads them from left to right, `save.py` from right to left.
 Names in the table leave out the base model's own prefix (`vilt.` on the left, `vilt/` on the right): a file with or
 without the prefix and a model with or without a head then need the same rows.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -97,10 +98,10 @@ class Rule:
 class Table:
     """The rows of a family, looked up by source name or by variable path."""
 
-    def __init__(self, rules: Sequence[Rule]):
+    def __init__(self, rules: Iterable[Rule]):
         self.rules = tuple(rules)
-        self._sources = _Index((source, rule) for rule in rules for source in rule.sources)
-        self._targets = _Index((rule.target, rule) for rule in rules if rule.target)
+        self._sources = _Index((source, rule) for rule in self.rules for source in rule.sources)
+        self._targets = _Index((rule.target, rule) for rule in self.rules if rule.target)
 
     def by_source(self, name: str) -> list[tuple[Rule, dict[str, str]]]:
         """The rows that name this source, each with the numbers that stand for its `{i}`."""

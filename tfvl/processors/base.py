@@ -18,11 +18,24 @@ class Processor:
     """The tokenizer's half of a processor; a family adds its images or regions.
 
     Attributes:
+        sees: "images" or "regions", what the model sees.
         tokenizer: the `BertTokenizer`; its `model_max_length` is at most the number of positions of the model.
+        image_processor: the `ViltImageProcessor` of a model that sees images, else None.
+        detector: what finds the regions of images for a model that sees regions, if there is such a thing, else None.
+        feature_size, size_without_corners: of regions, see `RegionProcessor`; None where they may be of any size.
+        feature_size_field: of the configuration, which says the feature size; "" where no regions are seen.
     """
 
     config_class: ClassVar[type[Config]]
+    sees: ClassVar[str]
     tokenizer: BertTokenizer
+    image_processor = detector = feature_size = size_without_corners = None
+    feature_size_field = ""
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it takes images: the model sees them, or there is a detector."""
+        return self.sees == "images" or self.detector is not None
 
     @classmethod
     def read(cls, src: str | Path, **hub_options) -> tuple[Path, BertTokenizer, Config | None]:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -42,9 +42,7 @@ class RegionProcessor(Processor):
             one; None: regions are given.
     """
 
-    feature_size_field: ClassVar[str]  # of the configuration
-    reads_boxes: ClassVar[bool] = False
-    takes_pairs: ClassVar[bool] = False  # whether a row may be of two images
+    sees = "regions"
 
     def __init__(self, tokenizer: BertTokenizer, feature_size: int | None = None, detector=None):
         if not isinstance(tokenizer, BertTokenizer):
@@ -72,7 +70,22 @@ class RegionProcessor(Processor):
             ValueError: the detector's features are of another size than the model's.
         """
         _, tokenizer, config = cls.read(src, **hub_options)
-        return cls(tokenizer, config and getattr(config, cls.feature_size_field), detector)
+        return cls(tokenizer, config and config.region_size("features"), detector)
+
+    @property
+    def feature_size_field(self) -> str:
+        """Of the configuration, which says the feature size."""
+        return self.config_class.region_inputs["features"].size_field
+
+    @property
+    def reads_boxes(self) -> bool:
+        """Whether the model reads each region's box."""
+        return "boxes" in self.config_class.region_inputs
+
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether a row may be of two images: the model reads of which of them a region is."""
+        return "image" in self.config_class.region_inputs
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes the tokenizer's files; the feature size stands in the config.json that the model writes."""
@@ -124,8 +137,10 @@ class RegionProcessor(Processor):
         return as_kind(inputs, return_tensors)
 
     def model_inputs(self, batch: RegionBatch) -> dict:
-        """The batch under the names of the model's inputs."""
-        raise NotImplementedError
+        """The batch under the names of the model's inputs; where rows are of one image, `image` is 1."""
+        if self.takes_pairs and batch.image is None:
+            batch = batch._replace(image=tf.ones_like(batch.mask))
+        return {each.name: getattr(batch, field) for field, each in self.config_class.region_inputs.items()}
 
     def parts(self) -> dict[str, str]:
         found_by = {} if self.detector is None else {"detector": type(self.detector).__name__}

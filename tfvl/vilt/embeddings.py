@@ -1,6 +1,7 @@
 """ViLT's input sequence: the words, then [class] and the patches of the image (Kim, Son & Kim 2021, section 3.1)."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfvl.layers.attention import join_masks, normal
@@ -105,6 +106,18 @@ class ViltEmbeddings(keras.layers.Layer):
         if mask is not None:
             mask = ops.concatenate([ops.ones((batch, 1), dtype="int32"), mask], axis=1)
         return self.dropout(ops.concatenate([first, patches], axis=1), training=training), mask
+
+    def start_as_waves(self) -> None:
+        """Position embeddings as waves along rows and columns, so that near patches resemble each other.
+
+        They are as large as the words (which are normalised) and the patches: in a narrow model small and random ones
+        are lost among them.
+        """
+        (rows, columns), width = self.config.grid, self.config.hidden_size
+        angles = [np.pi * (np.arange(length) + 0.5) / length for length in (rows, columns)]
+        down, across = (np.cos(np.outer(angle, np.arange(width // 2) + 1)) for angle in angles)
+        grid = np.concatenate([np.repeat(down, columns, axis=0), np.tile(across, (rows, 1))], axis=1)
+        self.position_embeddings.assign(np.concatenate([np.zeros((1, width)), grid])[None])
 
     def positions(self, rows, columns, heights, widths):
         """Position embeddings resized to each image's own grid, bilinearly with aligned corners.

@@ -1,5 +1,6 @@
 """The heads of ViLT: what each reads from the encoder, what it returns, and the loss it is trained with."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import keras
@@ -112,6 +113,8 @@ class ViltForQuestionAnswering(ViltHeadModel):
 
     architecture_aliases = ("ViltForVisualQuestionAnswering",)
     soft_labels = True
+    # its head alone has ten times the rate (vilt/config.py of the authors)
+    recipe = replace(ViltHeadModel.recipe, rate_multipliers={"classifier": 10.0})
 
     def add_head(self, config, policy):
         width = config.hidden_size

@@ -11,6 +11,7 @@ from tfvl.layers.normalization import LayerNormalization
 from tfvl.layers.transformer import TransformerStack, check_head_mask
 from tfvl.modeling.base import PreTrainedModel
 from tfvl.modeling.checks import check_exactly_one, check_text_ids
+from tfvl.modeling.recipes import Recipe
 from tfvl.vilt.config import ViltConfig
 from tfvl.vilt.embeddings import ViltEmbeddings
 from tfvl.vilt.weights import RULES
@@ -37,6 +38,7 @@ class ViltPreTrainedModel(PreTrainedModel):
     config_class = ViltConfig
     base_model_prefix = "vilt"
     weight_rules = RULES
+    recipe = Recipe(1e-4, beta_2=0.98, epsilon=1e-8)  # section 4.2, and vilt/config.py of the authors
     input_names = (
         "input_ids",
         "attention_mask",
@@ -72,6 +74,9 @@ class ViltPreTrainedModel(PreTrainedModel):
             )
         if "head_mask" in inputs:
             check_head_mask(inputs["head_mask"], self.config.num_hidden_layers, self.config.num_attention_heads)
+
+    def start_as_waves(self):
+        getattr(self, self.base_model_prefix, self).embeddings.start_as_waves()
 
 
 @keras.saving.register_keras_serializable("tfvl")

@@ -24,6 +24,7 @@ class ViltProcessor(Processor):
     """
 
     config_class = ViltConfig
+    sees = "images"
 
     def __init__(self, image_processor: ViltImageProcessor, tokenizer: BertTokenizer):
         if not isinstance(image_processor, ViltImageProcessor) or not isinstance(tokenizer, BertTokenizer):

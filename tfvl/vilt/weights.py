@@ -56,7 +56,7 @@ POOLER = (
     Rule("pooler.dense.bias", "pooler/dense/bias", head="pooler"),
 )
 
-# ViltForQuestionAnswering and ViltForImagesAndTextClassification
+# of question answering and of the classification of several images
 MLP_CLASSIFIER = (
     Rule("classifier.0.weight", "classifier/dense/kernel", DENSE, head="classifier"),
     Rule("classifier.0.bias", "classifier/dense/bias", head="classifier"),

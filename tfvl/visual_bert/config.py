@@ -1,9 +1,11 @@
 """Configuration of the VisualBERT models."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig
+from tfvl.modeling.configuration import RegionInput
 from tfvl.modeling.fields import flag, size
 
 
@@ -22,6 +24,14 @@ class VisualBertConfig(BertConfig):
     """
 
     model_type: ClassVar[str] = "visual_bert"
+    region_inputs: ClassVar[Mapping[str, RegionInput]] = {
+        "features": RegionInput("visual_embeds", "visual_embedding_dim"),
+        "mask": RegionInput("visual_attention_mask"),
+        # Types of one image are 1, as upstream's documentation has them. Of a pair (NLVR2) the authors put the regions
+        # of both images one after the other, those of the first with type 0 and those of the second with type 1:
+        # github.com/uclanlp/visualbert, visualbert/dataloaders/nlvr_dataset.py.
+        "image": RegionInput("visual_token_type_ids"),
+    }
 
     visual_embedding_dim: int = size(512)
     num_hidden_layers: int = size(12, most=MAX_LAYERS)

@@ -13,6 +13,7 @@ from tfvl.modeling.base import HeadModel
 from tfvl.modeling.checks import check_given, check_range
 from tfvl.modeling.losses import IGNORED, cross_entropy, kl_divergence
 from tfvl.modeling.metrics import AlignmentAccuracy, HeadAccuracy, VqaScore
+from tfvl.modeling.recipes import Recipe
 from tfvl.visual_bert.model import VisualBertModel, VisualBertPreTrainedModel
 
 
@@ -38,6 +39,7 @@ class VisualBertForPreTraining(VisualBertHeadModel):
     """
 
     label_names = ("labels", "sentence_image_labels")
+    recipe = Recipe(5e-5, clip_norm=1.0)
     terms: ClassVar = {"labels": "prediction_logits", "sentence_image_labels": "seq_relationship_logits"}
 
     def add_head(self, config, policy):

@@ -9,6 +9,7 @@ from tfvl.layers.heads import Pooler
 from tfvl.layers.transformer import PostNormBlock, TransformerStack, check_head_mask
 from tfvl.modeling.base import PreTrainedModel
 from tfvl.modeling.checks import check_exactly_one, check_given, check_ids, check_range, check_text_ids
+from tfvl.modeling.recipes import Recipe
 from tfvl.visual_bert.config import VisualBertConfig
 from tfvl.visual_bert.embeddings import VisualBertEmbeddings
 from tfvl.visual_bert.weights import RULES
@@ -42,6 +43,7 @@ class VisualBertPreTrainedModel(PreTrainedModel):
     config_class = VisualBertConfig
     base_model_prefix = "visual_bert"
     weight_rules = RULES
+    recipe = Recipe(2e-5, clip_norm=1.0)  # configs/ of the authors
     input_names = (
         "input_ids",
         "attention_mask",

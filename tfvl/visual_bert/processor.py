@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfvl.processors.regions import RegionBatch, RegionProcessor
+from tfvl.processors.regions import RegionProcessor
 from tfvl.visual_bert.config import VisualBertConfig
 
 
@@ -26,18 +26,6 @@ class VisualBertProcessor(RegionProcessor):
     """
 
     config_class = VisualBertConfig
-    feature_size_field = "visual_embedding_dim"
-    takes_pairs = True
-
-    def model_inputs(self, batch: RegionBatch) -> dict:
-        # Types of one image are 1, as upstream's documentation has them. Of a pair (NLVR2) the authors put the regions
-        # of both images one after the other, those of the first with type 0 and those of the second with type 1:
-        # github.com/uclanlp/visualbert, visualbert/dataloaders/nlvr_dataset.py.
-        return {
-            "visual_embeds": batch.features,
-            "visual_attention_mask": batch.mask,
-            "visual_token_type_ids": tf.ones_like(batch.mask) if batch.image is None else batch.image,
-        }
 
     def encode_texts(self, text, text_pair, options: dict) -> dict:
         if not has_choices(text_pair):

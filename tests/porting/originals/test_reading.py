@@ -96,6 +96,8 @@ def test_the_same_weights_as_from_the_hubs_layout(name, legacy, tmp_path):
 @pytest.mark.parametrize("name", CASES)
 def test_sizes_and_class_follow_from_the_tensors(name, tmp_path):
     values = config_values(original(name, tmp_path), heads=HEADS)
+    if "num_answers" in values:
+        values["num_qa_labels"] = values.pop("num_answers")
     labels_decide = name in ("VisualBertForQuestionAnswering", "VisualBertForVisualReasoning")
     assert values["architectures"] == [name] or labels_decide
     sizes = CASES[name][1] | {"num_hidden_layers": 3}

@@ -8,35 +8,35 @@ import numpy as np
 
 from tfvl import shapes
 from tfvl.lite.inputs import FEATURES
+from tfvl.lite.preparer import Preparer
 from tfvl.preprocessing.regions.regions import Regions, with_corners
 
 
-def requests(inputs: dict[str, tuple[int, ...]], several: int, count: int) -> Iterator[tuple[dict[str, Any], str]]:
+def requests(preparer: Preparer, count: int) -> Iterator[tuple[dict[str, Any], str]]:
     """Requests as `Runner` takes them, one row each, and the true answers.
 
     Regions are what the bundled detector finds in the scenes where features have its size (as those of the bundled
     models have), or those of `shapes.regions`, else random ones.
 
     Args:
-        inputs: name to shape of a file's inputs.
-        several: how many images go with a text.
+        preparer: of the file that they are for.
         count: how many requests.
     """
     rng = np.random.default_rng(0)
-    features = next((inputs[name] for name in FEATURES if name in inputs), None)
+    features = next((preparer.inputs[name] for name in FEATURES if name in preparer.inputs), None)
     find = functools.lru_cache(maxsize=4)(lambda scene: regions_of(scene, features, rng))  # for all of its questions
     for scene, question in shapes.held_out_questions(count):
         asked: dict[str, Any] = {"text": question.text}
-        scenes = [scene, *(shapes.draw_scene(int(rng.integers(1000))) for _ in range(several - 1))]
+        scenes = [scene, *(shapes.draw_scene(int(rng.integers(1000))) for _ in range(preparer.several - 1))]
         if features is None:
             shown = [each.image() for each in scenes]
-            asked["images"] = [shown] if several > 1 else shown
+            asked["images"] = [shown] if preparer.several > 1 else shown
         else:
             shown = [find(each) for each in scenes]
-            asked["regions"] = [shown] if several > 1 else shown
-        if len(ids := inputs.get("input_ids", ())) == 3:
-            asked["choices"] = [list(shapes.COLORS)[: ids[1]]]
-        if "region_to_phrase_position" in inputs:
+            asked["regions"] = [shown] if preparer.several > 1 else shown
+        if "choices" in preparer.head.reads:
+            asked["choices"] = [list(shapes.COLORS)[: preparer.ids_shape[1]]]
+        if "phrases" in preparer.head.reads:
             asked["phrases"] = [question.text.split()[:1]]
         yield asked, question.answer
 

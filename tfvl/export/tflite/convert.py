@@ -4,7 +4,6 @@ import dataclasses
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 
 import keras
@@ -13,7 +12,8 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
 from tfvl import __version__
-from tfvl.export.signatures import inputs_of
+from tfvl.answers.rows import head_name
+from tfvl.export.inputs import inputs_of
 from tfvl.export.tflite import int8 as lite_int8
 from tfvl.export.tflite import ops as lite_ops
 from tfvl.export.tflite import sizes as lite_sizes
@@ -24,8 +24,9 @@ from tfvl.files.quiet import quiet_stderr
 from tfvl.lite import file as lite_file
 from tfvl.lite import tokenizer as lite_tokenizer
 from tfvl.lite.file import LiteFile
-from tfvl.lite.preparer import PAIRS, Preparer
+from tfvl.lite.preparer import Preparer
 from tfvl.modeling.base import PreTrainedModel
+from tfvl.processors.base import Processor
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 TOP_K = 5
@@ -60,7 +61,7 @@ def lite(
     configuration and preprocessing (see `tfvl.lite.file`); `tfvl.lite.Runner` answers from that one file.
 
     Args:
-        model: a model of tfvl, e.g. `ViltForQuestionAnswering`.
+        model: a model of tfvl.
         processor: the processor of the same checkpoint.
         path: the file, whose name ends in `.tflite`.
         flavour: "tensors". Or "text": the signature `text` takes the raw question (batch,), a string, in place of ids
@@ -99,14 +100,13 @@ def lite(
         raise ValueError(f"top_k is {top_k!r}, expected a whole number from 1 on")
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"the Keras backend is {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow to export")
-    if not isinstance(model, PreTrainedModel) or not hasattr(processor, "tokenizer"):
+    if not isinstance(model, PreTrainedModel) or not isinstance(processor, Processor):
         raise ValueError(
             f"lite takes a model of tfvl and its processor, got {type(model).__name__} and {type(processor).__name__}"
         )
     lite_ops.check_weights(model)
-    inputs, head = inputs_of(model, processor), head_name(model)
-    images = 2 if head == PAIRS else 1
-    sizes = lite_sizes.sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases, images)
+    inputs = inputs_of(model, processor)
+    sizes = lite_sizes.sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases)
     specs = lite_sizes.fixed(inputs, None if resizable else sizes, pixel_mask and not resizable)
     options, encode = processor_options(processor, model.config), None
     vocabulary, characters = processor.tokenizer.get_vocab(), lite_tokenizer.pack(options["tokenizer"])
@@ -121,7 +121,7 @@ def lite(
     described = LiteFile(
         path,
         {
-            "head": head,
+            "head": head_name(base.__name__ for base in type(model).__mro__),
             "class": type(model).__name__,
             "quantize": quantize,
             "signature": flavour,
@@ -133,7 +133,7 @@ def lite(
             "versions": {"tfvl": __version__, "tensorflow": tf.__version__, "keras": keras.__version__},
         },
         vocabulary,
-        labels_of(model.config),
+        model.config.answer_names,
         characters,
     )
     rows = examples(Preparer(described), calibration) if quantize == "int8" else ()
@@ -150,7 +150,7 @@ def examples(preparer: Preparer, calibration: Iterable[dict] | None) -> list[dic
     if preparer.resizable:
         raise ValueError('quantize="int8" needs fixed sizes; leave resizable out')
     if calibration is None:
-        calibration = (asked for asked, _ in requests(preparer.inputs, preparer.several, EXAMPLES))
+        calibration = (asked for asked, _ in requests(preparer, EXAMPLES))
     rows = [preparer.prepare(**asked).inputs for asked in calibration]
     if not rows:
         raise ValueError("calibration is empty; give a hundred or so requests")
@@ -232,21 +232,8 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def head_name(model) -> str:
-    """The class whose row in its family's table `HEADS` is the model's."""
-    table = import_module(f"tfvl.{model.config.model_type}.export").HEADS
-    return next(base.__name__ for base in type(model).__mro__ if base.__name__ in table)
-
-
 def shape_of(spec: tf.TensorSpec) -> list[int]:
     return [-1 if size is None else size for size in spec.shape]
-
-
-def labels_of(config) -> tuple[str, ...]:
-    """What a head's scores are of, by id; LXMERT counts its answers apart from its labels."""
-    labels = tuple(config.id2label[index] for index in range(config.num_labels))
-    answers = getattr(config, "num_qa_labels", len(labels))
-    return labels if answers == len(labels) else tuple(f"LABEL_{index}" for index in range(answers))
 
 
 def processor_options(processor, config) -> dict:
@@ -254,6 +241,6 @@ def processor_options(processor, config) -> dict:
     options = processor.tokenizer.get_config()
     del options["vocab"]
     options["model_max_length"] = min(options["model_max_length"], config.max_position_embeddings)
-    image_processor = getattr(processor, "image_processor", None)
+    image_processor = processor.image_processor
     images = image_processor and {**image_processor.to_dict(), "max_pixels": image_processor.max_pixels}
     return {"tokenizer": options, "image_processor": images}

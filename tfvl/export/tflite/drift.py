@@ -71,7 +71,7 @@ def drift(path: Path, src: str, count: int = EXAMPLES, **load_options) -> DriftR
     run = tf.function(lambda inputs: flat(model(inputs, training=False)), autograph=False, reduce_retracing=True)
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     truths, examples = [], 0
-    for asked, truth in requests(runner.inputs, runner.several, count):
+    for asked, truth in requests(runner, count):
         prepared = runner.prepare(**asked)
         (outputs,), _ = runner.outputs(prepared)
         expected = run(model_inputs(prepared))

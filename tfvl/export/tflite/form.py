@@ -7,6 +7,7 @@ know (`UNPACK`, `SELECT_V2`) ends a run, and what TensorFlow's kernels fuse is n
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +16,6 @@ import tensorflow as tf
 from tfvl.layers.attention import CrossAttention, SelfAttention, shape_of, take_positions
 from tfvl.layers.embeddings import TextEmbeddings
 from tfvl.vilt.embeddings import ViltEmbeddings
-from tfvl.visual_bert.embeddings import VisualBertEmbeddings
 
 MASKED = -1e9  # added to the score of a position that is not attended to: its softmax is 0
 MAX_LEVEL = 127
@@ -31,11 +31,11 @@ def lite_form(model, eight_bits: bool) -> Iterator[list[tf.Variable]]:
         model: a model of tfvl. It is itself again afterwards.
         eight_bits: whether the tables of words are stored in 8 bits. (The converter sees to the matrices.)
     """
-    layers = [layer for layer in model._flatten_layers() if type(layer) in FORMS]
+    layers = [layer for layer in model._flatten_layers() if form_of(type(layer))]
     originals = [type(layer) for layer in layers]
     try:
         for layer in layers:
-            layer.made, layer.__class__ = {}, FORMS[type(layer)]
+            layer.made, layer.__class__ = {}, form_of(type(layer))
             layer.made |= {name: tf.Variable(array, trainable=False) for name, array in layer.weights_made(eight_bits)}
         yield [variable for layer in layers for variable in layer.made.values()]
     finally:
@@ -85,7 +85,7 @@ class LiteAttention:
         return self.output_dense(context), probabilities
 
 
-class LiteSelfAttention(LiteAttention, SelfAttention):
+class LiteSelfAttention(LiteAttention):
     SOURCES: ClassVar = {"query": ("qkv", 0), "key": ("qkv", 1), "value": ("qkv", 2)}
 
     def call(self, hidden_states, attention_mask=None, head_mask=None, queries=None, training=None):
@@ -93,7 +93,7 @@ class LiteSelfAttention(LiteAttention, SelfAttention):
         return self.mix(query, self.project("key", hidden_states), self.project("value", hidden_states), attention_mask)
 
 
-class LiteCrossAttention(LiteAttention, CrossAttention):
+class LiteCrossAttention(LiteAttention):
     SOURCES: ClassVar = {"query": ("query", 0), "key": ("key_value", 0), "value": ("key_value", 1)}
 
     def call(self, hidden_states, context, attention_mask=None, head_mask=None, training=None):
@@ -118,15 +118,7 @@ class LiteTable:
         return tf.gather(table.embeddings.value.read_value(), indices)
 
 
-class LiteTextEmbeddings(LiteTable, TextEmbeddings):
-    pass
-
-
-class LiteVisualBertEmbeddings(LiteTable, VisualBertEmbeddings):
-    pass
-
-
-class LiteViltEmbeddings(ViltEmbeddings):
+class LiteViltEmbeddings:
     """All padding stays, so that no size depends on a mask; positions of a size that is known are constants."""
 
     @property
@@ -153,13 +145,15 @@ class LiteViltEmbeddings(ViltEmbeddings):
         return tf.matmul(tf.expand_dims(across, 1), between)  # (batch, rows, columns, hidden)
 
 
-FORMS = {
-    SelfAttention: LiteSelfAttention,
-    CrossAttention: LiteCrossAttention,
-    ViltEmbeddings: LiteViltEmbeddings,
-    TextEmbeddings: LiteTextEmbeddings,
-    VisualBertEmbeddings: LiteVisualBertEmbeddings,
-}
+# What is mixed into the class of a layer.
+FORMS = {SelfAttention: LiteSelfAttention, CrossAttention: LiteCrossAttention, ViltEmbeddings: LiteViltEmbeddings}
+
+
+@cache
+def form_of(kind: type) -> type | None:
+    """The class of a layer's form for TFLite; None for layers that have none. Text embeddings of any class have one."""
+    form = LiteTable if issubclass(kind, TextEmbeddings) else FORMS.get(kind)
+    return form and type(f"Lite{kind.__name__}", (form, kind), {})
 
 
 def interpolation(sizes, length, grid: int):

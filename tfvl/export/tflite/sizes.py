@@ -8,26 +8,13 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfvl.export.inputs import Inputs, max_length
+from tfvl.answers.rows import PAIR
+from tfvl.export.inputs import Inputs, head_of_model
+from tfvl.export.texts import max_length
 from tfvl.files.whole import refuse_to_overwrite
 from tfvl.lite.file import MAX_ELEMENTS
 
 MASK = "pixel_mask"
-# The unknown sizes of an input, behind the batch, by the names of `Sizes`.
-AXES = {
-    "input_ids": ("text_length",),
-    "token_type_ids": ("text_length",),
-    "attention_mask": ("text_length",),
-    "pixel_values": ("height", "width"),
-    MASK: ("height", "width"),
-    "visual_embeds": ("regions",),
-    "visual_feats": ("regions",),
-    "visual_pos": ("regions",),
-    "visual_attention_mask": ("regions",),
-    "visual_token_type_ids": ("regions",),
-    "region_to_phrase_position": ("phrases",),
-}
-OF_TEXT = ("input_ids", "token_type_ids", "attention_mask")
 MAX_SIDE = 2**14  # of an image, in pixels
 TEXT_LENGTH, REGIONS, CHOICES, PHRASES = 40, 36, 4, 8
 
@@ -73,7 +60,7 @@ def checked_path(path: str | Path, overwrite: bool) -> Path:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases, images: int) -> Sizes:
+def sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases) -> Sizes:
     """The sizes that an export asks for, checked.
 
     Raises:
@@ -88,14 +75,16 @@ def sizes_of(model, processor, batch, text_length, image_size, regions, choices,
             raise ValueError(f"{name} is {value!r}, expected a whole number from 1 on")
     if not 3 <= text_length <= limit:
         raise ValueError(f"text_length is {text_length}, expected 3 to {limit}, the positions of the model")
-    height, width = sides(image_size, getattr(config, "image_size", 1))
-    if hasattr(config, "patch_shape"):
+    height = width = 1
+    if processor.sees == "images":
+        height, width = sides(image_size, config.image_size)
         for side, patch in zip((height, width), config.patch_shape, strict=True):
             if side < patch or side % patch or side > MAX_SIDE:
                 raise ValueError(
                     f"image_size is {height}x{width}, expected multiples of the patch's {patch} pixels up to {MAX_SIDE}"
                 )
-    return Sizes(batch, text_length, height, width, regions * images, choices, phrases)
+    sets = PAIR if head_of_model(model).several else 1
+    return Sizes(batch, text_length, height, width, regions * sets, choices, phrases)
 
 
 def sides(size, default) -> tuple[int, int]:
@@ -114,19 +103,14 @@ def fixed(inputs: Inputs, sizes: Sizes | None, pixel_mask: bool) -> dict[str, tf
         ValueError: an input would have more numbers than `tfvl.lite` reads.
     """
     specs = {}
-    for name, spec in inputs.tensors.items():
+    for name, (dtype, axes) in inputs.axes.items():
         if name == MASK and not pixel_mask:
             continue
-        names = AXES[name]
-        if name in OF_TEXT and spec.shape.rank == 3:
-            names = ("choices", *names)
-        names = iter(("batch", *names))
-        shape = [next(names) if size is None else size for size in spec.shape]
-        shape = [size if isinstance(size, int) else (sizes and getattr(sizes, size)) for size in shape]
+        shape = [axis if isinstance(axis, int) else sizes and getattr(sizes, axis) for axis in ("batch", *axes)]
         if math.prod(size or 1 for size in shape) > MAX_ELEMENTS:
             raise ValueError(
                 f"{name} would have {' × '.join(map(str, shape))} numbers, at most {MAX_ELEMENTS} are possible; choose "
                 "smaller sizes"
             )
-        specs[name] = tf.TensorSpec(shape, spec.dtype, name)
+        specs[name] = tf.TensorSpec(shape, dtype, name)
     return specs

@@ -25,7 +25,7 @@ from tensorflow_text.core.pybinds.pywrap_fast_wordpiece_tokenizer_model_builder 
 from tensorflow_text.core.pybinds.pywrap_whitespace_tokenizer_config_builder import build_whitespace_tokenizer_config
 from tensorflow_text.python.ops import fast_wordpiece_tokenizer, ngrams_op, utf8_binarize_op, whitespace_tokenizer
 
-from tfvl.export.tflite.sizes import OF_TEXT
+from tfvl.export.texts import PHRASES, TEXT
 from tfvl.lite.tokenizer import MAX_WORD_CHARACTERS, PAGES, Tokenizer
 from tfvl.preprocessing.text import unicode_tables as unicode
 
@@ -40,7 +40,6 @@ CODE_POINT_BITS = 21
 # Code points whose UTF-8 has as many bytes each, and among which is no white space: enough of them, the fewest bytes.
 SYMBOLS = (range(0x100, 0x800), range(0x4E00, 0xD800))
 MAX_PIECE_BYTES = 256  # what FastWordpieceTokenize takes
-PHRASES = "region_to_phrase_position"
 UNKNOWN = "[UNK]"  # not made of symbols, so no text contains it
 
 Encode = Callable[[tf.Tensor], dict[str, tf.Tensor]]
@@ -77,7 +76,7 @@ def raw(
 ) -> tuple[dict[str, tf.TensorSpec], Encode]:
     """The specs of inputs with `text` (batch,) in place of ids, types and mask; and what makes those of it."""
     batch, length = specs["input_ids"].shape
-    rest = {name: spec for name, spec in specs.items() if name not in OF_TEXT}
+    rest = {name: spec for name, spec in specs.items() if name not in TEXT}
     tables = tables_of(tokenizer)
     return {"text": tf.TensorSpec([batch], tf.string, "text"), **rest}, lambda text: encode(text, tables, length, limit)
 

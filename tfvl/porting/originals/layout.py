@@ -26,7 +26,8 @@ class Original:
         renames: beginning of a name to what stands there in transformers' state dicts; `{i}` is a number. Several
             beginnings: the tensor is cut along its first axis into as many. None: no model here reads it. The first
             row that fits counts; names that no row fits stay as they are.
-        sizes: field of the configuration to a tensor, under transformers' name without `prefix`, and one of its axes.
+        sizes: field of the configuration to a tensor, under transformers' name without `prefix`, and one of its axes;
+            "num_answers" stands for the field of a family that counts answers apart from labels.
         layers: field of the configuration to the name, with `{i}`, of a tensor that each layer has.
         more: from the shapes by name, the other fields: `architectures` above all.
     """

@@ -33,7 +33,7 @@ ORIGINAL = Original(
     | {
         "visual_feat_dim": ("encoder.visn_fc.visn_fc.weight", 1),
         "visual_pos_dim": ("encoder.visn_fc.box_fc.weight", 1),
-        "num_qa_labels": ("answer_head.logit_fc.3.bias", 0),
+        "num_answers": ("answer_head.logit_fc.3.bias", 0),
         "num_object_labels": ("obj_predict_head.decoder_dict.obj.bias", 0),
         "num_attr_labels": ("obj_predict_head.decoder_dict.attr.bias", 0),
     },

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
-import numpy as np
 
 from tfvl import auto
+from tfvl.modeling.published_answers import is_placeholder
 from tfvl.preprocessing.regions.store import RegionStore
 from tfvl.training.data import prepared
 from tfvl.training.data.examples import Report
@@ -90,7 +90,7 @@ def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1), source: auto.Sourc
     path, model_class = source.path, source.model_class
     run = run.completed(model_class)
     processor = source.processor_class.from_pretrained(path)
-    if size := (run.config or {}).get(getattr(processor, "feature_size_field", None)):
+    if size := (run.config or {}).get(processor.feature_size_field):
         processor = type(processor)(processor.tokenizer, size)
     visual = visual_of(run, processor)
     model = make_model(run, model_class, path)
@@ -133,7 +133,7 @@ def visual_of(run: RunConfig, processor):
     if drawn is not None:
         return drawn
     cache = run.cache_mb * 10**6
-    if hasattr(processor, "image_processor"):
+    if processor.sees == "images":
         return Pictures(image_source(run.images or run.data), processor.image_processor, cache)
     return StoredRegions(region_source(run.regions, run.data), processor, run.max_regions, cache)
 
@@ -166,16 +166,14 @@ def make_model(run: RunConfig, model_class: type, path: Path) -> keras.Model:
     if run.from_scratch and config is None:
         raise ValueError(f"from_scratch takes a directory with a config.json as its model, {run.model} is a file.")
     names = answer_names(run, config) if task_of(run).answers else None
-    if names is not None and (config is None or tuple(config.id2label.values()) != names):
-        changes["id2label"] = dict(enumerate(names))
-        if hasattr(model_class.config_class, "num_qa_labels"):
-            changes["num_qa_labels"] = len(names)
+    if names is not None and (config is None or config.answer_names != names):
+        changes |= model_class.config_class.answer_fields(names)
     if run.from_scratch:
         model = model_class(config.replace(**changes), dtype=run.precision)
     else:
         model = model_class.from_pretrained(path, dtype=run.precision, ignore_mismatched_sizes=True, **changes)
     if run.wave_positions:
-        start_as_waves(model)
+        model.start_as_waves()
     for part, layers in (run.freeze or {}).items():
         model.freeze(part, layers=layers)
     if run.lora:
@@ -191,11 +189,8 @@ def answer_names(run: RunConfig, config) -> tuple[str, ...]:
         return read_answers(Path(run.answers))
     if own := task_of(run).vocabulary():
         return own
-    names = tuple(config.id2label.values()) if config else ()
-    if len(names) == getattr(config, "num_qa_labels", len(names)) and names != tuple(
-        f"LABEL_{number}" for number in range(len(names))
-    ):
-        return names
+    if config is not None and not is_placeholder(config.answer_names):
+        return config.answer_names
     asked = task_of(run).stream(run.data, run.train_split, Report(run.strict))
     return tuple(build_vocabulary(majority(asked), run.min_answers))
 
@@ -217,22 +212,3 @@ def read_answers(path: Path) -> tuple[str, ...]:
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
         raise ValueError(f"{path} holds no JSON list of answers, nor a mapping from 0, 1, … to them.")
     return tuple(values)
-
-
-def start_as_waves(model) -> None:
-    """ViLT's position embeddings as waves along rows and columns, so that near patches resemble each other.
-
-    They are as large as the words (which are normalised) and the patches: in a narrow model small and random ones are
-    lost among them.
-
-    Raises:
-        ValueError: the model is no ViLT.
-    """
-    embeddings = getattr(getattr(model, "vilt", None), "embeddings", None)
-    if embeddings is None:
-        raise ValueError(f"wave_positions is for ViLT, whose patches have positions, not {type(model).__name__}.")
-    (rows, columns), width = model.config.grid, model.config.hidden_size
-    angles = [np.pi * (np.arange(length) + 0.5) / length for length in (rows, columns)]
-    down, across = (np.cos(np.outer(angle, np.arange(width // 2) + 1)) for angle in angles)
-    grid = np.concatenate([np.repeat(down, columns, axis=0), np.tile(across, (rows, 1))], axis=1)
-    embeddings.position_embeddings.assign(np.concatenate([np.zeros((1, width)), grid])[None])

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 from tfvl.files.yaml_file import read_yaml, write_yaml
 from tfvl.modeling.fields import check_fields, checked, choice, count, flag, number, probability, text
-from tfvl.modeling.recipes import recipe_of
 from tfvl.training.tasks.table import task_named
 
 POLICIES = ("float32", "bfloat16", "mixed_float16", "mixed_bfloat16")
@@ -150,7 +149,7 @@ class RunConfig:
     def completed(self, model_class: type) -> Self:
         """With the paper's recipe, and the task's splits, where nothing else was given."""
         names = ("learning_rate", "warmup", "weight_decay", "beta_2", "epsilon", "clip_norm", "rate_multipliers")
-        usual = {name: getattr(recipe_of(model_class), name) for name in names}
+        usual = {name: getattr(model_class.recipe, name) for name in names}
         usual |= dict(zip(("train_split", "validation_split"), task_named(self.task).splits, strict=True))
         missing = {name: value for name, value in usual.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)

@@ -76,7 +76,7 @@ class DrawnScenes:
     """
 
     def __init__(self, processor):
-        if getattr(processor, "feature_size", shapes.FEATURE_SIZE) != shapes.FEATURE_SIZE and not processor.detector:
+        if not processor.takes_images and processor.feature_size != shapes.FEATURE_SIZE:
             processor = type(processor)(processor.tokenizer, processor.feature_size, BUNDLED_DETECTOR)
         self.processor = processor
         self._seen: dict[str, dict[str, np.ndarray]] = {}
@@ -95,7 +95,7 @@ class DrawnScenes:
         return {name: np.stack([row[name] for (row,) in rows]) for name in rows[0][0]}
 
     def _inputs(self, scene: shapes.Scene) -> dict[str, np.ndarray]:
-        if hasattr(self.processor, "image_processor"):  # all are square: nothing is padding, and no mask is needed
+        if self.processor.sees == "images":  # all are square: nothing is padding, and no mask is needed
             return {"pixel_values": self.processor(images=[scene.image()])["pixel_values"].numpy()[0]}
         if self.processor.detector:  # always as many regions as it finds at most
             arrays = self.processor(images=[scene.image()], return_tensors="np")

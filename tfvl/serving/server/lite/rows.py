@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tfvl.answers.rows import STRING, Output
 from tfvl.serving.client.errors import invalid
-from tfvl.serving.server.lite.signatures import Output
 from tfvl.serving.server.servable import Tensors
 
 # What an exported graph decodes. Pillow would read more, but strangers need not reach all of its decoders.
@@ -161,10 +161,10 @@ class Layout:
         """A value, or None, with blanks for what the request has padded."""
         given = _array(value, output)
         own = given.shape if given.size else [0] * len(output.axes)
-        if output.ids_of and given.size:
-            given = request.places[output.ids_of][given]
+        if output.places_of and given.size:
+            given = request.places[output.places_of][given]
         widths = [self._width(axis, size, request) for axis, size in zip(output.axes, own, strict=True)]
-        placed = np.full(widths, output.blank, output.dtype.as_numpy_dtype)
+        placed = np.full(widths, output.blank, _dtype(output))
         if given.size:
             places = [request.places.get(axis, np.arange(size)) for axis, size in zip(output.axes, own, strict=True)]
             placed[np.ix_(*places) if places else ...] = given
@@ -182,9 +182,14 @@ class Layout:
 
 def _array(value: Any, output: Output) -> np.ndarray:
     if value is None:
-        return np.full([0] * len(output.axes), output.blank, output.dtype.as_numpy_dtype)
-    array = np.array(value, output.dtype.as_numpy_dtype)
-    return np.vectorize(str.encode, otypes=[object])(array) if output.dtype.name == "string" and array.size else array
+        return np.full([0] * len(output.axes), output.blank, _dtype(output))
+    array = np.array(value, _dtype(output))
+    return np.vectorize(str.encode, otypes=[object])(array) if output.dtype == STRING and array.size else array
+
+
+def _dtype(output: Output) -> str:
+    """In which NumPy holds it."""
+    return "object" if output.dtype == STRING else output.dtype
 
 
 def _is_float(value: Any) -> bool:

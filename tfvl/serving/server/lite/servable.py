@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvl.answers.arrays import Row, answer
 from tfvl.lite import Runner
-from tfvl.lite.answers import ANSWERS, Row
 from tfvl.lite.preparer import PreparedRows
 from tfvl.serving.client.errors import invalid
 from tfvl.serving.server.batching import joined
@@ -68,7 +68,6 @@ class LiteModel:
 
     def __init__(self, runner: Runner):
         self._runner = runner
-        self._answer = ANSWERS[runner.file.description["head"]]
         self._layout = lite_rows.Layout(lite_signatures.outputs_of(runner), lite_signatures.axis_sizes(runner))
         bare = lite_signatures.bare_signature(runner)
         self._bare_outputs = bare.outputs
@@ -142,9 +141,8 @@ class LiteModel:
         said = {}
         for number, row, outputs, place in zip(prepared, rows, found, places, strict=True):
             try:
-                said[number] = self._answer(
-                    {name: value[place] for name, value in outputs.items()}, row, self._runner.words
-                )
+                of_row = {name: value[place] for name, value in outputs.items()}
+                said[number] = answer(self._runner.head, of_row, row, self._runner.words)
             except ValueError as error:  # e.g. there is no [MASK] to fill
                 said[number] = error
         return said

@@ -1,12 +1,11 @@
 """What a `.tflite` file takes and gives when it is served: the names, types and shapes of the SavedModel's signatures.
 
-The table `OUTPUTS` stands beside `ANSWERS` of `tfvl.lite.answers`; in the SavedModel both come from the graph of
-`tfvl.export.signatures`.
+They follow from the head's row in `tfvl.answers.rows`; in the SavedModel from the graph of `tfvl.export.signatures`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,95 +13,22 @@ from PIL import Image
 from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
+from tfvl.answers.rows import FLOAT, STATUS, STRING, Output
 from tfvl.lite import Runner
 from tfvl.lite.inputs import FEATURES
-from tfvl.lite.preparer import PAIRS
 from tfvl.serving.server.servable import DEFAULT_SIGNATURE
 
 METHOD = "tensorflow/serving/predict"
 PIXEL_INPUTS = ("pixel_values", "pixel_mask")
 
 
-@dataclass(frozen=True)
-class Output:
-    """Of `serving_default`.
-
-    Attributes:
-        dtype: of its values.
-        axes: behind the rows: a size, or what each is named in `axis_sizes` or counts in a request.
-        needs: an output of the model without which there is none, e.g. of a task that the configuration leaves out.
-        ids_of: the axis of the request whose places the values are.
-    """
-
-    dtype: tf.DType
-    axes: tuple[str | int, ...] = ()
-    needs: str = ""
-    ids_of: str = ""
-
-    @property
-    def blank(self) -> bytes | int:
-        """What stands for padding, and in rows with a status."""
-        return b"" if self.dtype == tf.string else 0
-
-
-STRING, FLOAT, INT = tf.string, tf.float32, tf.int32
-STATUS = {"status": Output(STRING)}
-BEST = {"answers": Output(STRING, ("labels",)), "scores": Output(FLOAT, ("labels",))}
-POOLED = {name: Output(FLOAT, ("hidden",), needs=name) for name in ("pooler_output", "pooled_output")}
-MASKS = {
-    "answers": Output(STRING, ("words",)),
-    "scores": Output(FLOAT, ("words",)),
-    "filled": Output(STRING),
-    "candidates": Output(STRING, ("masks", "words")),
-    "candidate_scores": Output(FLOAT, ("masks", "words")),
-}
-PRETRAINING = MASKS | {"match": Output(FLOAT)}
-OF_OBJECTS, OF_ATTRIBUTES = "visual_prediction_scores_obj", "visual_prediction_scores_attr"
-LXMERT_PRETRAINING = PRETRAINING | {
-    "question_answers": Output(STRING, ("labels",), needs="question_answering_score"),
-    "question_scores": Output(FLOAT, ("labels",), needs="question_answering_score"),
-    "object_ids": Output(INT, ("regions",), needs=OF_OBJECTS),
-    "object_scores": Output(FLOAT, ("regions",), needs=OF_OBJECTS),
-    "attribute_ids": Output(INT, ("regions",), needs=OF_ATTRIBUTES),
-    "attribute_scores": Output(FLOAT, ("regions",), needs=OF_ATTRIBUTES),
-}
-TOKENS = {
-    "tokens": Output(STRING, ("tokens",)),
-    "answers": Output(STRING, ("tokens",)),
-    "scores": Output(FLOAT, ("tokens",)),
-}
-# By the name of the class in its family's table `HEADS`.
-OUTPUTS = {
-    "ViltModel": POOLED,
-    "ViltForMaskedLM": MASKS,
-    "ViltForPreTraining": PRETRAINING,
-    "ViltForQuestionAnswering": BEST,
-    "ViltForImagesAndTextClassification": BEST,
-    "ViltForImageAndTextRetrieval": {"answers": Output(STRING, (1,)), "scores": Output(FLOAT, (1,))},
-    "ViltForTokenClassification": TOKENS,
-    "VisualBertModel": POOLED,
-    "VisualBertForPreTraining": PRETRAINING,
-    "VisualBertForQuestionAnswering": BEST,
-    "VisualBertForMultipleChoice": {"answers": Output(STRING, ("choices",)), "scores": Output(FLOAT, ("choices",))},
-    "VisualBertForVisualReasoning": BEST,
-    "VisualBertForRegionToPhraseAlignment": {
-        "region_ids": Output(INT, ("phrases",), ids_of="regions"),
-        "scores": Output(FLOAT, ("phrases", "regions")),
-    },
-    "LxmertModel": POOLED,
-    "LxmertForPreTraining": LXMERT_PRETRAINING,
-    "LxmertForQuestionAnswering": BEST,
-}
-
-
 def outputs_of(runner: Runner) -> dict[str, Output]:
     """What `serving_default` gives. Raises ValueError for a model that has nothing to answer."""
-    description = runner.file.description
-    every = OUTPUTS[description["head"]]
-    found = {name: each for name, each in every.items() if not each.needs or each.needs in description["outputs"]}
-    if not found:
+    there = ("", *runner.file.description["outputs"])
+    found = {name: output for name, output in runner.head.outputs.items() if output.needs in there}
+    if found.keys() == STATUS.keys():
         raise ValueError(f"{runner.file.path}: the model was made without a pooler and has nothing to answer")
-    return found | STATUS
+    return found
 
 
 def axis_sizes(runner: Runner) -> dict[str, int]:
@@ -110,7 +36,7 @@ def axis_sizes(runner: Runner) -> dict[str, int]:
     words = runner.words
     return {
         "labels": min(words.top_k, len(words.labels)),
-        "words": min(words.top_k, max(words.tokens) + 1),
+        "words": min(words.top_k, words.vocabulary_size),
         "top_k": words.top_k,
         "hidden": runner.file.config.get("hidden_size", -1),
     }
@@ -126,23 +52,17 @@ def default_signature(runner: Runner) -> SignatureDef:
     return signature(DEFAULT_SIGNATURE, raw_inputs(runner), outputs)
 
 
-def raw_inputs(runner: Runner) -> dict[str, tuple[tf.DType, list[int]]]:
+def raw_inputs(runner: Runner) -> dict[str, tuple[str, list[int]]]:
     """Types and shapes, without the rows, of what `serving_default` takes."""
-    shapes = runner.inputs
-    pair = [2] if runner.file.description["head"] == PAIRS else []
-    found = {"text": (STRING, [])}
-    for name, shape in shapes.items():
-        if name == "pixel_values":
-            found["image"] = (STRING, list(shape[1:-3]))
-        elif name in FEATURES:
-            found["regions"] = (FLOAT, [*pair, -1, -1])
-        elif name == "visual_pos":
-            found["boxes"] = (FLOAT, [-1, 4])
-        elif name == "region_to_phrase_position":
-            found["phrases"] = (STRING, [-1])
-    if len(runner.ids_shape) == 3:
-        found["choices"] = (STRING, [-1])
-    return found
+    several = [runner.several] if runner.head.several else []
+    every = {
+        "image": (STRING, several),
+        "regions": (FLOAT, [*several, -1, -1]),
+        "boxes": (FLOAT, [-1, 4]),
+        "choices": (STRING, [-1]),
+        "phrases": (STRING, [-1]),
+    }
+    return {"text": (STRING, [])} | {name: every[name] for name in runner.head.reads}
 
 
 def example(runner: Runner) -> dict[str, np.ndarray]:
@@ -172,7 +92,7 @@ def bare_signature(runner: Runner) -> SignatureDef:
         name: (FLOAT, [size if size == other else -1 for size, other in zip(value, large[name], strict=True)])
         for name, value in small.items()
     }
-    inputs = {name: (tf.as_dtype(runner.dtype(name)), list(shape[1:])) for name, shape in runner.inputs.items()}
+    inputs = {name: (runner.dtype(name), shape[1:]) for name, shape in runner.inputs.items()}
     return signature(runner.file.flavour, inputs, outputs)
 
 
@@ -188,14 +108,14 @@ def _run_on_blanks(runner: Runner, scale: int) -> dict[str, tuple[int, ...]]:
 
 
 def signature(
-    name: str, inputs: Mapping[str, tuple[tf.DType, list[int]]], outputs: Mapping[str, tuple[tf.DType, list[int]]]
+    name: str, inputs: Mapping[str, tuple[Any, Sequence[int]]], outputs: Mapping[str, tuple[Any, Sequence[int]]]
 ) -> SignatureDef:
-    """A proto of inputs and outputs of N rows."""
+    """A proto of inputs and outputs of N rows: types, as TensorFlow or NumPy has them or by name, and sizes."""
     found = SignatureDef(method_name=METHOD)
     for kind, into, tensors in (("", found.inputs, inputs), ("output_", found.outputs, outputs)):
         for key, (dtype, sizes) in tensors.items():
             shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in (-1, *sizes)])
             into[key].CopyFrom(
-                TensorInfo(name=f"{name}_{kind}{key}:0", dtype=dtype.as_datatype_enum, tensor_shape=shape)
+                TensorInfo(name=f"{name}_{kind}{key}:0", dtype=tf.as_dtype(dtype).as_datatype_enum, tensor_shape=shape)
             )
     return found

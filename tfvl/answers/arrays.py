@@ -1,0 +1,155 @@
+"""Each kind of answer in NumPy, row by row; `tfvl.export.answers` gives the same in a graph."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfvl.answers.rows import ANSWER_SCORES, ATTRIBUTE_SCORES, KINDS, OBJECT_SCORES, Head, Words
+
+Outputs = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One request, beside its outputs.
+
+    Attributes:
+        ids: of the text, without padding; of multiple choice, those of the first choice.
+        text: as it was asked.
+        choices, phrases: likewise.
+        regions: how many there are.
+    """
+
+    ids: Sequence[int]
+    text: str
+    choices: Sequence[str] = ()
+    phrases: Sequence[str] = ()
+    regions: int = 0
+
+
+def answer(head: Head, outputs: Outputs, row: Row, words: Words) -> dict[str, Any]:
+    """What a head answers to a row, by the names of `KINDS[head.kind]`.
+
+    Args:
+        head: its row of the table.
+        outputs: of the model, of this row.
+        row: the request.
+        words: what the outputs' numbers mean.
+
+    Raises:
+        ValueError: the row cannot be answered; the sentence says why.
+    """
+    return ANSWERS[head.kind](head, outputs, row, words)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis, in float32."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-logits))
+
+
+ACTIVATIONS = {"softmax": softmax, "sigmoid": sigmoid}
+
+
+def best(scores: np.ndarray, count: int) -> np.ndarray:
+    """The places of the highest scores (n,), best first; of equal ones the first."""
+    return np.argsort(-scores, kind="stable")[:count]
+
+
+def best_labels(scores: np.ndarray, words: Words) -> tuple[list[str], np.ndarray]:
+    """The labels with the highest scores, and those (k,)."""
+    ids = best(scores, words.top_k)
+    return [words.labels[i] for i in ids], scores[ids]
+
+
+def fill_masks(logits: np.ndarray, row: Row, words: Words) -> dict[str, Any]:
+    """`filled`, `candidates` and `candidate_scores` (masks, k), and `answers` and `scores` (k,) of the first mask."""
+    places = [place for place, token in enumerate(row.ids) if token == words.mask_id]
+    scores = softmax(logits[places])[:, : words.vocabulary_size]  # (masks, vocabulary)
+    ids = [best(each, words.top_k) for each in scores]
+    candidates = [[words.tokens.get(i, "") for i in each] for each in ids]
+    pieces = row.text.split(words.mask_token)
+    filled = pieces[0]
+    for number, piece in enumerate(pieces[1:]):
+        token = candidates[number][0] if number < len(candidates) else words.mask_token
+        continues = token.startswith("##") and len(token) > 2  # a piece of the word before it
+        filled = (filled.rstrip() + token[2:] if continues else filled + token) + piece
+    candidate_scores = np.array([each[i] for each, i in zip(scores, ids, strict=True)], np.float32)
+    return {
+        "answers": candidates[0] if candidates else [],
+        "scores": candidate_scores[0] if candidates else np.zeros(0, np.float32),
+        "filled": filled,
+        "candidates": candidates,
+        "candidate_scores": candidate_scores,
+    }
+
+
+def pooled(head: Head, outputs: Outputs, row: Row, words: Words):
+    return {name: outputs[name] for name in KINDS["pooled"] if name in outputs}
+
+
+def labels(head: Head, outputs: Outputs, row: Row, words: Words):
+    names, scores = best_labels(ACTIVATIONS[head.activation](outputs[head.logits]), words)
+    return {"answers": names, "scores": scores}
+
+
+def masks(head: Head, outputs: Outputs, row: Row, words: Words):
+    if words.mask_id not in row.ids:
+        raise ValueError(f"text {row.text!r}: no {words.mask_token} within the file's length")
+    return fill_masks(outputs[head.logits], row, words)
+
+
+def pretraining(head: Head, outputs: Outputs, row: Row, words: Words):
+    output, place = head.match
+    results = fill_masks(outputs[head.logits], row, words) | {"match": softmax(outputs[output])[place]}
+    if ANSWER_SCORES in outputs:
+        results["question_answers"], results["question_scores"] = best_labels(softmax(outputs[ANSWER_SCORES]), words)
+    for name, output in (("object", OBJECT_SCORES), ("attribute", ATTRIBUTE_SCORES)):
+        if output in outputs:
+            scores = softmax(outputs[output][: row.regions])
+            results |= {f"{name}_ids": scores.argmax(axis=-1), f"{name}_scores": scores.max(axis=-1)}
+    return results
+
+
+def match(head: Head, outputs: Outputs, row: Row, words: Words):
+    return {"answers": [row.text], "scores": outputs[head.logits]}
+
+
+def tokens(head: Head, outputs: Outputs, row: Row, words: Words):
+    scores = softmax(outputs[head.logits][: len(row.ids)])
+    return {
+        "tokens": [words.tokens.get(i, "") for i in row.ids],
+        "answers": [words.labels[i] for i in scores.argmax(axis=-1)],
+        "scores": scores.max(axis=-1),
+    }
+
+
+def choices(head: Head, outputs: Outputs, row: Row, words: Words):
+    scores = softmax(outputs[head.logits][: len(row.choices)])
+    ids = best(scores, words.top_k)
+    return {"answers": [row.choices[i] for i in ids], "scores": scores[ids]}
+
+
+def phrases(head: Head, outputs: Outputs, row: Row, words: Words):
+    scores = softmax(outputs[head.logits][: len(row.phrases), : row.regions])
+    return {"region_ids": scores.argmax(axis=-1), "scores": scores}
+
+
+# By the kind of the answer, as `KINDS`.
+ANSWERS = {
+    "pooled": pooled,
+    "labels": labels,
+    "masks": masks,
+    "pretraining": pretraining,
+    "match": match,
+    "tokens": tokens,
+    "choices": choices,
+    "phrases": phrases,
+}

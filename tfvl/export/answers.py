@@ -1,0 +1,180 @@
+"""Each kind of answer in a graph: from a model's outputs to strings and scores, for all rows of a request at once.
+
+All work on tensors of unknown size, with core ops only. `tfvl.answers.arrays` gives the same in NumPy.
+"""
+
+import tensorflow as tf
+
+from tfvl.answers.rows import ANSWER_SCORES, ATTRIBUTE_SCORES, KINDS, OBJECT_SCORES, Head, Words
+from tfvl.export.rows import only
+from tfvl.export.texts import PHRASES, in_order, is_blank
+from tfvl.layers.attention import MASKED
+
+ACTIVATIONS = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}
+
+
+def answer(head: Head, outputs: dict, inputs: dict, words: Words) -> dict[str, tf.Tensor]:
+    """What a head answers, by the names of `KINDS[head.kind]`.
+
+    Args:
+        head: its row of the table.
+        outputs: the model's output dict.
+        inputs: the model's input dict, and the raw strings of the request ("" in rows with a status).
+        words: what the outputs' numbers mean.
+
+    Returns:
+        Output names to tensors with a row per request; maybe `status`, of rows that the head cannot answer.
+    """
+    return ANSWERS[head.kind](head, outputs, inputs, words)
+
+
+def pooled(head, outputs, inputs, words):
+    """A headless model: its pooled hidden state (N, hidden), under the name that the model has for it."""
+    results = {name: outputs[name] for name in KINDS["pooled"] if name in outputs}
+    if not results:
+        raise ValueError(
+            "this model was made with add_pooling_layer=False and has nothing to answer; make it with a pooler"
+        )
+    return results
+
+
+def labels(head, outputs, inputs, words):
+    """`answers` and `scores` (N, k): the labels with the highest scores, best first.
+
+    Scores are a softmax; or sigmoids, each for itself, where the head was trained with binary cross-entropy.
+    """
+    answers, scores = best_labels(ACTIVATIONS[head.activation](outputs[head.logits]), words)
+    return {"answers": answers, "scores": scores}
+
+
+def best_labels(scores, words):
+    """The labels with the highest scores, and those, both (N, k), from scores (N, labels)."""
+    scores, ids = tf.math.top_k(scores, min(words.top_k, len(words.labels)))
+    return tf.gather(tf.constant(words.labels), ids), scores
+
+
+def fill_masks(logits, inputs, words):
+    """What the [MASK]s of each text stand for, all of them predicted in one pass; and which rows have a [MASK].
+
+    `filled` (N): the text as it came, every [MASK] replaced by its best token (one beyond the model's length stays).
+    `candidates` and `candidate_scores` (N, M, k): the best tokens of each [MASK] and their softmax over the vocabulary;
+    M is the most masks of a row, past a row's own stand "" and 0. `answers` and `scores` (N, k): those of the first
+    [MASK].
+
+    Args:
+        logits: (N, L or more, vocab), of each token of `input_ids`.
+    """
+    size = words.vocabulary_size
+    masked = inputs["input_ids"] == words.mask_id  # (N, L)
+    counts = tf.reduce_sum(tf.cast(masked, tf.int32), axis=1)  # (N,)
+    # Only the masked positions go through the softmax. The model may have more ids than the vocabulary has tokens.
+    scores = tf.nn.softmax(tf.gather_nd(logits, tf.where(masked)))[:, :size]  # (masks, vocabulary)
+    scores, ids = tf.math.top_k(scores, min(words.top_k, size))
+    tokens = tf.gather(tf.constant(in_order(words.tokens)), ids)  # (masks, k)
+
+    def by_row(values, blank, width):
+        return tf.RaggedTensor.from_row_lengths(values, counts).to_tensor(
+            blank, shape=tf.stack([-1, width, *values.shape[1:]])
+        )
+
+    most = tf.maximum(tf.reduce_max(counts), 1)
+    candidates, candidate_scores = by_row(tokens, "", most), by_row(scores, 0.0, most)  # (N, M, k)
+
+    pieces = tf.strings.split(inputs["text"], words.mask_token)  # the text between the masks
+    places, pieces = pieces.row_lengths() - 1, pieces.to_tensor("")  # (N,), (N, P)
+    width = tf.shape(pieces)[1]
+    best = by_row(tokens[:, 0], words.mask_token, width)
+    best = only(tf.range(width, dtype=tf.int64) < places[:, None], best)  # nothing follows the last piece
+    continues = tf.strings.regex_full_match(best, "##.+")  # a piece of the word before it
+    pieces = tf.where(continues, tf.strings.regex_replace(pieces, r"\s+$", ""), pieces)
+    best = tf.strings.regex_replace(best, "^##(.+)", r"\1")
+    results = {
+        "answers": candidates[:, 0],
+        "scores": candidate_scores[:, 0],
+        "filled": tf.strings.reduce_join(tf.strings.join([pieces, best]), axis=1),
+        "candidates": candidates,
+        "candidate_scores": candidate_scores,
+    }
+    return results, counts > 0
+
+
+def masks(head, outputs, inputs, words):
+    """As `fill_masks`; a text without a [MASK] gets a status."""
+    results, has_mask = fill_masks(outputs[head.logits], inputs, words)
+    return results | {"status": tf.where(has_mask, "", f"text: no {words.mask_token} within the model's length")}
+
+
+def pretraining(head, outputs, inputs, words):
+    """As `fill_masks`, `match` (N), and what else the model was pre-trained to predict. A text needs no [MASK].
+
+    `match`: the probability that the text belongs to the image. `question_answers` and `question_scores` (N, k), where
+    the model answers questions: as `labels` (`answers` and `scores` are those of the first [MASK]). `object_ids` and
+    `object_scores`, `attribute_ids` and `attribute_scores` (N, R), where it classifies regions: the best class of each
+    region, from 0, and its softmax; 0 for padding.
+    """
+    results, _ = fill_masks(outputs[head.logits], inputs, words)
+    output, place = head.match
+    results["match"] = tf.nn.softmax(outputs[output])[:, place]
+    if ANSWER_SCORES in outputs:
+        results["question_answers"], results["question_scores"] = best_labels(
+            tf.nn.softmax(outputs[ANSWER_SCORES]), words
+        )
+    for name, output in (("object", OBJECT_SCORES), ("attribute", ATTRIBUTE_SCORES)):
+        if output in outputs:
+            scores = tf.nn.softmax(outputs[output])  # (N, R, classes)
+            best = {"ids": tf.argmax(scores, axis=2, output_type=tf.int32), "scores": tf.reduce_max(scores, axis=2)}
+            real = inputs["visual_attention_mask"] > 0
+            results |= {f"{name}_{what}": only(real, value) for what, value in best.items()}
+    return results
+
+
+def match(head, outputs, inputs, words):
+    """`scores` (N, 1): the logit by which pairs are ranked, unbounded; `answers` (N, 1): the text that was scored."""
+    return {"answers": inputs["text"][:, None], "scores": outputs[head.logits]}
+
+
+def tokens(head, outputs, inputs, words):
+    """`tokens`, `answers` and `scores` (N, L): each token of the text, its best label, and the softmax of that.
+
+    [CLS] and [SEP] are tokens too. Rows shorter than L end in "" and 0.
+    """
+    scores = tf.nn.softmax(outputs[head.logits])  # (N, L, labels)
+    results = {
+        "tokens": tf.gather(tf.constant(in_order(words.tokens)), inputs["input_ids"]),
+        "answers": tf.gather(tf.constant(words.labels), tf.argmax(scores, axis=-1)),
+        "scores": tf.reduce_max(scores, axis=-1),
+    }
+    return {name: only(inputs["attention_mask"] > 0, value) for name, value in results.items()}
+
+
+def choices(head, outputs, inputs, words):
+    """`answers` and `scores` (N, k): a row's choices, best first, and their softmax; "" and 0 past a row's last."""
+    given = ~is_blank(inputs["choices"])
+    logits = tf.where(given, outputs[head.logits], MASKED)  # (N, C)
+    _, ids = tf.math.top_k(logits, tf.minimum(words.top_k, tf.shape(logits)[1]))
+    results = {"answers": only(given, inputs["choices"]), "scores": tf.nn.softmax(logits)}
+    return {name: tf.gather(value, ids, batch_dims=1) for name, value in results.items()}
+
+
+def phrases(head, outputs, inputs, words):
+    """`region_ids` (N, P): the best region of each phrase, from 0; `scores` (N, P, R): softmax over the row's regions.
+
+    Both are 0 for an empty phrase, the scores of padded regions too.
+    """
+    scores = tf.nn.softmax(outputs[head.logits])  # the model has masked padded regions
+    results = {"region_ids": tf.argmax(scores, axis=2, output_type=tf.int32), "scores": scores}
+    asked = inputs[PHRASES] >= 0
+    return {name: only(asked, value) for name, value in results.items()}
+
+
+# By the kind of the answer, as `KINDS`.
+ANSWERS = {
+    "pooled": pooled,
+    "labels": labels,
+    "masks": masks,
+    "pretraining": pretraining,
+    "match": match,
+    "tokens": tokens,
+    "choices": choices,
+    "phrases": phrases,
+}

@@ -1,0 +1,45 @@
+"""The image of a request, or its images, as encoded files."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfvl.export.parts import Part, Tensor, spec
+from tfvl.export.rows import first_problem, once_each
+
+# Of the warm-up request: a common photograph's size, so that all of the image path runs.
+_EXAMPLE_HEIGHT, _EXAMPLE_WIDTH = 480, 640
+
+
+def image(head, config, processor) -> Part:
+    """`image` (N,) encoded files, or (N, num_images) for a head that takes several with a text."""
+    images = (config.num_images,) if head.several else ()
+
+    def encode(raw: dict, encoded: dict) -> tuple[dict, tf.Tensor]:
+        decode = processor.image_processor.decode_and_preprocess_rows
+        pixel_values, pixel_mask, status = once_each(decode, raw["image"])
+        return {"pixel_values": pixel_values, "pixel_mask": pixel_mask}, numbered(status) if images else status
+
+    return Part(
+        raw={"image": spec(tf.string, "image", *images)},
+        tensors={
+            "pixel_values": Tensor(tf.float32, (*images, "height", "width", config.num_channels)),
+            "pixel_mask": Tensor(tf.int32, (*images, "height", "width")),
+        },
+        encode=encode,
+        example={"image": example_images(*images)},
+    )
+
+
+def example_images(*items: int) -> np.ndarray:
+    """One row of encoded images."""
+    ramp = np.linspace(0, 255, _EXAMPLE_WIDTH).astype(np.uint8)
+    picture = tf.io.encode_jpeg(np.broadcast_to(ramp[:, None], (_EXAMPLE_HEIGHT, _EXAMPLE_WIDTH, 3))).numpy()
+    return np.full([1, *items], picture)
+
+
+def numbered(status: tf.Tensor) -> tf.Tensor:
+    """The status (N,) of rows of several images, from theirs (N, images): `image 2: what is wrong with the second`."""
+    statuses = tf.unstack(status, axis=1)
+    return first_problem(
+        *(tf.strings.regex_replace(one, "^image", f"image {number}") for number, one in enumerate(statuses, start=1))
+    )

@@ -1,0 +1,45 @@
+"""What the parts of a request have in common: text, image, regions, choices and phrases each make a `Part`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+
+class Tensor(NamedTuple):
+    """An input of the model.
+
+    Attributes:
+        dtype: of its values.
+        axes: behind the rows: a size, or what is counted along the axis, by the names of `tflite.sizes.Sizes`.
+    """
+
+    dtype: tf.DType
+    axes: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the signatures of a model take for one thing that its head reads.
+
+    Attributes:
+        raw: name to spec of the inputs of `serving_default`. No string input is empty along any axis when `encode` gets
+            it.
+        tensors: the model's inputs, by name.
+        encode: from the raw inputs and what the parts before this one made of them to the model's inputs, and one or
+            more statuses (N,) of the rows: "" or what is wrong with it. A row with a status holds harmless values and
+            changes no other row.
+        example: one row of `raw`, for the warm-up request.
+    """
+
+    raw: dict[str, tf.TensorSpec]
+    tensors: dict[str, Tensor]
+    encode: Callable[[dict, dict], tuple]
+    example: dict[str, np.ndarray]
+
+
+def spec(dtype: tf.DType, name: str, *shape: int | None) -> tf.TensorSpec:
+    """Of rows of a shape."""
+    return tf.TensorSpec([None, *shape], dtype, name)

@@ -166,7 +166,8 @@ def upward(graph: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
     for room, others in graph.items():
         for other, places in others.items():
             if {room, other} <= ranks.keys() and ranks[other] >= ranks[room]:
-                lines += [f"{place}: {room} must not import {other}, which does not come before it" for place in places]
+                wrong = f"{room} must not import {other}, which does not come before it"
+                lines += [f"{place}: {wrong}" for place in dict.fromkeys(places)]
     return lines
 
 

@@ -1,4 +1,4 @@
-"""The command line: `tfvl demo | ask | port | train | eval | regions | export | check | serve`.
+"""The command line: `tfvl COMMAND`, a file of this folder for each command.
 
 Everything heavy is imported inside the commands, so that `tfvl --help` answers at once. A user's mistake is one line
 on stderr and exit code 2, anything unexpected one line and exit code 1; `TFVL_TRACEBACK=1` shows the traceback.
@@ -20,27 +20,26 @@ from tfvl.cli.regions import regions
 from tfvl.cli.serve import serve
 from tfvl.cli.train import train
 
+COMMANDS = {
+    "demo": demo,
+    "ask": ask,
+    "port": port,
+    "export": export,
+    "check": check,
+    "serve": serve,
+    "train": train,
+    "eval": evaluate,
+    "regions": regions,
+}
+
 app = typer.Typer(
     name="tfvl",
     help="Vision-language checkpoints of the Hugging Face hub in TensorFlow: load, ask, export, check.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-app.command()(demo)
-
-
-app.command()(ask)
-
-
-app.command()(port)
-app.command()(export)
-app.command()(check)
-app.command()(serve)
-app.command()(train)
-app.command("eval")(evaluate)
-app.command()(regions)
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,16 +4,11 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
-pytest.importorskip("fastapi", reason="fastapi is not installed")
-pytest.importorskip("grpc_health", reason="grpcio-health-checking is not installed")
-pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
-
 from support import server
 from support.checkpoint import save_tiny
 from support.export import root
@@ -31,6 +26,9 @@ from tfvl.pipelines import (
 )
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.requests import Request
+
+NEEDED = ("tensorflow_serving", "fastapi", "grpc_health", "ai_edge_litert")
+pytestmark = pytest.mark.skipif(not all(map(find_spec, NEEDED)), reason="needs tfvl[serving,lite]")
 
 # Two or three small blocks in float32 with trained weights: the graph, XNNPACK and eager kernels sum in other orders.
 TOLERANCE = 1e-5

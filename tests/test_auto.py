@@ -104,6 +104,12 @@ def test_ask_and_export_look_once(looked_for, picture, tmp_path, sources):
     assert looked_for == dict.fromkeys(sources, 1)
 
 
+def test_regions_looks_once(looked_for, picture, tmp_path):
+    assert cli.main(["regions", str(picture), "--detector", DETECTOR, "--draw", str(tmp_path / "drawn")]) == 0
+    assert looked_for == {DETECTOR: 1}
+    assert (tmp_path / "drawn" / "scene.png").exists()
+
+
 def test_port_and_an_export_for_tflite_look_once(looked_for, tmp_path):
     assert cli.main(["port", VILT, str(tmp_path / "ported")]) == 0
     assert looked_for == {VILT: 1}

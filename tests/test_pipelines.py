@@ -4,19 +4,15 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
-pytest.importorskip("fastapi", reason="fastapi is not installed")
-pytest.importorskip("grpc_health", reason="grpcio-health-checking is not installed")
-pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
-
 from support import server
 from support.checkpoint import save_tiny
 from support.export import root
+from support.region_models import save_tiny_region_model, some_regions
 
 import tfvl
 from tfvl import shapes
@@ -32,7 +28,10 @@ from tfvl.pipelines import (
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.requests import Request
 
-# Two or three small blocks in float32 with trained weights: the graph, XNNPACK and eager kernels sum in other orders.
+NEEDED = ("tensorflow_serving", "fastapi", "grpc_health", "ai_edge_litert")
+pytestmark = pytest.mark.skipif(not all(map(find_spec, NEEDED)), reason="needs tfvl[serving,lite]")
+
+# A few small blocks in float32 with trained weights: the graph, XNNPACK and eager kernels sum in other orders.
 TOLERANCE = 1e-5
 KINDS = {
     "checkpoint": CheckpointPipeline,
@@ -40,6 +39,7 @@ KINDS = {
     "tflite": LitePipeline,
     "server": ServerPipeline,
 }
+PNG = server.encoded(np.full((40, 50, 3), 200, np.uint8))
 
 
 @cache
@@ -160,6 +160,38 @@ def test_what_a_source_finds_wrong_names_the_request(pipelines, changes, words):
         beginning, _, problem = sentence.partition(": ")
         assert beginning == f"scene.gif with {request.text!r}"
         assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("head", "requests"),
+    [
+        (
+            "VisualBertForRegionToPhraseAlignment",
+            [
+                Request("a red circle left of a square", [some_regions(3)], phrases=["red circle", "square"]),
+                Request("a square", [some_regions(5)], phrases=["square"]),
+            ],
+        ),
+        (
+            "VisualBertForMultipleChoice",
+            [
+                Request("what is red ?", [some_regions(3)], choices=["the circle", "a square", "blue"]),
+                Request("what is blue ?", [some_regions(5)], choices=["a circle"]),
+            ],
+        ),
+        ("ViltForTokenClassification", [Request("a red circle left of a square", [PNG]), Request("red", [PNG])]),
+    ],
+)
+def test_rows_of_other_lengths_keep_their_answers(tmp_path, head, requests):
+    (save_tiny_region_model if "VisualBert" in head else save_tiny)(tmp_path, head)
+    pipeline = open_pipeline(str(tmp_path))
+    for request, among in zip(requests, pipeline.ask(requests), strict=True):
+        (alone,) = pipeline.ask([request])
+        assert [answer for answer, _ in among.scored] == [answer for answer, _ in alone.scored]
+        np.testing.assert_allclose(
+            [score for _, score in among.scored], [score for _, score in alone.scored], rtol=0, atol=TOLERANCE
+        )
+        assert len(among.scored) == len(request.phrases or request.choices or [*request.text.split(), "[CLS]", "[SEP]"])
 
 
 def test_a_model_without_answers(tmp_path):

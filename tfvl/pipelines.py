@@ -111,15 +111,16 @@ class Pipeline:
         return Answers(scored, filled, float(row["match"]) if "match" in row else None)
 
     def scored(self, request: Request, row: dict[str, Any]) -> list[tuple[str, float]] | None:
-        """The answers in a row of outputs; None where its head has none."""
+        """The answers in a row of outputs, which may be padded to the length of others; None for a head without."""
         if "region_ids" in row:
-            best = zip(request.phrases, row["region_ids"], row["scores"], strict=True)
+            best = zip(request.phrases, row["region_ids"], row["scores"], strict=False)
             return [(f"{phrase}: region {region}", float(scores[region])) for phrase, region, scores in best]
         if "answers" not in row:
             return None
         labels, scores, top_k = strings(row["answers"]), row["scores"], self.top_k
         if "tokens" in row:
-            labels = [f"{token}: {label}" for token, label in zip(strings(row["tokens"]), labels, strict=True)]
+            pairs = zip(strings(row["tokens"]), labels, strict=True)
+            labels = [f"{token}: {label}" if token else "" for token, label in pairs]
             top_k = len(labels)
         elif not any(labels) and "question_answers" in row:  # a pre-training model that was asked without a [MASK]
             labels, scores = strings(row["question_answers"]), row["question_scores"]

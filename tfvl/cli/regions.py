@@ -93,38 +93,38 @@ def extract_images(sources, out: Path, detector: str, preset: str | None, worker
 
     from tfvl.detector.config import PRESETS
     from tfvl.detector.extract import extract, named_images
+    from tfvl.porting.hub import resolve
 
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
-    images = named_images(sources)
+    images, found = named_images(sources), resolve(detector)
     with progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("finding regions", total=len(images))
         done = extract(
             images,
             out,
-            detector,
+            found,
             overrides=PRESETS.get(preset),
             workers=workers,
             dtype=dtype,
             on_error=warner(bar),
             on_progress=lambda count, total: bar.update(task, completed=count, total=total),
         )
-        drawn = paint(images, out, detector, draw, bar) if draw else 0
+        drawn = paint(images, out, found, draw, bar) if draw else 0
     rows = [("images", done.images), ("extracted earlier", done.resumed), ("could not be used", len(done.unreadable))]
     print_table(f"{detector} → {draw or out}", ("", ""), [*rows, *[("pictures", drawn)] * bool(draw)])
 
 
-def paint(images: dict[str, Path], store: Path, detector: str, directory: Path, bar) -> int:
+def paint(images: dict[str, Path], store: Path, detector: Path, directory: Path, bar) -> int:
     """A PNG for each image of the store; returns how many."""
     from PIL import Image
 
     from tfvl.detector.draw import draw_regions
     from tfvl.detector.files import read_config
-    from tfvl.porting.hub import resolve
     from tfvl.preprocessing.image.decode import to_levels
     from tfvl.preprocessing.regions.store import RegionStore
 
-    config = read_config(resolve(detector), {})
+    config = read_config(detector, {})
     directory.mkdir(parents=True, exist_ok=True)
     with RegionStore(store) as found:
         for name in bar.track(found, description="painting", total=len(found)):

@@ -1,8 +1,15 @@
-"""What holds for every test: quiet TensorFlow, PyTorch before TensorFlow where installed, hub tests only with a hub."""
+"""What holds for every test: quiet TensorFlow, PyTorch before TensorFlow where installed, hub tests only with a hub.
+
+And how tests are shared out among processes: by file, the longest files first.
+"""
 
 import contextlib
 import os
+import shutil
 import socket
+import tempfile
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +21,7 @@ with contextlib.suppress(ImportError):
     import torch  # noqa: F401  # before TensorFlow: both bring an OpenMP runtime, and in the other order torch may crash
 
 HUB = ("huggingface.co", 443)
+WORKER_BYTES = 4 * 2**30  # TensorFlow, PyTorch and what the tests of a worker leave in memory
 
 
 def hub_is_reachable() -> bool:
@@ -26,8 +34,32 @@ def hub_is_reachable() -> bool:
     return True
 
 
+def pytest_configure(config):
+    """The first process of a run makes the directory that all of them share, and removes it."""
+    from support.once import DIRECTORY
+
+    if DIRECTORY not in os.environ:
+        directory = os.environ[DIRECTORY] = tempfile.mkdtemp(prefix="tfvl-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+        config.add_cleanup(lambda: os.environ.pop(DIRECTORY))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config) -> int:
+    """One for each core that has enough memory beside it; none for a single file, whose tests stay together anyway."""
+    if len(config.args) == 1 and Path(config.args[0].partition("::")[0]).is_file():
+        return 0
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(len(os.sched_getaffinity(0)), memory // WORKER_BYTES))
+
+
 def pytest_collection_modifyitems(items):
-    """Tests marked `hub` are skipped, with the reason, where the hub cannot be reached."""
+    """Files with the most slow tests come first, so that no worker is left with one at the end.
+
+    Tests marked `hub` are skipped, with the reason, where the hub cannot be reached.
+    """
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])  # stable: within a file the order stays
     hub_items = [item for item in items if item.get_closest_marker("hub")]
     if hub_items and not hub_is_reachable():
         for item in hub_items:

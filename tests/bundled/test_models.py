@@ -74,7 +74,7 @@ def test_directory_is_complete_and_small(name):
 def test_model_card_says_how_to_make_the_model(family, name):
     card = (DIRECTORY / name / "README.md").read_text()
     assert f"--model {family} " in card
-    assert ("train_shapes_from_pixels.py" in card) == (family != "vilt")
+    assert ("tools/train/shapes_from_pixels.py" in card) == (family != "vilt")
     assert name in card
     assert all(f"| {kind} |" in card for kind in (*shapes.KINDS, "all"))
 

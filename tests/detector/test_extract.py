@@ -1,10 +1,8 @@
 """`tfvl regions` of images: what is written, going on after a kill, several workers, unreadable files, pictures."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +18,18 @@ from tfvl.detector.draw import draw_regions, free_spot, shared, shown
 from tfvl.detector.extract import extract, named_images
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}  # the same graph in another process, with other threads
-DEADLINE = 240  # seconds, for a process on a loaded machine
+# Extracts the regions of a directory, and is killed once a part of them is whole: `KILLED DIRECTORY OUT DETECTOR`.
+KILLED = """
+import os, signal, sys
+from tfvl.detector.extract import extract, named_images
+
+def killed(done, total):
+    if done:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+directory, out, detector = sys.argv[1:]
+extract(named_images([directory]), out, detector, on_progress=killed)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -123,19 +132,13 @@ def test_parts_of_another_detector_are_not_mixed_in(source, pictures, tmp_path, 
 def test_a_killed_run_loses_no_finished_part(source, tmp_path):
     directory, out = tmp_path / "pictures", tmp_path / "regions.h5"
     directory.mkdir()
-    for number in range(200):
+    for number in range(3 * extraction.IN_A_PART):
         (directory / f"{number:03}.png").write_bytes(png(np.roll(arrays()[0], number, axis=1)))
-    command = [sys.executable, "-m", "tfvl", "regions", str(directory), "--out", str(out), "--detector", str(source)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    parts, deadline = tmp_path / ".regions.h5.parts", time.monotonic() + DEADLINE
-    while not list(parts.glob("*.h5")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    killed = subprocess.run([sys.executable, "-c", KILLED, directory, out, source], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not out.exists()
     done = extract(named_images([directory]), out, source)
-    assert done.images == 200
-    assert done.resumed >= extraction.IN_A_PART
+    assert (done.images, done.resumed) == (3 * extraction.IN_A_PART, extraction.IN_A_PART)
     check_store(out, expected_of(directory))
 
 

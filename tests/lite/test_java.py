@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import bert_texts
+from support.lite_files import bundled_file
 from support.paths import DATA, TESTS
 
-import tfvl
 from tfvl import shapes
 from tfvl.lite import Runner, file, tokenizer
 from tfvl.preprocessing.text import vocabulary
@@ -55,8 +55,7 @@ def java(classes: Path, *arguments, **options) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    model, processor = tfvl.auto.load("shapes-vilt")
-    return tfvl.export.lite(model, processor, tmp_path_factory.mktemp("files") / "shapes.tflite")
+    return Path(shutil.copy(bundled_file(), tmp_path_factory.mktemp("files") / "shapes.tflite"))
 
 
 def ids_in_java(classes: Path, directory: Path, vocab: dict, options: dict, texts: list[str]) -> list[list[int]]:

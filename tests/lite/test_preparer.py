@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from support import bert_texts
 from support.images import cases, photo
+from support.lite_files import bundled_file
 from support.lite_text import DEFAULTS, client_tokenizer
 from support.paths import ROOT
 
@@ -209,8 +210,7 @@ AGREEMENT, LOSS = 0.99, 0.005
 def test_bundled_models_keep_their_answers(tmp_path, name, quantize):
     from tfvl.export.tflite.drift import drift, plot
 
-    model, processor = tfvl.auto.load(name)
-    path = tfvl.export.lite(model, processor, tmp_path / "x.tflite", quantize=quantize)
+    path = bundled_file(name, quantize=quantize)
     report = drift(path, name, 300)
     before, after = report.accuracy
     assert after >= before - LOSS

@@ -4,10 +4,13 @@ import dataclasses
 import errno
 import math
 import os
+import shutil
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
+from support.lite_files import bundled_file
 
 import tfvl
 from tfvl import shapes
@@ -20,7 +23,7 @@ needs_runtime = pytest.mark.skipif(find_spec("ai_edge_litert") is None, reason="
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     path = tmp_path_factory.mktemp("files") / "shapes.tflite"
-    return tfvl.export.lite(*tfvl.auto.load("shapes-vilt"), path, quantize="dynamic")
+    return Path(shutil.copy(bundled_file(quantize="dynamic"), path))
 
 
 def truncated(path, contents):

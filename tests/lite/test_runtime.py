@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.checkpoint import tiny_processor
-from support.export import random_model
+from support.lite_files import bundled_file, head_file
 
-import tfvl
 from tfvl.lite import Runner, file
 
 needs_litert = pytest.mark.skipif(find_spec("ai_edge_litert") is None, reason="needs ai-edge-litert (tfvl[lite])")
@@ -20,15 +19,13 @@ IMAGE_RANK = 4
 
 
 @pytest.fixture(scope="module")
-def resizable(tmp_path_factory) -> Path:
-    model, processor = tfvl.auto.load("shapes-vilt")
-    return tfvl.export.lite(model, processor, tmp_path_factory.mktemp("files") / "r.tflite", resizable=True)
+def resizable() -> Path:
+    return bundled_file(resizable=True)
 
 
 @pytest.fixture(scope="module")
-def two_images(tmp_path_factory) -> Path:
-    model = random_model("ViltForImagesAndTextClassification")
-    return tfvl.export.lite(model, tiny_processor(), tmp_path_factory.mktemp("files") / "two.tflite", image_size=64)
+def two_images() -> Path:
+    return head_file("ViltForImagesAndTextClassification")
 
 
 def interpreter_of(path: Path) -> tf.lite.Interpreter:
@@ -52,8 +49,7 @@ def test_no_image_is_copied_number_by_number(request, file):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
-    model, processor = tfvl.auto.load("shapes-vilt")
-    return tfvl.export.lite(model, processor, tmp_path_factory.mktemp("files") / "a.tflite", quantize="dynamic")
+    return Path(shutil.copy(bundled_file(quantize="dynamic"), tmp_path_factory.mktemp("files") / "a.tflite"))
 
 
 @pytest.fixture(scope="module")

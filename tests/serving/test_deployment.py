@@ -217,7 +217,7 @@ def shell(command: str, server, directory: Path) -> str:
         command = command.replace("curl ", "curl --silent --show-error --fail ", 1)
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(SERVING.parent), "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, cwd=directory, env=environment, timeout=300
+        ["bash", "-c", command], capture_output=True, text=True, cwd=directory, env=environment, timeout=900
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -240,13 +240,13 @@ def test_the_load_test(server, directory):
     """A short one; what it measures on a machine that does other things means nothing."""
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     command = [sys.executable, str(SERVING / "loadtest.py"), "run", f"grpc://{server.grpc}", "--model", "vilt_vqa"]
-    options = ["--seconds", "1", "--clients", "2", "--png", str(directory / "latency.png")]
+    options = ["--seconds", "1", "--clients", "2", "--timeout", "600", "--png", str(directory / "latency.png")]
     done = subprocess.run(
         [*command, *options],
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(SERVING.parent), "PATH": "/usr/bin:/bin", "MPLCONFIGDIR": str(directory)},
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if line[0] == "│"]
@@ -268,7 +268,7 @@ def test_the_profile(tmp_path):
             text=True,
             cwd=tmp_path,
             env={"PYTHONPATH": str(SERVING.parent), "PATH": "/usr/bin:/bin"},
-            timeout=500,
+            timeout=900,
         )
         assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if line[0] == "│"]

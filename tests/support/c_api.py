@@ -24,7 +24,7 @@ _CODES = {np.dtype(dtype): code for code, dtype in _NUMBERS.items()}
 _STRING_BYTES = 24  # sizeof(TF_TString)
 
 
-def run(requests: list[dict], timeout: float = 300) -> list[dict[str, np.ndarray]]:
+def run(requests: list[dict], timeout: float = 900) -> list[dict[str, np.ndarray]]:
     """Answers every request in one clean process, loading each artefact once.
 
     A request is `{"directory": path, "signature": name, "inputs": {name: array}}`; arrays of str, bytes or `object` are

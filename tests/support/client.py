@@ -62,7 +62,7 @@ def rest_server():
                 self.close_connection = True
                 return
             if failure == "hang":
-                script.release.wait(30)
+                script.release.wait(600)
                 return
             if failure:
                 self.reply(*failure)
@@ -116,7 +116,7 @@ def grpc_server():
         )
         failure = script.failures.pop(0) if script.failures else None
         if failure == "hang":
-            script.release.wait(30)
+            script.release.wait(600)
         elif failure:
             context.abort(getattr(grpc.StatusCode, failure[0]), failure[1])
         inputs = {name: messages.to_array(proto) for name, proto in request.inputs.items()}

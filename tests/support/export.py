@@ -1,7 +1,5 @@
 """Every head with random weights, exported once for all tests of artefacts; and raw requests for ViLT's heads."""
 
-import atexit
-import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +14,7 @@ from PIL import Image
 
 from support.checkpoint import tiny_model, tiny_processor
 from support.export_regions import REGION_HEADS, region_inputs, region_model, region_processor, region_requests
+from support.once import once
 from tfvl.export import saved_model
 
 HEADS = (
@@ -54,23 +53,16 @@ def random_model(class_name: str) -> keras.Model:
 
 
 @cache
-def root() -> Path:
-    """A directory that goes with the process."""
-    directory = Path(tempfile.mkdtemp(prefix="tfvl-export-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return directory
-
-
-@cache
 def artefact(class_name: str) -> Artefact:
     """A head, exported once; the files that its processor came from are gone by then."""
-    source, model = root() / "processor", random_model(class_name)
+    model = random_model(class_name)
     processor = region_processor(class_name) if class_name in REGION_HEADS else tiny_processor()
-    processor.save_pretrained(source)
-    model.config.save_pretrained(source)
-    processor = type(processor).from_pretrained(source)
-    shutil.rmtree(source)
-    return Artefact(model, processor, saved_model(model, processor, root() / class_name / "1", top_k=TOP_K))
+    with tempfile.TemporaryDirectory() as source:
+        processor.save_pretrained(source)
+        model.config.save_pretrained(source)
+        processor = type(processor).from_pretrained(source)
+    directory = once(f"{class_name}/1", lambda path: saved_model(model, processor, path, top_k=TOP_K))
+    return Artefact(model, processor, directory)
 
 
 def picture(seed: int, height: int, width: int, file_format: str = "JPEG") -> bytes:

@@ -85,6 +85,6 @@ if __name__ == "__main__":
     def announce(done: int, total: int) -> None:
         if done == last:
             (root / "reached").touch()
-            time.sleep(600)  # until it is killed
+            time.sleep(3600)  # until it is killed
 
     train(settings(root), out, listener=Listener(step=announce))

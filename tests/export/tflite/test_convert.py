@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.checkpoint import tiny_processor
 from support.export import HEADS, TOP_K, random_model, requests
-from support.export_regions import REGION_HEADS, region_processor
+from support.export_regions import REGION_HEADS
+from support.lite_files import bundled_file, head_file, processor_of
 from support.paths import TESTS
 
 import tfvl
@@ -30,12 +31,7 @@ pytestmark = [
 
 # XNNPACK sums in another order than TensorFlow, through two blocks of sharp random weights; the issue asks for 1e-4.
 FLOAT_TOLERANCE = 1e-4
-SIDE, REGIONS = 64, 5
 EVERY = (*HEADS, *REGION_HEADS)
-
-
-def processor_of(head: str):
-    return region_processor(head) if head in REGION_HEADS else tiny_processor()
 
 
 def request_of(head: str, directory: Path) -> dict:
@@ -92,8 +88,7 @@ def asked(tmp_path_factory) -> dict:
     directory, found = tmp_path_factory.mktemp("lite"), {}
     for head in EVERY:
         model, processor = random_model(head), processor_of(head)
-        sizes = {"regions": REGIONS, "choices": 3, "phrases": 2}
-        path = tfvl.export.lite(model, processor, directory / f"{head}.tflite", image_size=SIDE, top_k=TOP_K, **sizes)
+        path = Path(shutil.copy(head_file(head), directory))
         inputs = random_inputs(file.read(path).description["inputs"], model.config)
         request = request_of(head, directory)
         np.savez(path.with_suffix(".npz"), **inputs)
@@ -196,10 +191,9 @@ def compare(head: str, answered: dict, expected: dict) -> None:
 
 def test_ask_finds_the_regions_of_an_image(tmp_path):
     """`tfvl ask scene.png … --model x.tflite --detector …`, on a model that reads corners behind the features."""
-    scene, path = tmp_path / "scene.png", tmp_path / "model.tflite"
+    scene, path = tmp_path / "scene.png", bundled_file("shapes-visual-bert")
     drawn = shapes.draw_scene(3)
     drawn.image().save(scene)
-    tfvl.export.lite(*tfvl.auto.load("shapes-visual-bert"), path)
     sources = (str(path), "shapes-visual-bert")
     pipelines = [open_pipeline(source, detector="shapes-detector") for source in sources]
     for question in ("how many stars are there?", "is there a red circle?"):

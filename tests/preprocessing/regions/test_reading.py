@@ -1,7 +1,6 @@
 """`.npz` and HDF5 files that others wrote, and `open_regions`."""
 
 import io
-import time
 import zipfile
 
 import h5py
@@ -103,7 +102,7 @@ def test_bad_npz(tmp_path, content, sentence):
     assert str(caught.value).startswith(f"{path}: ")
 
 
-def test_a_zip_bomb_is_not_unpacked(tmp_path):
+def test_a_zip_bomb_is_not_unpacked(tmp_path, monkeypatch):
     path = tmp_path / "bomb.npz"
     with (
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
@@ -112,10 +111,9 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path):
         file.write(npy(HUGE % (40_000)))
         for _ in range(320):
             file.write(b"\0" * (1 << 20))
-    started = time.perf_counter()
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("the array is unpacked"))
     with fails("features claims 335544448 bytes, at most 268435456 are read"):
         read_npz(path)
-    assert time.perf_counter() - started < 1  # seconds; unpacking alone takes longer
 
 
 # --- HDF5 files of others -------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tfvl.preprocessing.regions.store import RegionStore, convert
 from tfvl.preprocessing.regions.tsv import read_tsv
 
 SUFFIXES = [".h5", ".tfrecord"]
+DEADLINE = 900  # seconds, for processes on a busy machine: a guard against waiting for ever
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def slow():
         yield Regions(np.ones((36, 256)), image_id=str(number))
         if number == 20:
             print("half way", flush=True)
-            time.sleep(60)
+            time.sleep(3600)  # until it is killed
 
 RegionStore.write(sys.argv[1], slow())
 """
@@ -197,7 +198,7 @@ def test_processes_read_one_store_at_a_time(store, method, processes):
     with context.Pool(processes) as pool:
         running = pool.starmap_async(_read_often, [(store, seed) for seed in range(1, 4)])
         assert _read_often(store, 5)
-        assert running.get(60) == [True] * 3
+        assert running.get(DEADLINE) == [True] * 3
 
 
 def test_children_use_the_store_that_was_opened_before_the_fork(store):

@@ -10,7 +10,7 @@ pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not 
 from tfvl.serving.client.errors import RequestError
 from tfvl.serving.server.batching import Batcher, joined
 
-DEADLINE = 60  # seconds, of what takes none
+DEADLINE = 600  # seconds, of what takes none: a guard against waiting for ever
 
 
 class Model:

@@ -15,6 +15,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.lite_files import bundled_file
 from support.server import (
     ANSWER_SECONDS,
     BATCH_TOLERANCE,
@@ -23,7 +24,6 @@ from support.server import (
     assert_rows,
     expected,
     exported,
-    exported_lite,
     instances,
     start,
 )
@@ -52,7 +52,7 @@ def server(request, tmp_path_factory):
         host = REMOTE.rpartition(":")[0]
         yield Server(REMOTE, os.environ.get("TFVL_MODEL_SERVER_GRPC", f"{host}:8500"))
         return
-    model = exported() if request.param == "SavedModel" else exported_lite()
+    model = exported() if request.param == "SavedModel" else bundled_file()
     running = start(model, tmp_path_factory.mktemp("server") / "log")
     yield running
     assert running.stop() == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.server import assert_rows, exported, instances, questions, start
+from support.server import ANSWER_SECONDS, assert_rows, exported, instances, questions, start
 from support.soak import HOSTILE_KINDS, MAX_MEGABYTES, READ_SECONDS, soak
 
 pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
@@ -65,7 +65,7 @@ def test_kill_9_and_restart(tmp_path):
     ports = ("--rest-port", server.rest.rpartition(":")[2], "--grpc-port", server.grpc.rpartition(":")[2])
     assert_rows(server.predict({"instances": instances(0)})[1]["predictions"], 0)
     server.process.send_signal(signal.SIGKILL)
-    assert server.process.wait(60) == -signal.SIGKILL
+    assert server.process.wait(ANSWER_SECONDS) == -signal.SIGKILL
     begin = time.monotonic()
     again = start(exported(), tmp_path / "log", *ports)
     try:

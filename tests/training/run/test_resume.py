@@ -17,7 +17,7 @@ import tfvl
 from tfvl.training.run import checkpoint
 from tfvl.training.run.trainer import Listener, train
 
-DEADLINE = 300  # seconds, for a process on a loaded machine
+DEADLINE = 900  # seconds, for a process on a loaded machine
 
 
 @pytest.fixture(scope="module")

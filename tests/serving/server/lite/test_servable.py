@@ -16,10 +16,10 @@ pytest.importorskip("fastapi", reason="fastapi is not installed")
 pytest.importorskip("grpc_health", reason="grpcio-health-checking is not installed")
 
 import tensorflow as tf
-from support.checkpoint import tiny_processor
 from support.export import HEADS, TOP_K, picture, random_model, requests, strings
-from support.export_regions import ALIGNMENT, CHOICE, PAIR, REGION_HEADS, region_processor
-from support.server import MODEL, expected, exported, exported_lite, questions, serving
+from support.export_regions import ALIGNMENT, CHOICE, PAIR, region_processor
+from support.lite_files import SIZES, bundled_file, head_file, processor_of
+from support.server import MODEL, expected, exported, questions, serving
 
 import tfvl
 from tfvl.export.signatures import inputs_of, signatures
@@ -38,7 +38,6 @@ pytestmark = pytest.mark.serving
 
 # XNNPACK sums in another order than TensorFlow, through two blocks of sharp random weights; the issue asks for 1e-4.
 TOLERANCE = 1e-4
-SIZES = {"image_size": 64, "regions": 5, "choices": 3, "phrases": 2}  # of the tiny heads
 QUICK = (CHOICE, ALIGNMENT)
 # Of heads that answer alike, one; ViLT's question answering is the bundled model's.
 SLOW = tuple(
@@ -83,14 +82,13 @@ def assert_same(actual: dict, wanted: dict, rows=slice(None)) -> None:
 @pytest.fixture(scope="module")
 def shapes():
     """The bundled model's file, loaded."""
-    return lite.load(exported_lite(), threads=2)
+    return lite.load(bundled_file(), threads=2)
 
 
 @pytest.fixture(scope="module")
-def choice(tmp_path_factory):
+def choice():
     """The file of a head that takes regions and choices."""
-    path = tmp_path_factory.mktemp("choice") / "choice.tflite"
-    return tfvl.export.lite(random_model(CHOICE), region_processor(CHOICE), path, top_k=TOP_K, **SIZES)
+    return head_file(CHOICE)
 
 
 # --- heads ------------------------------------------------------------------------------------------------------------
@@ -113,11 +111,10 @@ def with_bad_row(raw: dict, name: str, value) -> dict:
 
 
 @pytest.mark.parametrize("head", [*QUICK, *(pytest.param(head, marks=pytest.mark.slow) for head in SLOW)])
-def test_a_head_is_served_as_its_saved_model_is(tmp_path, head):
+def test_a_head_is_served_as_its_saved_model_is(head):
     """Signatures, padding, answers, no rows at all, and which rows have a status."""
-    model = random_model(head)
-    processor = region_processor(head) if head in REGION_HEADS else tiny_processor()
-    served = lite.load(tfvl.export.lite(model, processor, tmp_path / "x.tflite", top_k=TOP_K, **SIZES))
+    model, processor = random_model(head), processor_of(head)
+    served = lite.load(head_file(head))
     graph = signatures(model, processor, inputs_of(model, processor), TOP_K)[DEFAULT]
     signature = served.signatures[DEFAULT]
     assert specs_of(signature.inputs) == graph_specs(graph.structured_input_signature[1])
@@ -223,9 +220,8 @@ def test_a_file_of_several_rows_fills_its_batch(tmp_path):
     assert (logits.shape, np.ptp(logits, axis=0).max()) == ((4, 26), 0)
 
 
-def test_a_resizable_file_takes_any_size_and_survives_impossible_ones(tmp_path):
-    model, processor = tfvl.auto.load(MODEL)
-    served = lite.load(tfvl.export.lite(model, processor, tmp_path / "x.tflite", resizable=True))
+def test_a_resizable_file_takes_any_size_and_survives_impossible_ones():
+    served = lite.load(bundled_file(resizable=True))
     assert served.max_rows == 1
     assert specs_of(served.signatures["tensors"].outputs) == {"logits": (tf.float32, [-1, 26])}
     saved = either().load(exported() / "1")
@@ -281,7 +277,7 @@ def predict(repository) -> tuple[int, dict]:
 
 
 def test_versions_of_both_kinds_follow_each_other(repository, tmp_path):
-    contents = exported_lite().read_bytes()
+    contents = bundled_file().read_bytes()
     first_rows = {name: value[:3] for name, value in expected().items()}
     write(tmp_path / "2", contents)
     assert states(repository) == {2: ("AVAILABLE", ""), 1: ("END", "")}
@@ -295,7 +291,7 @@ def test_versions_of_both_kinds_follow_each_other(repository, tmp_path):
     assert_same(predict(repository)[1], first_rows)
 
     write(tmp_path / "3", contents[: len(contents) // 2])
-    write(tmp_path / "4", contents[: file.read(exported_lite()).description["model_bytes"]])  # another program's
+    write(tmp_path / "4", contents[: file.read(bundled_file()).description["model_bytes"]])  # another program's
     write(tmp_path / "5", b"<html>")
     write(tmp_path / "6", contents, "a.tflite", "b.tflite")
     write(tmp_path / "7", b"")
@@ -320,8 +316,8 @@ def test_versions_of_both_kinds_follow_each_other(repository, tmp_path):
 
 
 def test_a_file_that_cannot_answer_is_refused(tmp_path):
-    described = file.read(exported_lite())
-    model = exported_lite().read_bytes()[: described.description["model_bytes"]]
+    described = file.read(bundled_file())
+    model = bundled_file().read_bytes()[: described.description["model_bytes"]]
     path = tmp_path / "x.tflite"
     file.write(dataclasses.replace(described, path=path, labels=described.labels[:3]), model)
     with pytest.raises(ValueError, match=r"x\.tflite: the model's outputs do not fit its description"):

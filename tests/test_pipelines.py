@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from support import server
 from support.checkpoint import save_tiny
-from support.export import root
+from support.lite_files import bundled_file
+from support.once import once
 from support.region_models import save_tiny_region_model, some_regions
 
 import tfvl
@@ -45,15 +46,15 @@ PNG = server.encoded(np.full((40, 50, 3), 200, np.uint8))
 @cache
 def lxmert() -> tuple[Path, Path]:
     """The bundled LXMERT as a SavedModel and as a `.tflite` file; both take regions."""
-    model, processor = tfvl.auto.load("shapes-lxmert")
-    directory = tfvl.export.saved_model(model, processor, root() / "shapes-lxmert" / "1")
-    return directory, tfvl.export.lite(model, processor, root() / "shapes-lxmert.tflite")
+    name = "shapes-lxmert"
+    directory = once(f"{name}/1", lambda path: tfvl.export.saved_model(*tfvl.auto.load(name), path))
+    return directory, bundled_file(name)
 
 
 @pytest.fixture(scope="module")
 def sources():
     """A model's source of each kind, by the model's name."""
-    files = {"shapes-vilt": (server.exported() / "1", server.exported_lite()), "shapes-lxmert": lxmert()}
+    files = {"shapes-vilt": (server.exported() / "1", bundled_file("shapes-vilt")), "shapes-lxmert": lxmert()}
     found = {}
     with ExitStack() as stack:
         for name, (directory, lite) in files.items():

@@ -80,7 +80,7 @@ class Source:
     @property
     def reads_regions(self) -> bool:
         """Whether the model reads the regions of images, which a detector may find, and not images."""
-        return "regions" in HEADS[self.model_class.__name__].reads
+        return self.processor_class.sees == "regions"
 
     @property
     def default_detector(self) -> str | None:

@@ -80,7 +80,7 @@ class Source:
     @property
     def reads_regions(self) -> bool:
         """Whether the model reads the regions of images, which a detector may find, and not images."""
-        return "regions" in HEADS[self.model_class.__name__].reads
+        return self.processor_class.sees == "regions"
 
     @property
     def default_detector(self) -> str | None:
@@ -89,13 +89,13 @@ class Source:
 
     def load(self, *, dtype: str | None = None, detector=None) -> tuple[PreTrainedModel, Processor]:
         """The model and its processor; arguments and errors as those of the function `load`."""
-        if detector is not None and not self.reads_regions:
+        model_class, options = self.model_class, {} if detector is None else {"detector": detector}
+        if options and not self.reads_regions:
             raise ValueError(
-                f"{self.name} is a {self.model_class.__name__}, which reads images itself; leave the detector out"
+                f"{self.name} is a {model_class.__name__}, which reads images itself; leave the detector out"
             )
-        options = {} if detector is None else {"detector": detector}
         processor = self.processor_class.from_pretrained(self.path, **options)
-        return self.model_class.from_pretrained(self.path, dtype=dtype), processor
+        return model_class.from_pretrained(self.path, dtype=dtype), processor
 
     @property
     def _file(self) -> Path:

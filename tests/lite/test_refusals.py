@@ -89,6 +89,7 @@ def damaged_archive(path, contents):
         (without_metadata, "no description of tfvl"),
         (not_a_model, "no .tflite file"),
         (other_head, "holds a BertModel"),
+        (described_as(head="LxmertForQuestionAnswering"), "the model's inputs are not those of a LxmertForQuestion"),
         (damaged_archive, "Bad magic number"),
         (damaged_model, "cannot be loaded"),
         (described_as(inputs=of_sizes({"input_ids": [-1, -1]})), "the model's inputs are others"),

@@ -36,6 +36,7 @@ class Preparer:
 
     Attributes:
         head: the row of the model's head in `tfvl.answers.rows.HEADS`.
+        takes: what goes with a text.
 
     Raises:
         ValueError: the parts do not fit together, or the head is of another tfvl.
@@ -56,24 +57,15 @@ class Preparer:
                 self.image_processor = ImageProcessor(
                     description["image_processor"], None if -1 in size else size, padded="pixel_mask" in self.inputs
                 )
+            self._check_inputs()
             self.several = self._several()
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise ValueError(f"{described.path}: {error}") from None
+        self.takes = Takes(self.head.reads, self.several if self.head.several else None)
 
     def prepare(self, **asked) -> PreparedRows:
         """The rows of a call as the model's inputs; arguments and errors as those of `Runner.__call__`."""
         return PreparedRows(*inputs.prepare(self, requests_of(asked, self.takes, self.file.path)))
-
-    @property
-    def takes(self) -> Takes:
-        """What goes with a text."""
-        reads = {
-            "regions" if self.image_processor is None else "image": True,
-            "boxes": "visual_pos" in self.inputs,
-            "choices": len(self.ids_shape) == 3,
-            "phrases": "region_to_phrase_position" in self.inputs,
-        }
-        return Takes(tuple(name for name in reads if reads[name]), self.several if self.several > 1 else None)
 
     @property
     def ids_shape(self) -> tuple[int, ...]:
@@ -87,6 +79,18 @@ class Preparer:
     def dtype(self, name: str) -> np.dtype:
         """Of an input."""
         return DTYPES.get(self.file.description["inputs"][name].get("dtype"), np.dtype(np.int32))
+
+    def _check_inputs(self) -> None:
+        """Raises ValueError where the model's inputs are not made of what its head reads."""
+        made_of = {
+            "image": "pixel_values" in self.inputs,
+            "regions": any(name in self.inputs for name in inputs.FEATURES),
+            "boxes": "visual_pos" in self.inputs,
+            "choices": len(self.ids_shape) == 3,
+            "phrases": "region_to_phrase_position" in self.inputs,
+        }
+        if {name for name in made_of if made_of[name]} != set(self.head.reads):
+            raise ValueError(f"the model's inputs are not those of a {self.file.description['head']}; export it again")
 
     def _several(self) -> int:
         """How many images, or sets of regions, go with a text."""

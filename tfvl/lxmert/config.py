@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig
-from tfvl.modeling.configuration import RegionInput, flag, positive, size
+from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig, RegionInput
+from tfvl.modeling.configuration import flag, positive, size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 from tfvl.errors import CheckpointError
 
@@ -97,18 +97,6 @@ def check_fields(config, shown: Callable[[Any], str] = repr) -> None:
             )
 
 
-class RegionInput(NamedTuple):
-    """An input of models that see regions.
-
-    Attributes:
-        name: of the input.
-        size_field: of the configuration, which says how many numbers it has for a region; "" where that is one.
-    """
-
-    name: str
-    size_field: str = ""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """What all three models' configurations share (upstream: `PreTrainedConfig`).
@@ -128,7 +116,6 @@ class Config:
 
     model_type: ClassVar[str] = ""
     answers_field: ClassVar[str] = "num_labels"  # which counts what a head for question answering scores
-    region_inputs: ClassVar[Mapping[str, RegionInput]] = {}  # what becomes of a `RegionBatch`, by its fields
 
     id2label: Mapping[int, str] | None = None
     num_labels: int | None = None
@@ -175,11 +162,6 @@ class Config:
         """The fields of a configuration whose `answer_names` are these, as `replace` takes them."""
         labels = dict(enumerate(names))
         return {"id2label": labels, cls.answers_field: len(labels)}
-
-    def region_size(self, field: str) -> int | None:
-        """How many numbers a field of a `RegionBatch` has for a region; None for one, or none at all."""
-        size_field = self.region_inputs[field].size_field if field in self.region_inputs else ""
-        return getattr(self, size_field) if size_field else None
 
     def replace(self, **changes) -> Self:
         """Returns a copy with `changes`; a new `num_labels` or `id2label` replaces the old pair of the two."""

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig
-from tfvl.modeling.configuration import RegionInput, flag, size
+from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig, RegionInput
+from tfvl.modeling.configuration import flag, size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

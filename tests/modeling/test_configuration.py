@@ -31,6 +31,18 @@ def test_a_new_number_of_labels_drops_the_names_and_the_old_number_keeps_them():
     assert config.replace(id2label=labels, label2id={"a": 0, "b": 1, "c": 2}, num_labels=3).id2label == labels
 
 
+@pytest.mark.parametrize("name", ["ViltConfig", "VisualBertConfig", "LxmertConfig"])
+def test_answers_are_named_where_there_are_as_many_labels(name):
+    """LXMERT counts them apart from its labels."""
+    config = getattr(tfvl, name)()
+    answers = ("no", "yes", "2")
+    named = config.replace(**config.answer_fields(answers))
+    assert named.answer_names == tuple(named.id2label.values()) == answers
+    assert config.answer_names == tuple(f"LABEL_{number}" for number in range(9500 if "Lxmert" in name else 2))
+    if "Lxmert" in name:
+        assert named.replace(num_qa_labels=4, id2label=named.id2label).answer_names[-1] == "LABEL_3"
+
+
 def test_a_file_makes_the_round_trip(tmp_path):
     values = {
         "model_type": "vilt",

@@ -14,7 +14,9 @@ import tfvl
 from tfvl.errors import CheckpointError
 from tfvl.porting.formats import open_checkpoint
 from tfvl.porting.load import load_weights, uninitialised_variables
+from tfvl.porting.rules import DENSE, Rule
 from tfvl.porting.save import save_weights
+from tfvl.vilt.heads import ViltHeadModel
 
 # Kernels that were read, transposed and joined hold the file's very bits.
 EXACT = 0.0
@@ -118,6 +120,30 @@ def test_another_head(tmp_path):
     with pytest.warns(UserWarning, match=message) as caught:
         tfvl.ViltForTokenClassification.from_pretrained(tmp_path)
     assert len(caught) == 1
+
+
+def test_a_class_has_rows_of_its_own(tmp_path):
+    """They are read and written, and every other class of the family leaves them out by name."""
+
+    class Topic(ViltHeadModel):
+        weight_rules = (*ViltHeadModel.weight_rules, Rule("topic.weight", "topic/kernel", DENSE, head="topic"))
+
+        def add_head(self, config, policy):
+            self.topic = keras.layers.Dense(config.num_labels, use_bias=False, dtype=policy, name="topic")
+
+        def build(self, input_shape=None):
+            self.topic.build((None, self.config.hidden_size))
+
+    model = Topic(random_model("ViltModel").config)
+    arrays = saved(model, tmp_path)
+    np.testing.assert_array_equal(arrays["topic.weight"], model.topic.kernel.numpy().T)
+    assert_same_values(model, Topic.from_pretrained(tmp_path))
+    for other in (tfvl.ViltModel, tfvl.ViltForMaskedLM):
+        with pytest.warns(UserWarning, match=r"left out: topic\.weight"):
+            other.from_pretrained(tmp_path)
+    safetensors.numpy.save_file(arrays | {"other.weight": arrays["topic.weight"]}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"no row of the table names other\.weight"):
+        Topic.from_pretrained(tmp_path)
 
 
 def test_another_number_of_labels(tmp_path):

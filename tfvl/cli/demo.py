@@ -105,7 +105,6 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
         loaded, processor = source.load(detector=detector)
         check_model(model, loaded)
         saved_model(loaded, processor, directory, overwrite=True)
-    shown = MODELS[loaded.config.model_type]
     console.print(f"Exported {model}, preprocessing included: {directory}")
     with console.status("Loading the artefact in a clean process and asking …"):
         rows = ask(directory, scene, scene.questions(2))
@@ -113,6 +112,9 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
     boxes = () if detector is None else outlined(processor.detector, scene)
     shapes.draw_answers(scene.image(), rows, boxes).save(out / "answers.png")
     console.print(f"Picture with the answers: {out / 'answers.png'}")
+    shown = MODELS.get(loaded.config.model_type)
+    if shown is None:
+        return rows
     name = f"models/{loaded.config.model_type}_vqa/1"
     with_detector = f" --detector {shown.hub_detector}" if shown.hub_detector else ""
     console.print("The same with a checkpoint of the hub and a photograph of your own:")

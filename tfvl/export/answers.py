@@ -167,14 +167,5 @@ def phrases(head, outputs, inputs, words):
     return {name: only(asked, value) for name, value in results.items()}
 
 
-# By the kind of the answer, as `KINDS`.
-ANSWERS = {
-    "pooled": pooled,
-    "labels": labels,
-    "masks": masks,
-    "pretraining": pretraining,
-    "match": match,
-    "tokens": tokens,
-    "choices": choices,
-    "phrases": phrases,
-}
+# By the kind of the answer: each function is named as its row of `KINDS`.
+ANSWERS = {each.__name__: each for each in (pooled, labels, masks, pretraining, match, tokens, choices, phrases)}

@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig
-from tfvl.modeling.configuration import RegionInput
+from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig, RegionInput
 from tfvl.modeling.fields import flag, positive, size
 
 

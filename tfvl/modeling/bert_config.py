@@ -1,13 +1,26 @@
 """What the configurations of the three models share: each of them is a BERT with something beside the text."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 from tfvl.modeling.configuration import Config
 from tfvl.modeling.fields import choice, flag, positive, probability, size
 
 MAX_LAYERS = 1024  # more are a mistake or an attack
 ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "swish", "selu")
+
+
+class RegionInput(NamedTuple):
+    """An input of models that see regions.
+
+    Attributes:
+        name: of the input.
+        size_field: of the configuration, which says how many numbers it has for a region; "" where that is one.
+    """
+
+    name: str
+    size_field: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +42,9 @@ class BertConfig(Config):
         tie_word_embeddings: whether the kernel of the decoder of masked words is the word embeddings.
     """
 
+    # Of models that see regions, what becomes of a `RegionBatch`, by its fields.
+    region_inputs: ClassVar[Mapping[str, RegionInput]] = {}
+
     vocab_size: int = size(30522)
     hidden_size: int = size(768)
     num_attention_heads: int = size(12)
@@ -48,6 +64,11 @@ class BertConfig(Config):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}."
             )
+
+    def region_size(self, field: str) -> int | None:
+        """How many numbers a field of a `RegionBatch` has for a region; None for one, or none at all."""
+        size_field = self.region_inputs[field].size_field if field in self.region_inputs else ""
+        return getattr(self, size_field) if size_field else None
 
     @property
     def text_options(self) -> dict[str, Any]:

@@ -3,24 +3,12 @@
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 from tfvl.errors import CheckpointError
 from tfvl.files.json_file import read_json, write_json
 from tfvl.modeling.fields import MAX_SIZE, check_fields, flag, is_size
 from tfvl.porting.hub import resolve
-
-
-class RegionInput(NamedTuple):
-    """An input of models that see regions.
-
-    Attributes:
-        name: of the input.
-        size_field: of the configuration, which says how many numbers it has for a region; "" where that is one.
-    """
-
-    name: str
-    size_field: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +30,6 @@ class Config:
 
     model_type: ClassVar[str] = ""
     answers_field: ClassVar[str] = "num_labels"  # which counts what a head for question answering scores
-    region_inputs: ClassVar[Mapping[str, RegionInput]] = {}  # what becomes of a `RegionBatch`, by its fields
 
     id2label: Mapping[int, str] | None = None
     num_labels: int | None = None
@@ -89,11 +76,6 @@ class Config:
         """The fields of a configuration whose `answer_names` are these, as `replace` takes them."""
         labels = dict(enumerate(names))
         return {"id2label": labels, cls.answers_field: len(labels)}
-
-    def region_size(self, field: str) -> int | None:
-        """How many numbers a field of a `RegionBatch` has for a region; None for one, or none at all."""
-        size_field = self.region_inputs[field].size_field if field in self.region_inputs else ""
-        return getattr(self, size_field) if size_field else None
 
     def replace(self, **changes) -> Self:
         """Returns a copy with `changes`; a new `num_labels` or `id2label` replaces the old pair of the two."""

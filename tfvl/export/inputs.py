@@ -53,7 +53,8 @@ def checked_text(text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 def tokenize(processor, config, *texts: tf.Tensor) -> dict:
     """The tokenizer's dict for texts (N,), or for pairs of them, cut at the model's number of positions."""
-    encoded = processor.tokenizer(*texts, padding=True, truncation=True, max_length=max_length(processor, config))
+    asked = {"padding": True, "truncation": True, "max_length": max_length(processor, config)}
+    encoded = processor.tokenizer(*texts, **asked, return_token_type_ids=True, return_attention_mask=True)
     return {name: encoded[name] for name in TEXT}
 
 
@@ -63,7 +64,7 @@ def max_length(processor, config) -> int:
 
 def tokens_by_id(tokenizer) -> tuple[str, ...]:
     """The vocabulary; "" for an id that no token has."""
-    tokens = {index: token for token, index in tokenizer.get_vocab().items()}
+    tokens = tokenizer.all_shown()
     return tuple(tokens.get(index, "") for index in range(max(tokens) + 1))
 
 

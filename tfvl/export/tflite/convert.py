@@ -108,8 +108,8 @@ def lite(
     images = 2 if head == PAIRS else 1
     sizes = lite_sizes.sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases, images)
     specs = lite_sizes.fixed(inputs, None if resizable else sizes, pixel_mask and not resizable)
-    options, encode = processor_options(processor, model.config), None
-    vocabulary, characters = processor.tokenizer.get_vocab(), lite_tokenizer.pack(options["tokenizer"])
+    vocabulary, options = processor_options(processor, model.config)
+    characters, encode = lite_tokenizer.pack(options["tokenizer"]), None
     if flavour == "text":
         lite_text.check(type(model).__name__, specs, quantize)
         exact = lite_tokenizer.Tokenizer(vocabulary, options["tokenizer"], characters)
@@ -249,11 +249,10 @@ def labels_of(config) -> tuple[str, ...]:
     return labels if answers == len(labels) else tuple(f"LABEL_{index}" for index in range(answers))
 
 
-def processor_options(processor, config) -> dict:
-    """What a client needs to prepare inputs: the options of tokenizer and image processor, the size of features."""
-    options = processor.tokenizer.get_config()
-    del options["vocab"]
+def processor_options(processor, config) -> tuple[dict[str, int], dict]:
+    """What a client needs to prepare inputs: the vocabulary, and the options of tokenizer and image processor."""
+    vocabulary, options = lite_tokenizer.described(processor.tokenizer.get_config())
     options["model_max_length"] = min(options["model_max_length"], config.max_position_embeddings)
     image_processor = getattr(processor, "image_processor", None)
     images = image_processor and {**image_processor.to_dict(), "max_pixels": image_processor.max_pixels}
-    return {"tokenizer": options, "image_processor": images}
+    return vocabulary, {"tokenizer": options, "image_processor": images}

@@ -76,8 +76,9 @@ final class Ask {
         List<Integer> row = tokenizer.encode(question, length);
         int[] ids = new int[length], attended = new int[length];
         Arrays.fill(ids, tokenizer.padding);
-        Arrays.fill(attended, 0, row.size(), 1);
-        for (int i = 0; i < row.size(); i++) ids[i] = row.get(i);
+        int start = tokenizer.padsLeft ? length - row.size() : 0;
+        Arrays.fill(attended, start, start + row.size(), 1);
+        for (int i = 0; i < row.size(); i++) ids[start + i] = row.get(i);
         int[] mask = new int[pixels.height * pixels.width];
         float[] values = new float[3 * mask.length];
         pixels.write(argb, height, width, values, mask);

@@ -15,15 +15,12 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
-import java.util.stream.Collectors;
 
 /**
  * The tokenizer of a .tflite file that tfvl wrote: text in, token ids out, the same as upstream's.
  *
  * <pre>
- * javac -d classes Tokenizer.java
+ * javac -d classes Tokenizer.java AddedTokens.java
  * java -cp classes Tokenizer vilt_vqa.tflite "How many cats?"
  * </pre>
  *
@@ -33,16 +30,15 @@ import java.util.stream.Collectors;
 final class Tokenizer {
     private static final int PAGES = 4352, PAGE = 256, WIDTH = 3;
     private static final int CODE_POINT = (1 << 21) - 1, ISOLATED = 1 << 21, CLASS_SHIFT = 22, BARRIER = -(1 << 29);
-    private static final int FIRST_MARKER = 0xf0000, LAST_MARKER = 0xffffd;
     private static final int MAX_WORD_CHARACTERS = 100;
-    private static final List<String> NAMED =
-            Arrays.asList("unk_token", "sep_token", "pad_token", "cls_token", "mask_token");
 
     final int unknown, separator, padding, classifier;
+    /** Whether a row's padding stands before it, and whether what is too long is cut at its beginning. */
+    final boolean padsLeft, cutsLeft;
     private final Map<String, Integer> pieces = new HashMap<>();
-    private final Map<String, String> markers = new HashMap<>(); // a private-use character for each special token
+    private final Map<String, String> markers = new HashMap<>(); // a private-use character for each token kept whole
+    private final AddedTokens added;
     private final Set<String> unsplit;
-    private final Pattern special;
     private final List<IntBuffer> tables = new ArrayList<>();
 
     /** @throws IllegalArgumentException if a part is missing, damaged, or does not fit the others. */
@@ -52,69 +48,62 @@ final class Tokenizer {
         Map<String, Object> vocabulary = Json.object(Json.parse(archive.text("vocab.json")), "vocab.json");
         vocabulary.forEach((token, id) -> {
             int checked = Json.whole(id, "an id in vocab.json", 0, Integer.MAX_VALUE);
-            if (!token.isEmpty() && !token.equals("##") && token.codePoints().noneMatch(Tokenizer::isMarker)) {
+            if (!token.isEmpty() && !token.equals("##") && token.codePoints().noneMatch(AddedTokens::isMarker)) {
                 pieces.put(token, checked);
             }
         });
-        List<String> tokens = new ArrayList<>();
-        for (String name : NAMED) tokens.add(Json.string(options.get(name), name));
-        tokens.addAll(strings(options, "additional_special_tokens"));
-        for (String token : tokens) {
-            if (!vocabulary.containsKey(token)) throw Json.wrong("a special token", token, "a word of the vocabulary");
-        }
-        int[] ids = tokens.stream().mapToInt(token -> ((Double) vocabulary.get(token)).intValue()).toArray();
+        added = new AddedTokens(options, vocabulary);
+        int[] ids = AddedTokens.NAMED.stream().mapToInt(name -> added.ids.get(options.get(name))).toArray();
         unknown = ids[0];
         separator = ids[1];
         padding = ids[2];
         classifier = ids[3];
+        padsLeft = "left".equals(options.get("padding_side"));
+        cutsLeft = "left".equals(options.get("truncation_side"));
 
-        // Where one token begins with another, the longer one is meant.
-        tokens.sort(Comparator.comparing(String::length).reversed());
-        special = Pattern.compile(tokens.stream().map(Pattern::quote).collect(Collectors.joining("|")));
-        unsplit = new LinkedHashSet<>(strings(options, "never_split"));
-        unsplit.removeAll(tokens);
-        Set<String> marked = new LinkedHashSet<>(tokens);
+        unsplit = new LinkedHashSet<>(AddedTokens.strings(options, "never_split"));
+        boolean whiteSpace = !unsplit.isEmpty();
+        unsplit.removeAll(added.ids.keySet());
+        Set<String> marked = new LinkedHashSet<>(added.ids.keySet());
         marked.addAll(unsplit);
-        if (marked.size() > LAST_MARKER - FIRST_MARKER) {
-            throw new IllegalArgumentException(marked.size() + " special tokens, at most 65,533 are read");
-        }
         for (String token : marked) {
-            String marker = new String(Character.toChars(FIRST_MARKER + markers.size()));
+            String marker = new String(Character.toChars(AddedTokens.FIRST_MARKER + markers.size()));
             markers.put(token, marker);
             Object id = vocabulary.get(token);
-            pieces.put(marker, id == null ? unknown : ((Double) id).intValue());
+            pieces.put(marker, added.ids.getOrDefault(token, id == null ? unknown : ((Double) id).intValue()));
         }
-        readTables(archive.member("characters.bin"));
+        readTables(archive.member("characters.bin"), 1 + (whiteSpace ? 1 : 0) + (added.normalize() ? 1 : 0));
+        added.prepare(markers, this::normalized, Boolean.TRUE.equals(options.get("split_special_tokens")));
     }
 
     /** The ids of a text, without [CLS] and [SEP]. */
     List<Integer> ids(String text) {
-        int[] wellFormed = text.codePoints().map(c -> isMarker(c) || c >= 0xd800 && c < 0xe000 ? 0xfffd : c).toArray();
-        Matcher matcher = special.matcher(new String(wellFormed, 0, wellFormed.length));
-        StringBuffer buffer = new StringBuffer();
-        while (matcher.find()) matcher.appendReplacement(buffer, markers.get(matcher.group()));
-        String marked = matcher.appendTail(buffer).toString();
+        int[] wellFormed = text.codePoints()
+                .map(c -> AddedTokens.isMarker(c) || c >= 0xd800 && c < 0xe000 ? 0xfffd : c).toArray();
+        String marked = added.mark(new String(wellFormed, 0, wellFormed.length));
         if (!unsplit.isEmpty()) {
             List<String> words = words(marked, tables.get(1));
             words.replaceAll(word -> unsplit.contains(word) ? markers.get(word) : word);
             marked = String.join(" ", words);
         }
+        if (added.normalize()) marked = added.markNormalized(normalized(added.strip(marked)));
         List<Integer> found = new ArrayList<>();
         for (String word : words(marked, tables.get(0))) found.addAll(wordIds(word));
         return found;
     }
 
-    /** [CLS] text [SEP], cut at the end to at most {@code length} ids. */
+    /** [CLS] text [SEP], cut to at most {@code length} ids. */
     List<Integer> encode(String text, int length) {
         List<Integer> ids = ids(text), row = new ArrayList<>();
+        int kept = Math.min(ids.size(), length - 2);
         row.add(classifier);
-        row.addAll(ids.subList(0, Math.min(ids.size(), length - 2)));
+        row.addAll(cutsLeft ? ids.subList(ids.size() - kept, ids.size()) : ids.subList(0, kept));
         row.add(separator);
         return row;
     }
 
-    /** Normalised words. Of each code point the table makes up to three entries, negative where there is none. */
-    private static List<String> words(String text, IntBuffer table) {
+    /** What a table makes of a text: of each code point up to three entries, of which negative ones are left out. */
+    private static List<Integer> lookedUp(String text, IntBuffer table) {
         List<Integer> entries = new ArrayList<>();
         text.codePoints().forEach(c -> {
             int row = 1 + PAGES + (table.get(1 + c / PAGE) * PAGE + c % PAGE) * WIDTH;
@@ -124,12 +113,30 @@ final class Tokenizer {
             }
         });
         orderMarks(entries);
+        entries.removeIf(entry -> entry < 0);
+        return entries;
+    }
+
+    /** As the last table says; Chinese characters, which are flagged, get spaces around them. */
+    private String normalized(String text) {
+        StringBuilder found = new StringBuilder();
+        for (int entry : lookedUp(text, tables.get(tables.size() - 1))) {
+            int c = entry & CODE_POINT;
+            boolean spaced = (entry & ISOLATED) != 0 && !AddedTokens.isMarker(c);
+            if (spaced) found.append(' ');
+            found.appendCodePoint(c);
+            if (spaced) found.append(' ');
+        }
+        return found.toString();
+    }
+
+    /** Normalised words. */
+    private static List<String> words(String text, IntBuffer table) {
         List<String> found = new ArrayList<>();
         StringBuilder word = new StringBuilder();
-        for (int entry : entries) {
+        for (int entry : lookedUp(text, table)) {
             int c = entry & CODE_POINT;
             boolean isolated = (entry & ISOLATED) != 0;
-            if (entry < 0) continue;
             if (!isolated && c != ' ') {
                 word.appendCodePoint(c);
                 continue;
@@ -170,8 +177,8 @@ final class Tokenizer {
         return ids;
     }
 
-    /** One table, or two: the second is for the words of {@code never_split}. */
-    private void readTables(byte[] bytes) {
+    /** Tables behind one another: for words, for the words of {@code never_split}, and to normalise. */
+    private void readTables(byte[] bytes, int expected) {
         IntBuffer rest = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).asIntBuffer();
         boolean sound = bytes.length % Integer.BYTES == 0;
         while (sound && rest.hasRemaining()) {
@@ -183,20 +190,9 @@ final class Tokenizer {
             if (sound) rest.position(rest.position() + (int) size);
             tables.add(table);
         }
-        if (!sound || tables.size() < (unsplit.isEmpty() ? 1 : 2)) {
+        if (!sound || tables.size() < expected) {
             throw new IllegalArgumentException("characters.bin is damaged, or not for the tokenizer's options");
         }
-    }
-
-    private static boolean isMarker(int c) {
-        return c >= FIRST_MARKER && c <= LAST_MARKER;
-    }
-
-    private static List<String> strings(Map<String, Object> options, String name) {
-        List<String> found = new ArrayList<>();
-        if (options.get(name) == null) return found;
-        for (Object item : Json.list(options.get(name), name)) found.add(Json.string(item, name));
-        return found;
     }
 
     public static void main(String[] arguments) throws IOException {

@@ -3,8 +3,8 @@
 //     node tokenizer.mjs vilt_vqa.tflite "How many cats?"
 //
 // With `-`, each line of standard input is a JSON string and each line of output its ids. Clients in other languages
-// can follow it line by line: all that Unicode asks for is in the file's table `characters.bin`. (`never_split` is not
-// done here.) What goes into the model is [CLS] ids [SEP], padded to the length of the file's input `input_ids`.
+// can follow it line by line: all that Unicode asks for is in the file's tables `characters.bin`. What goes into the
+// model is [CLS] ids [SEP], padded to the length of the file's input `input_ids`, where `padding_side` says, else behind.
 
 import { readFileSync } from "node:fs";
 import { inflateRawSync } from "node:zlib";
@@ -14,6 +14,9 @@ const CODE_POINT = (1 << 21) - 1, ISOLATED = 1 << 21, CLASS_UNIT = 1 << 22, BARR
 const FIRST_MARKER = 0xf0000; // private-use characters, which cleaning removes, stand for special tokens
 const ANY_MARKER = /[\u{F0000}-\u{FFFFD}]/gu;
 const MAX_WORD_CHARACTERS = 100;
+const NAMED = ["unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const PLAIN = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+const WHITE_SPACE = "[\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
 
 // The ZIP archive behind the model: name to contents.
 function members(file) {
@@ -30,23 +33,79 @@ function members(file) {
   return found;
 }
 
+// The tables behind one another: of each, where the entries of a page of 256 code points are, and the entries.
+function tablesOf(bytes) {
+  let rest = new Int32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+  const found = [];
+  for (let size; rest.length; rest = rest.subarray(size)) {
+    size = 1 + PAGES + rest[0] * 256 * WIDTH;
+    found.push({ pages: rest.subarray(1, 1 + PAGES), entries: rest.subarray(1 + PAGES, size) });
+  }
+  return found;
+}
+
+// The tokens that are kept whole, with their ids. Where the file does not list them, they are words of the vocabulary.
+function addedTokens(options, vocabulary) {
+  if (options.added_tokens_decoder) {
+    return Object.entries(options.added_tokens_decoder).map(([id, token]) => ({ ...token, id: Number(id) }));
+  }
+  const contents = new Set([...NAMED.map((name) => options[name]), ...options.additional_special_tokens]);
+  return [...contents].map((content) => ({ ...PLAIN, content, id: vocabulary.get(content) }));
+}
+
+const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+const lastCharacter = (text) => [...text.slice(-2)].pop();
+
 export function tokenizer(path) {
   const parts = members(readFileSync(path));
   const { tokenizer: options } = JSON.parse(parts["tfvl.json"]);
   const vocabulary = new Map(Object.entries(JSON.parse(parts["vocab.json"])));
-  const bytes = parts["characters.bin"];
-  const table = new Int32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
-  const pages = table.subarray(1, 1 + PAGES), entries = table.subarray(1 + PAGES);
-
-  const named = ["unk_token", "sep_token", "pad_token", "cls_token", "mask_token"].map((name) => options[name]);
-  const special = [...new Set([...named, ...options.additional_special_tokens])].sort((a, b) => b.length - a.length);
-  const markers = new Map(special.map((token, i) => [token, String.fromCodePoint(FIRST_MARKER + i)]));
-  const anySpecial = new RegExp(special.map((token) => token.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|"), "gu");
+  const added = addedTokens(options, vocabulary), normalizes = added.some((token) => token.normalized);
+  const tables = tablesOf(parts["characters.bin"]);
+  const ids = new Map(added.map((token) => [token.content, token.id])), unknown = ids.get(options.unk_token);
+  const unsplit = new Set((options.never_split ?? []).filter((word) => !ids.has(word)));
+  const markers = new Map([...ids.keys(), ...unsplit].map((token, i) => [token, String.fromCodePoint(FIRST_MARKER + i)]));
   const pieces = new Map([...vocabulary].filter(([token]) => token.replace(/^##/, "") && token.search(ANY_MARKER) < 0));
-  for (const [token, marker] of markers) pieces.set(marker, vocabulary.get(token));
-  const unknown = vocabulary.get(options.unk_token);
+  for (const [token, marker] of markers) pieces.set(marker, ids.get(token) ?? vocabulary.get(token) ?? unknown);
+  const searches = [false, true].map((stage) => search(added.filter((token) => token.normalized === stage)));
 
-  function words(text) {
+  // A function that puts a marker in place of each of these tokens; where several match, the longest is meant.
+  function search(tokens) {
+    const found = new Map();
+    for (const token of tokens) {
+      const text = token.normalized ? normalized(token.content) : token.content;
+      const left = options.split_special_tokens && token.special;
+      if (!found.has(text)) found.set(text, { ...token, marker: left ? text : markers.get(token.content) });
+    }
+    if (!found.size) return (text) => text;
+    const longestFirst = [...found.keys()].sort((a, b) => b.length - a.length);
+    const any = new RegExp(longestFirst.map(escaped).join("|"), "gu");
+    return (text) =>
+      text.replace(any, (match, at) => {
+        const token = found.get(match), before = lastCharacter(text.slice(0, at));
+        const after = text.slice(at + match.length);
+        return token.single_word && [before, after].some(beginsWord) ? match : token.marker;
+      });
+  }
+
+  // Whether the text begins with a character of which words are made.
+  function beginsWord(text) {
+    const c = text ? text.codePointAt(0) : -1;
+    return options.word_characters.some(([first, last]) => first <= c && c <= last);
+  }
+
+  // White space that goes with the token beside it is left out.
+  function stripped(text) {
+    for (const { content, lstrip, rstrip, special } of added.filter((token) => !token.normalized)) {
+      const marker = options.split_special_tokens && special ? null : markers.get(content);
+      if (marker && lstrip) text = text.replace(new RegExp(`${WHITE_SPACE}+${marker}`, "gu"), marker);
+      if (marker && rstrip) text = text.replace(new RegExp(`${marker}${WHITE_SPACE}+`, "gu"), marker);
+    }
+    return text;
+  }
+
+  // What a table makes of a text: code points with flags.
+  function lookedUp(text, { pages, entries }) {
     let characters = [];
     for (const character of text) {
       const c = character.codePointAt(0);
@@ -54,9 +113,21 @@ export function tokenizer(path) {
       for (let i = 0; i < WIDTH; i++) characters.push(entries[row + i] + (i ? 0 : c));
     }
     if (characters.some((entry) => entry >= CLASS_UNIT)) characters = canonicalOrder(characters);
+    return characters.filter((entry) => entry >= 0);
+  }
+
+  // As the last table says; Chinese characters, which are flagged, get spaces around them.
+  function normalized(text) {
+    return lookedUp(text, tables.at(-1)).map((entry) => {
+      const character = String.fromCodePoint(entry & CODE_POINT);
+      return entry & ISOLATED && character.search(ANY_MARKER) < 0 ? ` ${character} ` : character;
+    }).join("");
+  }
+
+  function words(text, table) {
     const found = [];
     let word = "";
-    for (const entry of characters.filter((entry) => entry >= 0)) {
+    for (const entry of lookedUp(text, table)) {
       const c = entry & CODE_POINT, isolated = entry & ISOLATED;
       if (!isolated && c !== SPACE) word += String.fromCodePoint(c);
       else {
@@ -81,8 +152,10 @@ export function tokenizer(path) {
   }
 
   return (text) => {
-    const marked = text.toWellFormed().replace(ANY_MARKER, "\ufffd").replace(anySpecial, (token) => markers.get(token));
-    return words(marked).flatMap(wordIds);
+    text = searches[0](text.toWellFormed().replace(ANY_MARKER, "\ufffd"));
+    if (unsplit.size) text = words(text, tables[1]).map((word) => (unsplit.has(word) ? markers.get(word) : word)).join(" ");
+    if (normalizes) text = searches[1](normalized(stripped(text)));
+    return words(text, tables[0]).flatMap(wordIds);
   };
 }
 

@@ -7,14 +7,16 @@ over and takes the logits back.
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from support import bert_texts
+from support import added_tokens, bert_texts
 from support.lite_files import bundled_file
+from support.lite_text import DEFAULTS, case_file, tokenizer_file, with_added
 from support.paths import DATA, TESTS
 
 from tfvl import shapes
@@ -28,11 +30,7 @@ LANGUAGE = "8"  # the Java that Android's tools have long taken
 QUESTION = "what color is the triangle?"
 # Java's exponential is a double's, NumPy's a float's: they differ in the last bit, and scores are below 1.
 SCORE_TOLERANCE = 1e-6
-DEFAULTS = {
-    **{"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True, "never_split": None},
-    **vocabulary.SPECIAL_TOKENS,
-    **{"additional_special_tokens": [], "model_max_length": 40},
-}
+DEFAULTS = DEFAULTS | {"model_max_length": 40}
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +56,7 @@ def exported(tmp_path_factory):
     return Path(shutil.copy(bundled_file(), tmp_path_factory.mktemp("files") / "shapes.tflite"))
 
 
-def ids_in_java(classes: Path, directory: Path, vocab: dict, options: dict, texts: list[str]) -> list[list[int]]:
-    described = {"head": "ViltModel", "config": {}, "tokenizer": options, "inputs": {}, "outputs": [], "top_k": 1}
-    path = directory / "x.tflite"
-    file.write(file.LiteFile(path, described, vocab, ("a",), tokenizer.pack(options)), b"\0\0\0\0TFL3")
+def ids_in_java(classes: Path, path: Path, texts: Sequence[str]) -> list[list[int]]:
     done = java(classes, "Tokenizer", path, "-", input="\n".join(map(json.dumps, texts)))
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -69,9 +64,9 @@ def ids_in_java(classes: Path, directory: Path, vocab: dict, options: dict, text
 @pytest.mark.parametrize("name", bert_texts.VARIANTS)
 def test_ids_are_upstreams(classes, tmp_path, name):
     vocab, options = vocabulary.read_vocab(bert_texts.VOCAB), DEFAULTS | bert_texts.VARIANTS[name]
-    texts = bert_texts.variant_corpus(name)
+    texts, path = bert_texts.variant_corpus(name), tokenizer_file(tmp_path / "x.tflite", vocab, options)
     first, last = (vocab[options[token]] for token in ("cls_token", "sep_token"))
-    rows = [[first, *ids, last] for ids in ids_in_java(classes, tmp_path, vocab, options, texts)]
+    rows = [[first, *ids, last] for ids in ids_in_java(classes, path, texts)]
     golden = np.load(bert_texts.TEXT, allow_pickle=False)[f"ids_{name}"]
     wrong = bert_texts.digests(rows) != golden
     assert [text for text, differs in zip(texts, wrong, strict=True) if differs][:5] == []
@@ -82,10 +77,17 @@ def test_ids_of_lone_surrogates_and_of_words_that_are_never_split_are_pythons(cl
         "never_split": ["what's", "U.S.A.", "[SEP]"],
         "additional_special_tokens": ["[DET]", "[DET]s"],
     }
-    vocab = vocabulary.with_added(vocabulary.read_vocab(bert_texts.VOCAB), options["additional_special_tokens"])
+    vocab = with_added(vocabulary.read_vocab(bert_texts.VOCAB), options["additional_special_tokens"])
     texts = ["What's what's", "the U.S.A. [DET]s [DET]", "x\udc80y[MASK]\ud800", "", "\U000f0003 $1 \\[MASK]", "a\0b"]
     encode = tokenizer.Tokenizer(vocab, options, tokenizer.pack(options))
-    assert ids_in_java(classes, tmp_path, vocab, options, texts) == [encode(text) for text in texts]
+    path = tokenizer_file(tmp_path / "x.tflite", vocab, options)
+    assert ids_in_java(classes, path, texts) == [encode(text) for text in texts]
+
+
+@pytest.mark.parametrize("name", added_tokens.CASES)
+def test_added_tokens_are_upstreams(classes, tmp_path, name):
+    path = case_file(tmp_path / "x.tflite", added_tokens.CASES[name])
+    assert ids_in_java(classes, path, added_tokens.TEXTS) == added_tokens.golden()[name]["ids"]
 
 
 def pictures() -> dict[str, Image.Image]:

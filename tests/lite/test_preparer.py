@@ -10,21 +10,22 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from PIL import Image
-from support import bert_texts
+from support import added_tokens, bert_texts
 from support.images import cases, photo
 from support.lite_files import bundled_file
-from support.lite_text import DEFAULTS, client_tokenizer
+from support.lite_text import DEFAULTS, case_client, case_file, client_tokenizer, tokenizer_file, with_added
 from support.paths import ROOT
 
 import tfvl
 from tfvl import shapes
 from tfvl.cli import app as cli
-from tfvl.lite import Runner, file, tokenizer
+from tfvl.lite import Runner, file
 from tfvl.lite import runtime as lite_runtime
 from tfvl.lite.image import ImageProcessor
 from tfvl.preprocessing.text import vocabulary
 
 needs_runtime = pytest.mark.skipif(find_spec("ai_edge_litert") is None, reason="needs ai-edge-litert (tfvl[lite])")
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 EVERY_ID = 10**9
 EXAMPLE = ROOT / "examples/lite/tokenizer.mjs"
 
@@ -43,23 +44,44 @@ def test_ids_are_upstreams(vocab, name):
     assert [text for text, wrong in zip(texts, digests != golden, strict=True) if wrong][:5] == []
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def ids_in_javascript(path, texts) -> list[list[int]]:
+    command, lines = ["node", EXAMPLE, path, "-"], "\n".join(map(json.dumps, texts))
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("name", added_tokens.CASES)
+def test_added_tokens_are_upstreams(name):
+    client, expected = case_client(added_tokens.CASES[name]), added_tokens.golden()[name]
+    rows = [client(text) for text in added_tokens.TEXTS]
+    assert rows == expected["ids"]
+    assert [bert_texts.digest(client.tokens[i] for i in row) for row in rows] == expected["tokens"]
+
+
+@needs_node
+@pytest.mark.parametrize("name", added_tokens.CASES)
+def test_added_tokens_in_javascript_are_upstreams(tmp_path, name):
+    path = case_file(tmp_path / "x.tflite", added_tokens.CASES[name])
+    assert ids_in_javascript(path, added_tokens.TEXTS) == added_tokens.golden()[name]["ids"]
+
+
+@needs_node
+def test_files_of_the_older_layout_in_javascript(vocab, tmp_path):
+    """Added tokens are words of the vocabulary there, and what is found of `never_split` is what Python finds."""
+    options = DEFAULTS | {"never_split": ["what's", "U.S.A."], "additional_special_tokens": ["[DET]", "[DET]s"]}
+    words, texts = with_added(vocab, options["additional_special_tokens"]), ["What's what's", "the U.S.A. [DET]s [DET]"]
+    path = tokenizer_file(tmp_path / "x.tflite", words, options | {"model_max_length": 40})
+    client = client_tokenizer(vocab, **options)
+    assert ids_in_javascript(path, texts) == [client(text) for text in texts]
+
+
+@needs_node
 @pytest.mark.parametrize("name", ["chinese_joined", "cased_stripped", "odd_special_tokens"])
 def test_ids_of_the_example_in_javascript_are_upstreams(vocab, tmp_path, name):
     options = DEFAULTS | bert_texts.VARIANTS[name] | {"model_max_length": 40}
-    described = {"head": "ViltModel", "config": {}, "tokenizer": options, "inputs": {}, "outputs": [], "top_k": 1}
-    path = tmp_path / "x.tflite"
-    file.write(file.LiteFile(path, described, vocab, ("a",), tokenizer.pack(options)), b"\0\0\0\0TFL3")
-    texts = bert_texts.variant_corpus(name)
-    done = subprocess.run(
-        ["node", EXAMPLE, path, "-"],
-        input="\n".join(map(json.dumps, texts)),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    path = tokenizer_file(tmp_path / "x.tflite", vocab, options)
     ends = [vocab[options[token]] for token in ("cls_token", "sep_token")]
-    rows = [[ends[0], *json.loads(line), ends[1]] for line in done.stdout.splitlines()]
+    rows = [[ends[0], *ids, ends[1]] for ids in ids_in_javascript(path, bert_texts.variant_corpus(name))]
     golden = np.load(bert_texts.TEXT, allow_pickle=False)[f"ids_{name}"]
     np.testing.assert_array_equal(bert_texts.digests(rows), golden)
 

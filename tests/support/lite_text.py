@@ -1,24 +1,27 @@
 """A tokenizer alone, as TFLite runs it."""
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.interpreter import InterpreterWithCustomOps
 from tensorflow_text.core.pybinds.tflite_registrar import SELECT_TFTEXT_OPS
 
+from support import added_tokens
 from tfvl.export.tflite import convert as tflite
 from tfvl.export.tflite import text as lite_text
-from tfvl.lite import tokenizer
-from tfvl.preprocessing.text import vocabulary
+from tfvl.lite import file, tokenizer
+from tfvl.preprocessing.text.token_table import SPECIAL_TOKENS
 
 Ids = Callable[[Sequence[bytes]], np.ndarray]
 BATCH = 256
 DEFAULTS = {
     **{"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True, "never_split": None},
-    **vocabulary.SPECIAL_TOKENS,
+    **SPECIAL_TOKENS,
     "additional_special_tokens": [],
 }
 
@@ -56,6 +59,30 @@ def as_tflite(encode: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Ids:
 
 
 def client_tokenizer(vocab: dict, **options) -> tokenizer.Tokenizer:
+    """Of a file in the older layout, where added tokens are words of the vocabulary."""
     options = DEFAULTS | options
-    vocab = vocabulary.with_added(vocab, options["additional_special_tokens"])
+    vocab = with_added(vocab, options["additional_special_tokens"])
     return tokenizer.Tokenizer(vocab, options, tokenizer.pack(options))
+
+
+def tokenizer_file(path: Path, vocab: dict, options: dict) -> Path:
+    """A `.tflite` file with a tokenizer and no model that could run."""
+    described = {"head": "ViltModel", "config": {}, "tokenizer": options, "inputs": {}, "outputs": [], "top_k": 1}
+    file.write(file.LiteFile(path, described, vocab, ("a",), tokenizer.pack(options)), b"\0\0\0\0TFL3")
+    return path
+
+
+def case_file(path: Path, case: added_tokens.Case) -> Path:
+    """As `tokenizer_file`, of one of the cases of added tokens."""
+    vocab, options = tokenizer.described(added_tokens.ours(case).get_config())
+    return tokenizer_file(path, vocab, options | {"model_max_length": 40})
+
+
+def case_client(case: added_tokens.Case) -> tokenizer.Tokenizer:
+    """What a client makes of the file of a case."""
+    vocab, options = json.loads(json.dumps(tokenizer.described(added_tokens.ours(case).get_config())))
+    return tokenizer.Tokenizer(vocab, options, tokenizer.pack(options))
+
+
+def with_added(vocab: dict, added: Sequence[str]) -> dict:
+    return vocab | {token: len(vocab) + i for i, token in enumerate(each for each in added if each not in vocab)}

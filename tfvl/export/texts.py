@@ -76,7 +76,8 @@ def checked_text(text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 def tokenize(processor, config, *texts: tf.Tensor) -> dict:
     """The tokenizer's dict for texts (N,), or for pairs of them, cut at the model's number of positions."""
-    encoded = processor.tokenizer(*texts, padding=True, truncation=True, max_length=max_length(processor, config))
+    asked = {"padding": True, "truncation": True, "max_length": max_length(processor, config)}
+    encoded = processor.tokenizer(*texts, **asked, return_token_type_ids=True, return_attention_mask=True)
     return {name: encoded[name] for name in TEXT}
 
 
@@ -127,4 +128,4 @@ def locate(phrases: tf.Tensor, encoded: dict, tokenizer, longest: int) -> tf.Ten
 
 def tokens_of(tokenizer) -> dict[int, str]:
     """The vocabulary, by id."""
-    return {index: token for token, index in tokenizer.get_vocab().items()}
+    return tokenizer.all_shown()

@@ -40,14 +40,16 @@ def of_text(preparer, text: str, choices: Sequence[str] = (), phrases: Sequence[
     ids, types, mask = (np.zeros([len(encoded), longest], np.int32) for _ in TEXT)
     ids += preparer.tokenizer.pad_id
     for row, (each, kinds) in enumerate(encoded):
-        ids[row, : len(each)], types[row, : len(each)], mask[row, : len(each)] = each, kinds, 1
+        start = longest - len(each) if preparer.tokenizer.padding_side == "left" else 0
+        place = slice(start, start + len(each))
+        ids[row, place], types[row, place], mask[row, place] = each, kinds, 1
     tensors = dict(zip(TEXT, (ids, types, mask), strict=True))
     if choices:
         tensors = {name: filled(value, shape[1], "choices") for name, value in tensors.items()}
     else:
         tensors = {name: value[0] for name, value in tensors.items()}
     if phrases:
-        places = np.array([locate(phrase, encoded[0][0], preparer.tokenizer) for phrase in phrases], np.int32)
+        places = start + np.array([locate(phrase, encoded[0][0], preparer.tokenizer) for phrase in phrases], np.int32)
         tensors["region_to_phrase_position"] = filled(
             places, preparer.inputs["region_to_phrase_position"][1], "phrases", blank=-1
         )

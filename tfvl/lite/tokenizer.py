@@ -4,8 +4,11 @@ All that Unicode asks for is in one table, `characters.bin` of the file, so that
 Unicode library: little-endian int32, first the number of pages P, then 4352 page numbers (one for each 256 code
 points), then P · 256 rows of 3 entries. What code point c becomes is row `pages[c >> 8] * 256 + (c & 255)`, c being
 added to its first entry. An entry then is a code point with flags above its 21 bits, as
-`tfvl.preprocessing.text.unicode_tables` has them, or negative for none. A second such table may follow, for
-`never_split`.
+`tfvl.preprocessing.text.unicode_tables` has them, or negative for none.
+
+More such tables may follow: one for `never_split` where there are such words, and one that only normalises where an
+added token is `normalized`. The text then is normalised by that last one, which leaves the first no more to do than to
+split it at white space and punctuation.
 """
 
 import re
@@ -15,21 +18,44 @@ from typing import Any
 import numpy as np
 
 from tfvl.preprocessing.text import unicode_tables as tables
+from tfvl.preprocessing.text.added_tokens import AddedToken, Pattern, Stages, markers_of, searched, stages
+from tfvl.preprocessing.text.options import SIDES
+from tfvl.preprocessing.text.token_table import SPECIAL_TOKENS
 
 PAGES = 0x110000 >> tables.PAGE_BITS
 MAX_WORD_CHARACTERS = 100  # upstream's max_input_chars_per_word: a longer word is unknown as a whole
-SPECIAL_TOKENS = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _ANY_MARKER = re.compile(f"[{chr(tables.FIRST_MARKER)}-{chr(tables.LAST_MARKER)}]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+ADDED = "added_tokens_decoder"
+
+
+def described(config: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
+    """A tokenizer's configuration as a file has it: the vocabulary of which words are made, and the options.
+
+    Clients that need to know what a letter is, because a token has to stand as a single word, find it there: the
+    `word_characters` as pairs of the first and the last code point.
+    """
+    options = {name: value for name, value in config.items() if name != "vocab"}
+    if any(token["single_word"] for token in options.get(ADDED, {}).values()):
+        options["word_characters"] = tables.spans("word")
+    return dict(config["vocab"]), options
+
+
+def normalizes(options: Mapping[str, Any]) -> bool:
+    """Whether an added token is searched for in the normalised text."""
+    return any(token["normalized"] for token in options.get(ADDED, {}).values())
 
 
 def pack(options: Mapping[str, Any]) -> bytes:
     """`characters.bin` for a tokenizer's options, those of `BertTokenizer.get_config`."""
     lowercase, strip = options["do_lower_case"], options["strip_accents"]
     isolate_chinese = options["tokenize_chinese_chars"]
-    packed = [tables.character_table(lowercase, lowercase if strip is None else strip, isolate_chinese)]
+    normalizer = lowercase, lowercase if strip is None else strip, isolate_chinese
+    packed = [tables.character_table(*(False, False, False) if normalizes(options) else normalizer)]
     if options["never_split"]:
         packed.append(tables.character_table(False, False, isolate_chinese, isolate_punctuation=False))
+    if normalizes(options):
+        packed.append(tables.character_table(*normalizer, isolate_punctuation=False))
     parts = [np.concatenate([[table.pages.max() + 1], table.pages, table.entries.ravel()]) for table in packed]
     return b"".join(part.astype("<i4").tobytes() for part in parts)
 
@@ -47,8 +73,6 @@ def unpack(packed: bytes) -> list[tuple[np.ndarray, np.ndarray]]:
             raise ValueError("characters.bin is damaged")
         found.append((pages, entries.reshape(-1, tables.WIDTH)))
         numbers = numbers[size:]
-    if not 0 < len(found) <= 2:
-        raise ValueError("characters.bin holds no table")
     return found
 
 
@@ -56,16 +80,19 @@ class Tokenizer:
     """Texts to ids.
 
     Args:
-        vocabulary: token to id, all of them.
-        options: what `BertTokenizer.get_config` says, without the vocabulary.
+        vocabulary: token to id, of what words are made of.
+        options: what `BertTokenizer.get_config` says, without the vocabulary. Where it has no `added_tokens_decoder`,
+            the special tokens are those of the vocabulary.
         characters: the bytes of `characters.bin`.
 
     Attributes:
         tokens: by id.
-        markers: the code points that stand for special tokens and for words of `never_split`.
+        markers: the code points that stand for added tokens and for words of `never_split`.
         unsplit: the words of `never_split`.
+        stages: the searches for added tokens, see `added_tokens`.
         pieces: what words are made of, markers among them, to ids.
-        tables: of `characters`, see `unpack`.
+        table, normalizer: of `characters`, see `unpack`: what makes words, and what normalises before (or None).
+        padding_side, truncation_side: "right" or "left".
 
     Raises:
         ValueError: the three do not fit together.
@@ -73,72 +100,61 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Mapping[str, int], options: Mapping[str, Any], characters: bytes):
         named = [options.get(name) for name in SPECIAL_TOKENS]
-        added = options.get("additional_special_tokens") or []
-        missing = [token for token in (*named, *added) if token not in vocabulary]
-        if missing:
-            raise ValueError(f"the vocabulary lacks the special token {missing[0]!r}")
-        self.unk_id, self.sep_id, self.pad_id, self.cls_id, self.mask_id = (vocabulary[token] for token in named)
+        added = _added(vocabulary, options, named)
+        ids = {token.content: i for i, token in added.items()}
+        self.unk_id, self.sep_id, self.pad_id, self.cls_id, self.mask_id = (ids[token] for token in named)
         self.mask_token = options["mask_token"]
-        special = sorted({*named, *added}, key=len, reverse=True)
-        unsplit = sorted(set(options.get("never_split") or ()) - set(special))
-        markers = {token: chr(tables.FIRST_MARKER + i) for i, token in enumerate([*special, *unsplit])}
-        self._special = re.compile("|".join(map(re.escape, special)))
-        self.markers, self.unsplit = markers, set(unsplit)
+        self.padding_side = options.get("padding_side", SIDES[0])
+        self.truncation_side = options.get("truncation_side", SIDES[0])
+        unsplit = sorted(set(options.get("never_split") or ()) - ids.keys())
+        self.markers, self.unsplit = markers_of([*ids, *unsplit]), set(unsplit)
+        self.table, *more = unpack(characters) or [None]
+        normalized = normalizes(options)
+        if self.table is None or len(more) != bool(options.get("never_split")) + normalized:
+            raise ValueError("characters.bin has not the tables that the tokenizer's options need")
+        self.normalizer = more[-1] if normalized else None
+        self._white_space = more[0] if unsplit else None
+        self.stages = stages(added.values(), self.markers, self._normalized, bool(options.get("split_special_tokens")))
+        self._raw, self._later = Search(self.stages.raw), Search(self.stages.normalized)
+        self._stripping = stripping(self.stages) if normalized else []
         reachable = (token for token in vocabulary if token.removeprefix("##") and not _ANY_MARKER.search(token))
         self.pieces = {token: vocabulary[token] for token in reachable}
-        self.pieces |= {marker: vocabulary.get(token, self.unk_id) for token, marker in markers.items()}
+        self.pieces |= {
+            marker: ids.get(token, vocabulary.get(token, self.unk_id)) for token, marker in self.markers.items()
+        }
         self._longest = max(map(len, self.pieces))
-        self.tables = unpack(characters)
-        if unsplit and len(self.tables) < 2:
-            raise ValueError("characters.bin lacks the table for never_split")
         self.tokens = {i: token for token, i in vocabulary.items()}
+        self.tokens |= {i: searched(token, self._normalized) for i, token in added.items()}
+
+    def _normalized(self, text: str) -> str:
+        return tables.normalized(text, *self.normalizer)
 
     def __call__(self, text: str | bytes) -> list[int]:
         """The ids of a text, without [CLS] and [SEP]. Bytes that are not UTF-8 are left out."""
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
-        text = _SURROGATES.sub("\ufffd", text)
-        text = self._special.sub(lambda match: self.markers[match[0]], _ANY_MARKER.sub("\ufffd", text))
+        text = self._raw(_ANY_MARKER.sub("\ufffd", _SURROGATES.sub("\ufffd", text)))
         if self.unsplit:
-            words = self._split(text, self.tables[1])
+            words = split(text, self._white_space)
             text = " ".join(self.markers[word] if word in self.unsplit else word for word in words)
-        return [i for word in self._split(text, self.tables[0]) for i in self._word_ids(word)]
+        if self.normalizer:
+            for beside in self._stripping:
+                text = beside.sub(r"\1", text)
+            text = self._later(self._normalized(text))
+        return [i for word in split(text, self.table) for i in self._word_ids(word)]
 
     def encode(self, text: str, pair: str | None = None, *, length: int) -> tuple[list[int], list[int]]:
         """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], of at most `length` ids, and the token types.
 
-        What is too long is cut at the end, of two texts the longer one first.
+        What is too long is cut at `truncation_side`, of two texts the longer one first.
         """
-        rows = [self(text)] if pair is None else [self(text), self(pair)]
+        rows = [self(text), self(pair)] if pair else [self(text)]
         kept = truncated([len(row) for row in rows], max(length - len(rows) - 1, 0))
         ids, types = [self.cls_id], [0]
         for number, (row, count) in enumerate(zip(rows, kept, strict=True)):
-            ids += [*row[:count], self.sep_id]
+            ids += [*(row[:count] if self.truncation_side == "right" else row[len(row) - count :]), self.sep_id]
             types += [number] * (count + 1)
         return ids, types
-
-    def _split(self, text: str, table: tuple[np.ndarray, np.ndarray]) -> list[str]:
-        """Normalised words."""
-        pages, entries = table
-        code_points = np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.int32)
-        rows = entries[(pages[code_points >> tables.PAGE_BITS] << tables.PAGE_BITS) + (code_points & 0xFF)].copy()
-        rows[:, 0] += code_points
-        flat = rows.ravel()
-        if (flat >= tables.CLASS_UNIT).any():
-            flat = canonical_order(flat[flat >= tables.BARRIER])
-        words, word = [], []
-        for entry in flat[flat >= 0].tolist():
-            character = entry & tables.CODE_POINT
-            isolated = entry & tables.ISOLATED
-            if isolated or character == tables.SPACE:
-                if word:
-                    words.append("".join(word))
-                    word = []
-                if isolated:
-                    words.append(chr(character))
-            else:
-                word.append(chr(character))
-        return [*words, "".join(word)] if word else words
 
     def _word_ids(self, word: str) -> list[int]:
         """The longest pieces from left to right; the unknown token where the vocabulary cannot spell the word."""
@@ -157,11 +173,64 @@ class Tokenizer:
         return ids
 
 
-def canonical_order(entries: np.ndarray) -> np.ndarray:
-    """Entries with each run of combining marks sorted by combining class, stably, as NFD asks."""
-    classes = np.maximum(entries, 0) // tables.CLASS_UNIT
-    runs = np.cumsum(classes == 0)
-    return entries[np.lexsort((classes, runs))]
+def _added(vocabulary: Mapping[str, int], options: Mapping[str, Any], named: Sequence[str]) -> dict[int, AddedToken]:
+    """Id to token, of all that are kept whole. Raises ValueError where the named ones are not among them."""
+    decoder = options.get(ADDED)
+    if decoder is not None:
+        if not isinstance(decoder, Mapping):
+            raise ValueError(f"{ADDED} is {decoder!r:.40}, expected an object")
+        added = {int(i): AddedToken.of(token) for i, token in decoder.items()}
+        known = {token.content for token in added.values()}
+    else:
+        special = dict.fromkeys([*named, *(options.get("additional_special_tokens") or ())])
+        added = {vocabulary[token]: AddedToken.of(token, special=True) for token in special if token in vocabulary}
+        known, named = vocabulary.keys(), tuple(special)
+    missing = [token for token in named if token not in known]
+    if missing:
+        raise ValueError(f"the vocabulary lacks the special token {missing[0]!r}")
+    return added
+
+
+class Search:
+    """Puts a marker in place of each token that it finds in a text."""
+
+    def __init__(self, patterns: Sequence[Pattern]):
+        self._patterns = {pattern.text: pattern for pattern in patterns}  # longest first
+        self._any = re.compile("|".join(map(re.escape, self._patterns)))
+        single = any(pattern.single_word for pattern in patterns)
+        self._word = re.compile(tables.character_class("word")) if single else None
+
+    def __call__(self, text: str) -> str:
+        return self._any.sub(self._marker, text) if self._patterns else text
+
+    def _marker(self, found: re.Match) -> str:
+        pattern = self._patterns[found[0]]
+        beside = found.string[: found.start()][-1:] + found.string[found.end() :][:1] if pattern.single_word else ""
+        return found[0] if beside and self._word.search(beside) else pattern.marker or found[0]
+
+
+def stripping(searches: Stages) -> list[re.Pattern]:
+    """What leaves out white space beside the markers of tokens that take it with them, replaced by its one group."""
+    spaces = tables.character_class("white_space")
+    sides = (searches.lstrip, f"{spaces}+([{searches.lstrip}])"), (searches.rstrip, f"([{searches.rstrip}]){spaces}+")
+    return [re.compile(pattern) for markers, pattern in sides if markers]
+
+
+def split(text: str, table: tuple[np.ndarray, np.ndarray]) -> list[str]:
+    """The words of a text, normalised as the table says."""
+    words, word = [], []
+    for entry in tables.look_up(text, *table).tolist():
+        character = entry & tables.CODE_POINT
+        isolated = entry & tables.ISOLATED
+        if isolated or character == tables.SPACE:
+            if word:
+                words.append("".join(word))
+                word = []
+            if isolated:
+                words.append(chr(character))
+        else:
+            word.append(chr(character))
+    return [*words, "".join(word)] if word else words
 
 
 def truncated(lengths: Sequence[int], room: int) -> list[int]:

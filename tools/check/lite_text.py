@@ -94,12 +94,11 @@ def code_points() -> dict[str, list[str]]:
 
 def tf_texts(client: lite_tokenizer.Tokenizer, vocab: dict[str, int], length: int) -> Ids:
     """tf.text's own way, normaliser included."""
-    tables = lite_text.tables_of(client)
 
     def encode(text: tf.Tensor) -> dict[str, tf.Tensor]:
         tokenizer = tf_text.FastBertTokenizer(list(vocab), lower_case_nfd_strip_accents=True, token_out_type=tf.int32)
         ids = tokenizer.tokenize(text)
-        return lite_text.assembled(ids.values, ids.row_splits, tables, length, length)
+        return lite_text.assembled(ids.values, ids.row_splits, client, length, length)
 
     return as_tflite(encode)
 
@@ -118,7 +117,7 @@ def differing(texts: list[str | bytes], exact: tfvl.BertTokenizer, ids_of: list[
 
 def check(every: bool = typer.Option(False, help="Also every code point: 1,112,064 texts, minutes.")) -> None:
     exact = tfvl.BertTokenizer(bert_texts.VOCAB)
-    vocab, options = exact.get_vocab(), exact.get_config()
+    vocab, options = lite_tokenizer.described(exact.get_config())
     client = lite_tokenizer.Tokenizer(vocab, options, lite_tokenizer.pack(options))
     rows = []
     for length, groups in ((LENGTH, classes()), (SHORT, code_points() if every else {})):

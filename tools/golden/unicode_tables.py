@@ -8,10 +8,12 @@ Run where tokenizers is installed: python tools/golden/unicode_tables.py
 import json
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import tokenizers
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import WordPiece
 from tokenizers.normalizers import NFD, BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
@@ -42,6 +44,18 @@ def is_starter(c: int) -> bool:
     return NFD().normalize_str(after) == after and NFD().normalize_str(before) == before
 
 
+def beside_added_token(**flags: bool) -> Callable[[int], list[tuple[int, int]]]:
+    """A function of a code point: what of "a", the code point, "a" the added token "a" with these flags takes."""
+    tokenizer = Tokenizer(WordPiece({"?": 0}, unk_token="?"))
+    tokenizer.add_tokens([AddedToken("a", normalized=False, **flags)])
+
+    def taken(c: int) -> list[tuple[int, int]]:
+        encoding = tokenizer.encode(f"a{chr(c)}a")
+        return [offsets for offsets, i in zip(encoding.offsets, encoding.ids, strict=True) if i]
+
+    return taken
+
+
 def check_order(classes: dict[int, int]) -> None:
     """Canonical combining classes come from Python; check that the library orders every pair as they say."""
     for a, class_a in classes.items():
@@ -54,6 +68,7 @@ def check_order(classes: dict[int, int]) -> None:
 def main() -> None:
     clean, chinese, strip, lower = map(normalizer, ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase"))
     decompose, split = NFD().normalize_str, BertPreTokenizer().pre_tokenize_str
+    single_word, stripping = beside_added_token(single_word=True), beside_added_token(rstrip=True)
     cleaned = {c: clean(chr(c)) for c in CODE_POINTS}
     dropped = {c for c, text in cleaned.items() if not text}
     spaces = [c for c, text in cleaned.items() if text == " "]
@@ -75,6 +90,8 @@ def main() -> None:
         "spaces": runs(spaces),
         "chinese": runs(c for c in CODE_POINTS if chinese(chr(c)) != chr(c)),
         "punctuation": runs(c for c, parts in pieces.items() if len(parts) == 3),
+        "word": runs(c for c in CODE_POINTS if not single_word(c)),
+        "white_space": runs(c for c in CODE_POINTS if (0, 2) in stripping(c)),
         "nonspacing": runs(nonspacing),
         "nonspacing_starters": runs(filter(is_starter, nonspacing)),
         "combining_class": sorted(reordered.items()),

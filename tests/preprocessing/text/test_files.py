@@ -3,12 +3,12 @@
 import json
 
 import pytest
+from support import tokenizer_files as helpers
 
 from tfvl.errors import CheckpointError
 from tfvl.preprocessing.text.tokenizer import NO_LIMIT, BertTokenizer
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "##s", "é", "Cat", "中"]
-PLAIN_ADDED = {"id": 10, "content": "x", "special": False}
 TEXT = "Cats [MASK] é 中cat <x>"
 
 
@@ -50,6 +50,54 @@ def test_from_pretrained_overrides_and_single_file(tmp_path):
     write(tmp_path, vocab__txt=vocab_txt(), tokenizer_config__json={"do_lower_case": True})
     assert BertTokenizer.from_pretrained(tmp_path, do_lower_case=False).tokenize("Cat") == ["Cat"]
     assert BertTokenizer.from_pretrained(tmp_path / "vocab.txt").tokenize("Cat") == ["cat"]
+
+
+@pytest.mark.parametrize("name", helpers.CASES)
+def test_each_key_is_upstreams(tmp_path, name):
+    tokenizer = BertTokenizer.from_pretrained(helpers.write(tmp_path / "read", helpers.CASES[name]))
+    assert helpers.told(tokenizer) == helpers.golden()[name]
+    tokenizer.save_pretrained(tmp_path / "written")
+    again = BertTokenizer.from_pretrained(tmp_path / "written")
+    assert helpers.told(again) == helpers.golden()[name]
+    assert again.get_config() == tokenizer.get_config()
+
+
+@pytest.mark.parity
+def test_the_golden_file_of_keys_is_upstreams(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="the parity suite needs transformers")
+    golden = helpers.golden()
+    for number, (name, files) in enumerate(helpers.CASES.items()):
+        theirs = transformers.BertTokenizer.from_pretrained(helpers.write(tmp_path / str(number), files))
+        assert helpers.told(theirs) == golden[name], name
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", helpers.CASES)
+def test_transformers_reads_what_we_write_of_each_key(tmp_path, name):
+    transformers = pytest.importorskip("transformers", reason="the parity suite needs transformers")
+    tokenizer = BertTokenizer.from_pretrained(helpers.write(tmp_path / "read", helpers.CASES[name]))
+    tokenizer.save_pretrained(tmp_path / "written")
+    assert helpers.told(transformers.BertTokenizer.from_pretrained(tmp_path / "written")) == helpers.golden()[name]
+
+
+OVERRIDES = {
+    "padding_side": {"padding_side": "left"},
+    "mask_token": {"mask_token": "cat"},
+    "extra": {"additional_special_tokens": ["<x>"]},
+    "lower case": {"do_lower_case": False},
+    "limit": {"model_max_length": 6},
+}
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_overrides_are_what_files_would_say(tmp_path, name):
+    files = {helpers.CONFIG: {"truncation_side": "left", "mask_token": "x"}, helpers.SPECIAL: {"cls_token": "the"}}
+    overridden = BertTokenizer.from_pretrained(helpers.write(tmp_path / "1", files), **OVERRIDES[name])
+    files[helpers.CONFIG] |= OVERRIDES[name]
+    said = BertTokenizer.from_pretrained(helpers.write(tmp_path / "2", files))
+    assert overridden.get_config() == said.get_config()
+    with pytest.raises(ValueError, match="BertTokenizer has no option wibble; it takes vocab, do_lower_case"):
+        BertTokenizer.from_pretrained(tmp_path / "1", wibble=3)
 
 
 def test_windows_line_ends(tmp_path):
@@ -115,7 +163,7 @@ def test_added_tokens_file(tmp_path):
         ({}, "neither tokenizer.json nor vocab.txt"),
         ({"vocab__txt": b"[PAD]\n\xff\n"}, "vocab.txt is not UTF-8 text: byte 6"),
         ({"vocab__txt": vocab_txt([*TOKENS, "cat"])}, "holds the token 'cat' twice, as number 5 and as number 10"),
-        ({"vocab__txt": b""}, "lacks the unk_token"),
+        ({"vocab__txt": b""}, "holds no vocabulary: there is no token in"),
         ({"tokenizer__json": b"{"}, "tokenizer.json is not valid JSON"),
         ({"tokenizer__json": b"[" * 100_000}, "tokenizer.json is not valid JSON"),
         ({"tokenizer__json": [1]}, "tokenizer.json holds a JSON list, not an object"),
@@ -125,11 +173,20 @@ def test_added_tokens_file(tmp_path):
         ({"tokenizer__json": backend(["[UNK]", "a"]) | {"model": {"vocab": {"[UNK]": "zero"}}}}, "tokenizer.json"),
         ({"tokenizer__json": backend(continuing_subword_prefix="@@")}, "has the prefix '@@'"),
         ({"tokenizer__json": backend(added=[(12, "<x>")])}, "the added token '<x>' the id 12; it can only be 10"),
-        ({"tokenizer__json": backend() | {"added_tokens": [PLAIN_ADDED]}}, "is not a plain special token"),
         ({"tokenizer__json": backend() | {"added_tokens": [7]}}, "tokenizer.json"),
-        ({"vocab__txt": vocab_txt(), "added_tokens__json": {"<x>": 10}}, "is not a plain special token"),
-        ({"vocab__txt": vocab_txt(), "tokenizer_config__json": {"mask_token": "<m>"}}, "lacks the mask_token '<m>'"),
         ({"vocab__txt": vocab_txt(), "tokenizer_config__json": {"mask_token": 7}}, "mask_token"),
+        ({"vocab__txt": vocab_txt(), "tokenizer_config__json": {"pad_token": None}}, r"has no pad_token \(null\)"),
+        ({"vocab__txt": vocab_txt(), "tokenizer_config__json": {"init_inputs": ["x"]}}, "has init_inputs, which"),
+        ({"vocab__txt": vocab_txt(), "tokenizer_config__json": {"padding_side": "up"}}, "padding_side is 'up'"),
+        (
+            {"vocab__txt": vocab_txt(), "added_tokens__json": {"<x>": 12}},
+            "the added token '<x>' the id 12; it can only",
+        ),
+        ({"vocab__txt": vocab_txt(), "added_tokens__json": {"<x>": "ten"}}, "added_tokens.json has not the structure"),
+        (
+            {"tokenizer__json": backend() | {"padding": {"direction": 7}}},
+            "tokenizer.json, padding, has not the structure",
+        ),
         ({"vocab__txt": vocab_txt(), "tokenizer_config__json": {"model_max_length": "long"}}, "model_max_length"),
         ({"vocab__txt": vocab_txt(), "tokenizer_config__json": {"do_lower_case": "yes"}}, "do_lower_case"),
         ({"vocab__txt": vocab_txt(), "tokenizer_config__json": {"added_tokens_decoder": 3}}, "added_tokens"),

@@ -12,7 +12,6 @@ from tfvl.preprocessing.text import tokenizer as text_module
 from tfvl.preprocessing.text import unicode_tables, wordpiece
 from tfvl.preprocessing.text.tokenizer import BertTokenizer
 
-NO_TOKENS = [("a token that no text contains", "\U000f0000")]
 LONG = "unaffable cats, [MASK]!"  # una ##ffa ##ble cats , [MASK] !
 
 
@@ -71,7 +70,7 @@ def check_words(golden, name, pages):
     table = unicode_tables.character_table(
         options["lowercase"], options["strip_accents"], options["handle_chinese_chars"]
     )
-    split = wordpiece.trace(lambda text: wordpiece.split_words(wordpiece.mark_tokens(text, NO_TOKENS), table), 1)
+    split = wordpiece.trace(lambda text: wordpiece.split_words(wordpiece.without_markers(text), table), 1)
 
     def words(texts):
         rows = split(tf.constant([text.encode() for text in texts]))
@@ -127,7 +126,9 @@ def test_one_text_pair_and_batch(tokenizer):
     assert pair["token_type_ids"].numpy().tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 0, 0]]
     assert pair["attention_mask"].numpy().tolist() == [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]]
     assert pair["special_tokens_mask"].numpy().tolist() == [[1, 0, 1, 0, 0, 1], [1, 1, 0, 1, 1, 1]]
-    assert pair["length"].numpy().tolist() == [6, 4]
+    assert pair["length"].numpy().tolist() == [6, 6]  # padding included
+    unpadded = tokenizer(["cats", ""], ("the dog", "red"), padding=False, return_length=True)
+    assert unpadded["length"].numpy().tolist() == [6, 4]
     assert list(tokenizer("cats", return_token_type_ids=False, return_attention_mask=False)) == ["input_ids"]
 
 
@@ -181,19 +182,140 @@ def test_model_max_length_is_the_default_limit():
         ("a\ud800", {}, "text row 0, character 1, is half a surrogate pair"),
         (["a", LONG], {"truncation": False, "max_length": 4}, "text row 1 has 9 tokens, more than max_length=4"),
         (LONG, {"text_pair": "a", "truncation": "only_second", "max_length": 6}, "'only_second' cannot shorten"),
-        ("a", {"truncation": "only_second"}, "needs a text_pair"),
+        (LONG, {"truncation": "only_second", "max_length": 6}, "'only_second' cannot shorten"),
+        ([("a", "b"), "c"], {}, r"text row 0 is \('a', 'b'\); it must be a string, or each row a pair of strings"),
+        ([("a", "b", "c")], {}, "text row 0 is .* it must be a string"),
         ("a", {"text_pair": ["a", "b"]}, "text has 1 rows and text_pair 2"),
         ("a", {"padding": "left"}, "padding is 'left'; it must be one of True"),
         ("a", {"truncation": "first"}, "truncation is 'first'; it must be one of True"),
-        ("a", {"padding": "max_length"}, "needs max_length"),
-        ("a", {"max_length": 1}, "no room for the 2 special tokens"),
-        ("a", {"max_length": 2.5}, "positive whole number"),
+        ("a", {"max_length": 1, "truncation": False}, "text row 0 has 3 tokens, more than max_length=1"),
+        ("a", {"max_length": 2.5}, "max_length is 2.5; it must be a whole number from 0 on"),
+        ("a", {"max_length": -1}, "max_length is -1; it must be a whole number from 0 on"),
+        ("a", {"padding_side": "up"}, "padding_side is 'up'; it must be one of 'right', 'left'"),
+        ("a", {"return_tensors": "pt"}, "return_tensors is 'pt'; it must be one of None, 'tf', 'np'"),
+        ("a", {"stride": 2}, "BertTokenizer has no stride=2 here"),
+        ("a", {"return_offsets_mapping": True}, "BertTokenizer has no return_offsets_mapping=True here"),
+        ("a", {"wibble": None}, "BertTokenizer has no wibble=None here"),
         ("a", {"max_length": 10, "pad_to_multiple_of": 8}, "not a multiple"),
     ],
 )
 def test_bad_calls(tokenizer, text, options, message):
     with pytest.raises(ValueError, match=message):
         tokenizer(text, **options)
+
+
+# What upstream 5.23 gives for these calls, padding and truncation being asked for.
+TAKEN = {
+    "max_length of nothing": (("the cats", None, {"padding": "max_length"}), [[101, 1996, 8870, 102]]),
+    "second of one": (("the cats", None, {"truncation": "only_second"}), [[101, 1996, 8870, 102]]),
+    "second of one, short": (
+        ("the cats", None, {"truncation": "only_second", "max_length": 4}),
+        [[101, 1996, 8870, 102]],
+    ),
+    "no room": (("the cats", None, {"max_length": 1}), [[101, 1996, 8870, 102]]),
+    "no room at all": (("the cats", None, {"max_length": 0}), [[101, 1996, 8870, 102]]),
+    "no room for a pair": (("the cats", "a", {"max_length": 2}), [[101, 1996, 8870, 102, 1037, 102]]),
+    "room for special tokens": (("the cats", "a", {"max_length": 3}), [[101, 102, 102]]),
+    "no special tokens": (("the cats", None, {"max_length": 0, "add_special_tokens": False}), [[]]),
+    "no pair": (("a", "", {}), [[101, 1037, 102]]),
+    "a pair": ((["a"], [""], {}), [[101, 1037, 102, 102]]),
+    "tuples": (([("a", "the"), ("cats", "")], None, {}), [[101, 1037, 102, 1996, 102], [101, 8870, 102, 102, 0]]),
+    "lists": (([["a", "the"]], None, {}), [[101, 1037, 102, 1996, 102]]),
+    "padded before": ((["a", ""], None, {"padding_side": "left"}), [[101, 1037, 102], [0, 101, 102]]),
+    "split": (("[MASK]", None, {"split_special_tokens": True}), [[101, 1031, 7308, 1033, 102]]),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_calls_that_upstream_takes(tokenizer, name):
+    (text, pair, options), expected = TAKEN[name]
+    for _ in ("op by op", "traced"):
+        found = tokenizer(text, pair, **options)["input_ids"]
+        assert found.numpy().tolist() == expected
+    assert tokenizer(text, pair, **options, return_tensors="np")["input_ids"].tolist() == expected
+
+
+def test_sides():
+    tokenizer = BertTokenizer(bert_texts.VOCAB, padding_side="left", truncation_side="left")
+    encoded = tokenizer(["a", LONG], return_special_tokens_mask=True, return_length=True, max_length=6)
+    assert encoded["input_ids"].numpy().tolist() == [[0, 0, 0, 101, 1037, 102], [101, 8870, 1010, 103, 999, 102]]
+    assert encoded["attention_mask"].numpy().tolist() == [[0, 0, 0, 1, 1, 1], [1] * 6]
+    assert encoded["special_tokens_mask"].numpy().tolist() == [[1, 1, 1, 1, 0, 1], [1, 0, 0, 0, 0, 1]]
+    assert encoded["length"].numpy().tolist() == [6, 6]
+    pair = tokenizer(["a", LONG], ["red", "the cats"], max_length=8)
+    assert pair["input_ids"].numpy().tolist() == [
+        [0, 0, 0, 101, 1037, 102, 2417, 102],
+        [101, 1010, 103, 999, 102, 1996, 8870, 102],
+    ]
+    assert pair["token_type_ids"].numpy().tolist() == [[0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1, 1, 1]]
+    tokenizer.padding_side = "right"
+    assert tokenizer(["a", ""])["input_ids"].numpy().tolist() == [[101, 1037, 102], [101, 102, 0]]
+
+
+def test_model_input_names():
+    tokenizer = BertTokenizer(bert_texts.VOCAB, model_input_names=["input_ids"])
+    assert list(tokenizer("a")) == ["input_ids"]
+    assert list(tokenizer("a", return_attention_mask=True)) == ["input_ids", "attention_mask"]
+    assert BertTokenizer(bert_texts.VOCAB).model_input_names == ["input_ids", "token_type_ids", "attention_mask"]
+
+
+PADDED = {
+    "rows": ({"input_ids": [[7, 8], [9]]}, {}, [[7, 8], [9, 0]], [[1, 1], [1, 0]]),
+    "dicts": (
+        [{"input_ids": [7, 8]}, {"input_ids": [9]}],
+        {"padding_side": "left"},
+        [[7, 8], [0, 9]],
+        [[1, 1], [0, 1]],
+    ),
+    "longer": ({"input_ids": [[7, 8], [9]]}, {"pad_to_multiple_of": 4}, [[7, 8, 0, 0], [9, 0, 0, 0]], None),
+    "to a length": ({"input_ids": [[7]]}, {"padding": "max_length", "max_length": 3}, [[7, 0, 0]], [[1, 0, 0]]),
+    "to no length": ({"input_ids": [[7]]}, {"padding": "max_length"}, [[7]], [[1]]),
+    "one": ({"input_ids": [7]}, {"padding": "max_length", "max_length": 3}, [7, 0, 0], [1, 0, 0]),
+    "mask": ({"input_ids": [[7, 8], [9]], "attention_mask": [[0, 1], [1]]}, {}, [[7, 8], [9, 0]], [[0, 1], [1, 0]]),
+    "array": ({"input_ids": np.array([[7, 8]])}, {"pad_to_multiple_of": 3}, [[7, 8, 0]], [[1, 1, 0]]),
+    "ragged": ({"input_ids": tf.ragged.constant([[7, 8], [9]])}, {}, [[7, 8], [9, 0]], [[1, 1], [1, 0]]),
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_pad(tokenizer, name):
+    rows, options, ids, mask = PADDED[name]
+    padded = tokenizer.pad(rows, **options)
+    assert padded["input_ids"].numpy().tolist() == ids
+    assert padded["input_ids"].dtype == tf.int32
+    if mask is not None:
+        assert padded["attention_mask"].numpy().tolist() == mask
+    assert list(tokenizer.pad(rows, **options, return_attention_mask=False)) == ["input_ids"]
+
+
+def test_pad_of_encoded_texts_is_the_call(tokenizer):
+    texts, options = ["a", LONG, ""], {"return_special_tokens_mask": True}
+    expected = tokenizer(texts, **options)
+    for rows in (
+        tokenizer(texts, padding=False, **options),
+        [{name: value[0] for name, value in tokenizer(text, padding=False, **options).items()} for text in texts],
+    ):
+        padded = tokenizer.pad(rows, return_tensors="np")
+        assert padded.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_array_equal(padded[name], value)
+    labelled = tokenizer.pad([{"input_ids": [7], "label": 1}, {"input_ids": [7, 8], "label": 0}])
+    assert labelled["label"].numpy().tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ({"ids": [[1]]}, {}, "pad takes what a tokenizer returned, input_ids among it; got ids"),
+        ([], {}, "got nothing"),
+        ({"input_ids": [[1], [2, 3]], "token_type_ids": [[0], [0]]}, {}, "rows of token_type_ids are not as long as"),
+        ({"input_ids": [[1], [2, 3]], "labels": [[0], [0, 1]]}, {}, "the rows of labels differ in length"),
+        ({"input_ids": [[1]]}, {"padding": False}, "padding is False; it must be one of True"),
+    ],
+)
+def test_what_cannot_be_padded(tokenizer, rows, options, message):
+    with pytest.raises(ValueError, match=message):
+        tokenizer.pad(rows, **options)
 
 
 def test_bytes_that_are_not_utf8_are_left_out(tokenizer):
@@ -262,11 +384,35 @@ def test_vocabulary_as_list_or_mapping(gap):
     assert ids(tokenizer, "cats cat dog") == [[2 * gap, 5 * gap, 6 * gap, 5 * gap, gap, 3 * gap]]
 
 
+def test_a_vocabulary_without_special_tokens():
+    tokenizer = BertTokenizer(["[CLS]", "a", "[SEP]"])
+    assert tokenizer.get_vocab() == {"[CLS]": 0, "a": 1, "[SEP]": 2, "[UNK]": 3, "[PAD]": 4, "[MASK]": 5}
+    assert ids(tokenizer, ["a [MASK] b", ""]) == [[0, 1, 5, 3, 2], [0, 2]]
+    assert tokenizer(["a", ""])["input_ids"].numpy().tolist() == [[0, 1, 2], [0, 2, 4]]
+    assert (tokenizer.vocab_size, len(tokenizer)) == (3, 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"padding_side": "up"}, "padding_side is 'up'; it must be one of 'right', 'left'"),
+        ({"truncation_side": None}, "truncation_side is None"),
+        ({"split_special_tokens": 1}, "split_special_tokens is 1; it must be true or false"),
+        ({"model_input_names": "input_ids"}, "model_input_names is 'input_ids'; it must list some of input_ids"),
+        ({"model_input_names": ["ids"]}, r"model_input_names is \['ids'\]"),
+        ({"pad_token": None}, "pad_token is None; a BertTokenizer has one"),
+        ({"pad_tokens": "x"}, "BertTokenizer has no option pad_tokens; it takes vocab, do_lower_case"),
+        ({"added_tokens_decoder": {9: "x"}}, "the added token 'x' has the id 9; it can only be 2"),
+    ],
+)
+def test_options_that_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        BertTokenizer(["a", "b"], **options)
+
+
 @pytest.mark.parametrize(
     ("vocab", "message"),
     [
-        (["[PAD]", "[UNK]", "[CLS]", "[SEP]"], r"lacks the mask_token '\[MASK\]'"),
-        (["a"], r"lacks the unk_token '\[UNK\]'"),
         (["a", "b", "a"], "holds the token 'a' twice, as number 0 and as number 2"),
         ({"[PAD]": 0, "[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[MASK]": 3}, "one id to two tokens"),
         (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "한" * 90], "more than 256 bytes"),

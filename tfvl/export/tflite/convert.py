@@ -108,8 +108,8 @@ def lite(
     inputs = inputs_of(model, processor)
     sizes = lite_sizes.sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases)
     specs = lite_sizes.fixed(inputs, None if resizable else sizes, pixel_mask and not resizable)
-    options, encode = processor_options(processor, model.config), None
-    vocabulary, characters = processor.tokenizer.get_vocab(), lite_tokenizer.pack(options["tokenizer"])
+    vocabulary, options = processor_options(processor, model.config)
+    characters, encode = lite_tokenizer.pack(options["tokenizer"]), None
     if flavour == "text":
         lite_text.check(type(model).__name__, specs, quantize)
         exact = lite_tokenizer.Tokenizer(vocabulary, options["tokenizer"], characters)
@@ -236,11 +236,10 @@ def shape_of(spec: tf.TensorSpec) -> list[int]:
     return [-1 if size is None else size for size in spec.shape]
 
 
-def processor_options(processor, config) -> dict:
-    """What a client needs to prepare inputs: the options of tokenizer and image processor, the size of features."""
-    options = processor.tokenizer.get_config()
-    del options["vocab"]
+def processor_options(processor, config) -> tuple[dict[str, int], dict]:
+    """What a client needs to prepare inputs: the vocabulary, and the options of tokenizer and image processor."""
+    vocabulary, options = lite_tokenizer.described(processor.tokenizer.get_config())
     options["model_max_length"] = min(options["model_max_length"], config.max_position_embeddings)
     image_processor = processor.image_processor
     images = image_processor and {**image_processor.to_dict(), "max_pixels": image_processor.max_pixels}
-    return {"tokenizer": options, "image_processor": images}
+    return vocabulary, {"tokenizer": options, "image_processor": images}

@@ -16,7 +16,6 @@ The graph is TFLite's alone: in TensorFlow, the kernel of NgramsStringJoin (tf.t
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +25,10 @@ from tensorflow_text.core.pybinds.pywrap_whitespace_tokenizer_config_builder imp
 from tensorflow_text.python.ops import fast_wordpiece_tokenizer, ngrams_op, utf8_binarize_op, whitespace_tokenizer
 
 from tfvl.export.texts import PHRASES, TEXT
+from tfvl.export.tflite.search import INSIDE, look_up, marked, normalized, search_of, spaced, stripped
 from tfvl.lite.tokenizer import MAX_WORD_CHARACTERS, PAGES, Tokenizer
 from tfvl.preprocessing.text import unicode_tables as unicode
+from tfvl.preprocessing.text.added_tokens import Stages
 
 # tf.text's operations themselves: its Python around them adds assertions about ragged tensors, which TFLite lacks.
 utf8_binarize = utf8_binarize_op.gen_utf8_binarize_op.tf_text_utf8_binarize
@@ -49,26 +50,23 @@ class Tables(NamedTuple):
     """What the graph looks things up in.
 
     Attributes:
-        special: (tokens, longest) code points of the special tokens, the longest token first, 0 behind each.
-        lengths, markers: (tokens,) their lengths, and the code points that stand for them.
-        pages, rows: (4352,) and (pages · 256, 3): of each code point, up to three places in `strings`.
+        searches: for the added tokens.
+        normalizer: what normalises between the two searches, `search.spaced`; None where there is no second one.
+        pages, rows: (4352,) and (pages · 256, up to 3): of each code point, its places in `strings`.
         strings: "", a space, and the symbols, alone and with spaces around them.
         model: of FastWordpieceTokenize.
         ids: of its pieces.
-        cls, sep, pad: ids.
+        tokenizer: the exact one, of which this is.
     """
 
-    special: np.ndarray
-    lengths: np.ndarray
-    markers: np.ndarray
+    searches: Stages
+    normalizer: tuple[np.ndarray, np.ndarray] | None
     pages: np.ndarray
     rows: np.ndarray
     strings: list[str]
     model: bytes
     ids: np.ndarray
-    cls: int
-    sep: int
-    pad: int
+    tokenizer: Tokenizer
 
 
 def raw(
@@ -105,7 +103,6 @@ def tables_of(tokenizer: Tokenizer) -> Tables:
         raise ValueError(
             f"the text flavour has no never_split ({min(tokenizer.unsplit)!r}); export the tensors flavour"
         )
-    tokens = sorted(tokenizer.markers, key=len, reverse=True)
     pieces = {piece: i for piece, i in tokenizer.pieces.items() if len(piece.removeprefix("##")) <= MAX_WORD_CHARACTERS}
     characters = sorted({character for piece in pieces for character in piece.removeprefix("##")})
     unknown, *symbols = symbols_for(characters, max(len(piece.removeprefix("##")) for piece in pieces))
@@ -114,33 +111,17 @@ def tables_of(tokenizer: Tokenizer) -> Tables:
     most_bytes = MAX_WORD_CHARACTERS * len(unknown.encode())
     known = np.zeros(unicode.CODE_POINT + 1, np.int32)
     known[[ord(character) for character in characters]] = np.arange(len(characters)) + 1
-    pages, rows = symbol_rows(*tokenizer.tables[0], known)
+    pages, rows = symbol_rows(*tokenizer.table, known)
     return Tables(
-        special=special_tokens(tokens),
-        lengths=np.array([len(token) for token in tokens], np.int32),
-        markers=np.array([ord(tokenizer.markers[token]) for token in tokens], np.int32),
+        searches=tokenizer.stages,
+        normalizer=spaced(*tokenizer.normalizer) if tokenizer.normalizer else None,
         pages=pages,
         rows=rows,
         strings=["", " ", unknown, *symbols, *(f" {symbol} " for symbol in (unknown, *symbols))],
         model=build_fast_wordpiece_model([*written, UNKNOWN], most_bytes, "##", UNKNOWN, True, False),
         ids=np.array([*pieces.values(), tokenizer.unk_id], np.int32),
-        cls=tokenizer.cls_id,
-        sep=tokenizer.sep_id,
-        pad=tokenizer.pad_id,
+        tokenizer=tokenizer,
     )
-
-
-def special_tokens(tokens: Sequence[str]) -> np.ndarray:
-    """`Tables.special`. Raises ValueError where two tokens can overlap: then which one stands there is a question."""
-    for token, other in product(tokens, repeat=2):
-        if any(token[i:].startswith(other) or other.startswith(token[i:]) for i in range(1, len(token))):
-            raise ValueError(
-                f"the special tokens {token!r} and {other!r} can overlap in a text; export the tensors flavour"
-            )
-    special = np.zeros([len(tokens), max(2, *map(len, tokens))], np.int32)
-    for row, token in zip(special, tokens, strict=True):
-        row[: len(token)] = [ord(character) for character in token]
-    return special
 
 
 def symbols_for(characters: Sequence[str], longest: int) -> list[str]:
@@ -163,8 +144,10 @@ def symbol_rows(pages: np.ndarray, entries: np.ndarray, known: np.ndarray) -> tu
     places = 2 + known[entries & unicode.CODE_POINT]
     places += np.where(entries & unicode.ISOLATED, known.max() + 1, 0).astype(np.int32)
     places = np.where(entries == unicode.SPACE, 1, np.where(entries < 0, 0, places))
+    places[INSIDE] = 0
+    places = places[:, : np.flatnonzero(places.any(axis=0)).max() + 1]
     blocks, pages = np.unique(places.reshape(PAGES, -1), axis=0, return_inverse=True)
-    return pages.ravel().astype(np.int32), blocks.reshape(-1, unicode.WIDTH).astype(np.int32)
+    return pages.ravel().astype(np.int32), blocks.reshape(-1, places.shape[1]).astype(np.int32)
 
 
 def encode(text: tf.Tensor, tables: Tables, length: int | None, limit: int) -> dict[str, tf.Tensor]:
@@ -176,25 +159,37 @@ def encode(text: tf.Tensor, tables: Tables, length: int | None, limit: int) -> d
         length: of the rows; None: that of the longest, at most `limit`.
         limit: see `length`.
     """
-    code_points = marked(code_points_of(text, CHARACTERS_PER_TOKEN * (length or limit)), tables)
+    code_points = code_points_of(text, CHARACTERS_PER_TOKEN * (length or limit))
+    is_marker = (code_points >= unicode.FIRST_MARKER) & (code_points <= unicode.LAST_MARKER)
+    code_points = marked(tf.where(is_marker, 0, code_points), search_of(tables.searches.raw))
+    if tables.normalizer:
+        code_points = normalized(stripped(code_points, tables.searches), *tables.normalizer)
+        code_points = marked(code_points, search_of(tables.searches.normalized))
     words, word_splits, *_ = tokenize_at_white_space(
         in_symbols(code_points, tables), build_whitespace_tokenizer_config()
     )
     _, pieces, piece_splits, *_ = tokenize_words(words, tf.constant(np.frombuffer(tables.model, np.uint8)))
-    return assembled(tf.gather(tables.ids, pieces), tf.gather(piece_splits, word_splits), tables, length, limit)
+    ids, splits = tf.gather(tables.ids, pieces), tf.gather(piece_splits, word_splits)
+    return assembled(ids, splits, tables.tokenizer, length, limit)
 
 
 def assembled(
-    ids: tf.Tensor, splits: tf.Tensor, tables: Tables, length: int | None, limit: int
+    ids: tf.Tensor, splits: tf.Tensor, exact: Tokenizer, length: int | None, limit: int
 ) -> dict[str, tf.Tensor]:
     """As `encode`, from the ids of all texts (ids,) and where each text begins and the last ends (batch + 1,)."""
-    ids, splits = tf.concat([[tables.pad], ids], axis=0), tf.cast(splits, tf.int32)
-    kept = tf.minimum(splits[1:] - splits[:-1], (length or limit) - 2)[:, tf.newaxis]  # (batch, 1)
+    ids, splits = tf.concat([[exact.pad_id], ids], axis=0), tf.cast(splits, tf.int32)
+    counts = splits[1:] - splits[:-1]
+    kept = tf.minimum(counts, (length or limit) - 2)[:, tf.newaxis]  # (batch, 1)
     place = tf.range(tf.reduce_max(kept) + 2 if length is None else length)[tf.newaxis]  # (1, length)
+    if exact.padding_side == "left":
+        place -= tf.shape(place)[1] - (kept + 2)  # (batch, length), negative where there is padding
     within = (place > 0) & (place <= kept)
-    rows = tf.gather(ids, tf.where(within, splits[:-1, tf.newaxis] + place, 0))
-    rows = tf.where(place == 0, tables.cls, tf.where(place == kept + 1, tables.sep, rows))
-    mask = tf.cast(place <= kept + 1, tf.int32)
+    first = splits[:-1, tf.newaxis]
+    if exact.truncation_side == "left":
+        first += counts[:, tf.newaxis] - kept
+    rows = tf.gather(ids, tf.where(within, first + place, 0))
+    rows = tf.where(place == 0, exact.cls_id, tf.where(place == kept + 1, exact.sep_id, rows))
+    mask = tf.cast((place >= 0) & (place <= kept + 1), tf.int32)
     return {"input_ids": rows, "token_type_ids": tf.zeros_like(rows), "attention_mask": mask}
 
 
@@ -205,27 +200,9 @@ def code_points_of(text: tf.Tensor, count: int) -> tf.Tensor:
     return tf.reduce_sum(bits * (1 << np.arange(CODE_POINT_BITS, dtype=np.int32)), axis=2)
 
 
-def marked(code_points: tf.Tensor, tables: Tables) -> tf.Tensor:
-    """With a marker in place of each special token's first character, and 0, which cleaning drops, of its others."""
-    longest = tables.special.shape[1]
-    is_marker = (code_points >= unicode.FIRST_MARKER) & (code_points <= unicode.LAST_MARKER)
-    code_points = tf.where(is_marker, 0, code_points)
-    windows = np.add.outer(np.arange(code_points.shape[1]), np.arange(longest)).astype(np.int32)
-    ahead = tf.gather(tf.pad(code_points, [[0, 0], [0, longest - 1]]), windows, axis=1)  # (batch, characters, longest)
-    same = (tf.expand_dims(ahead, 2) == tables.special) | (tables.special == 0)
-    matches = tf.cast(tf.reduce_all(same, axis=3), tf.int32)  # (batch, characters, tokens)
-    numbers = np.arange(len(tables.lengths), 0, -1, dtype=np.int32)
-    found = tf.reduce_max(matches * numbers, axis=2)  # 0: none; of several, the longest has the highest number
-    lengths, markers = (np.append(0, each[::-1]).astype(np.int32) for each in (tables.lengths, tables.markers))
-    behind = tf.gather(tf.pad(tf.gather(lengths, found), [[0, 0], [longest - 1, 0]]), windows[:, :-1], axis=1)
-    inside = tf.reduce_any(behind > np.arange(longest - 1, 0, -1, dtype=np.int32), axis=2)
-    return tf.where(found > 0, tf.gather(markers, found), tf.where(inside, 0, code_points))
-
-
 def in_symbols(code_points: tf.Tensor, tables: Tables) -> tf.Tensor:
     """Code points (batch, characters) to strings (batch,) of symbols, with spaces between the words."""
-    page_size, count = 1 << unicode.PAGE_BITS, code_points.shape[1] * unicode.WIDTH
-    rows = tf.gather(tables.pages, code_points // page_size) * page_size + code_points % page_size
-    strings = tf.gather(tf.constant(tables.strings), tf.gather(tables.rows, rows))  # (batch, characters, WIDTH)
+    count = code_points.shape[1] * tables.rows.shape[1]
+    strings = tf.gather(tf.constant(tables.strings), look_up(code_points, tables.pages, tables.rows))
     joined, _ = join(tf.reshape(strings, [-1, count]), (), count, axis=-1, string_separator="")
     return tf.reshape(joined, [-1])

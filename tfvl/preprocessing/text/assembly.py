@@ -6,6 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfvl.preprocessing.text.options import SIDES, one_of
+from tfvl.preprocessing.text.token_table import specials_around
+
 PADDINGS = {
     True: "longest",
     False: "none",
@@ -26,19 +29,30 @@ TRUNCATIONS = {
 
 
 class Options(NamedTuple):
-    """What one traced encoding function is specialised for; made by `check_options`."""
+    """What one traced encoding function is specialised for; made by `check_options`.
+
+    Attributes:
+        padding, truncation: values of the tables above.
+        max_length: the length that is padded and cut to.
+        limit: the length beyond which a row is refused; None: none is.
+        padding_side, truncation_side: of `SIDES`.
+    """
 
     pair: bool
     add_special_tokens: bool
+    split_special_tokens: bool
     padding: str
     truncation: str
     max_length: int | None
+    limit: int | None
     pad_to_multiple_of: int | None
+    padding_side: str
+    truncation_side: str
 
     @property
     def added(self) -> int:
         """Number of special tokens around the texts of a row."""
-        return (3 if self.pair else 2) if self.add_special_tokens else 0
+        return specials_around(self.pair) if self.add_special_tokens else 0
 
 
 class SpecialIds(NamedTuple):
@@ -50,56 +64,71 @@ class SpecialIds(NamedTuple):
 def check_options(
     pair: bool,
     add_special_tokens: bool,
+    split_special_tokens: bool,
     padding: bool | str | None,
     truncation: bool | str | None,
     max_length: int | None,
     pad_to_multiple_of: int | None,
     model_max_length: int | None,
+    padding_side: str,
+    truncation_side: str,
 ) -> Options:
-    """Check a call's arguments, and fill in `model_max_length` where one limit is needed and none is given."""
-    for name, value, table in (("padding", padding, PADDINGS), ("truncation", truncation, TRUNCATIONS)):
-        if value not in table:
-            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, table))}")
-    for name, value in (("max_length", max_length), ("pad_to_multiple_of", pad_to_multiple_of)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} is {value!r}; it must be a positive whole number")
-    padding, truncation = PADDINGS[padding], TRUNCATIONS[truncation]
+    """Check a call's arguments, and fill in `model_max_length` where one limit is needed and none is given.
+
+    As upstream, nothing is padded to, or cut at, a limit that neither the call nor the tokenizer has; and nothing is
+    cut at one that leaves no room for the special tokens.
+    """
+    padding, truncation = one_of("padding", padding, PADDINGS), one_of("truncation", truncation, TRUNCATIONS)
+    check_lengths(max_length, pad_to_multiple_of)
+    sides = one_of("padding_side", padding_side, SIDES), one_of("truncation_side", truncation_side, SIDES)
     if max_length is None and (truncation != "none" or padding == "max_length"):
         max_length = model_max_length
-    options = Options(pair, bool(add_special_tokens), padding, truncation, max_length, pad_to_multiple_of)
-    if not pair and truncation == "only_second":
-        raise ValueError("truncation='only_second' needs a text_pair")
-    if max_length is None and padding == "max_length":
-        raise ValueError("padding='max_length' needs max_length, for this tokenizer has no model_max_length")
-    if max_length is not None and max_length < options.added:
-        raise ValueError(f"max_length={max_length} leaves no room for the {options.added} special tokens")
-    cut_and_padded = max_length is not None and truncation != "none" and padding != "none"
-    if cut_and_padded and pad_to_multiple_of and max_length % pad_to_multiple_of:
+    if max_length is None:
+        padding = "none" if padding == "max_length" else padding
+        truncation = "none"
+    if truncation != "none" and padding != "none" and pad_to_multiple_of and max_length % pad_to_multiple_of:
         raise ValueError(f"max_length={max_length} is not a multiple of pad_to_multiple_of={pad_to_multiple_of}")
-    return options
+    limit = max_length
+    if add_special_tokens and truncation != "none" and max_length < specials_around(pair):
+        truncation, limit = "none", None
+    splits = bool(split_special_tokens)
+    return Options(
+        pair, bool(add_special_tokens), splits, padding, truncation, max_length, limit, pad_to_multiple_of, *sides
+    )
+
+
+def check_lengths(max_length: int | None, pad_to_multiple_of: int | None) -> None:
+    for name, value, least in (("max_length", max_length, 0), ("pad_to_multiple_of", pad_to_multiple_of, 1)):
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise ValueError(f"{name} is {value!r}; it must be a whole number from {least} on")
 
 
 def assemble(rows: Sequence[tf.RaggedTensor], options: Options, ids: SpecialIds) -> dict[str, tf.Tensor]:
-    """Token ids of the first (and the second) texts to padded matrices (batch, length), and `length` (batch,).
+    """Token ids of the first (and the second) texts to padded matrices (batch, length), and `tokens` (batch,) of each.
 
     Each matrix is filled by position: 0 holds [CLS], then come the first text's tokens, [SEP], and so on.
     """
     special = int(options.add_special_tokens)
-    lengths = [tf.cast(row.row_lengths(), tf.int32) for row in rows]  # each (batch,)
-    if options.max_length is not None:
-        lengths = _truncated(lengths, options.max_length - options.added, options.truncation)
+    whole = [tf.cast(row.row_lengths(), tf.int32) for row in rows]  # each (batch,)
+    lengths = _truncated(whole, options)
     total = tf.add_n(lengths) + options.added
-    position = tf.range(_padded_length(total, options))[tf.newaxis, :]  # (1, length)
+    padded = _padded_length(total, options)
+    position = tf.range(padded)[tf.newaxis, :]  # (1, length)
+    if options.padding_side == "left":
+        position -= (padded - total)[:, tf.newaxis]  # (batch, length), negative where there is padding
 
-    input_ids = tf.fill([tf.size(total), tf.size(position)], ids.pad)  # (batch, length)
+    input_ids = tf.fill([tf.size(total), padded], ids.pad)  # (batch, length)
     types, added = tf.zeros_like(input_ids), tf.ones_like(input_ids)
     if special:
         input_ids = tf.where(position == 0, ids.cls, input_ids)
     begin = tf.fill([tf.size(total), 1], special)  # (batch, 1): where the next text begins
-    for type_id, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+    for type_id, (row, length, uncut) in enumerate(zip(rows, lengths, whole, strict=True)):
         end = begin + length[:, tf.newaxis]
         inside = (position >= begin) & (position < end)
-        index = tf.where(inside, tf.cast(row.row_starts(), tf.int32)[:, tf.newaxis] + position - begin, 0)
+        first = tf.cast(row.row_starts(), tf.int32)
+        if options.truncation_side == "left":
+            first += uncut - length
+        index = tf.where(inside, first[:, tf.newaxis] + position - begin, 0)
         tokens = tf.gather(tf.concat([row.values, [ids.pad]], axis=0), index)  # never empty, so index 0 is valid
         input_ids = tf.where(inside, tokens, input_ids)
         added = tf.where(inside, 0, added)
@@ -110,19 +139,22 @@ def assemble(rows: Sequence[tf.RaggedTensor], options: Options, ids: SpecialIds)
     return {
         "input_ids": input_ids,
         "token_type_ids": types,
-        "attention_mask": tf.cast(position < total[:, tf.newaxis], tf.int32),
+        "attention_mask": tf.cast((position >= 0) & (position < total[:, tf.newaxis]), tf.int32),
         "special_tokens_mask": added,
-        "length": total,
+        "length": total if options.padding == "none" else tf.fill([tf.size(total)], padded),
+        "tokens": total,
     }
 
 
-def _truncated(lengths: list[tf.Tensor], room: int, strategy: str) -> list[tf.Tensor]:
-    """The lengths (batch,) that upstream's strategies leave of one or two texts for `room` tokens.
+def _truncated(lengths: list[tf.Tensor], options: Options) -> list[tf.Tensor]:
+    """The lengths (batch,) that upstream's strategies leave of one or two texts.
 
     A text that is to be cut but too short for it keeps its length, so that `check_length` refuses the row.
     """
+    strategy = options.truncation
     if strategy == "none":
         return lengths
+    room = options.max_length - options.added
     if room == 0:
         return [tf.zeros_like(length) for length in lengths]
     if strategy == "longest_first" and len(lengths) == 1:
@@ -137,8 +169,8 @@ def _truncated(lengths: list[tf.Tensor], room: int, strategy: str) -> list[tf.Te
         return [tf.where(swapped, longer, shorter), tf.where(swapped, shorter, longer)]
     cut = 0 if strategy == "only_first" else 1
     excess = tf.maximum(tf.add_n(lengths) - room, 0)
-    shortened = tf.where(lengths[cut] > excess, lengths[cut] - excess, lengths[cut])
-    return [shortened if i == cut else length for i, length in enumerate(lengths)]
+    cut_lengths = [tf.where(length > excess, length - excess, length) for length in lengths]
+    return [cut_lengths[i] if i == cut else length for i, length in enumerate(lengths)]
 
 
 def _padded_length(total: tf.Tensor, options: Options) -> tf.Tensor:
@@ -153,14 +185,14 @@ def _padded_length(total: tf.Tensor, options: Options) -> tf.Tensor:
 
 def check_length(lengths: tf.Tensor, options: Options) -> None:
     """Refuse rows that are longer than allowed: at once where eager, else when the graph runs."""
-    if options.max_length is None:
+    if options.limit is None:
         return
     if not tf.executing_eagerly():
-        message = f"a text has more tokens than max_length={options.max_length} (truncation: {options.truncation})"
-        tf.debugging.assert_less_equal(lengths, options.max_length, message=message)
+        message = f"a text has more tokens than max_length={options.limit} (truncation: {options.truncation})"
+        tf.debugging.assert_less_equal(lengths, options.limit, message=message)
         return
-    for row in np.flatnonzero(lengths.numpy() > options.max_length)[:1]:
+    for row in np.flatnonzero(lengths.numpy() > options.limit)[:1]:
         raise ValueError(
-            f"text row {row} has {lengths[row]} tokens, more than max_length={options.max_length}, and "
+            f"text row {row} has {lengths[row]} tokens, more than max_length={options.limit}, and "
             f"truncation={options.truncation!r} cannot shorten it; pass truncation=True or a larger max_length"
         )

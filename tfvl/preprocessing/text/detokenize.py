@@ -4,9 +4,13 @@ The decoder looks at one token at a time: what a token adds to the text depends 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from tfvl.preprocessing.text.texts import as_list
+from tfvl.preprocessing.text.token_table import TokenTable
 
 # In this order; the decoder applies them to each token's contribution, `clean_up` to a whole text.
 _CLEANED = (
@@ -57,3 +61,53 @@ def detokenize(ids: tf.Tensor | tf.RaggedTensor, tokens: Mapping[int, str], skip
     begins = tf.ragged.range(ids.row_lengths()).values == 0
     parts = tf.where(begins, tf.gather(tf.constant(first), ids.values), tf.gather(tf.constant(later), ids.values))
     return tf.strings.reduce_join(ids.with_values(parts), axis=1)
+
+
+class Detokenizer(TokenTable):
+    """A table of tokens that ids are taken back to; the base of `BertTokenizer`.
+
+    Attributes:
+        clean_up_tokenization_spaces: what `decode` does unless it is told otherwise.
+    """
+
+    clean_up_tokenization_spaces: bool
+
+    def decode(
+        self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
+    ) -> str | list[str]:
+        """Ids of one text to a string, of several texts to strings, spaced as upstream spaces them.
+
+        Ids beyond the vocabulary are left out, on demand the special ones too.
+        """
+        token_ids = as_list(token_ids)
+        token_ids = [token_ids] if isinstance(token_ids, int) else token_ids
+        if token_ids and isinstance(token_ids[0], (list, tuple)):
+            return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in token_ids]
+        skipped = self.skipped_ids() if skip_special_tokens else ()
+        tokens = self.convert_ids_to_tokens([i for i in token_ids if i not in skipped])
+        text = self.convert_tokens_to_string([token for token in tokens if token is not None])
+        if clean_up_tokenization_spaces is None:
+            clean_up_tokenization_spaces = self.clean_up_tokenization_spaces
+        return clean_up(text) if clean_up_tokenization_spaces else text
+
+    def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, **options: Any) -> list[str]:
+        """`decode` of each row of a list, array, tensor or RaggedTensor."""
+        rows = as_list(sequences)
+        texts = self.decode(rows, skip_special_tokens, **options) if len(rows) else []
+        return [texts] if isinstance(texts, str) else texts
+
+    @tf.autograph.experimental.do_not_convert
+    def detokenize(self, token_ids: tf.Tensor | tf.RaggedTensor, skip_special_tokens: bool = True) -> tf.Tensor:
+        """`batch_decode` as TensorFlow ops, for exported graphs: ids (N, L) to strings (N,)."""
+        return detokenize(token_ids, self.all_shown(), self.skipped_ids() if skip_special_tokens else ())
+
+    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> str | list[str | None] | None:
+        """An id, or several; None for an id beyond the vocabulary."""
+        ids = as_list(ids)
+        if isinstance(ids, int):
+            return self.shown(ids)
+        skipped = set(self.all_special_ids) if skip_special_tokens else ()
+        return [self.shown(i) for i in ids if i not in skipped]
+
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        return join(tokens)

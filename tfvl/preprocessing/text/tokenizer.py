@@ -1,23 +1,40 @@
 """BertTokenizer: upstream's token ids from raw strings, eagerly, inside `tf.data` and inside an exported graph."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import tensorflow as tf
 
-from tfvl.preprocessing.text import detokenize, vocabulary
-from tfvl.preprocessing.text.assembly import Options, SpecialIds, assemble, check_length, check_options
+from tfvl.preprocessing.text import options as text_options
+from tfvl.preprocessing.text import unicode_tables as tables
+from tfvl.preprocessing.text import vocabulary
+from tfvl.preprocessing.text.assembly import (
+    PADDINGS,
+    Options,
+    SpecialIds,
+    assemble,
+    check_length,
+    check_lengths,
+    check_options,
+)
+from tfvl.preprocessing.text.detokenize import Detokenizer
+from tfvl.preprocessing.text.options import INPUT_NAMES, NO_LIMIT, OPTIONS, SIDES, one_of
+from tfvl.preprocessing.text.padding import pad
+from tfvl.preprocessing.text.texts import Text, as_list, as_texts
+from tfvl.preprocessing.text.token_table import SPECIAL_TOKENS
 from tfvl.preprocessing.text.wordpiece import WordPieceGraph, trace
 
-NO_LIMIT = int(1e30)  # upstream's model_max_length where a checkpoint sets none
-LARGEST_LIMIT = 2**31 - 1  # anything above means none
-Text = str | bytes | Sequence[str] | np.ndarray | tf.Tensor
+# Arguments of upstream's call that ask for what there is not here, and their values that do not ask for it.
+NOT_HERE = {
+    **{"stride": 0, "is_split_into_words": False, "return_overflowing_tokens": False},
+    **{"return_offsets_mapping": False, "text_target": None, "text_pair_target": None},
+}
 
 
-class BertTokenizer:
+class BertTokenizer(Detokenizer):
     """Text to token ids, identical to the `tokenizers`-backed `BertTokenizer` of transformers 5.
 
     The same object works on Python strings, inside `tf.data.Dataset.map` and inside an exported SavedModel, where
@@ -30,15 +47,23 @@ class BertTokenizer:
         never_split: words kept whole and unchanged where white space (or a special token) surrounds them, as in
             upstream's slow tokenizer of version 4; one that the vocabulary lacks becomes unknown. transformers 5
             ignores this option.
-        unk_token, sep_token, pad_token, cls_token, mask_token: must be in the vocabulary. They are matched in the raw
-            text, case and all, and kept whole.
+        unk_token, sep_token, pad_token, cls_token, mask_token: strings, or an `AddedToken` each. They are matched in
+            the raw text, case and all, and kept whole. Those that the vocabulary lacks get the ids behind it.
         tokenize_chinese_chars: make each CJK ideograph a word.
         strip_accents: remove accents; None means: where `do_lower_case` is set.
-        model_max_length: the length that truncation cuts to where no `max_length` is given.
+        model_max_length: the length that truncation cuts to where no `max_length` is given; None: no limit.
         additional_special_tokens: more tokens kept whole; those that the vocabulary lacks get the ids behind it.
+        extra_special_tokens: in place of these, by version 5's name; a mapping names them, as `image_token`.
+        added_tokens_decoder: id → token of all that are kept whole, as in tokenizer_config.json; see `AddedToken` in
+            `tfvl.preprocessing.text.added_tokens`.
+        padding_side, truncation_side: "right" or "left".
+        split_special_tokens: take special tokens in a text for words.
+        model_input_names: what a call returns unless it says otherwise.
+        clean_up_tokenization_spaces: what `decode` does unless it is told otherwise.
+        **named_tokens: special tokens of other names, as `bos_token`, `eos_token` or `image_token`.
 
     Raises:
-        ValueError: a vocabulary without one of the special tokens, or an option of the wrong type.
+        ValueError: a vocabulary that cannot be used, or an option that is not known or of the wrong type.
         tfvl.errors.CheckpointError: a vocabulary file that cannot be used.
     """
 
@@ -47,52 +72,68 @@ class BertTokenizer:
         vocab: str | Path | Sequence[str] | Mapping[str, int],
         do_lower_case: bool = True,
         never_split: Iterable[str] | None = None,
-        unk_token: str = "[UNK]",
-        sep_token: str = "[SEP]",
-        pad_token: str = "[PAD]",
-        cls_token: str = "[CLS]",
-        mask_token: str = "[MASK]",
+        unk_token: Any = SPECIAL_TOKENS["unk_token"],
+        sep_token: Any = SPECIAL_TOKENS["sep_token"],
+        pad_token: Any = SPECIAL_TOKENS["pad_token"],
+        cls_token: Any = SPECIAL_TOKENS["cls_token"],
+        mask_token: Any = SPECIAL_TOKENS["mask_token"],
         tokenize_chinese_chars: bool = True,
         strip_accents: bool | None = None,
-        model_max_length: int = NO_LIMIT,
-        additional_special_tokens: Iterable[str] = (),
+        model_max_length: float | None = NO_LIMIT,
+        additional_special_tokens: Iterable[Any] = (),
+        *,
+        extra_special_tokens: Iterable[Any] | Mapping[str, Any] | None = None,
+        added_tokens_decoder: Mapping[int | str, Any] | None = None,
+        padding_side: str = SIDES[0],
+        truncation_side: str = SIDES[0],
+        split_special_tokens: bool = False,
+        model_input_names: Sequence[str] = INPUT_NAMES,
+        clean_up_tokenization_spaces: bool = False,
+        **named_tokens: Any,
     ):
-        for name, value in (("do_lower_case", do_lower_case), ("tokenize_chinese_chars", tokenize_chinese_chars)):
-            if not isinstance(value, bool):
-                raise ValueError(f"{name} is {value!r}; it must be true or false")
-        if strip_accents not in (None, True, False):
-            raise ValueError(f"strip_accents is {strip_accents!r}; it must be true, false or null")
-        if not isinstance(model_max_length, (int, float)) or model_max_length < 1:
-            raise ValueError(f"model_max_length is {model_max_length!r}; it must be a positive number")
-        self.do_lower_case = do_lower_case
-        self.never_split = tuple(never_split or ())
-        self.tokenize_chinese_chars = tokenize_chinese_chars
-        self.strip_accents = strip_accents
-        self.model_max_length = int(model_max_length) if model_max_length <= LARGEST_LIMIT else NO_LIMIT
-        self.unk_token, self.sep_token, self.pad_token = unk_token, sep_token, pad_token
-        self.cls_token, self.mask_token = cls_token, mask_token
-        self.additional_special_tokens = tuple(additional_special_tokens)
+        given = locals()
+        for name, value in text_options.checked(given).items():
+            setattr(self, name, value)
+        for name in named_tokens:
+            if not name.endswith("_token"):
+                raise ValueError(f"BertTokenizer has no option {name}; it takes {', '.join(ARGUMENTS)}")
+        extra = extra_special_tokens or additional_special_tokens or ()
+        if isinstance(extra, Mapping):
+            named_tokens, extra = named_tokens | dict(extra), ()
+        named = {name: named_tokens.pop(name, None) for name in ("bos_token", "eos_token")}
+        named |= {name: given[name] for name in SPECIAL_TOKENS} | named_tokens
+        super().__init__(_load_vocab(vocab), named, extra, added_tokens_decoder)
+        self._changed()
+        self._graph  # noqa: B018  # a token that no graph can hold is refused here
 
-        self._base_vocab = _load_vocab(vocab)
-        self._vocab = vocabulary.with_added(self._base_vocab, self.additional_special_tokens)
-        for name in vocabulary.SPECIAL_TOKENS:
-            token = getattr(self, name)
-            if not isinstance(token, str) or token not in self._vocab:
-                raise ValueError(f"the vocabulary of {len(self._vocab)} tokens lacks the {name} {token!r}")
-            setattr(self, f"{name}_id", self._vocab[token])
-        self._tokens = {i: token for token, i in self._vocab.items()}
-        if len(self._tokens) != len(self._vocab):
-            raise ValueError("the vocabulary gives one id to two tokens; each token needs an id of its own")
-        self._graph = WordPieceGraph(
-            self._vocab,
-            special_tokens=self.all_special_tokens,
-            unk_token=unk_token,
-            never_split=self.never_split,
-            lowercase=do_lower_case,
-            strip_accents=do_lower_case if strip_accents is None else strip_accents,
-            isolate_chinese=tokenize_chinese_chars,
-        )
+    def _changed(self) -> None:
+        self._words: WordPieceGraph | None = None
         self._encoders: dict[Options, tf.types.experimental.ConcreteFunction | None] = {}
+
+    @property
+    def _graph(self) -> WordPieceGraph:
+        if self._words is None:
+            lowercase, strip_accents, isolate_chinese = self._normalizer
+            self._words = WordPieceGraph(
+                self._base_vocab,
+                added=self.added_tokens_decoder,
+                unk_token=self.unk_token,
+                never_split=self.never_split,
+                lowercase=lowercase,
+                strip_accents=strip_accents,
+                isolate_chinese=isolate_chinese,
+            )
+        return self._words
+
+    @property
+    def _normalizer(self) -> tuple[bool, bool, bool]:
+        """Whether it lower-cases, strips accents, and isolates Chinese characters."""
+        strips = self.do_lower_case if self.strip_accents is None else self.strip_accents
+        return self.do_lower_case, strips, self.tokenize_chinese_chars
+
+    def _normalized(self, text: str) -> str:
+        table = tables.character_table(*self._normalizer, isolate_punctuation=False)
+        return tables.normalized(text, table.pages, table.entries)
 
     @classmethod
     def from_pretrained(
@@ -105,7 +146,7 @@ class BertTokenizer:
         local_files_only: bool = False,
         **overrides: Any,
     ) -> Self:
-        """Load from a bundled name, a directory, a vocab.txt or a hub id; `overrides` replace constructor arguments."""
+        """Load from a bundled name, a directory, a vocab.txt or a hub id; `overrides` replace what the files say."""
         from tfvl.porting.hub import resolve
 
         path = resolve(
@@ -113,21 +154,19 @@ class BertTokenizer:
         )
         if path.suffix == ".txt":
             return cls(path, **overrides)
-        return cls(**vocabulary.read_directory(path if path.is_dir() else path.parent) | overrides)
+        return cls(**vocabulary.read_directory(path if path.is_dir() else path.parent, overrides))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json."""
         config = self.get_config()
-        added = config.pop("additional_special_tokens")
-        vocabulary.write_directory(Path(directory), config.pop("vocab"), config, added)
+        decoder = {i: token.to_dict() for i, token in self.added_tokens_decoder.items()}
+        vocabulary.write_directory(Path(directory), config.pop("vocab"), config | {"added_tokens_decoder": decoder})
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON can hold them."""
-        names = (*vocabulary.OPTIONS, *vocabulary.SPECIAL_TOKENS)
-        options = {name: getattr(self, name) for name in names}
-        never_split = list(self.never_split) or None
-        added = list(self.additional_special_tokens)
-        return {"vocab": self._base_vocab, **options, "never_split": never_split, "additional_special_tokens": added}
+        config = super().get_config()
+        options = text_options.said({name: getattr(self, name) for name in OPTIONS})
+        return {"vocab": config.pop("vocab"), **options, **config}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -146,54 +185,76 @@ class BertTokenizer:
         truncation: bool | str = True,
         max_length: int | None = None,
         pad_to_multiple_of: int | None = None,
-        return_token_type_ids: bool = True,
-        return_attention_mask: bool = True,
+        return_token_type_ids: bool | None = None,
+        return_attention_mask: bool | None = None,
         return_special_tokens_mask: bool = False,
         return_length: bool = False,
+        padding_side: str | None = None,
+        split_special_tokens: bool | None = None,
+        return_tensors: str | None = None,
+        verbose: bool = True,
+        **others: Any,
     ) -> dict[str, tf.Tensor | tf.RaggedTensor]:
         """Encode texts, or pairs of texts.
 
         Args:
-            text: one string (a batch of one) or N; a tf.Tensor of strings, too.
-            text_pair: the second texts, as many as first ones.
+            text: one string (a batch of one) or N; a tf.Tensor of strings, too. Or N pairs of strings.
+            text_pair: the second texts, as many as first ones. "" is none for a single `text`.
             add_special_tokens: build [CLS] text [SEP] or [CLS] text [SEP] pair [SEP].
             padding: True or "longest", "max_length", or False (RaggedTensors are returned).
-            truncation: True or "longest_first", "only_first", "only_second": cut what exceeds `max_length`.
-                False: refuse a text that exceeds it.
+            truncation: True or "longest_first", "only_first", "only_second": cut what exceeds `max_length`, unless it
+                leaves no room for the special tokens. False: refuse a text that exceeds it.
             max_length: number of tokens, special ones included. The default is `model_max_length`, where something
-                is to be truncated or padded to it.
+                is to be truncated or padded to it; where there is none either, nothing is.
             pad_to_multiple_of: round the padded length up.
+            return_token_type_ids, return_attention_mask: None: where `model_input_names` has them.
+            padding_side, split_special_tokens: in place of the tokenizer's own.
+            return_tensors: "tf" (the default) or "np" for NumPy arrays.
+            verbose: of no effect, for upstream's sake.
 
         Returns:
             int32 tensors (N, L): `input_ids`, `token_type_ids`, `attention_mask`, and on demand `special_tokens_mask`
-            (1 where a token was added) and `length` (N,), the number of tokens before padding.
+            (1 where a token was added) and `length` (N,), the number of tokens, padding included.
 
         Raises:
             ValueError: not a text; a row longer than `max_length` that may not be truncated
-                (`tf.errors.InvalidArgumentError` where that shows only while a graph runs).
+                (`tf.errors.InvalidArgumentError` where that shows only while a graph runs); an argument of upstream's
+                that is not known here.
         """
-        first = _as_batch(text, "text")
-        texts = [first] if text_pair is None else [first, _as_batch(text_pair, "text_pair")]
-        limit = None if self.model_max_length == NO_LIMIT else self.model_max_length
+        for name, value in others.items():
+            if name not in NOT_HERE or value not in (NOT_HERE[name], None):
+                raise ValueError(f"BertTokenizer has no {name}={value!r} here; see the docstring for what it takes")
+        one_of("return_tensors", return_tensors, (None, "tf", "np"))
+        texts = as_texts(text, text_pair)
         options = check_options(
-            len(texts) == 2, add_special_tokens, padding, truncation, max_length, pad_to_multiple_of, limit
+            pair=len(texts) == 2,
+            add_special_tokens=add_special_tokens,
+            split_special_tokens=self.split_special_tokens if split_special_tokens is None else split_special_tokens,
+            padding=padding,
+            truncation=truncation,
+            max_length=max_length,
+            pad_to_multiple_of=pad_to_multiple_of,
+            model_max_length=self._limit,
+            padding_side=self.padding_side if padding_side is None else padding_side,
+            truncation_side=self.truncation_side,
         )
-        if tf.executing_eagerly() and len({int(t.shape[0]) for t in texts}) > 1:
-            raise ValueError(f"text has {texts[0].shape[0]} rows and text_pair {texts[1].shape[0]}; they must agree")
         encoded = self._encoder(options)(*texts)
-        if options.max_length is not None:
-            check_length(encoded["length"], options)
+        lengths = encoded.pop("tokens")
+        check_length(lengths, options)
         wanted = {
             "input_ids": True,
-            "token_type_ids": return_token_type_ids,
-            "attention_mask": return_attention_mask,
+            "token_type_ids": self._returns("token_type_ids", return_token_type_ids),
+            "attention_mask": self._returns("attention_mask", return_attention_mask),
             "special_tokens_mask": return_special_tokens_mask,
             "length": return_length,
         }
-        lengths = encoded["length"]
+        encoded = {name: encoded[name] for name in wanted if wanted[name]}
         if options.padding == "none":
             encoded = {k: v if k == "length" else tf.RaggedTensor.from_tensor(v, lengths) for k, v in encoded.items()}
-        return {name: encoded[name] for name in wanted if wanted[name]}
+        return {k: v.numpy() for k, v in encoded.items()} if return_tensors == "np" else encoded
+
+    def _returns(self, name: str, asked: bool | None) -> bool:
+        return name in self.model_input_names if asked is None else asked
 
     def _encoder(self, options: Options) -> Callable[..., dict[str, tf.Tensor]]:
         """The encoding for these options: one trace, shared by all callers.
@@ -210,7 +271,7 @@ class BertTokenizer:
 
     def _encode(self, options: Options, split: Callable, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
         ids = SpecialIds(self.cls_token_id, self.sep_token_id, self.pad_token_id)
-        return assemble([split(text) for text in texts], options, ids)
+        return assemble([split(text, options.split_special_tokens) for text in texts], options, ids)
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
         """The tokens of one text, or of two; a word that the vocabulary cannot spell is the unknown token."""
@@ -221,85 +282,58 @@ class BertTokenizer:
     ) -> list[int]:
         """The ids of one text, or of one pair, as a list. `options` are those of `__call__`; no padding by default."""
         encoded = self(text, text_pair, add_special_tokens, **{"padding": False} | options)
-        return encoded["input_ids"][0].numpy().tolist()
+        return as_list(encoded["input_ids"][0])
 
-    def decode(self, token_ids, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = False) -> str:
-        """Ids of one text to a string, spaced as upstream spaces it; ids beyond the vocabulary are left out."""
-        token_ids = _as_list(token_ids)
-        if token_ids and isinstance(token_ids[0], list):
-            raise ValueError(f"decode takes the ids of one text, got {len(token_ids)} rows; use batch_decode")
-        tokens = self.convert_ids_to_tokens(token_ids, skip_special_tokens)
-        text = self.convert_tokens_to_string([token for token in tokens if token is not None])
-        return detokenize.clean_up(text) if clean_up_tokenization_spaces else text
+    def pad(
+        self,
+        encoded_inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+        verbose: bool = True,
+    ) -> dict[str, tf.Tensor]:
+        """Pads what was encoded before to one length; arguments as those of a call.
 
-    def batch_decode(self, sequences, skip_special_tokens: bool = False, **options: Any) -> list[str]:
-        """`decode` of each row of a list, array, tensor or RaggedTensor."""
-        return [self.decode(row, skip_special_tokens, **options) for row in _as_list(sequences)]
+        Args:
+            encoded_inputs: a dict of lists of rows, of one row, of arrays or (ragged) tensors; or a list of dicts of
+                one row each. What has other names than the tokenizer's outputs must be of one length.
 
-    @tf.autograph.experimental.do_not_convert
-    def detokenize(self, token_ids: tf.Tensor | tf.RaggedTensor, skip_special_tokens: bool = True) -> tf.Tensor:
-        """`batch_decode` as TensorFlow ops, for exported graphs: ids (N, L) to strings (N,)."""
-        skipped = self.all_special_ids if skip_special_tokens else []
-        return detokenize.detokenize(token_ids, self._tokens, skipped)
+        Returns:
+            int32 tensors (N, L), of one row alone (L,); the attention mask, if wanted, is made where there is none.
 
-    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> int | list[int]:
-        if isinstance(tokens, str):
-            return self._vocab.get(tokens, self.unk_token_id)
-        return [self._vocab.get(token, self.unk_token_id) for token in tokens]
-
-    def convert_ids_to_tokens(self, ids, skip_special_tokens: bool = False) -> str | list[str | None] | None:
-        """An id, or several; None for an id beyond the vocabulary."""
-        ids = _as_list(ids)
-        if isinstance(ids, int):
-            return self._tokens.get(ids)
-        skipped = set(self.all_special_ids) if skip_special_tokens else set()
-        return [self._tokens.get(i) for i in ids if i not in skipped]
-
-    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
-        return detokenize.join(tokens)
-
-    def build_inputs_with_special_tokens(
-        self, token_ids_0: list[int], token_ids_1: list[int] | None = None
-    ) -> list[int]:
-        """[CLS] A [SEP], or [CLS] A [SEP] B [SEP]."""
-        first = [self.cls_token_id, *token_ids_0, self.sep_token_id]
-        return first if token_ids_1 is None else [*first, *token_ids_1, self.sep_token_id]
-
-    def create_token_type_ids_from_sequences(
-        self, token_ids_0: list[int], token_ids_1: list[int] | None = None
-    ) -> list[int]:
-        """0 for [CLS] A [SEP], 1 for B [SEP]."""
-        return [0] * (len(token_ids_0) + 2) + ([] if token_ids_1 is None else [1] * (len(token_ids_1) + 1))
-
-    def get_special_tokens_mask(
-        self, token_ids_0: list[int], token_ids_1: list[int] | None = None, already_has_special_tokens: bool = False
-    ) -> list[int]:
-        """1 for special tokens: those that encoding would add, or, if they are there already, those in the list."""
-        if already_has_special_tokens:
-            special = set(self.all_special_ids)
-            return [int(i in special) for i in token_ids_0]
-        mask = [1, *[0] * len(token_ids_0), 1]
-        return mask if token_ids_1 is None else [*mask, *[0] * len(token_ids_1), 1]
-
-    def get_vocab(self) -> dict[str, int]:
-        return dict(self._vocab)
+        Raises:
+            ValueError: no `input_ids`, rows that do not fit together, or padding=False.
+        """
+        strategy = one_of("padding", padding, {name: value for name, value in PADDINGS.items() if value != "none"})
+        one_of("return_tensors", return_tensors, (None, "tf", "np"))
+        check_lengths(max_length, pad_to_multiple_of)
+        fill = {"input_ids": self.pad_token_id, "token_type_ids": 0, "special_tokens_mask": 1, "attention_mask": 0}
+        padded = pad(
+            encoded_inputs,
+            fill,
+            self._returns("attention_mask", return_attention_mask),
+            (self._limit if max_length is None else max_length) if strategy == "max_length" else None,
+            pad_to_multiple_of,
+            left=one_of("padding_side", padding_side or self.padding_side, SIDES) == "left",
+        )
+        return {name: value.numpy() for name, value in padded.items()} if return_tensors == "np" else padded
 
     @property
-    def vocab_size(self) -> int:
-        """Number of tokens without the added ones; `len(tokenizer)` counts all."""
-        return len(self._base_vocab)
-
-    def __len__(self) -> int:
-        return len(self._vocab)
+    def max_len_single_sentence(self) -> int:
+        """How many tokens of one text there is room for."""
+        return self.model_max_length - self.num_special_tokens_to_add()
 
     @property
-    def all_special_tokens(self) -> list[str]:
-        named = (getattr(self, name) for name in vocabulary.SPECIAL_TOKENS)
-        return list(dict.fromkeys([*named, *self.additional_special_tokens]))
+    def max_len_sentences_pair(self) -> int:
+        """How many tokens of two texts there is room for."""
+        return self.model_max_length - self.num_special_tokens_to_add(pair=True)
 
     @property
-    def all_special_ids(self) -> list[int]:
-        return [self._vocab[token] for token in self.all_special_tokens]
+    def _limit(self) -> int | None:
+        return None if self.model_max_length >= NO_LIMIT else self.model_max_length
 
 
 def _load_vocab(vocab: str | Path | Sequence[str] | Mapping[str, int]) -> dict[str, int]:
@@ -310,36 +344,5 @@ def _load_vocab(vocab: str | Path | Sequence[str] | Mapping[str, int]) -> dict[s
     return dict(vocab) if isinstance(vocab, Mapping) else vocabulary.index_tokens(vocab, "the vocabulary")
 
 
-def _as_batch(text: Text, name: str) -> tf.Tensor:
-    """Texts of any accepted kind as a string tensor (N,)."""
-    if not tf.is_tensor(text):
-        text = np.asarray(text).tolist() if isinstance(text, np.ndarray) else text
-        rows = [text] if isinstance(text, (str, bytes)) else text
-        if not isinstance(rows, (list, tuple)):
-            raise ValueError(f"{name} is {text!r}; it must be a string, a list of strings or a tensor of strings")
-        for i, row in enumerate(rows):
-            if not isinstance(row, (str, bytes)):
-                raise ValueError(f"{name} row {i} is {row!r}; it must be a string")
-        text = tf.constant([_encode_utf8(row, i, name) for i, row in enumerate(rows)], tf.string)
-    if text.dtype != tf.string or text.shape.rank not in (0, 1):
-        raise ValueError(f"{name} is a {text.dtype.name} tensor of shape {text.shape}; it must hold strings, (N,)")
-    return tf.reshape(text, [1]) if text.shape.rank == 0 else text
-
-
-def _encode_utf8(text: str | bytes, row: int, name: str) -> bytes:
-    try:
-        return text.encode("utf-8") if isinstance(text, str) else text
-    except UnicodeEncodeError as error:
-        at = f"{name} row {row}, character {error.start}"
-        raise ValueError(f"{at}, is half a surrogate pair, which is no text; remove it") from None
-
-
-def _as_list(values: Any) -> Any:
-    """Ids from any source as Python numbers or lists."""
-    if isinstance(values, tf.RaggedTensor):
-        return values.to_list()
-    is_array = tf.is_tensor(values) or isinstance(values, (np.ndarray, np.integer))
-    return np.asarray(values).tolist() if is_array else values
-
-
+ARGUMENTS = tuple(name for name in inspect.signature(BertTokenizer).parameters if name != "named_tokens")
 BertTokenizerFast = LxmertTokenizer = LxmertTokenizerFast = BertTokenizer

@@ -28,6 +28,7 @@ BARRIER = -(1 << 29)  # nothing, but marks are not reordered across it
 SPACE = 0x20
 # Cleaning removes private-use code points from every text, so in the graph they can stand for special tokens.
 FIRST_MARKER, LAST_MARKER = 0xF0000, 0xFFFFD
+MARKERS = LAST_MARKER - FIRST_MARKER - 1  # the last two of them stand around special tokens while they are looked for
 HANGUL = 0xAC00, 0xD7A3
 _SPANS = ("nonspacing", "nonspacing_starters", "chinese", "dropped", "spaces")
 
@@ -43,6 +44,45 @@ class CharacterTable(NamedTuple):
 @cache
 def _measured() -> dict:
     return json.loads(Path(__file__).with_suffix(".json").read_text())
+
+
+def spans(name: str) -> list[list[int]]:
+    """The measured code points with a property, as pairs of the first and the last: "word" or "white_space"."""
+    return _measured()[name]
+
+
+def character_class(name: str) -> str:
+    """`spans` as a class of characters in a regular expression."""
+    return "[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in spans(name)) + "]"
+
+
+def look_up(text: str, pages: np.ndarray, entries: np.ndarray) -> np.ndarray:
+    """What becomes of a text's code points: the entries that are not negative, marks in canonical order."""
+    code_points = np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.int32)
+    rows = entries[(pages[code_points >> PAGE_BITS] << PAGE_BITS) + (code_points & 0xFF)].copy()
+    rows[:, 0] += code_points
+    found = rows.ravel()
+    if (found >= CLASS_UNIT).any():
+        found = canonical_order(found[found >= BARRIER])
+    return found[found >= 0]
+
+
+def canonical_order(entries: np.ndarray) -> np.ndarray:
+    """Entries with each run of combining marks sorted by combining class, stably, as NFD asks."""
+    classes = np.maximum(entries, 0) // CLASS_UNIT
+    runs = np.cumsum(classes == 0)
+    return entries[np.lexsort((classes, runs))]
+
+
+def normalized(text: str, pages: np.ndarray, entries: np.ndarray) -> str:
+    """A text as upstream's normaliser leaves it, by a table without `isolate_punctuation`."""
+    found = look_up(text, pages, entries)
+    code_points = found & CODE_POINT
+    chinese = (found & ISOLATED != 0) & ((code_points < FIRST_MARKER) | (code_points > LAST_MARKER))
+    spaced = np.full([len(found), 3], SPACE, np.int32)
+    spaced[:, 1] = code_points
+    kept = np.stack([chinese, np.ones_like(chinese), chinese], axis=1)
+    return spaced[kept].astype("<u4").tobytes().decode("utf-32-le")
 
 
 def _members(name: str) -> list[int]:

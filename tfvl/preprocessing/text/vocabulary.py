@@ -12,19 +12,14 @@ from typing import Any
 
 from tfvl.errors import CheckpointError
 from tfvl.files.whole import write_text
+from tfvl.preprocessing.text.added_tokens import AddedToken
+from tfvl.preprocessing.text.options import OPTIONS
+from tfvl.preprocessing.text.token_table import NAMES, SPECIAL_TOKENS
 
 VOCAB_FILE, TOKENIZER_FILE = "vocab.txt", "tokenizer.json"
 CONFIG_FILE, SPECIAL_TOKENS_FILE = "tokenizer_config.json", "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
 MAX_FILE_BYTES = 64 << 20  # the largest multilingual BERT vocabularies take 10 MB
-SPECIAL_TOKENS = {  # argument → default
-    "unk_token": "[UNK]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
-OPTIONS = ("do_lower_case", "never_split", "tokenize_chinese_chars", "strip_accents", "model_max_length")
 
 
 def read_vocab(path: Path) -> dict[str, int]:
@@ -48,12 +43,18 @@ def index_tokens(tokens: Sequence[str], source: str) -> dict[str, int]:
     return vocab
 
 
-def read_directory(directory: Path) -> dict[str, Any]:
+def read_directory(directory: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The arguments of `BertTokenizer` that a directory's files ask for.
 
     As upstream, tokenizer.json wins over vocab.txt. Where tokenizer_config.json lists `added_tokens_decoder`, it alone
-    tells the special tokens; in older layouts special_tokens_map.json wins over it.
+    tells the added tokens; in older layouts special_tokens_map.json wins over it. What the files say and upstream's
+    class does not read (tokenizer.json's normaliser, a chat template, …) is not read here either.
+
+    Args:
+        directory: of the files.
+        overrides: what is said in place of tokenizer_config.json.
     """
+    overrides = dict(overrides or {})
     backend = _read_json(directory / TOKENIZER_FILE)
     if backend:
         with _structure(directory / TOKENIZER_FILE):
@@ -62,51 +63,84 @@ def read_directory(directory: Path) -> dict[str, Any]:
         vocab = read_vocab(directory / VOCAB_FILE)
     else:
         raise CheckpointError(f"{directory} holds no vocabulary: neither {TOKENIZER_FILE} nor {VOCAB_FILE} is there")
-    config = _read_json(directory / CONFIG_FILE)
-    if "added_tokens_decoder" not in config:
-        config |= _read_json(directory / SPECIAL_TOKENS_FILE)
-    arguments = {name: config[name] for name in OPTIONS if name in config}
-    for name in SPECIAL_TOKENS:
-        if config.get(name) is not None:
-            with _structure(directory / CONFIG_FILE, name):
-                arguments[name] = _content(config[name])
-    if arguments.get("model_max_length", 0) is None:
-        del arguments["model_max_length"]
-    added = _added_tokens(directory, backend, config, vocab)
-    return {"vocab": vocab, **arguments, "additional_special_tokens": added}
-
-
-def _added_tokens(directory: Path, backend: dict, config: dict, vocab: Mapping[str, int]) -> list[str]:
-    """Special tokens beyond the named five, or beyond the vocabulary, in the order of their ids."""
-    named = {_content(config.get(name) or default) for name, default in SPECIAL_TOKENS.items()}
-    listed = []
-    for name in ("additional_special_tokens", "extra_special_tokens"):
-        with _structure(directory / CONFIG_FILE, name):
-            values = config.get(name) or ()
-            listed += [_content(token) for token in (values.values() if isinstance(values, Mapping) else values)]
-    entries: dict[int, Mapping[str, Any]] = {}
+    if not vocab:
+        raise CheckpointError(f"{directory} holds no vocabulary: there is no token in {TOKENIZER_FILE} or {VOCAB_FILE}")
+    config = _read_json(directory / CONFIG_FILE) | overrides
+    if config.get("init_inputs"):
+        raise CheckpointError(f"{directory / CONFIG_FILE} has init_inputs, which a BertTokenizer takes none of")
+    extra = config.pop("extra_special_tokens", None) or config.pop("additional_special_tokens", None) or []
     if "added_tokens_decoder" in config:
         with _structure(directory / CONFIG_FILE, "added_tokens_decoder"):
-            entries |= {int(i): _flags(entry) for i, entry in config["added_tokens_decoder"].items()}
+            tokens = {int(i): AddedToken.of(token) for i, token in config["added_tokens_decoder"].items()}
     else:
-        with _structure(directory / ADDED_FILE):
-            for token, i in _read_json(directory / ADDED_FILE).items():
-                entries[int(i)] = {"content": token, "special": token in named or token in listed}
-        with _structure(directory / TOKENIZER_FILE, "added_tokens"):
-            entries |= {int(entry["id"]): _flags(entry) for entry in backend.get("added_tokens", [])}
-    tokens: list[str] = []
-    for i, entry in sorted(entries.items()):
-        token = entry["content"]
-        if not entry.get("special", True) or entry.get("single_word"):
-            raise CheckpointError(
-                f"the added token {token!r} of {directory} is not a plain special token "
-                "(special: true, single_word: false), and only those are supported"
-            )
-        expected = vocab.get(token, len(vocab) + sum(t not in vocab for t in tokens))
+        config, extra = _with_special_tokens(directory, config, extra, overrides)
+        tokens = _older_added_tokens(directory, backend, config, extra)
+    for name, key in (("truncation_side", "truncation"), ("padding_side", "padding")):
+        with _structure(directory / TOKENIZER_FILE, key):
+            config.setdefault(name, (backend.get(key) or {"direction": "right"})["direction"].lower())
+    config.setdefault("model_max_length", config.get("max_len"))
+    arguments = {name: config[name] for name in OPTIONS if name in config}
+    for name, value in config.items():
+        if value is None and name in SPECIAL_TOKENS:
+            raise CheckpointError(f"{directory / CONFIG_FILE} has no {name} (null); a BertTokenizer needs one")
+        if name in NAMES or (name.endswith("_token") and _is_token(value)):
+            arguments[name] = value
+    with _structure(directory / CONFIG_FILE, "model_specific_special_tokens"):
+        arguments |= config.get("model_specific_special_tokens") or {}
+    with _structure(directory / CONFIG_FILE, "the added tokens"):
+        _check_ids(directory, vocab, tokens)
+        decoder = {i: token.to_dict() for i, token in tokens.items()}
+    given = {"vocab": overrides.get("vocab", vocab), "extra_special_tokens": extra, "added_tokens_decoder": decoder}
+    return overrides | arguments | given
+
+
+def _with_special_tokens(
+    directory: Path, config: Mapping[str, Any], extra: Any, overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], Any]:
+    """The configuration and the tokens without a name, with special_tokens_map.json laid over them."""
+    special = _read_json(directory / SPECIAL_TOKENS_FILE)
+    special = {name: value for name, value in special.items() if not overrides.get(name)}
+    more, older = special.pop("extra_special_tokens", None), special.pop("additional_special_tokens", None)
+    if isinstance(more, list) and isinstance(extra, list):
+        more = [*extra, *(token for token in more if token not in extra)]
+    named = {
+        name: {"__type": "AddedToken", **value, "special": True} if isinstance(value, Mapping) else value
+        for name, value in special.items()
+    }
+    return {**config, **named}, more or extra or older or []
+
+
+def _older_added_tokens(
+    directory: Path, backend: Mapping[str, Any], config: Mapping[str, Any], extra: Any
+) -> dict[int, AddedToken]:
+    """Those of added_tokens.json, which says no more than their ids, and over them those of tokenizer.json."""
+    special = set()
+    for name in (*NAMES, "extra_special_tokens"):
+        tokens = extra if name not in NAMES else [config[name]] if config.get(name) else []
+        with _structure(directory / CONFIG_FILE, name):
+            special |= {AddedToken.of(token).content for token in tokens}
+    tokens: dict[int, AddedToken] = {}
+    with _structure(directory / ADDED_FILE):
+        for content, i in _read_json(directory / ADDED_FILE).items():
+            tokens[operator.index(i)] = AddedToken.of(content, special=content in special)
+    with _structure(directory / TOKENIZER_FILE, "added_tokens"):
+        return tokens | {operator.index(entry["id"]): AddedToken.of(entry) for entry in backend.get("added_tokens", [])}
+
+
+def _check_ids(directory: Path, vocab: Mapping[str, int], tokens: Mapping[int, AddedToken]) -> None:
+    """Raises CheckpointError for a token with another id than it gets: its model has trained another embedding."""
+    behind = len(vocab)
+    for i, token in sorted(tokens.items()):
+        expected = vocab.get(token.content, behind)
         if i != expected:
-            raise CheckpointError(f"{directory} gives the added token {token!r} the id {i}; it can only be {expected}")
-        tokens.append(token)
-    return [token for token in dict.fromkeys([*tokens, *listed]) if token not in vocab or token not in named]
+            raise CheckpointError(
+                f"{directory} gives the added token {token.content!r} the id {i}; it can only be {expected}"
+            )
+        behind += token.content not in vocab
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, Mapping) and value.get("__type") == "AddedToken")
 
 
 def _backend_vocab(backend: dict, path: Path) -> dict[str, int]:
@@ -118,18 +152,6 @@ def _backend_vocab(backend: dict, path: Path) -> dict[str, int]:
         prefix = model["continuing_subword_prefix"]
         raise CheckpointError(f"{path} has the prefix {prefix!r}; BertTokenizer knows only '##'")
     return {str(token): operator.index(i) for token, i in vocab.items()}
-
-
-def _flags(token: str | Mapping[str, Any]) -> Mapping[str, Any]:
-    """A special token is written as a string or as an object with its flags."""
-    flags = token if isinstance(token, Mapping) else {"content": token}
-    if not isinstance(flags["content"], str):
-        raise TypeError(f"{flags['content']!r} is no token")
-    return flags
-
-
-def _content(token: str | Mapping[str, Any]) -> str:
-    return _flags(token)["content"]
 
 
 @contextmanager
@@ -167,23 +189,19 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_directory(directory: Path, vocab: Mapping[str, int], config: Mapping[str, Any], added: Sequence[str]) -> None:
-    """Write the four files. `vocab` is without the `added` tokens that follow it; `config` holds the rest."""
+def write_directory(directory: Path, vocab: Mapping[str, int], config: Mapping[str, Any]) -> None:
+    """Write the four files. `vocab` is without the added tokens, all of which `config` has with the rest."""
     directory.mkdir(parents=True, exist_ok=True)
-    special = list(dict.fromkeys([*(config[name] for name in SPECIAL_TOKENS), *added]))
-    all_ids = with_added(vocab, added)
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False) | {"special": True}
-    entries = sorted(({"id": all_ids[t], "content": t, **flags} for t in special), key=lambda entry: entry["id"])
-    named = {name: config[name] for name in SPECIAL_TOKENS}
-    extra = [token for token in added if token not in named.values()]
-    decoder = {str(entry["id"]): {k: v for k, v in entry.items() if k != "id"} for entry in entries}
+    named = {name: token for name, token in config.items() if name.endswith("_token") and isinstance(token, str)}
+    extra = [token for token in config["additional_special_tokens"] if token not in named.values()]
+    decoder = {str(i): token for i, token in sorted(config["added_tokens_decoder"].items())}
     tokenizer_config = {
         **config,
         "added_tokens_decoder": decoder,
         "additional_special_tokens": extra,
         "tokenizer_class": "BertTokenizer",
     }
-    write_text(directory / TOKENIZER_FILE, _dump(_backend(vocab, all_ids, config, entries)))
+    write_text(directory / TOKENIZER_FILE, _dump(_backend(vocab, config, decoder)))
     write_text(directory / CONFIG_FILE, _dump(tokenizer_config))
     write_text(directory / SPECIAL_TOKENS_FILE, _dump(named | ({"additional_special_tokens": extra} if extra else {})))
     lines = sorted(vocab, key=vocab.__getitem__)
@@ -191,17 +209,10 @@ def write_directory(directory: Path, vocab: Mapping[str, int], config: Mapping[s
         write_text(directory / VOCAB_FILE, "".join(f"{token}\n" for token in lines))
 
 
-def with_added(vocab: Mapping[str, int], added: Sequence[str]) -> dict[str, int]:
-    """The vocabulary with the tokens that it lacks behind it, numbered from its length on, as upstream numbers them."""
-    missing = [token for token in dict.fromkeys(added) if token not in vocab]
-    return {**vocab, **{token: len(vocab) + i for i, token in enumerate(missing)}}
-
-
-def _backend(
-    vocab: Mapping[str, int], all_ids: Mapping[str, int], config: Mapping[str, Any], added: list[dict]
-) -> dict[str, Any]:
+def _backend(vocab: Mapping[str, int], config: Mapping[str, Any], decoder: Mapping[str, dict]) -> dict[str, Any]:
     """tokenizer.json, in the layout of the `tokenizers` library."""
     cls, sep = config["cls_token"], config["sep_token"]
+    ids = {token["content"]: int(i) for i, token in decoder.items()}
 
     def special(token: str, type_id: int) -> dict:
         return {"SpecialToken": {"id": token, "type_id": type_id}}
@@ -214,7 +225,7 @@ def _backend(
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": added,
+        "added_tokens": [{"id": int(i), **token} for i, token in decoder.items()],
         "normalizer": {
             "type": "BertNormalizer",
             "clean_text": True,
@@ -227,7 +238,7 @@ def _backend(
             "type": "TemplateProcessing",
             "single": single,
             "pair": [*single, sequence("B", 1), special(sep, 1)],
-            "special_tokens": {t: {"id": t, "ids": [all_ids[t]], "tokens": [t]} for t in (cls, sep)},
+            "special_tokens": {t: {"id": t, "ids": [ids[t]], "tokens": [t]} for t in (cls, sep)},
         },
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
         "model": {

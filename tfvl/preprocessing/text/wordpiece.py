@@ -5,7 +5,7 @@ Only core ops and `FastWordpieceTokenizeWithOffsets` are used, so that every TF 
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -13,26 +13,27 @@ import tensorflow_text as tf_text
 from tensorflow_text.core.pybinds.pywrap_fast_wordpiece_tokenizer_model_builder import build_fast_wordpiece_model
 
 from tfvl.preprocessing.text import unicode_tables as tables
+from tfvl.preprocessing.text.added_tokens import AddedToken, Pattern, Stages, markers_of, stages
 
 MAX_WORD_CHARACTERS = 100  # upstream's max_input_chars_per_word: a longer word is unknown as a whole
 MAX_WORD_BYTES = 4 * MAX_WORD_CHARACTERS
 MAX_PIECE_BYTES = 256  # what FastWordpieceTokenizer takes
 _ANY_MARKER = f"[{chr(tables.FIRST_MARKER)}-{chr(tables.LAST_MARKER)}]"
-_LEAD = chr(tables.LAST_MARKER)
+_LEAD, _TAIL = chr(tables.LAST_MARKER), chr(tables.LAST_MARKER - 1)  # around a token that is found
 REPLACEMENT = "\ufffd"  # cleaning removes it
 
 
 class WordPieceGraph:
     """Raw UTF-8 strings (batch,) to token ids (batch, pieces), an int32 RaggedTensor.
 
-    Special tokens are matched in the raw text and replaced by private-use code points, their markers. From there on
-    everything is arithmetic on code points, until the words (markers among them) are looked up in the vocabulary.
-    Bytes that are not UTF-8 are left out.
+    Added tokens are searched for as `added_tokens` says and replaced by private-use code points, their markers. From
+    there on everything is arithmetic on code points, until the words (markers among them) are looked up in the
+    vocabulary. Bytes that are not UTF-8 are left out.
 
     Args:
-        vocab: token → id. Ids may have gaps.
-        special_tokens: tokens matched in the raw text, wherever they stand, and kept whole.
-        unk_token: what a word becomes that the vocabulary cannot spell; one of the special tokens.
+        vocab: token → id of what words are made of. Ids may have gaps.
+        added: id → token that is kept whole, in the order of ids.
+        unk_token: what a word becomes that the vocabulary cannot spell; one of the added tokens.
         never_split: words kept whole where white space surrounds them.
         lowercase, strip_accents, isolate_chinese: options of upstream's `BertNormalizer`.
     """
@@ -41,43 +42,58 @@ class WordPieceGraph:
         self,
         vocab: Mapping[str, int],
         *,
-        special_tokens: Iterable[str],
+        added: Mapping[int, AddedToken],
         unk_token: str,
         never_split: Iterable[str] = (),
         lowercase: bool = True,
         strip_accents: bool = True,
         isolate_chinese: bool = True,
     ):
-        special = sorted(set(special_tokens), key=len, reverse=True)
-        unsplit = sorted(set(never_split) - set(special))
-        markers = {token: chr(tables.FIRST_MARKER + i) for i, token in enumerate([*special, *unsplit])}
-        self._special = [(token, markers[token]) for token in special]  # longest first
-        self._unsplit = [(token, markers[token]) for token in unsplit]
+        ids = {token.content: i for i, token in added.items()}
+        unsplit = sorted(set(never_split) - ids.keys())
+        markers = markers_of([*ids, *unsplit])
+        self._unsplit = [(word, markers[word]) for word in unsplit]
         self._unknown = markers[unk_token]
         self._isolate_chinese = isolate_chinese
-        self._table = tables.character_table(lowercase, strip_accents, isolate_chinese)
+        self._normalizer = partial(tables.character_table, lowercase, strip_accents, isolate_chinese)
+        self._stages = {split: stages(added.values(), markers, self._normalized, split) for split in (False, True)}
 
         pieces = {token: i for token, i in vocab.items() if _is_reachable(token)}
-        pieces |= {marker: vocab.get(token, vocab[unk_token]) for token, marker in markers.items()}
-        self._model = build_fast_wordpiece_model(list(pieces), MAX_WORD_BYTES, "##", unk_token, True, False)
+        pieces |= {marker: ids.get(token, vocab.get(token, ids[unk_token])) for token, marker in markers.items()}
+        self._model = build_fast_wordpiece_model(list(pieces), MAX_WORD_BYTES, "##", self._unknown, True, False)
         self._ids = np.fromiter(pieces.values(), np.int32, len(pieces))
+        self._traces: dict[bool, tf.types.experimental.ConcreteFunction] = {}
 
-    def __call__(self, text: tf.Tensor) -> tf.RaggedTensor:
-        return self._traced(text)
+    def __call__(self, text: tf.Tensor, split_special: bool = False) -> tf.RaggedTensor:
+        """As `encode`: one trace for every caller, eager, tf.data or export, so that the constants are stored once."""
+        if split_special not in self._traces:
+            self._traces[split_special] = trace(partial(self.encode, split_special=split_special), 1)
+        return self._traces[split_special](text)
 
-    @cached_property
-    def _traced(self) -> tf.types.experimental.ConcreteFunction:
-        """One trace for every caller, eager, tf.data or export, so that the constants are built and stored once."""
-        return trace(self.encode, 1)
+    def _normalized(self, text: str) -> str:
+        table = self._normalizer(isolate_punctuation=False)
+        return tables.normalized(text, table.pages, table.entries)
 
-    def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
-        """Token ids of texts (batch,), as operations: run where it is called."""
+    def encode(self, text: tf.Tensor, split_special: bool = False) -> tf.RaggedTensor:
+        """Token ids of texts (batch,), as operations: run where it is called.
+
+        Args:
+            text: the texts.
+            split_special: take special tokens in the texts for words.
+        """
         # The constant is made here, so that the vocabulary is in this graph; and from an array: the tokenizer would
         # make it from a list of a million numbers, which takes a second.
         wordpiece = tf_text.FastWordpieceTokenizer(
             model_buffer=tf.constant(np.frombuffer(self._model, np.uint8)), token_out_type=tf.int32
         )
-        text = mark_tokens(text, self._special)
+        words = split_words(*self._marked(text, self._stages[split_special]), self._unknown)
+        pieces = wordpiece.tokenize(words.values)
+        ids = tf.gather(self._ids, pieces.values)
+        return tf.RaggedTensor.from_row_splits(ids, tf.gather(pieces.row_splits, words.row_splits), validate=False)
+
+    def _marked(self, text: tf.Tensor, searches: Stages) -> tuple[tf.Tensor, tables.CharacterTable]:
+        """The texts with a marker for each added token, and the table that makes words of them."""
+        text = mark_tokens(without_markers(text), searches.raw)
         if self._unsplit:
             white_space = tables.character_table(False, False, self._isolate_chinese, isolate_punctuation=False)
             words = split_words(text, white_space)
@@ -85,10 +101,15 @@ class WordPieceGraph:
             for word, marker in self._unsplit:
                 strings = tf.where(words.values == word, marker, strings)
             text = tf.strings.reduce_join(words.with_values(strings), axis=1, separator=" ")
-        words = split_words(text, self._table, self._unknown)
-        pieces = wordpiece.tokenize(words.values)
-        ids = tf.gather(self._ids, pieces.values)
-        return tf.RaggedTensor.from_row_splits(ids, tf.gather(pieces.row_splits, words.row_splits), validate=False)
+        if not searches.normalized:
+            return text, self._normalizer()
+        spaces = tables.character_class("white_space")
+        if searches.lstrip:
+            text = tf.strings.regex_replace(text, f"{spaces}+([{searches.lstrip}])", r"\1")
+        if searches.rstrip:
+            text = tf.strings.regex_replace(text, f"([{searches.rstrip}]){spaces}+", r"\1")
+        text = mark_tokens(normalize(text, self._normalizer(isolate_punctuation=False)), searches.normalized)
+        return text, tables.character_table(False, False, False)  # what is normalised is only to be split
 
 
 def _is_reachable(token: str) -> bool:
@@ -110,29 +131,60 @@ def trace(function: Callable, inputs: int) -> tf.types.experimental.ConcreteFunc
         return tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
 
 
-def mark_tokens(text: tf.Tensor, tokens: Sequence[tuple[str, str]]) -> tf.Tensor:
-    """Replace each special token by its marker; of overlapping matches the leftmost wins, then the longest."""
-    text = tf.strings.regex_replace(text, _ANY_MARKER, REPLACEMENT)
-    any_token = "|".join(re.escape(token) for token, _ in tokens)
-    text = tf.strings.regex_replace(text, f"({any_token})", rf"{_LEAD}\1")
-    for token, marker in tokens:
-        text = tf.strings.regex_replace(text, re.escape(_LEAD + token), marker)
+def without_markers(text: tf.Tensor) -> tf.Tensor:
+    """The texts with a character that cleaning removes in place of each one that could be taken for a marker."""
+    return tf.strings.regex_replace(text, _ANY_MARKER, REPLACEMENT)
+
+
+def mark_tokens(text: tf.Tensor, patterns: Sequence[Pattern]) -> tf.Tensor:
+    """Replace each token by its marker; of overlapping matches the leftmost wins, then the longest.
+
+    What is found stands between `_LEAD` and `_TAIL` until it is known whether it is meant. The texts may hold markers
+    of other tokens, but not these two.
+    """
+    if not patterns:
+        return text
+    text = tf.strings.regex_replace(text, f"({_any_of(patterns)})", rf"{_LEAD}\1{_TAIL}")
+    if single := [pattern for pattern in patterns if pattern.single_word]:
+        word, token = tables.character_class("word"), f"{_LEAD}({_any_of(single)}){_TAIL}"
+        # Twice, for what a match takes of its surroundings is not seen by the match beside it.
+        for _ in range(2):
+            text = tf.strings.regex_replace(text, f"({word}{_TAIL}?){token}", r"\1\2")
+        for _ in range(2):
+            text = tf.strings.regex_replace(text, f"{token}({_LEAD}?{word})", r"\1\2")
+    for pattern in patterns:
+        found = re.escape(_LEAD + pattern.text + _TAIL)
+        text = tf.strings.regex_replace(text, found, pattern.marker or _rewritten(pattern.text))
     return text
+
+
+def _any_of(patterns: Iterable[Pattern]) -> str:
+    return "|".join(re.escape(pattern.text) for pattern in patterns)
+
+
+def _rewritten(text: str) -> str:
+    """The text as what a regular expression is replaced by."""
+    return text.replace("\\", r"\\")
+
+
+def normalize(text: tf.Tensor, table: tables.CharacterTable) -> tf.Tensor:
+    """Texts (batch,) as upstream's normaliser leaves them; `table` isolates no punctuation."""
+    characters, splits = _characters(text, table)
+    code_points = tf.bitwise.bitwise_and(characters, tables.CODE_POINT)
+    is_marker = (code_points >= tables.FIRST_MARKER) & (code_points <= tables.LAST_MARKER)
+    chinese = (tf.bitwise.bitwise_and(characters, tables.ISOLATED) != 0) & ~is_marker
+    space = tf.fill(tf.shape(code_points), tables.SPACE)
+    spaced = tf.stack([space, code_points, space], axis=1)
+    kept = tf.stack([chinese, tf.ones_like(chinese), chinese], axis=1)
+    counts = tf.where(chinese, tf.constant(3, tf.int64), 1)
+    rows = tf.gather(_offsets(counts), splits)
+    normalized = tf.RaggedTensor.from_row_splits(tf.boolean_mask(spaced, kept), rows, validate=False)
+    return tf.strings.substr(tf.strings.unicode_encode(normalized, "UTF-8"), 1, tf.int32.max)  # less the leading space
 
 
 def split_words(text: tf.Tensor, table: tables.CharacterTable, unknown: str | None = None) -> tf.RaggedTensor:
     """Normalised words of each text (batch, words); a word that is too long becomes `unknown`, if given."""
-    # The leading space keeps the words of two texts apart, so that the batch can be handled as one flat sequence.
-    code_points = tf.strings.unicode_decode(tf.strings.join([" ", text]), "UTF-8", replacement_char=ord(REPLACEMENT))
-    entries = _entries(code_points.values, table)  # (code points, WIDTH)
-    keep = entries >= 0
-    characters = tf.gather_nd(entries, tf.where(keep))  # (characters,)
-    if table.reorders:
-        has_class = tf.reduce_any(characters >= tables.CLASS_UNIT)
-        characters = tf.cond(has_class, lambda: _canonical_order(entries), lambda: characters)
-    counts = tf.reduce_sum(tf.cast(keep, tf.int64), axis=1)
-    text_splits = tf.gather(_offsets(counts), code_points.row_splits)
-
+    characters, text_splits = _characters(text, table)
     isolated = tf.bitwise.bitwise_and(characters, tables.ISOLATED) != 0
     characters = tf.bitwise.bitwise_and(characters, tables.CODE_POINT)
     solid = characters != tables.SPACE
@@ -146,6 +198,20 @@ def split_words(text: tf.Tensor, table: tables.CharacterTable, unknown: str | No
         strings = tf.where(words.row_lengths() > MAX_WORD_CHARACTERS, unknown, strings)
     row_splits = tf.gather(_offsets(tf.cast(starts, tf.int64)), text_splits)
     return tf.RaggedTensor.from_row_splits(strings, row_splits, validate=False)
+
+
+def _characters(text: tf.Tensor, table: tables.CharacterTable) -> tuple[tf.Tensor, tf.Tensor]:
+    """The entries from 0 on of all texts, a space before each text, and where in them each text begins (batch + 1,)."""
+    # The leading space keeps the words of two texts apart, so that the batch can be handled as one flat sequence.
+    code_points = tf.strings.unicode_decode(tf.strings.join([" ", text]), "UTF-8", replacement_char=ord(REPLACEMENT))
+    entries = _entries(code_points.values, table)  # (code points, WIDTH)
+    keep = entries >= 0
+    characters = tf.gather_nd(entries, tf.where(keep))  # (characters,)
+    if table.reorders:
+        has_class = tf.reduce_any(characters >= tables.CLASS_UNIT)
+        characters = tf.cond(has_class, lambda: _canonical_order(entries), lambda: characters)
+    counts = tf.reduce_sum(tf.cast(keep, tf.int64), axis=1)
+    return characters, tf.gather(_offsets(counts), code_points.row_splits)
 
 
 def _entries(code_points: tf.Tensor, table: tables.CharacterTable) -> tf.Tensor:

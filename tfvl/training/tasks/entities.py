@@ -85,14 +85,15 @@ class Entities(Task):
         spans = [[phrase.last for phrase in example.phrases] for example in batch.examples]
         ends = [" ".join(row[: last + 1]) for row, lasts in zip(words, spans, strict=True) for last in lasts]
         tokenizer = batch.loader.processor.tokenizer
-        counts = tokenizer(ends, add_special_tokens=False, return_length=True)["length"].numpy()  # = place, after [CLS]
+        counted = tokenizer(ends, add_special_tokens=False, padding=False, return_length=True)
+        counts = counted["length"].numpy()  # = place, after [CLS]
         rows = np.split(counts, np.cumsum([len(lasts) for lasts in spans])[:-1])
-        lengths = inputs["attention_mask"].sum(axis=1)
+        lengths, starts = inputs["attention_mask"].sum(axis=1), inputs["attention_mask"].argmax(axis=1)
         positions = np.full([len(rows), max(len(row) for row in rows)], -1, np.int32)
         matches = []
         for row, (counted, example) in enumerate(zip(rows, batch.examples, strict=True)):
             kept = counted < lengths[row] - 1  # before [SEP]
-            positions[row, : len(counted)] = np.where(kept, counted, -1)
+            positions[row, : len(counted)] = np.where(kept, starts[row] + counted, -1)
             matches.append(phrase_matches(example.phrases, batch.visuals[row][0]) & kept[:, None])
         targets = alignment_targets(matches, positions.shape[1], inputs["visual_embeds"].shape[1])
         return inputs | {"region_to_phrase_position": positions}, targets

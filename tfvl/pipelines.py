@@ -6,7 +6,7 @@
 Each source imports what it needs when it is opened: a `.tflite` file and a server are asked without TensorFlow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +63,13 @@ class Pipeline:
     def rows(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """The outputs for each request by name, and its `status`: "" or what is wrong with it; errors as `ask`."""
         raise NotImplementedError
+
+    def served(self, requests: Sequence[Request], takes: Takes, run: Callable[[dict], dict]) -> list[dict[str, Any]]:
+        """The rows of a signature that takes that, from a function of its inputs to its outputs."""
+        for request in requests:
+            self.check(request, takes)
+        outputs = run(arrays(requests, takes))
+        return [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
 
     def close(self) -> None:
         """Lets go of what is held open."""
@@ -133,23 +140,8 @@ def strings(values) -> list[str]:
     return [value.decode() if isinstance(value, bytes) else value for value in np.asarray(values, object).tolist()]
 
 
-def by_row(outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    return [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
-
-
 class CheckpointPipeline(Pipeline):
-    """A checkpoint, not exported.
-
-    Args:
-        src: hub id, bundled name, directory or weight file.
-        top_k: as `Pipeline`.
-        detector: finds the regions of images for a model that takes regions (hub id, directory, bundled name); bundled
-            models have one.
-        **options: `architecture`, `revision`, … of `auto.find`.
-
-    Raises:
-        ValueError: there is no such checkpoint, or the detector does not fit it.
-    """
+    """A checkpoint, not exported; arguments and errors as those of `open_pipeline`. Bundled models have a detector."""
 
     def __init__(self, src: str, top_k: int, detector: str | None = None, **options):
         from tfvl import auto
@@ -159,34 +151,36 @@ class CheckpointPipeline(Pipeline):
         self.model, self.processor = self.source.load(detector=detector)
 
     def rows(self, requests):
-        import tensorflow as tf
-
         given = any(isinstance(visual, Regions) for request in requests for visual in request.visuals)
-        takes, serve = self.of_regions if given else self.of_images
         requests = [replace(each, visuals=[self.as_read(visual) for visual in each.visuals]) for each in requests]
-        for request in requests:
-            self.check(request, takes)
-        outputs = serve(**{name: tf.constant(value) for name, value in arrays(requests, takes).items()})
-        return by_row({name: value.numpy() for name, value in outputs.items()})
+        return self.served(requests, *(self.of_regions if given else self.of_images))
 
     @cached_property
     def of_images(self):
         """What the model takes, and its function from that to answers, with a detector where there is one."""
-        return self.serving(self.processor.detector or self.source.default_detector)
+        return self.signature(self.processor.detector or self.source.default_detector)
 
     @cached_property
     def of_regions(self):
         """The same without a detector."""
-        return self.serving(None)
+        return self.signature(None)
 
-    def serving(self, detector):
+    def signature(self, detector) -> tuple[Takes, Callable[[dict], dict]]:
+        import tensorflow as tf
+
         from tfvl.export.signatures import inputs_of, serving_default
 
         processor = self.processor
         if self.source.reads_regions:
             processor = type(processor)(processor.tokenizer, processor.feature_size, detector)
         inputs = inputs_of(self.model, processor)
-        return Takes.of_signature(inputs.raw), serving_default(self.model, processor, inputs, self.top_k)
+        serve = serving_default(self.model, processor, inputs, self.top_k)
+
+        def run(made: dict) -> dict:
+            outputs = serve(**{name: tf.constant(value) for name, value in made.items()})
+            return {name: value.numpy() for name, value in outputs.items()}
+
+        return Takes.of_signature(inputs.raw), run
 
     def as_read(self, visual: bytes | Regions) -> bytes | Regions:
         """Regions with their boxes behind the features, where those are too narrow without."""
@@ -197,11 +191,7 @@ class CheckpointPipeline(Pipeline):
 
 
 class SavedModelPipeline(Pipeline):
-    """A SavedModel that tfvl exported, from its directory.
-
-    Raises:
-        ValueError: the directory holds none.
-    """
+    """A SavedModel that tfvl exported, in its directory."""
 
     def __init__(self, directory: str, top_k: int):
         from tfvl.export.loaded import LoadedModel
@@ -210,23 +200,11 @@ class SavedModelPipeline(Pipeline):
         self.model = LoadedModel(directory)
 
     def rows(self, requests):
-        for request in requests:
-            self.check(request, self.model.takes)
-        return by_row(self.model(requests))
+        return self.served(requests, self.model.takes, self.model)
 
 
 class LitePipeline(Pipeline):
-    """A `.tflite` file that tfvl exported. TensorFlow is imported for a detector only.
-
-    Args:
-        path: the file.
-        top_k: as `Pipeline`.
-        detector: finds the regions of images for a model that takes regions (hub id, directory, bundled name).
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it cannot be used, or takes images and no detector.
-    """
+    """A `.tflite` file that tfvl exported. TensorFlow is imported for a detector only."""
 
     detector_may_be_named = ""
 
@@ -265,16 +243,7 @@ class LitePipeline(Pipeline):
 
 
 class ServerPipeline(Pipeline):
-    """A model behind a server, asked without TensorFlow.
-
-    Args:
-        server: its address, as `Client` takes it.
-        model: the model's name, unless the address has it.
-        top_k: as `Pipeline`.
-
-    Raises:
-        ValueError: the address makes no sense, or names no model.
-    """
+    """A model behind a server, asked without TensorFlow; `server` and `model` as `tfvl.serving.Client` takes them."""
 
     def __init__(self, server: str, model: str | None, top_k: int):
         from tfvl.serving.client.client import Client
@@ -283,9 +252,7 @@ class ServerPipeline(Pipeline):
         super().__init__(self.client.model.name, top_k)
 
     def rows(self, requests):
-        for request in requests:
-            self.check(request, self.takes)
-        return by_row(self.client.predict(arrays(requests, self.takes)))
+        return self.served(requests, self.takes, self.client.predict)
 
     @cached_property
     def takes(self) -> Takes:

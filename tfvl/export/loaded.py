@@ -1,13 +1,13 @@
-"""An exported model in this process: the signature `serving_default`, which answers rows of requests."""
+"""An exported model in this process: its signature `serving_default`, from arrays to arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  # registers the ops of an exported tokenizer
 
-from tfvl.preprocessing.requests import Request, Takes, arrays
+from tfvl.preprocessing.requests import Takes
 
 
 class LoadedModel:
@@ -39,8 +39,7 @@ class LoadedModel:
         """The names of what it gives."""
         return tuple(self._serve.structured_outputs)
 
-    def __call__(self, requests: Sequence[Request]) -> dict[str, np.ndarray]:
-        """The outputs by name, a row for each request, strings as bytes; errors as those of `requests.arrays`."""
-        made = arrays(requests, self.takes)
-        outputs = self._serve(**{name: tf.constant(made[name], spec.dtype) for name, spec in self.inputs.items()})
+    def __call__(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """From the inputs by name, such as `requests.arrays` makes, to the outputs, with strings as bytes."""
+        outputs = self._serve(**{name: tf.constant(arrays[name], spec.dtype) for name, spec in self.inputs.items()})
         return {name: value.numpy() for name, value in outputs.items()}

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from tfvl.export.loaded import LoadedModel
 from tfvl.preprocessing.regions.regions import Regions
-from tfvl.preprocessing.requests import Request, Takes
+from tfvl.preprocessing.requests import Request, Takes, arrays
 from tfvl.training.data.examples import Example, Examples
 from tfvl.training.data.images import ImageFolder, ImageRecords
 from tfvl.training.evaluation.evaluate import Evaluation, measured
@@ -61,7 +61,7 @@ class ExportedModel(LoadedModel):
         return [Scored(task.unread, 0.0, row.status) if row.status else next(said) for row in rows]
 
     def _served(self, task: Task, rows: Sequence[Asked]) -> list[Scored]:
-        outputs = self(self._requests(task.name, rows))
+        outputs = self(arrays(self._requests(task.name, rows), self.takes))
         scored = []
         for row, answers, scores, status in zip(rows, *(outputs[name] for name in OUTPUTS), strict=True):
             prediction = task.from_exported(row.example, answers[0].decode(), float(scores[0]))

@@ -1,7 +1,5 @@
 """`Preparer`: what stands behind a model, ready to turn requests into the model's inputs. It runs nothing."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from tfvl.answers.arrays import Row
@@ -13,19 +11,6 @@ from tfvl.lite.tokenizer import Tokenizer
 from tfvl.preprocessing.requests import Takes, requests_of
 
 DTYPES = {"float32": np.dtype(np.float32), "string": np.dtype("S")}
-
-
-@dataclass(frozen=True)
-class PreparedRows:
-    """Rows of a request.
-
-    Attributes:
-        rows: what the answers are about.
-        inputs: name to one array a row, without the axis of the batch.
-    """
-
-    rows: list[Row]
-    inputs: dict[str, list[np.ndarray]]
 
 
 class Preparer:
@@ -63,9 +48,12 @@ class Preparer:
             raise ValueError(f"{described.path}: {error}") from None
         self.takes = Takes(self.head.reads, self.several if self.head.several else None)
 
-    def prepare(self, **asked) -> PreparedRows:
-        """The rows of a call as the model's inputs; arguments and errors as those of `Runner.__call__`."""
-        return PreparedRows(*inputs.prepare(self, requests_of(asked, self.takes, self.file.path)))
+    def prepare(self, **asked) -> tuple[list[Row], dict[str, list[np.ndarray]]]:
+        """What the answers to a call are about, and the model's inputs: name to one array a row, without the batch's axis.
+
+        Arguments and errors are those of `Runner.__call__`.
+        """
+        return inputs.prepare(self, requests_of(asked, self.takes, self.file.path))
 
     @property
     def ids_shape(self) -> tuple[int, ...]:

@@ -151,7 +151,7 @@ def examples(preparer: Preparer, calibration: Iterable[dict] | None) -> list[dic
         raise ValueError('quantize="int8" needs fixed sizes; leave resizable out')
     if calibration is None:
         calibration = (asked for asked, _ in requests(preparer, EXAMPLES))
-    rows = [preparer.prepare(**asked).inputs for asked in calibration]
+    rows = [preparer.prepare(**asked)[1] for asked in calibration]
     if not rows:
         raise ValueError("calibration is empty; give a hundred or so requests")
     return [{name: np.repeat(values[0][None], shape[0], axis=0) for name, values in row.items()} for row in rows]

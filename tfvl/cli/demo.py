@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from tfvl.answers.rows import head_of
+from tfvl.answers.rows import HEADS, head_name
 from tfvl.cli.console import DEFAULT_MODEL, SOURCE_HELP
 from tfvl.files.quiet import quiet_tensorflow
 
@@ -125,7 +125,7 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
 
 def check_model(source: str, model) -> None:
     """Raises ValueError for a model that cannot be asked about a scene."""
-    head = head_of(base.__name__ for base in type(model).__mro__)
+    head = HEADS.get(head_name(type(model)))
     if head is None or head.kind != "labels" or head.several:
         raise ValueError(f"{source} is a {type(model).__name__}; the demo needs a model for question answering.")
 

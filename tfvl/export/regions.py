@@ -32,22 +32,13 @@ def regions(head, config, processor) -> Part:
 
     def encode(raw: dict, encoded: dict) -> tuple[dict, tf.Tensor]:
         batch, status = find(raw)
-        return processor.model_inputs(in_a_row(batch, size) if images else batch), status
+        return processor.model_inputs(batch.in_a_row() if images else batch), status
 
     tensors = {}
     for field, each in config.region_inputs.items():
         numbers = config.region_size(field)
         tensors[each.name] = Tensor(tf.float32, ("regions", numbers)) if numbers else Tensor(tf.int32, ("regions",))
     return Part(raw, tensors, encode, example)
-
-
-def in_a_row(batch: RegionBatch, size: int) -> RegionBatch:
-    """Regions (N, 2, R, size) of pairs of images one after the other, (N, 2 R, size), and of which image each is."""
-    rows, images, count = tf.unstack(tf.shape(batch.mask))
-    image = tf.range(images)[:, None] * tf.ones_like(batch.mask)
-    features = tf.reshape(batch.features, [rows, images * count, size])
-    mask, image = (tf.reshape(value, [rows, images * count]) for value in (batch.mask, image))
-    return RegionBatch(features, mask, image=image)
 
 
 def _detected(processor, *images: int, boxes: bool) -> tuple:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfvl.answers.arrays import Row
-from tfvl.answers.rows import PAIR, head_of
+from tfvl.answers.rows import HEADS, PAIR
 from tfvl.lite import inputs
 from tfvl.lite.file import LiteFile
 from tfvl.lite.image import ImageProcessor
@@ -31,7 +31,7 @@ class Preparer:
         self.file = described
         description = described.description
         self.inputs = {name: tuple(spec["shape"]) for name, spec in description["inputs"].items()}
-        self.head = head_of([description["head"]])
+        self.head = HEADS.get(description["head"])
         if self.head is None:
             raise ValueError(f"{described.path} holds a {description['head']}, which this tfvl cannot ask; update tfvl")
         self.image_processor = None
@@ -49,7 +49,7 @@ class Preparer:
         self.takes = Takes(self.head.reads, self.several if self.head.several else None)
 
     def prepare(self, **asked) -> tuple[list[Row], dict[str, list[np.ndarray]]]:
-        """What the answers to a call are about, and the model's inputs: name to one array a row, without the batch's axis.
+        """What the answers to a call are about, and the model's inputs: of each name, an array for each row.
 
         Arguments and errors are those of `Runner.__call__`.
         """

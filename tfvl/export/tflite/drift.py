@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tfvl import auto, shapes
 from tfvl.answers.arrays import Row
+from tfvl.export.signatures import outputs_of
 from tfvl.export.tflite.calibration import requests
-from tfvl.export.tflite.convert import flat
 from tfvl.lite.runner import Runner
 
 EXAMPLES = 500
@@ -68,7 +68,7 @@ def drift(path: Path, src: str, count: int = EXAMPLES, **load_options) -> DriftR
         raise ValueError(
             f"{path} was made of another model than {src}: {name} is {mine[name]!r:.60}, not {theirs[name]!r:.60}"
         )
-    run = tf.function(lambda inputs: flat(model(inputs, training=False)), autograph=False, reduce_retracing=True)
+    run = tf.function(lambda inputs: outputs_of(model, inputs), autograph=False, reduce_retracing=True)
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     truths, examples = [], 0
     for asked, truth in requests(runner, count):

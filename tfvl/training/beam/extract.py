@@ -100,9 +100,6 @@ class WriteDetected(WriteVisuals):
         super().setup()
         self.detector = loaded(self.settings.detector, self.settings.overrides)
 
-    def has(self, name: str) -> bool:
-        return name in self.source
-
     def read(self, name: str) -> Regions:
         try:
             (regions,) = self.detector.regions(self.source[name], [name])

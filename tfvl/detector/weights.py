@@ -14,11 +14,11 @@ def _biased(source: str, target: str, kernel) -> tuple[Rule, Rule]:
     return Rule(f"{source}.weight", f"{target}/kernel", kernel), Rule(f"{source}.bias", f"{target}/bias")
 
 
-def _conv(source: str, target: str, optional: bool = False) -> tuple[Rule, ...]:
+def _conv(source: str, target: str) -> tuple[Rule, ...]:
     """The rows of a convolution and its batch norm."""
     return (
-        Rule(f"{source}.weight", f"{target}/kernel", CONV, optional=optional),
-        Rule(tuple(f"{source}.norm.{part}" for part in _NORM), f"{target}/norm", optional=optional),
+        Rule(f"{source}.weight", f"{target}/kernel", CONV),
+        Rule(tuple(f"{source}.norm.{part}" for part in _NORM), f"{target}/norm"),
         Rule(f"{source}.norm.num_batches_tracked", None),  # of training; files of the original lack it
     )
 

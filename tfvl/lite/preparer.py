@@ -43,10 +43,10 @@ class Preparer:
                     description["image_processor"], None if -1 in size else size, padded="pixel_mask" in self.inputs
                 )
             self._check_inputs()
-            self.several = self._several()
+            images = self.inputs["pixel_values"][1] if self.image_processor else PAIR
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise ValueError(f"{described.path}: {error}") from None
-        self.takes = Takes(self.head.reads, self.several if self.head.several else None)
+        self.takes = Takes(self.head.reads, images if self.head.several else None)
 
     def prepare(self, **asked) -> tuple[list[Row], dict[str, list[np.ndarray]]]:
         """What the answers to a call are about, and the model's inputs: of each name, an array for each row.
@@ -79,9 +79,3 @@ class Preparer:
         }
         if {name for name in made_of if made_of[name]} != set(self.head.reads):
             raise ValueError(f"the model's inputs are not those of a {self.file.description['head']}; export it again")
-
-    def _several(self) -> int:
-        """How many images, or sets of regions, go with a text."""
-        if not self.head.several:
-            return 1
-        return self.inputs["pixel_values"][1] if self.image_processor else PAIR

@@ -2,8 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import keras
@@ -175,7 +174,7 @@ def convert(
         ValueError: there is no room for temporary files, or the converter refused the graph after all; in its first
             words.
     """
-    with tempfile.TemporaryDirectory(prefix="tfvl-lite-") as directory, quiet():
+    with tempfile.TemporaryDirectory(prefix="tfvl-lite-") as directory, quiet_logger(), quiet_stderr():
         module = tf.Module()
         module.read = variables
         try:
@@ -202,13 +201,6 @@ def convert(
             return converter.convert(), []
         except ConverterError as error:
             raise ValueError(f"TFLite's converter refused the graph: {str(error)[:300]}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the converter's lines, in Python and in C++."""
-    with quiet_logger(), quiet_stderr():
-        yield
 
 
 def shape_of(spec: tf.TensorSpec) -> list[int]:

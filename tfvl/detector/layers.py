@@ -80,7 +80,6 @@ class Block(Composite):
     """A bottleneck block of ResNet (He et al. 2016): 1×1, 3×3, 1×1 and a shortcut.
 
     Args:
-        config: the detector's.
         in_channels, inner, out_channels: channels before, inside and after the block.
         stride, dilation: of the block; the dilation is that of the 3×3 convolution.
     """
@@ -109,7 +108,6 @@ class Stage(Composite):
     """The blocks of one resolution; the first one has the stride.
 
     Args:
-        config: the detector's.
         number: 2 to 5, as in res2 to res5.
         stride, dilation: of the stage.
     """

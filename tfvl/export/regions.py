@@ -75,7 +75,8 @@ def _given(size: int, *images: int, boxes: bool) -> tuple:
     raw = {"regions": spec(tf.float32, "regions", *images, None, None)}
     example = {"regions": example_regions(size, *images)}
     if boxes:
-        raw["boxes"], example["boxes"] = spec(tf.float32, "boxes", None, CORNERS), example_boxes()
+        raw["boxes"] = spec(tf.float32, "boxes", None, CORNERS)
+        example["boxes"] = np.tile(np.array([0, 0, 1, 1], np.float32), (1, _EXAMPLE_REGIONS, 1))
     return raw, find, example
 
 
@@ -130,10 +131,6 @@ def example_regions(feature_size: int, *items: int) -> np.ndarray:
     """One row of distinct features."""
     shape = (1, *items, _EXAMPLE_REGIONS, feature_size)
     return np.linspace(1, 0, np.prod(shape), endpoint=False, dtype=np.float32).reshape(shape)
-
-
-def example_boxes() -> np.ndarray:
-    return np.tile(np.array([0, 0, 1, 1], np.float32), (1, _EXAMPLE_REGIONS, 1))
 
 
 def _resized(values: tf.Tensor, count: tf.Tensor, size: int) -> tf.Tensor:

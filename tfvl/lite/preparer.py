@@ -16,9 +16,6 @@ DTYPES = {"float32": np.dtype(np.float32), "string": np.dtype("S")}
 class Preparer:
     """Tokenizer, image processor and sizes of a file.
 
-    Args:
-        described: what stands behind the model.
-
     Attributes:
         head: the row of the model's head in `tfvl.answers.rows.HEADS`.
         takes: what goes with a text.

@@ -17,10 +17,6 @@ def requests(preparer: Preparer, count: int) -> Iterator[tuple[dict[str, Any], s
 
     Regions are what the bundled detector finds in the scenes where features have its size (as those of the bundled
     models have), or those of `shapes.regions`, else random ones.
-
-    Args:
-        preparer: of the file that they are for.
-        count: how many requests.
     """
     rng = np.random.default_rng(0)
     features = next((preparer.inputs[name] for name in FEATURES if name in preparer.inputs), None)

@@ -52,10 +52,8 @@ def extract(settings: ExtractionSettings, out: str, flags: Iterable[str] = (), o
     """Writes `out`/regions-….tfrecord, each a `RegionStore`, and report.json; whole or not at all.
 
     Args:
-        settings: what and how.
         out: directory to write; `tfvl regions OUT regions.h5` makes one file of it.
-        flags: Beam's, such as `--runner FlinkRunner`.
-        overwrite: replace what is there.
+        flags, overwrite: as `steps.run` takes them.
 
     Returns: what could not be used.
 

@@ -42,9 +42,8 @@ def score(
         settings: what is asked about.
         model: directory of a SavedModel that tfvl exported; workers load it from the same path.
         out: directory to write.
-        flags: Beam's.
+        flags, overwrite: as `steps.run` takes them.
         batch_size: rows that are answered at once, at most.
-        overwrite: replace what is there.
 
     Returns: what could not be read, and the rows without an answer.
 

@@ -54,11 +54,7 @@ class LiteModel:
     the few cores of a small machine busy just as well. Texts and images are prepared outside of the runner's lock, so
     with `--batch-threads 2` one request is prepared while another runs.
 
-    Args:
-        runner: of the file, not warm.
-
     Attributes:
-        signatures: by name.
         batch: rows that one call of the model takes.
 
     Raises:

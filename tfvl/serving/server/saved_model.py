@@ -10,7 +10,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from tfvl.files.quiet import quiet_logger
 from tfvl.serving.client.errors import HTTP_STATUS, RequestError
-from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Servable, Tensors, VersionLoader
+from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Servable, Tensors
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 MAX_WARM_UP_RECORDS = 1000  # TF Serving refuses more
@@ -51,9 +51,6 @@ def load(directory: Path) -> Servable:
         session.close()
         raise
     return servable
-
-
-SAVED_MODEL = VersionLoader(missing, load)
 
 
 def _warm_up(servable: Servable, file: Path) -> None:

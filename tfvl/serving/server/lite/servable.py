@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from tfvl.serving.server.batching import joined
 from tfvl.serving.server.directories import lite_files
 from tfvl.serving.server.lite import rows as lite_rows
 from tfvl.serving.server.lite import signatures as lite_signatures
-from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Servable, Tensors, VersionLoader
+from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Servable, Tensors
 
 MAX_WORDS = 200  # characters of TFLite's, which says again and again what went wrong before
 
@@ -39,11 +38,6 @@ def load(version: Path, threads: int | None = None) -> Servable:
         except ValueError as error:
             raise ValueError(str(error).replace(str(copy), str(path))) from None
     return Servable(model.signatures, model.run, model.close, max_rows=model.batch)
-
-
-def loader(threads: int | None) -> VersionLoader:
-    """Args: threads: of the CPU for each version; None: as `Runner` has it."""
-    return VersionLoader(missing, partial(load, threads=threads))
 
 
 class LiteModel:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from tfvl.preprocessing.regions.reading import READERS
-from tfvl.preprocessing.regions.regions import Regions, with_corners
+from tfvl.preprocessing.regions.regions import Regions, widened
 from tfvl.preprocessing.requests import Request, Takes, arrays
 
 OPTIONS = {"choices": "--choice", "phrases": "--phrase"}  # of `tfvl ask`, for the texts beside a text
@@ -184,10 +184,7 @@ class CheckpointPipeline(Pipeline):
 
     def as_read(self, visual: bytes | Regions) -> bytes | Regions:
         """Regions with their boxes behind the features, where those are too narrow without."""
-        if not isinstance(visual, Regions) or visual.boxes is None:
-            return visual
-        narrow = visual.features.shape[1] == self.processor.size_without_corners
-        return with_corners(visual) if narrow else visual
+        return widened(visual, self.processor.feature_size) if isinstance(visual, Regions) else visual
 
 
 class SavedModelPipeline(Pipeline):

@@ -35,7 +35,7 @@ def main() -> None:
     overrides = tuple(sorted(PRESETS.get(options.preset, {}).items()))
     settings = ExtractionSettings(tuple(options.images), options.detector, overrides, options.dtype, options.shards)
     report = extract(settings, options.out, flags, options.overwrite)
-    print_report(options.out, report)
+    print_report(report, options.out)
 
 
 if __name__ == "__main__":

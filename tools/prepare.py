@@ -40,7 +40,7 @@ def main() -> None:
     for split in options.split:
         settings = Settings(split=split, processor=processor, **{name: getattr(options, name) for name in taken})
         report = prepare(settings, options.out, flags, options.overwrite)
-        print_report(f"{options.out}/{split}", report)
+        print_report(report, f"{options.out}/{split}")
 
 
 if __name__ == "__main__":

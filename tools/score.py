@@ -35,7 +35,7 @@ def main() -> None:
     taken = ("task", "data", "split", "images", "regions", "shards")
     settings = Settings(**{name: getattr(options, name) for name in taken})
     report = score(settings, options.model, options.out, flags, options.batch_size, options.overwrite)
-    print_report(options.out, report)
+    print_report(report, options.out)
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def test_inputs_and_answers_are_the_runners(classes, exported, tmp_path, name):
         logits = runner.run(inputs)["logits"]
         printed, _ = process.communicate(logits.astype(">f4").tobytes())
     assert process.returncode == 0
-    expected = runner.prepare(images=picture, text=QUESTION).inputs
+    _, expected = runner.prepare(images=picture, text=QUESTION)
     assert inputs.keys() == expected.keys()
     for each, (value,) in expected.items():
         np.testing.assert_array_equal(inputs[each][0], value, err_msg=each)

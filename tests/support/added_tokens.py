@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from support.paths import GOLDEN
 from support.bert_texts import digest
+from support.paths import GOLDEN
 
 FILE = GOLDEN / "added_tokens.json"
 LETTERS = "abcdeghimnorstuvxyz019éñß中国京[]#$._-'?"

@@ -12,8 +12,8 @@ from tensorflow.lite.python.interpreter import InterpreterWithCustomOps
 from tensorflow_text.core.pybinds.tflite_registrar import SELECT_TFTEXT_OPS
 
 from support import added_tokens
-from tfvl.export.tflite import convert as tflite
 from tfvl.export.tflite import text as lite_text
+from tfvl.files.quiet import quiet_logger, quiet_stderr
 from tfvl.lite import file, tokenizer
 from tfvl.preprocessing.text.token_table import SPECIAL_TOKENS
 
@@ -38,7 +38,7 @@ def as_tflite(encode: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Ids:
     Not as TensorFlow does: there tf.text 2.21's NgramsStringJoin ends the process where it gets several rows.
     """
     function = tf.function(lambda text: encode(text)["input_ids"], autograph=False)
-    with tflite.quiet(), warnings.catch_warnings():
+    with quiet_logger(), quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that TensorFlow will delete the class
         converter = tf.lite.TFLiteConverter.from_concrete_functions(
             [function.get_concrete_function(tf.TensorSpec([BATCH], tf.string))], tf.Module()

@@ -33,10 +33,7 @@ def answer(head: Head, outputs: Outputs, row: Row, words: Words) -> dict[str, An
     """What a head answers to a row, by the names of `KINDS[head.kind]`.
 
     Args:
-        head: its row of the table.
         outputs: of the model, of this row.
-        row: the request.
-        words: what the outputs' numbers mean.
 
     Raises:
         ValueError: the row cannot be answered; the sentence says why.

@@ -4,7 +4,7 @@ The export's graph, the lite runner, the server and the tasks all read this tabl
 loaded and trained, but neither asked nor exported.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -169,11 +169,6 @@ HEADS: Mapping[str, Head] = {
 }
 
 
-def head_of(names: Iterable[str]) -> Head | None:
-    """The row of the first of `names` that has one, such as the names of a class and of its bases; None without."""
-    return HEADS.get(head_name(names))
-
-
-def head_name(names: Iterable[str]) -> str | None:
-    """The first of `names` that has a row; None without."""
-    return next((name for name in names if name in HEADS), None)
+def head_name(model_class: type) -> str | None:
+    """The name of the class, or of the nearest of its bases, that has a row; None without."""
+    return next((base.__name__ for base in model_class.__mro__ if base.__name__ in HEADS), None)

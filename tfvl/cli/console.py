@@ -28,9 +28,9 @@ def run_script(main: Callable[[], None]) -> None:
         sys.exit(f"{Path(sys.argv[0]).stem}: {' '.join(str(error).split())}")
 
 
-def print_report(place: str, report) -> None:
+def print_report(report, place: str = "") -> None:
     """What was left out of a data set (`tfvl.training.data.examples.Report`), in numbers and the first sentences."""
-    print(f"{place}: {report}")
+    print(f"{place}: {report}" if place else report)
     for sentence in report.sentences:
         print(f"  {sentence}")
 

@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from tfvl.answers.rows import head_of
+from tfvl.answers.rows import HEADS, head_name
 from tfvl.cli.console import DEFAULT_MODEL, SOURCE_HELP
 from tfvl.files.quiet import quiet_tensorflow
 
@@ -103,7 +103,9 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
         source = auto.find(model)
         detector = hub.BUNDLED_DETECTOR if source.reads_regions else None
         loaded, processor = source.load(detector=detector)
-        check_model(model, loaded)
+        head = HEADS.get(head_name(type(loaded)))
+        if head is None or head.kind != "labels" or head.several:
+            raise ValueError(f"{model} is a {type(loaded).__name__}; the demo needs a model for question answering.")
         saved_model(loaded, processor, directory, overwrite=True)
     console.print(f"Exported {model}, preprocessing included: {directory}")
     with console.status("Loading the artefact in a clean process and asking …"):
@@ -121,13 +123,6 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
     console.print(f"  tfvl export {shown.hub_id} {name}{with_detector}")
     console.print(f'  tfvl ask photo.jpg "how many cats are there?" --model {name}')
     return rows
-
-
-def check_model(source: str, model) -> None:
-    """Raises ValueError for a model that cannot be asked about a scene."""
-    head = head_of(base.__name__ for base in type(model).__mro__)
-    if head is None or head.kind != "labels" or head.several:
-        raise ValueError(f"{source} is a {type(model).__name__}; the demo needs a model for question answering.")
 
 
 def outlined(detector, scene) -> list:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tfvl.cli.console import SOURCE_HELP, print_table, progress_bar
+from tfvl.cli.console import SOURCE_HELP, print_report, print_table, progress_bar
 from tfvl.files.quiet import quiet_tensorflow
 
 
@@ -34,7 +34,7 @@ def evaluate(
     quiet_tensorflow()
     from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-    from tfvl.training.evaluation.predictions_file import write_predictions
+    from tfvl.training.evaluation.evaluate import write_predictions
     from tfvl.training.run.evaluation import evaluate_split
     from tfvl.training.run.settings import RunConfig
     from tfvl.training.tasks.table import TASKS
@@ -65,9 +65,7 @@ def evaluate(
     print_table(f"{model} on {task}, {len(evaluation.examples):,} examples", ("metric", "%"), rows)
     if not rows:
         print("The truth of this split is not published.")
-    print(report)
-    for sentence in report.sentences:
-        print(f"  {sentence}")
+    print_report(report)
     if out is not None:
         write_predictions(out, TASKS[task], evaluation)
         print(f"Predictions written to {out}.")

@@ -62,7 +62,7 @@ def compare(model, checkpoint: Path) -> list[Difference]:
         ValueError: the model's head is in no row, or transformers cannot load or run the checkpoint; its last words are
             in the message.
     """
-    name = head_name(base.__name__ for base in type(model).__mro__)
+    name = head_name(type(model))
     if name is None:
         raise ValueError(f"--check knows no inputs of {type(model).__name__}, which has no row in tfvl.answers.rows")
     head = HEADS[name]

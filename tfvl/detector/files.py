@@ -1,4 +1,4 @@
-"""Load a detector: `config.yaml` and weights of the hub, or the original's pickle of NumPy arrays."""
+"""A detector's files: `config.yaml` and weights of the hub, or the original's pickle of NumPy arrays."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,31 +6,8 @@ from pathlib import Path
 from tfvl.detector.config import CONFIG_NAME, DetectorConfig
 from tfvl.errors import CheckpointError
 from tfvl.porting.formats import open_checkpoint
-from tfvl.porting.hub import resolve
-from tfvl.porting.load import load_weights, uninitialised_variables
 from tfvl.porting.numpy_pickle import is_numpy_pickle, read_numpy_pickle
 from tfvl.porting.tensors import Checkpoint
-
-
-def load_detector(
-    model_class: type,
-    src: str | Path,
-    config: DetectorConfig | None,
-    overrides: Mapping,
-    progress=None,
-    **hub_options,
-):
-    """A detector with the weights of `src`; see `RegionDetector.from_pretrained`."""
-    path = resolve(src, **hub_options)
-    checkpoint = open_weights(path)
-    if config is None:
-        config = read_config(path, overrides)
-    elif overrides:
-        config = config.replace(**overrides)
-    with uninitialised_variables():
-        model = model_class(config)
-    load_weights(model, checkpoint, progress=progress)
-    return model
 
 
 def open_weights(path: Path) -> Checkpoint:

@@ -68,11 +68,18 @@ def dilated(x: tf.Tensor, kernel: tf.Tensor, edge: int, dilation: int) -> tf.Ten
     return tf.batch_to_space(x, [dilation] * 2, tf.stack([tf.zeros_like(rest), rest], axis=1))
 
 
-class Block(keras.layers.Layer):
+class Composite(keras.layers.Layer):
+    """A layer that has the weights of its parts, and none of its own."""
+
+    def build(self, input_shape=None):
+        for part in self._flatten_layers(include_self=False, recursive=False):
+            part.build()
+
+
+class Block(Composite):
     """A bottleneck block of ResNet (He et al. 2016): 1×1, 3×3, 1×1 and a shortcut.
 
     Args:
-        config: the detector's.
         in_channels, inner, out_channels: channels before, inside and after the block.
         stride, dilation: of the block; the dilation is that of the 3×3 convolution.
     """
@@ -91,22 +98,16 @@ class Block(keras.layers.Layer):
         if in_channels != out_channels:
             self.shortcut = conv("shortcut", in_channels, out_channels, 1, stride=stride)
 
-    def build(self, input_shape=None):
-        for conv in (self.conv1, self.conv2, self.conv3, self.shortcut):
-            if conv is not None:
-                conv.build()
-
     def call(self, x):
         inner = tf.nn.relu(self.conv1(x))
         inner = tf.nn.relu(self.conv2(inner))
         return tf.nn.relu(self.conv3(inner) + (x if self.shortcut is None else self.shortcut(x)))
 
 
-class Stage(keras.layers.Layer):
+class Stage(Composite):
     """The blocks of one resolution; the first one has the stride.
 
     Args:
-        config: the detector's.
         number: 2 to 5, as in res2 to res5.
         stride, dilation: of the stage.
     """
@@ -122,17 +123,13 @@ class Stage(keras.layers.Layer):
             self.blocks.append(Block(config, in_channels, inner, out_channels, stride, **options))
             in_channels, stride = out_channels, 1
 
-    def build(self, input_shape=None):
-        for block in self.blocks:
-            block.build()
-
     def call(self, x):
         for block in self.blocks:
             x = block(x)
         return x
 
 
-class Backbone(keras.layers.Layer):
+class Backbone(Composite):
     """The stem and res2 to res4: (batch, height, width, 3) to (batch, ⌈height/16⌉, ⌈width/16⌉, channels)."""
 
     def __init__(self, config: DetectorConfig, **kwargs):
@@ -144,10 +141,6 @@ class Backbone(keras.layers.Layer):
             Stage(config, number, stride=stride, dtype=self.dtype_policy, name=f"res{number}")
             for number, stride in ((2, 1), (3, 2), (4, 2))
         ]
-
-    def build(self, input_shape=None):
-        for layer in (self.stem, *self.stages):
-            layer.build()
 
     def call(self, x):
         x = tf.nn.relu(self.stem(x))

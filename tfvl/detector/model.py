@@ -83,10 +83,18 @@ class RegionDetector(FasterRCNN):
         Raises:
             CheckpointError: a file is missing, damaged, hostile or another model's; lists every key that is wrong.
         """
-        from tfvl.detector.files import load_detector
+        from tfvl.detector.files import open_weights, read_config
+        from tfvl.porting.hub import resolve
+        from tfvl.porting.load import load_weights, uninitialised_variables
 
         hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        return load_detector(cls, src, config, config_overrides, progress, **hub)
+        path = resolve(src, **hub)
+        checkpoint = open_weights(path)
+        config = config.replace(**config_overrides) if config else read_config(path, config_overrides)
+        with uninitialised_variables():
+            model = cls(config)
+        load_weights(model, checkpoint, progress=progress)
+        return model
 
     def save_pretrained(self, directory: str | Path, *, max_shard_size: str | int = "5GB") -> None:
         """Writes `config.yaml`, `model.safetensors` with upstream's names, and the names of the classes.

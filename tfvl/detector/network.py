@@ -14,11 +14,7 @@ REGIONS_AT_ONCE = 30  # through res5: what bounds the memory, and fits into the 
 
 
 class FasterRCNN(keras.Model):
-    """ResNet to res4, RPN, RoIPool, res5 and predictors (Ren et al. 2015), all in float32.
-
-    Args:
-        config: sizes and options.
-    """
+    """ResNet to res4, RPN, RoIPool, res5 and predictors (Ren et al. 2015), all in float32."""
 
     base_model_prefix = "detector"
     weight_rules = RULES

@@ -15,11 +15,7 @@ from tfvl.preprocessing.image.decode import to_levels
 
 
 class DetectorImageProcessor:
-    """Resizes, subtracts means and pads images for the detector (upstream: `Preprocess` in `processing_image.py`).
-
-    Args:
-        config: the detector's.
-    """
+    """Resizes, subtracts means and pads images for the detector (upstream: `Preprocess` in `processing_image.py`)."""
 
     def __init__(self, config: DetectorConfig):
         self.config = config

@@ -9,11 +9,16 @@ from tfvl.porting.rules import CONV, DENSE, Rule
 _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
-def _conv(source: str, target: str, optional: bool = False) -> tuple[Rule, ...]:
+def _biased(source: str, target: str, kernel) -> tuple[Rule, Rule]:
+    """The rows of a layer with a kernel, laid out as CONV or DENSE, and a bias."""
+    return Rule(f"{source}.weight", f"{target}/kernel", kernel), Rule(f"{source}.bias", f"{target}/bias")
+
+
+def _conv(source: str, target: str) -> tuple[Rule, ...]:
     """The rows of a convolution and its batch norm."""
     return (
-        Rule(f"{source}.weight", f"{target}/kernel", CONV, optional=optional),
-        Rule(tuple(f"{source}.norm.{part}" for part in _NORM), f"{target}/norm", optional=optional),
+        Rule(f"{source}.weight", f"{target}/kernel", CONV),
+        Rule(tuple(f"{source}.norm.{part}" for part in _NORM), f"{target}/norm"),
         Rule(f"{source}.norm.num_batches_tracked", None),  # of training; files of the original lack it
     )
 
@@ -30,25 +35,18 @@ BACKBONE = (*_conv("backbone.stem.conv1", "backbone/stem"), *_stage("backbone.re
 _RPN, _HEADS = "proposal_generator.rpn_head", "roi_heads.box_predictor"
 PROPOSALS = (
     Rule("proposal_generator.anchor_generator.cell_anchors.0", "rpn_head/cell_anchors"),
-    Rule(f"{_RPN}.conv.weight", "rpn_head/conv/kernel", CONV),
-    Rule(f"{_RPN}.conv.bias", "rpn_head/conv/bias"),
-    Rule(f"{_RPN}.objectness_logits.weight", "rpn_head/objectness_logits/kernel", CONV),
-    Rule(f"{_RPN}.objectness_logits.bias", "rpn_head/objectness_logits/bias"),
-    Rule(f"{_RPN}.anchor_deltas.weight", "rpn_head/anchor_deltas/kernel", CONV),
-    Rule(f"{_RPN}.anchor_deltas.bias", "rpn_head/anchor_deltas/bias"),
+    *_biased(f"{_RPN}.conv", "rpn_head/conv", CONV),
+    *_biased(f"{_RPN}.objectness_logits", "rpn_head/objectness_logits", CONV),
+    *_biased(f"{_RPN}.anchor_deltas", "rpn_head/anchor_deltas", CONV),
 )
 
 REGIONS = (
     *_stage("roi_heads.res5", "res5"),
-    Rule(f"{_HEADS}.cls_score.weight", "box_predictor/cls_score/kernel", DENSE),
-    Rule(f"{_HEADS}.cls_score.bias", "box_predictor/cls_score/bias"),
-    Rule(f"{_HEADS}.bbox_pred.weight", "box_predictor/bbox_pred/kernel", DENSE),
-    Rule(f"{_HEADS}.bbox_pred.bias", "box_predictor/bbox_pred/bias"),
+    *_biased(f"{_HEADS}.cls_score", "box_predictor/cls_score", DENSE),
+    *_biased(f"{_HEADS}.bbox_pred", "box_predictor/bbox_pred", DENSE),
     Rule(f"{_HEADS}.cls_embedding.weight", "box_predictor/cls_embedding/embeddings"),
-    Rule(f"{_HEADS}.fc_attr.weight", "box_predictor/fc_attr/kernel", DENSE),
-    Rule(f"{_HEADS}.fc_attr.bias", "box_predictor/fc_attr/bias"),
-    Rule(f"{_HEADS}.attr_score.weight", "box_predictor/attr_score/kernel", DENSE),
-    Rule(f"{_HEADS}.attr_score.bias", "box_predictor/attr_score/bias"),
+    *_biased(f"{_HEADS}.fc_attr", "box_predictor/fc_attr", DENSE),
+    *_biased(f"{_HEADS}.attr_score", "box_predictor/attr_score", DENSE),
 )
 
 # What the original keeps beside its weights: the pixels' mean and deviation, which config.yaml says too.

@@ -17,10 +17,7 @@ def answer(head: Head, outputs: dict, inputs: dict, words: Words) -> dict[str, t
     """What a head answers, by the names of `KINDS[head.kind]`.
 
     Args:
-        head: its row of the table.
-        outputs: the model's output dict.
         inputs: the model's input dict, and the raw strings of the request ("" in rows with a status).
-        words: what the outputs' numbers mean.
 
     Returns:
         Output names to tensors with a row per request; maybe `status`, of rows that the head cannot answer.

@@ -3,15 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvl.answers.rows import Head, head_of
+from tfvl.answers.rows import HEADS, Head, head_name
 from tfvl.export.images import image
 from tfvl.export.parts import Tensor, spec
 from tfvl.export.regions import regions
 from tfvl.export.rows import first_problem
 from tfvl.export.texts import TEXT, choices, phrases, text
+from tfvl.modeling.base import PreTrainedModel
+from tfvl.processors.base import Processor
 
 # By what a head reads beside the text; boxes come with the regions.
 PARTS = {"image": image, "regions": regions, "choices": choices, "phrases": phrases}
@@ -64,11 +67,19 @@ def inputs_of(model, processor) -> Inputs:
     return Inputs(raw, axes, encode, example)
 
 
+def check_exportable(function: str, model, processor) -> None:
+    """Raises ValueError, in the name of a function, for arguments or a Keras backend that nothing is exported with."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(f"the Keras backend is {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow to export")
+    if not isinstance(model, PreTrainedModel) or not isinstance(processor, Processor):
+        got = f"{type(model).__name__} and {type(processor).__name__}"
+        raise ValueError(f"{function} takes a model of tfvl and its processor, got {got}")
+
+
 def head_of_model(model) -> Head:
     """The row of the nearest base class that has one. Raises ValueError where there is none."""
-    names = [base.__name__ for base in type(model).__mro__]
-    head = head_of(names)
-    if head is None:
-        family = [each.__name__ for each in type(model).family() if head_of([each.__name__])]
-        raise ValueError(f"{names[0]} cannot be exported; of its family these can: {', '.join(family) or 'none'}")
-    return head
+    name = head_name(type(model))
+    if name is None:
+        family = ", ".join(each.__name__ for each in type(model).family() if each.__name__ in HEADS)
+        raise ValueError(f"{type(model).__name__} cannot be exported; of its family these can: {family or 'none'}")
+    return HEADS[name]

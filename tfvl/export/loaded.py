@@ -13,9 +13,6 @@ from tfvl.preprocessing.requests import Takes
 class LoadedModel:
     """The `serving_default` signature of a SavedModel that tfvl exported.
 
-    Args:
-        directory: of the SavedModel.
-
     Attributes:
         inputs: name to spec.
         takes: what goes with a text.

@@ -32,22 +32,13 @@ def regions(head, config, processor) -> Part:
 
     def encode(raw: dict, encoded: dict) -> tuple[dict, tf.Tensor]:
         batch, status = find(raw)
-        return processor.model_inputs(in_a_row(batch, size) if images else batch), status
+        return processor.model_inputs(batch.in_a_row() if images else batch), status
 
     tensors = {}
     for field, each in config.region_inputs.items():
         numbers = config.region_size(field)
         tensors[each.name] = Tensor(tf.float32, ("regions", numbers)) if numbers else Tensor(tf.int32, ("regions",))
     return Part(raw, tensors, encode, example)
-
-
-def in_a_row(batch: RegionBatch, size: int) -> RegionBatch:
-    """Regions (N, 2, R, size) of pairs of images one after the other, (N, 2 R, size), and of which image each is."""
-    rows, images, count = tf.unstack(tf.shape(batch.mask))
-    image = tf.range(images)[:, None] * tf.ones_like(batch.mask)
-    features = tf.reshape(batch.features, [rows, images * count, size])
-    mask, image = (tf.reshape(value, [rows, images * count]) for value in (batch.mask, image))
-    return RegionBatch(features, mask, image=image)
 
 
 def _detected(processor, *images: int, boxes: bool) -> tuple:
@@ -84,7 +75,8 @@ def _given(size: int, *images: int, boxes: bool) -> tuple:
     raw = {"regions": spec(tf.float32, "regions", *images, None, None)}
     example = {"regions": example_regions(size, *images)}
     if boxes:
-        raw["boxes"], example["boxes"] = spec(tf.float32, "boxes", None, CORNERS), example_boxes()
+        raw["boxes"] = spec(tf.float32, "boxes", None, CORNERS)
+        example["boxes"] = np.tile(np.array([0, 0, 1, 1], np.float32), (1, _EXAMPLE_REGIONS, 1))
     return raw, find, example
 
 
@@ -139,10 +131,6 @@ def example_regions(feature_size: int, *items: int) -> np.ndarray:
     """One row of distinct features."""
     shape = (1, *items, _EXAMPLE_REGIONS, feature_size)
     return np.linspace(1, 0, np.prod(shape), endpoint=False, dtype=np.float32).reshape(shape)
-
-
-def example_boxes() -> np.ndarray:
-    return np.tile(np.array([0, 0, 1, 1], np.float32), (1, _EXAMPLE_REGIONS, 1))
 
 
 def _resized(values: tf.Tensor, count: tf.Tensor, size: int) -> tf.Tensor:

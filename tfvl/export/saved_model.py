@@ -3,16 +3,13 @@
 import os
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 
 from tfvl.export import warmup
-from tfvl.export.inputs import inputs_of
+from tfvl.export.inputs import check_exportable, inputs_of
 from tfvl.export.op_check.check import check
 from tfvl.export.signatures import signatures
 from tfvl.files.whole import refuse_to_overwrite, written_whole
-from tfvl.modeling.base import PreTrainedModel
-from tfvl.processors.base import Processor
 
 
 def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, overwrite: bool = False) -> Path:
@@ -48,13 +45,7 @@ def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, over
     versions = [int(path.name) for path in directory.glob("*") if path.name.isdigit()]
     advice = f"export to {directory / str(max(versions) + 1)}" if versions else ""
     refuse_to_overwrite(directory, overwrite, advice=advice)
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(f"the Keras backend is {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow to export")
-    if not isinstance(model, PreTrainedModel) or not isinstance(processor, Processor):
-        raise ValueError(
-            f"saved_model takes a model of tfvl and its processor, got {type(model).__name__} and "
-            f"{type(processor).__name__}"
-        )
+    check_exportable("saved_model", model, processor)
     inputs = inputs_of(model, processor)
     module = tf.Module()
     variables = [*model.variables, *(processor.detector.variables if processor.detector else ())]

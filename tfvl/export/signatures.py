@@ -11,7 +11,7 @@ from tfvl.export.inputs import Inputs, head_of_model, inputs_of
 from tfvl.export.rows import first_problem, not_empty, only
 from tfvl.export.texts import tokens_of
 
-__all__ = ["inputs_of", "serving_default", "signatures", "tensors"]
+__all__ = ["inputs_of", "outputs_of", "serving_default", "signatures", "tensors"]
 
 
 def signatures(model, processor, inputs: Inputs, top_k: int) -> dict:
@@ -44,7 +44,7 @@ def serving_default(model, processor, inputs: Inputs, top_k: int):
             raw = {name: not_empty(value, value.shape.rank if _is_text(value) else 1) for name, value in raw.items()}
         encoded, status = inputs.encode(raw)
         asked = {name: only(status == "", value) for name, value in raw.items() if _is_text(value)}
-        results = answer(head, _outputs(model, encoded), encoded | asked, words)
+        results = answer(head, outputs_of(model, encoded), encoded | asked, words)
         status = first_problem(status, results.pop("status", tf.zeros_like(status)), _overflows(results))
         results = {name: only(status == "", value) for name, value in results.items()}
         return {name: value[:rows] for name, value in (results | {"status": status}).items()}
@@ -60,7 +60,7 @@ def tensors(model):
 
     def serve(**inputs):
         rows = tf.shape(inputs["input_ids"])[0]
-        outputs = _outputs(model, {name: not_empty(value, 1) for name, value in inputs.items()})
+        outputs = outputs_of(model, {name: not_empty(value, 1) for name, value in inputs.items()})
         return {name: value[:rows] for name, value in outputs.items()}
 
     return serve
@@ -89,7 +89,8 @@ def _overflows(results: dict[str, tf.Tensor]) -> tf.Tensor:
     return tf.where(tf.reduce_all(finite, axis=0), "", "the model's numbers overflow; are the inputs too large?")
 
 
-def _outputs(model, inputs: dict) -> dict[str, tf.Tensor]:
+def outputs_of(model, inputs: dict) -> dict[str, tf.Tensor]:
+    """The bare model's outputs in float32; one within another (`visual_prediction_scores`) is named `outer_inner`."""
     outputs = model(inputs, output_attentions=False, output_hidden_states=False, training=False)
     flat = {}
     for name, value in outputs.items():

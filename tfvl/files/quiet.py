@@ -18,6 +18,20 @@ def quiet_stderr() -> Iterator[None]:
         os.close(stderr)
 
 
+@contextlib.contextmanager
+def quiet_logger() -> Iterator[None]:
+    """Without what TensorFlow says in Python, but for errors."""
+    import tensorflow
+
+    logger = tensorflow.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def quiet_tensorflow() -> None:
     """Imports TensorFlow without its log lines, unless the user asked for them.
 

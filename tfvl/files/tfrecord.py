@@ -34,14 +34,14 @@ def masked_crc(content: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def read_record(descriptor: int, offset: int, limit: int = MAX_RECORD_BYTES) -> bytes:
+def read_record(descriptor: int, offset: int) -> bytes:
     """The payload of the record at `offset` of an opened file, whose position stays as it is.
 
     Raises:
-        ValueError: the record is damaged, ends after the file, or has more than `limit` bytes.
+        ValueError: the record is damaged, ends after the file, or has more than `MAX_RECORD_BYTES`.
     """
     rest = os.fstat(descriptor).st_size - offset - HEADER.size - CRC.size
-    length = _length(os.pread(descriptor, HEADER.size, offset), min(limit, rest))
+    length = _length(os.pread(descriptor, HEADER.size, offset), min(MAX_RECORD_BYTES, rest))
     return _payload(os.pread(descriptor, length + CRC.size, offset + HEADER.size), length)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfvl.answers.arrays import Row
-from tfvl.preprocessing.regions.regions import BOX_TOLERANCE, Regions, with_corners
+from tfvl.preprocessing.regions.regions import BOX_TOLERANCE, Regions, widened
 from tfvl.preprocessing.requests import Request
 
 TEXT = ("input_ids", "token_type_ids", "attention_mask")
@@ -80,7 +80,7 @@ def locate(phrase: str, ids: Sequence[int], tokenizer) -> int:
 def of_images(preparer, images: Sequence) -> tuple[dict[str, np.ndarray], int]:
     """Pixels and mask of a row, which has no regions."""
     pixels, masks = zip(*(preparer.image_processor(image) for image in images), strict=True)
-    if preparer.several == 1:
+    if preparer.takes.images is None:
         return {"pixel_values": pixels[0], "pixel_mask": masks[0]}, 0
     if len({each.shape for each in pixels}) > 1:  # without fixed sizes: pad to the largest
         raise ValueError("the images of a row differ in size; export the file with fixed sizes for such pairs")
@@ -92,7 +92,7 @@ def of_regions(preparer, items: Sequence[Regions]) -> tuple[dict[str, np.ndarray
     name = next(name for name in FEATURES if name in preparer.inputs)
     shape = preparer.inputs[name]
     if "visual_pos" not in preparer.inputs:  # the model may read the corners behind the features (VisualBertProcessor)
-        items = [with_corners(each) if is_narrow(each, shape[2]) else each for each in items]
+        items = [widened(each, shape[2]) for each in items]
     features = np.concatenate([each.features for each in items])
     count, most = len(features), shape[1]
     if not count or not np.isfinite(features).all():
@@ -122,8 +122,3 @@ def of_regions(preparer, items: Sequence[Regions]) -> tuple[dict[str, np.ndarray
         padded[key] = np.zeros((most, *value.shape[1:]), value.dtype)
         padded[key][:count] = value
     return padded, count
-
-
-def is_narrow(regions: Regions, size: int) -> bool:
-    """Whether the boxes of `regions` would bring their features to the size."""
-    return regions.boxes is not None and regions.features.shape[1] + regions.boxes.shape[1] == size

@@ -1,11 +1,9 @@
 """`Preparer`: what stands behind a model, ready to turn requests into the model's inputs. It runs nothing."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from tfvl.answers.arrays import Row
-from tfvl.answers.rows import PAIR, head_of
+from tfvl.answers.rows import HEADS, PAIR
 from tfvl.lite import inputs
 from tfvl.lite.file import LiteFile
 from tfvl.lite.image import ImageProcessor
@@ -15,24 +13,8 @@ from tfvl.preprocessing.requests import Takes, requests_of
 DTYPES = {"float32": np.dtype(np.float32), "string": np.dtype("S")}
 
 
-@dataclass(frozen=True)
-class PreparedRows:
-    """Rows of a request.
-
-    Attributes:
-        rows: what the answers are about.
-        inputs: name to one array a row, without the axis of the batch.
-    """
-
-    rows: list[Row]
-    inputs: dict[str, list[np.ndarray]]
-
-
 class Preparer:
     """Tokenizer, image processor and sizes of a file.
-
-    Args:
-        described: what stands behind the model.
 
     Attributes:
         head: the row of the model's head in `tfvl.answers.rows.HEADS`.
@@ -46,7 +28,7 @@ class Preparer:
         self.file = described
         description = described.description
         self.inputs = {name: tuple(spec["shape"]) for name, spec in description["inputs"].items()}
-        self.head = head_of([description["head"]])
+        self.head = HEADS.get(description["head"])
         if self.head is None:
             raise ValueError(f"{described.path} holds a {description['head']}, which this tfvl cannot ask; update tfvl")
         self.image_processor = None
@@ -58,14 +40,17 @@ class Preparer:
                     description["image_processor"], None if -1 in size else size, padded="pixel_mask" in self.inputs
                 )
             self._check_inputs()
-            self.several = self._several()
+            images = self.inputs["pixel_values"][1] if self.image_processor else PAIR
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise ValueError(f"{described.path}: {error}") from None
-        self.takes = Takes(self.head.reads, self.several if self.head.several else None)
+        self.takes = Takes(self.head.reads, images if self.head.several else None)
 
-    def prepare(self, **asked) -> PreparedRows:
-        """The rows of a call as the model's inputs; arguments and errors as those of `Runner.__call__`."""
-        return PreparedRows(*inputs.prepare(self, requests_of(asked, self.takes, self.file.path)))
+    def prepare(self, **asked) -> tuple[list[Row], dict[str, list[np.ndarray]]]:
+        """What the answers to a call are about, and the model's inputs: of each name, an array for each row.
+
+        Arguments and errors are those of `Runner.__call__`.
+        """
+        return inputs.prepare(self, requests_of(asked, self.takes, self.file.path))
 
     @property
     def ids_shape(self) -> tuple[int, ...]:
@@ -91,9 +76,3 @@ class Preparer:
         }
         if {name for name in made_of if made_of[name]} != set(self.head.reads):
             raise ValueError(f"the model's inputs are not those of a {self.file.description['head']}; export it again")
-
-    def _several(self) -> int:
-        """How many images, or sets of regions, go with a text."""
-        if not self.head.several:
-            return 1
-        return self.inputs["pixel_values"][1] if self.image_processor else PAIR

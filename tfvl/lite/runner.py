@@ -12,7 +12,7 @@ from tfvl.answers.arrays import answer
 from tfvl.answers.rows import Words
 from tfvl.lite import file
 from tfvl.lite.compiled import Compiled
-from tfvl.lite.preparer import PreparedRows, Preparer
+from tfvl.lite.preparer import Preparer
 from tfvl.lite.runtime import Interpreter
 
 MAX_THREADS = 256
@@ -122,20 +122,13 @@ class Runner(Preparer):
         Raises:
             ValueError: an input cannot be used, or does not fit into the file's sizes; says which sizes it has.
         """
-        asked = {
-            "images": images,
-            "text": text,
-            "regions": regions,
-            "boxes": boxes,
-            "choices": choices,
-            "phrases": phrases,
-        }
-        prepared = self.prepare(**asked)
-        outputs = self.outputs(prepared)
+        visual = {"images": images, "regions": regions, "boxes": boxes}
+        rows, inputs = self.prepare(text=text, choices=choices, phrases=phrases, **visual)
+        outputs = self.outputs(inputs)
         try:
             return [
                 answer(self.head, {name: value[number] for name, value in each.items()}, row, self.words)
-                for row, each, number in zip(prepared.rows, *outputs, strict=True)
+                for row, each, number in zip(rows, *outputs, strict=True)
             ]
         except (KeyError, IndexError, TypeError) as error:
             raise ValueError(
@@ -164,17 +157,17 @@ class Runner(Preparer):
         with self._lock:  # an interpreter has one set of buffers
             return self._interpreter(arrays)
 
-    def outputs(self, prepared: PreparedRows) -> tuple[list[dict[str, np.ndarray]], list[int]]:
+    def outputs(self, prepared: dict[str, list[np.ndarray]]) -> tuple[list[dict[str, np.ndarray]], list[int]]:
         """For each row the outputs of its call and its place in them; as many rows to a call as the file takes."""
         found, places = [], []
-        count = len(prepared.rows)
+        count = len(next(iter(prepared.values())))
         batch = max(self.ids_shape[0], 1)
         for start in range(0, count, batch):
             if self.resizable:
-                inputs = {name: value[start][None] for name, value in prepared.inputs.items()}
+                inputs = {name: value[start][None] for name, value in prepared.items()}
             else:
                 taken = [min(start + i, count - 1) for i in range(batch)]  # the last row fills the batch up
-                inputs = {name: np.stack([value[i] for i in taken]) for name, value in prepared.inputs.items()}
+                inputs = {name: np.stack([value[i] for i in taken]) for name, value in prepared.items()}
             outputs = self.run(inputs)
             rows = min(batch, count - start)
             found += [outputs] * rows

@@ -22,14 +22,14 @@ class Processor:
         tokenizer: the `BertTokenizer`; its `model_max_length` is at most the number of positions of the model.
         image_processor: the `ViltImageProcessor` of a model that sees images, else None.
         detector: what finds the regions of images for a model that sees regions, if there is such a thing, else None.
-        feature_size, size_without_corners: of regions, see `RegionProcessor`; None where they may be of any size.
+        feature_size: of regions, see `RegionProcessor`; None where they may be of any size.
         feature_size_field: of the configuration, which says the feature size; "" where no regions are seen.
     """
 
     config_class: ClassVar[type[Config]]
     sees: ClassVar[str]
     tokenizer: BertTokenizer
-    image_processor = detector = feature_size = size_without_corners = None
+    image_processor = detector = feature_size = None
     feature_size_field = ""
 
     @property

@@ -22,6 +22,14 @@ class RegionBatch(NamedTuple):
     boxes: tf.Tensor | None = None
     image: tf.Tensor | None = None
 
+    def in_a_row(self) -> "RegionBatch":
+        """Regions (N, 2, R, size) of pairs of images one after the other, (N, 2 R, size), with `image`."""
+        rows, images, count = tf.unstack(tf.shape(self.mask))
+        image = tf.range(images)[:, None] * tf.ones_like(self.mask)
+        size = self.features.shape[-1] or tf.shape(self.features)[-1]
+        mask, image = (tf.reshape(value, [rows, images * count]) for value in (self.mask, image))
+        return RegionBatch(tf.reshape(self.features, [rows, images * count, size]), mask, image=image)
+
 
 def refuse(wrong, sentence: str, values=None) -> None:
     """Raises ValueError with the place of the first True of `wrong`; in a graph, fails when it runs.

@@ -236,11 +236,7 @@ class RegionProcessor(Processor):
             return RegionBatch(features[None], mask[None], None if boxes is None else boxes[None])
         if rank == 3:
             return RegionBatch(features, mask, boxes)
-        rows, _, count, size = tf.unstack(tf.shape(features))
-        image = tf.range(2)[:, None] * tf.ones_like(mask)
-        flat = (tf.reshape(value, [rows, 2 * count]) for value in (mask, image))
-        mask, image = flat
-        return RegionBatch(tf.reshape(features, [rows, 2 * count, features.shape[-1] or size]), mask, None, image)
+        return RegionBatch(features, mask).in_a_row()
 
     def _from_rows(self, regions, boxes) -> RegionBatch:
         """One `Regions` or path, or a list of images, or of pairs of images."""

@@ -70,8 +70,8 @@ def test_outputs_are_those_of_the_exact_ids(masked, runtime):
     tensors, text = masked[0], Runner(masked[1].file.path, runtime=runtime)
     assert text.runtime == (runtime or "tensorflow")
     image = shapes.draw_scene(5).image()
-    ids, raw = (runner.prepare(images=image, text=TEXTS) for runner in (tensors, text))
-    assert (ids.inputs["attention_mask"][2] == 1).all()  # cut
+    ids, raw = (runner.prepare(images=image, text=TEXTS)[1] for runner in (tensors, text))
+    assert (ids["attention_mask"][2] == 1).all()  # cut
     for expected, actual in zip(tensors.outputs(ids)[0], text.outputs(raw)[0], strict=True):
         np.testing.assert_allclose(actual["logits"], expected["logits"], rtol=0, atol=TOLERANCE)
 

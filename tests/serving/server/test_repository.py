@@ -2,6 +2,7 @@
 
 import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tfvl.serving.client.errors import RequestError
 from tfvl.serving.server import directories, launch
 from tfvl.serving.server.repository import Repository
 from tfvl.serving.server.saved_model import missing
-from tfvl.serving.server.servable import Servable, VersionLoader
+from tfvl.serving.server.servable import Servable
 
 
 @pytest.fixture
@@ -28,7 +29,10 @@ def repository(tmp_path):
             {"serving_default": SignatureDef()}, lambda _, inputs, outputs: {"y": inputs["x"] + value}, lambda: None
         )
 
-    loader = VersionLoader(lambda directory: "" if (directory / "model").is_file() else "model is missing", load)
+    def missing_file(directory):
+        return "" if (directory / "model").is_file() else "model is missing"
+
+    loader = SimpleNamespace(missing=missing_file, load=load)
     made = []
 
     def make(**options):

@@ -129,12 +129,11 @@ def test_ious_by_hand():
     np.testing.assert_allclose(ious, [[1, 2 / 6, 0, 0], [0, 0, 0, 0]], **EXACT)
 
 
-def test_a_region_matches_one_box_or_the_merged_one():
+def test_a_region_matches_one_box():
     regions = [[0, 0, 10, 10], [0, 0, 30, 10], [0, 0, 20, 10], [0, 0, 21, 10]]
     boxes = [[0, 0, 10, 10], [20, 0, 30, 10]]
-    # IoU with the first box: 1, 1/3, 1/2, 10/21; with the merged one (0, 0, 30, 10): 1/3, 1, 2/3, 21/30
+    # IoU with the first box: 1, 1/3, 1/2, 10/21
     assert region_matches(regions, boxes).tolist() == [True, False, True, False]
-    assert region_matches(regions, boxes, merged=True).tolist() == [False, True, True, True]
 
 
 def test_recalls_and_upper_bound():

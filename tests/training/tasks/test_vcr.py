@@ -7,8 +7,7 @@ from support.prepared import stub
 from support.tasks import make_loader, pipeline_of
 
 from tfvl.training.data.examples import Example, Report
-from tfvl.training.evaluation.evaluate import Evaluation, evaluate
-from tfvl.training.evaluation.predictions_file import write_predictions
+from tfvl.training.evaluation.evaluate import Evaluation, evaluate, write_predictions
 from tfvl.training.tasks.table import TASKS
 from tfvl.training.tasks.vcr import VcrAnswer, VcrRationale
 

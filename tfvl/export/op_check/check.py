@@ -1,6 +1,7 @@
 """What is in a SavedModel, and what in it would keep TF Serving from loading or running it: `check(directory)`."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def check(directory: str | Path, target: str = targets.NEWEST) -> OpReport:
         directory=directory,
         target=target,
         signatures=signatures,
-        ops=_count_ops(meta_graph),
+        ops=dict(sorted(Counter(node.op for node in targets.nodes_of(meta_graph.graph_def)).items())),
         problems=(
             *releases[target],
             *(f"path of the machine that exported it: {path}" for path in sorted(paths)),
@@ -126,17 +127,6 @@ def _warmup(directory: Path, signatures) -> tuple[tuple[dict[str, str], ...], li
 def _sizes(directory: Path) -> dict[str, int]:
     files = (path for path in sorted(directory.rglob("*")) if path.is_file())
     return {str(path.relative_to(directory)): path.stat().st_size for path in files}
-
-
-def _count_ops(meta_graph: Message) -> dict[str, int]:
-    graph = meta_graph.graph_def
-    functions = {function.signature.name for function in graph.library.function}
-    counts: dict[str, int] = {}
-    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
-        for node in nodes:
-            if node.op not in functions:
-                counts[node.op] = counts.get(node.op, 0) + 1
-    return dict(sorted(counts.items()))
 
 
 def _tensors(infos) -> dict[str, str]:

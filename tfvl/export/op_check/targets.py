@@ -54,12 +54,16 @@ def problems(graph: Message, release: str) -> tuple[str, ...]:
     Its functions are read too, whether or not anything calls them: the loader parses them all.
     """
     table, found = target(release), dict.fromkeys(_version_problems(graph.versions, target(release)))
+    for node in nodes_of(graph):
+        found |= dict.fromkeys(_node_problems(node, table))
+    return tuple(sorted(found))
+
+
+def nodes_of(graph: Message) -> Iterator[Message]:
+    """The nodes of a GraphDef and of its functions, but for those that call one of these."""
     functions = {function.signature.name for function in graph.library.function}
     for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
-        for node in nodes:
-            if node.op not in functions:
-                found |= dict.fromkeys(_node_problems(node, table))
-    return tuple(sorted(found))
+        yield from (node for node in nodes if node.op not in functions)
 
 
 def _version_problems(versions: Message, table: Target) -> Iterator[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from tfvl import shapes
 from tfvl.lite.inputs import FEATURES
 from tfvl.lite.preparer import Preparer
-from tfvl.preprocessing.regions.regions import Regions, with_corners
+from tfvl.preprocessing.regions.regions import Regions, widened
 
 
 def requests(preparer: Preparer, count: int) -> Iterator[tuple[dict[str, Any], str]]:
@@ -17,23 +17,15 @@ def requests(preparer: Preparer, count: int) -> Iterator[tuple[dict[str, Any], s
 
     Regions are what the bundled detector finds in the scenes where features have its size (as those of the bundled
     models have), or those of `shapes.regions`, else random ones.
-
-    Args:
-        preparer: of the file that they are for.
-        count: how many requests.
     """
     rng = np.random.default_rng(0)
     features = next((preparer.inputs[name] for name in FEATURES if name in preparer.inputs), None)
     find = functools.lru_cache(maxsize=4)(lambda scene: regions_of(scene, features, rng))  # for all of its questions
     for scene, question in shapes.held_out_questions(count):
         asked: dict[str, Any] = {"text": question.text}
-        scenes = [scene, *(shapes.draw_scene(int(rng.integers(1000))) for _ in range(preparer.several - 1))]
-        if features is None:
-            shown = [each.image() for each in scenes]
-            asked["images"] = [shown] if preparer.several > 1 else shown
-        else:
-            shown = [find(each) for each in scenes]
-            asked["regions"] = [shown] if preparer.several > 1 else shown
+        scenes = [scene, *(shapes.draw_scene(int(rng.integers(1000))) for _ in range((preparer.takes.images or 1) - 1))]
+        shown = [each.image() if features is None else find(each) for each in scenes]
+        asked[preparer.takes.visual] = shown if preparer.takes.images is None else [shown]
         if "choices" in preparer.head.reads:
             asked["choices"] = [list(shapes.COLORS)[: preparer.ids_shape[1]]]
         if "phrases" in preparer.head.reads:
@@ -45,9 +37,8 @@ def regions_of(scene: shapes.Scene, shape: tuple[int, ...], rng: np.random.Gener
     if shape[2] == shapes.FEATURE_SIZE:
         return shapes.regions(scene)
     (found,) = bundled_detector().regions(scene.image())
-    for seen in (found, with_corners(found)):
-        if seen.features.shape[1] == shape[2]:
-            return seen
+    if (found := widened(found, shape[2])).features.shape[1] == shape[2]:
+        return found
     count = max(shape[1] // 2, 1)
     corners = np.sort(rng.uniform(size=(count, 2, 2)), axis=1).reshape(count, 4)
     return Regions(np.maximum(rng.normal(size=(count, shape[2])), 0), corners)

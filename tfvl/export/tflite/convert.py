@@ -2,8 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import keras
@@ -13,20 +12,19 @@ from tensorflow.lite.python.convert import ConverterError
 
 from tfvl import __version__
 from tfvl.answers.rows import head_name
-from tfvl.export.inputs import inputs_of
+from tfvl.export.inputs import check_exportable, inputs_of
+from tfvl.export.signatures import outputs_of
 from tfvl.export.tflite import int8 as lite_int8
 from tfvl.export.tflite import ops as lite_ops
 from tfvl.export.tflite import sizes as lite_sizes
 from tfvl.export.tflite import text as lite_text
 from tfvl.export.tflite.calibration import requests
 from tfvl.export.tflite.form import lite_form
-from tfvl.files.quiet import quiet_stderr
+from tfvl.files.quiet import quiet_logger, quiet_stderr
 from tfvl.lite import file as lite_file
 from tfvl.lite import tokenizer as lite_tokenizer
 from tfvl.lite.file import LiteFile
 from tfvl.lite.preparer import Preparer
-from tfvl.modeling.base import PreTrainedModel
-from tfvl.processors.base import Processor
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 TOP_K = 5
@@ -98,12 +96,7 @@ def lite(
         raise ValueError('calibration is for quantize="int8"; leave it out')
     if not isinstance(top_k, int) or top_k < 1:
         raise ValueError(f"top_k is {top_k!r}, expected a whole number from 1 on")
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(f"the Keras backend is {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow to export")
-    if not isinstance(model, PreTrainedModel) or not isinstance(processor, Processor):
-        raise ValueError(
-            f"lite takes a model of tfvl and its processor, got {type(model).__name__} and {type(processor).__name__}"
-        )
+    check_exportable("lite", model, processor)
     lite_ops.check_weights(model)
     inputs = inputs_of(model, processor)
     sizes = lite_sizes.sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases)
@@ -121,7 +114,7 @@ def lite(
     described = LiteFile(
         path,
         {
-            "head": head_name(base.__name__ for base in type(model).__mro__),
+            "head": head_name(type(model)),
             "class": type(model).__name__,
             "quantize": quantize,
             "signature": flavour,
@@ -151,7 +144,7 @@ def examples(preparer: Preparer, calibration: Iterable[dict] | None) -> list[dic
         raise ValueError('quantize="int8" needs fixed sizes; leave resizable out')
     if calibration is None:
         calibration = (asked for asked, _ in requests(preparer, EXAMPLES))
-    rows = [preparer.prepare(**asked).inputs for asked in calibration]
+    rows = [preparer.prepare(**asked)[1] for asked in calibration]
     if not rows:
         raise ValueError("calibration is empty; give a hundred or so requests")
     return [{name: np.repeat(values[0][None], shape[0], axis=0) for name, values in row.items()} for row in rows]
@@ -162,20 +155,11 @@ def graph_of(model, specs: dict[str, tf.TensorSpec], encode: lite_text.Encode | 
 
     def run(text=None, **inputs):
         inputs |= {} if text is None else encode(text)
-        return flat(model(inputs, output_attentions=False, output_hidden_states=False, training=False))
+        return outputs_of(model, inputs)
 
     with lite_form(model, eight_bits) as made:
         function = tf.function(run, autograph=False).get_concrete_function(**specs)
     return function, [*made, *(variable.value for variable in model.variables)]
-
-
-def flat(outputs: dict) -> dict[str, tf.Tensor]:
-    """Outputs in float32; one within another (LXMERT's `visual_prediction_scores`) is named `outer_inner`."""
-    flattened = {}
-    for name, value in outputs.items():
-        inner = {f"{name}_{part}": each for part, each in value.items()} if isinstance(value, dict) else {name: value}
-        flattened |= inner
-    return {name: tf.cast(value, tf.float32) for name, value in flattened.items()}
 
 
 def convert(
@@ -190,7 +174,7 @@ def convert(
         ValueError: there is no room for temporary files, or the converter refused the graph after all; in its first
             words.
     """
-    with tempfile.TemporaryDirectory(prefix="tfvl-lite-") as directory, quiet():
+    with tempfile.TemporaryDirectory(prefix="tfvl-lite-") as directory, quiet_logger(), quiet_stderr():
         module = tf.Module()
         module.read = variables
         try:
@@ -217,19 +201,6 @@ def convert(
             return converter.convert(), []
         except ConverterError as error:
             raise ValueError(f"TFLite's converter refused the graph: {str(error)[:300]}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the converter's lines, in Python and in C++."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")
-    try:
-        with quiet_stderr():
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def shape_of(spec: tf.TensorSpec) -> list[int]:

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfvl import auto, shapes
+from tfvl.answers.arrays import Row
+from tfvl.export.signatures import outputs_of
 from tfvl.export.tflite.calibration import requests
-from tfvl.export.tflite.convert import flat
-from tfvl.lite.preparer import PreparedRows
 from tfvl.lite.runner import Runner
 
 EXAMPLES = 500
@@ -68,14 +68,14 @@ def drift(path: Path, src: str, count: int = EXAMPLES, **load_options) -> DriftR
         raise ValueError(
             f"{path} was made of another model than {src}: {name} is {mine[name]!r:.60}, not {theirs[name]!r:.60}"
         )
-    run = tf.function(lambda inputs: flat(model(inputs, training=False)), autograph=False, reduce_retracing=True)
+    run = tf.function(lambda inputs: outputs_of(model, inputs), autograph=False, reduce_retracing=True)
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     truths, examples = [], 0
     for asked, truth in requests(runner, count):
-        prepared = runner.prepare(**asked)
-        (outputs,), _ = runner.outputs(prepared)
-        expected = run(model_inputs(prepared))
-        kept = len(prepared.rows[0].ids)
+        (row,), inputs = runner.prepare(**asked)
+        (outputs,), _ = runner.outputs(inputs)
+        expected = run(model_inputs(row, inputs))
+        kept = len(row.ids)
         for name, value in expected.items():
             pair = outputs[name][0], value.numpy()[0]
             if pair[0].ndim == 2:  # of words and maybe regions; what is padding is nobody's business
@@ -87,11 +87,11 @@ def drift(path: Path, src: str, count: int = EXAMPLES, **load_options) -> DriftR
     return DriftReport(path, src, examples, outputs, accuracy(found, truths, runner.file.labels))
 
 
-def model_inputs(prepared: PreparedRows) -> dict[str, tf.Tensor]:
-    """Of the first row; where the file takes the raw text, the ids of the exact tokenizer."""
-    inputs = {name: values[0][None] for name, values in prepared.inputs.items() if name != "text"}
-    if "text" in prepared.inputs:
-        ids = np.array([prepared.rows[0].ids], np.int32)
+def model_inputs(row: Row, prepared: dict[str, list[np.ndarray]]) -> dict[str, tf.Tensor]:
+    """Of one row; where the file takes the raw text, the ids of the exact tokenizer."""
+    inputs = {name: values[0][None] for name, values in prepared.items() if name != "text"}
+    if "text" in prepared:
+        ids = np.array([row.ids], np.int32)
         inputs |= {"input_ids": ids, "token_type_ids": np.zeros_like(ids), "attention_mask": np.ones_like(ids)}
     return {name: tf.constant(value) for name, value in inputs.items()}
 

@@ -6,6 +6,8 @@ from collections import Counter
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated
 
+from tfvl.export.op_check.targets import nodes_of
+
 MAX_WEIGHT_BYTES = 1_900_000_000  # protocol buffers and flatbuffers end at 2 GiB
 
 # TensorFlow's operations that become TFLite's builtin operators, or nothing (constants, wiring). Those that a model of
@@ -42,10 +44,7 @@ WHY = {
 
 def check_graph(function: tf.types.experimental.ConcreteFunction, name: str, flavour: str = "tensors") -> None:
     """Raises ValueError where `name`'s graph holds an operation that a TFLite file of the flavour cannot hold."""
-    definition = function.graph.as_graph_def()
-    functions = {each.signature.name for each in definition.library.function}
-    nodes = [*definition.node, *(node for each in definition.library.function for node in each.node_def)]
-    counts = Counter(node.op for node in nodes if node.op not in functions)
+    counts = Counter(node.op for node in nodes_of(function.graph.as_graph_def()))
     for op in sorted(counts.keys() - BUILTIN - CUSTOM[flavour]):
         reason = WHY.get(op, "it is none of TFLite's builtin operators, and needs TensorFlow's kernels")
         raise ValueError(f"{name} cannot be converted: {counts[op]} × {op} in its graph: {reason}")

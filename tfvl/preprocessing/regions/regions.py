@@ -122,6 +122,12 @@ def with_corners(regions: Regions) -> Regions:
     return dataclasses.replace(regions, features=features)
 
 
+def widened(regions: Regions, size: int | None) -> Regions:
+    """The same, with the corners behind the features where those then have the size that a model takes."""
+    narrow = regions.boxes is not None and regions.features.shape[1] + CORNERS == size
+    return with_corners(regions) if narrow else regions
+
+
 def pad_regions(
     rows: Iterable[Regions | np.ndarray], feature_size: int | None = None, max_regions: int | None = None
 ) -> dict[str, np.ndarray]:

@@ -27,13 +27,8 @@ def models_config(
         raise ValueError(f"latest is {latest}, expected at least 1 version to keep loaded")
     if unknown := sorted(labels.keys() - models.keys()):
         raise ValueError(f"labels are given for {', '.join(unknown)}, but the models are {', '.join(models)}")
-    return "".join(
-        [
-            "model_config_list {\n",
-            *(_model(name, Path(directory), latest, labels.get(name, {})) for name, directory in models.items()),
-            "}\n",
-        ]
-    )
+    entries = (_model(name, Path(directory), latest, labels.get(name, {})) for name, directory in models.items())
+    return f"model_config_list {{\n{''.join(entries)}}}\n"
 
 
 def _model(name: str, directory: Path, latest: int, labels: Mapping[str, int]) -> str:

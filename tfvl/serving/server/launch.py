@@ -110,7 +110,7 @@ def run_embedded(serving: Serving, *, threads: int | None, poll: float, **limits
     from tfvl.files.quiet import quiet_tensorflow
 
     quiet_tensorflow()
-    from tfvl.serving.server.loaders import either
+    from tfvl.serving.server.loaders import Loader
     from tfvl.serving.server.metrics import Metrics
     from tfvl.serving.server.repository import AVAILABLE, Repository
     from tfvl.serving.server.server import Server
@@ -128,7 +128,7 @@ def run_embedded(serving: Serving, *, threads: int | None, poll: float, **limits
     repository = Repository(
         name,
         serving.find,
-        either(threads),
+        Loader(threads),
         batching=options,
         keep=serving.keep,
         labels=serving.labels,

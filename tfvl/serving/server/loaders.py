@@ -2,21 +2,30 @@
 
 from pathlib import Path
 
+from tfvl.serving.server import saved_model
 from tfvl.serving.server.directories import lite_files
 from tfvl.serving.server.lite import servable as lite
-from tfvl.serving.server.saved_model import SAVED_MODEL
-from tfvl.serving.server.servable import VersionLoader
+from tfvl.serving.server.servable import Servable
 
 
-def either(threads: int | None = None) -> VersionLoader:
-    """A loader that looks what a version holds.
+class Loader:
+    """Gets a version, a directory or a file, into the server.
 
     Args:
         threads: of the CPU for a `.tflite` file; None: one for each core, at most four.
     """
-    of_files = lite.loader(threads)
 
-    def of(version: Path) -> VersionLoader:
-        return of_files if lite_files(version) and not (version / "saved_model.pb").exists() else SAVED_MODEL
+    def __init__(self, threads: int | None = None):
+        self._threads = threads
 
-    return VersionLoader(lambda version: of(version).missing(version), lambda version: of(version).load(version))
+    def missing(self, version: Path) -> str:
+        """What the version still lacks before it can be loaded, as a clause, or ""."""
+        return (lite if _is_lite(version) else saved_model).missing(version)
+
+    def load(self, version: Path) -> Servable:
+        """Reads the model and runs its warm-up requests. May raise anything."""
+        return lite.load(version, self._threads) if _is_lite(version) else saved_model.load(version)
+
+
+def _is_lite(version: Path) -> bool:
+    return bool(lite_files(version)) and not (version / "saved_model.pb").exists()

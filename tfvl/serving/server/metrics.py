@@ -4,7 +4,6 @@ import threading
 from bisect import bisect_left
 from collections import defaultdict
 
-PATH = "/monitoring/prometheus/metrics"
 _BOUNDS = tuple(10 * 1.8**power for power in range(33))  # microseconds, up to about 20 minutes; TF Serving's buckets
 
 
@@ -18,7 +17,8 @@ class Metrics:
 
     def request(self, model: str, code: str, entrypoint: str, seconds: float) -> None:
         """A request was answered with `code`; `entrypoint` is REST or GRPC."""
-        self._add(("request_count", (("model_name", model), ("status", code))))
+        with self._lock:
+            self._requests["request_count", (("model_name", model), ("status", code))] += 1
         labels = (("model_name", model), ("API", "Predict"), ("entrypoint", entrypoint), ("status", code))
         self._add_time(("request_latency", labels), seconds)
 
@@ -41,10 +41,6 @@ class Metrics:
                 lines.append(f":tensorflow:serving:{name}_sum{{{_labels(labels)}}} {total:.17g}")
                 lines.append(f":tensorflow:serving:{name}_count{{{_labels(labels)}}} {at_most}")
         return "\n".join([*lines, ""])
-
-    def _add(self, key: tuple) -> None:
-        with self._lock:
-            self._requests[key] += 1
 
     def _add_time(self, key: tuple, seconds: float) -> None:
         microseconds = seconds * 1e6

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tfvl.serving.client.errors import RequestError, invalid
 from tfvl.serving.server.batching import Batcher
-from tfvl.serving.server.servable import Servable, VersionLoader
+from tfvl.serving.server.loaders import Loader
+from tfvl.serving.server.servable import Servable
 
 START, LOADING, AVAILABLE, UNLOADING, END = "START", "LOADING", "AVAILABLE", "UNLOADING", "END"
 
@@ -62,7 +63,7 @@ class Repository:
         self,
         name: str,
         find: Callable[[], Mapping[int, Path]],
-        loader: VersionLoader,
+        loader: Loader,
         *,
         batching: Mapping,
         timed: Callable[[float], None] = lambda seconds: None,

@@ -14,7 +14,8 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tfvl.serving.client.errors import HTTP_STATUS, RequestError, invalid
-from tfvl.serving.server import json_tensors, metrics
+from tfvl.serving.server import json_tensors
+from tfvl.serving.server.configs import METRICS_PATH
 from tfvl.serving.server.servable import DEFAULT_SIGNATURE
 from tfvl.serving.server.service import Service, predict, signature_of
 
@@ -46,7 +47,7 @@ def application(service: Service, *, max_bytes: int, read_seconds: float) -> Fas
     bodies = Bodies(max_bytes, read_seconds)
     threads, large = anyio.CapacityLimiter(THREADS), anyio.CapacityLimiter(LARGE_AT_ONCE)
 
-    @app.get(metrics.PATH)
+    @app.get(METRICS_PATH)
     def prometheus() -> Response:
         return Response(service.metrics.render(), media_type="text/plain")
 

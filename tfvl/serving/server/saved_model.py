@@ -8,8 +8,9 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  # registers the ops that the artefacts use
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tfvl.files.quiet import quiet_logger
 from tfvl.serving.client.errors import HTTP_STATUS, RequestError
-from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Servable, Tensors, VersionLoader
+from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Servable, Tensors
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 MAX_WARM_UP_RECORDS = 1000  # TF Serving refuses more
@@ -32,8 +33,9 @@ def load(directory: Path) -> Servable:
     """Reads a SavedModel and runs its warm-up requests; raises what TensorFlow raises."""
     session = tf.compat.v1.Session(graph=tf.Graph())
     try:
-        with session.graph.as_default():
-            signatures = dict(_quiet_load(session, str(directory)).signature_def)
+        # Without the advice to use `tf.saved_model.load`: a session can be closed, and then everything is freed.
+        with session.graph.as_default(), quiet_logger():
+            signatures = dict(tf.compat.v1.saved_model.load(session, ["serve"], str(directory)).signature_def)
 
         def run(name: str, inputs: Tensors, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
             signature = signatures[name]
@@ -49,20 +51,6 @@ def load(directory: Path) -> Servable:
         session.close()
         raise
     return servable
-
-
-SAVED_MODEL = VersionLoader(missing, load)
-
-
-def _quiet_load(session, directory: str):
-    """Without the advice to use `tf.saved_model.load`: a session can be closed, and then everything is freed."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")
-    try:
-        return tf.compat.v1.saved_model.load(session, ["serve"], directory)
-    finally:
-        logger.setLevel(level)
 
 
 def _warm_up(servable: Servable, file: Path) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -29,19 +28,6 @@ class Servable:
     run: Callable[[str, Tensors, tuple[str, ...]], dict[str, np.ndarray]]
     close: Callable[[], None]
     max_rows: int | None = None
-
-
-@dataclass(frozen=True)
-class VersionLoader:
-    """How a kind of model gets from a version, a directory or a file, into the server.
-
-    Attributes:
-        missing: what the version still lacks before it can be loaded, as a clause, or "".
-        load: reads the model and runs its warm-up requests. May raise anything.
-    """
-
-    missing: Callable[[Path], str]
-    load: Callable[[Path], Servable]
 
 
 def numpy_type(data_type: int) -> np.dtype:

@@ -52,10 +52,8 @@ def extract(settings: ExtractionSettings, out: str, flags: Iterable[str] = (), o
     """Writes `out`/regions-….tfrecord, each a `RegionStore`, and report.json; whole or not at all.
 
     Args:
-        settings: what and how.
         out: directory to write; `tfvl regions OUT regions.h5` makes one file of it.
-        flags: Beam's, such as `--runner FlinkRunner`.
-        overwrite: replace what is there.
+        flags, overwrite: as `steps.run` takes them.
 
     Returns: what could not be used.
 
@@ -99,9 +97,6 @@ class WriteDetected(WriteVisuals):
     def setup(self):
         super().setup()
         self.detector = loaded(self.settings.detector, self.settings.overrides)
-
-    def has(self, name: str) -> bool:
-        return name in self.source
 
     def read(self, name: str) -> Regions:
         try:

@@ -40,10 +40,8 @@ def prepare(settings: Settings, out: str, flags: Iterable[str] = (), overwrite: 
     A directory on a remote file system ("gs://…") is written in place, `prepared.json` last, without which it is none.
 
     Args:
-        settings: what and how.
         out: directory of all splits.
-        flags: Beam's, such as `--runner FlinkRunner`.
-        overwrite: replace what is there.
+        flags, overwrite: as `steps.run` takes them.
 
     Returns: what could not be used.
 

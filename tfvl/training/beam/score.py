@@ -25,7 +25,7 @@ from tfvl.training.beam.steps import (
 )
 from tfvl.training.data import prepared
 from tfvl.training.data.examples import Report
-from tfvl.training.evaluation.exported import Asked, ExportedModel, Scored, asked
+from tfvl.training.evaluation.exported import Asked, ExportedModel, asked
 from tfvl.training.tasks.table import TASKS
 
 SUCCESS = "_SUCCESS"
@@ -42,9 +42,8 @@ def score(
         settings: what is asked about.
         model: directory of a SavedModel that tfvl exported; workers load it from the same path.
         out: directory to write.
-        flags: Beam's.
+        flags, overwrite: as `steps.run` takes them.
         batch_size: rows that are answered at once, at most.
-        overwrite: replace what is there.
 
     Returns: what could not be read, and the rows without an answer.
 
@@ -122,14 +121,12 @@ class ToRow(beam.DoFn):
         self.settings = settings
 
     def process(self, element: tuple) -> Iterator:
-        number, example, scored = element
-        scored = Scored(*scored)
-        row = TASKS[self.settings.task].row(example, scored.prediction)
-        row |= {"score": scored.score, "status": scored.status}
+        number, example, (prediction, score, status) = element
+        row = TASKS[self.settings.task].row(example, prediction) | {"score": score, "status": status}
         yield number % self.settings.shards, (number, json.dumps(row, ensure_ascii=False))
-        Metrics.counter("tfvl", "rows without an answer" if scored.status else "rows answered").inc()
-        if scored.status:
-            sentence = f"example {example.id}: {scored.status.rstrip('.')}."
+        Metrics.counter("tfvl", "rows without an answer" if status else "rows answered").inc()
+        if status:
+            sentence = f"example {example.id}: {status.rstrip('.')}."
             yield TaggedOutput(PROBLEMS, ("rows without an answer", (1, [sentence])))
 
 

@@ -34,6 +34,9 @@ class WriteVisuals(Written):
             yield self.name(shard)
         yield from (TaggedOutput(PROBLEMS, item) for item in problems.items())
 
+    def has(self, name: str) -> bool:
+        return name in self.source
+
     def usable(self, names: list[str], problems: dict[str, tuple[str, str]]) -> Iterator:
         for name in names:
             if not self.has(name):
@@ -54,9 +57,6 @@ class WriteImages(WriteVisuals):
         super().setup()
         options = self.settings.processor
         self.processor = None if options is None else ViltImageProcessor.from_dict(options)
-
-    def has(self, name: str) -> bool:
-        return name in self.source
 
     def read(self, name: str) -> tuple[str, bytes]:
         return name, shrunk(self.source.read(name), self.processor)

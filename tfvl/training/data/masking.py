@@ -49,11 +49,11 @@ class WordMasker:
         self.special[list(special_ids)] = True
 
     @classmethod
-    def from_tokenizer(cls, tokenizer, rate: float = WORD_RATE, whole_words: bool = False) -> "WordMasker":
+    def from_tokenizer(cls, tokenizer, whole_words: bool = False) -> "WordMasker":
         """For a `BertTokenizer`; none of its special tokens is hidden but the unknown token."""
         vocab = tokenizer.get_vocab()
         special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-        return cls(sorted(vocab, key=vocab.get), sorted(special), tokenizer.mask_token_id, rate, whole_words)
+        return cls(sorted(vocab, key=vocab.get), sorted(special), tokenizer.mask_token_id, whole_words=whole_words)
 
     def __call__(self, ids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Hides tokens of one text.
@@ -110,7 +110,6 @@ def mask_regions(
     regions,
     generator: np.random.Generator,
     random_feature: Callable[[np.random.Generator], np.ndarray],
-    rate: float = REGION_RATE,
 ) -> MaskedRegions:
     """LXMERT's object masking: of the hidden regions 80 % are zeros, 10 % another region's features, 10 % as they are.
 
@@ -121,7 +120,6 @@ def mask_regions(
         regions: a `Regions` with objects_id, objects_conf, attrs_id and attrs_conf.
         generator: from `example_generator`.
         random_feature: gives the features (feature_size,) of any region.
-        rate: the share of regions to be hidden.
 
     Raises:
         ValueError: the regions come without objects or attributes.
@@ -129,7 +127,7 @@ def mask_regions(
     for name in ("objects_id", "objects_conf", "attrs_id", "attrs_conf"):
         if getattr(regions, name) is None:
             raise ValueError(f"image {regions.image_id!r} has no {name}, which LXMERT is pre-trained with.")
-    hidden = generator.random(len(regions)) < rate
+    hidden = generator.random(len(regions)) < REGION_RATE
     kinds = generator.random(len(regions))
     features = np.array(regions.features, np.float32)
     features[hidden & (kinds < SHOWN_MASKED)] = 0.0

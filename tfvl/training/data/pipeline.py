@@ -17,6 +17,7 @@ from tfvl.training.data.images import image_sizes
 from tfvl.training.data.loading import Loader, Pictures
 
 WINDOW = 64  # batches that are sorted together: alike within a batch, random from batch to batch
+PREFETCHED = 2  # batches that are made ahead
 RATIO_STEPS = 4  # image shapes are told apart by their aspect ratio in steps of 2^(1/4)
 
 # Of inputs, the axes beside the first whose size differs between batches.
@@ -121,7 +122,6 @@ class Pipeline:
         loader: makes the batches.
         plan: says of what.
         workers: batches that are made at once, each in a thread; None: as many as TensorFlow thinks best.
-        prefetch: batches that are made ahead.
         shard: the number of this machine and how many there are; each takes its share of the rows of every batch.
 
     Attributes:
@@ -136,7 +136,6 @@ class Pipeline:
         loader: Loader,
         plan: BatchPlan,
         workers: int | None = None,
-        prefetch: int = 2,
         shard: tuple[int, int] = (0, 1),
     ):
         index, count = shard
@@ -147,7 +146,7 @@ class Pipeline:
                 f"shard is {shard}, expected a machine's number from 0 on and how many there are, which must divide "
                 f"the batch size of {plan.batch_size}."
             )
-        self.loader, self.plan, self.workers, self.prefetch, self.shard = loader, plan, workers, prefetch, shard
+        self.loader, self.plan, self.workers, self.shard = loader, plan, workers, shard
         self.failure: ValueError | None = None
 
     @property
@@ -184,7 +183,7 @@ class Pipeline:
         spec = self.spec
         dataset = tf.data.Dataset.range(first, last)
         dataset = dataset.map(functools.partial(self._made, spec), num_parallel_calls=calls, deterministic=True)
-        return dataset.prefetch(self.prefetch)
+        return dataset.prefetch(PREFETCHED)
 
     @functools.cached_property
     def spec(self) -> tuple:

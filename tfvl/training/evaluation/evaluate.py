@@ -1,8 +1,10 @@
 """A model's predictions for a split and the official metric of them: validation while training, and `tfvl eval`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from tfvl.files.whole import written_files
 from tfvl.training.data.examples import Example
 from tfvl.training.data.pipeline import Pipeline
 from tfvl.training.tasks.table import TASKS
@@ -51,6 +53,15 @@ def evaluate(model, pipeline: Pipeline, task: Task, progress: Progress = lambda 
             f"{type(model).__name__} does not do the task {task.name!r}; its models are {', '.join(task.models)}."
         )
     return measured(task, pipeline.loader.examples, task.predictions(model, pipeline, progress))
+
+
+def write_predictions(path: Path, task: Task, evaluation: Evaluation) -> None:
+    """Writes what `evaluate` found as evaluation servers and scripts take it, if the data set has one.
+
+    That is a JSON list for VQA and GQA, CSV for NLVR2, else a JSON object per line. The file appears when it is whole.
+    """
+    with written_files(path) as (new,), open(new, "w", encoding="utf-8") as file:
+        file.writelines(task.lines(task.rows(evaluation.examples, evaluation.predictions)))
 
 
 def measured(task: Task, examples: Sequence[Example], predictions) -> Evaluation:

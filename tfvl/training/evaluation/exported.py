@@ -23,20 +23,6 @@ class Asked(NamedTuple):
     status: str = ""
 
 
-class Scored(NamedTuple):
-    """What an exported model says about an example.
-
-    Attributes:
-        prediction: as the task's metric takes it; what stands for no answer where there is a status.
-        score: the answer's, 0 to 1, of retrieval the logit.
-        status: "", or what is wrong with the row.
-    """
-
-    prediction: Any
-    score: float
-    status: str
-
-
 class ExportedModel(LoadedModel):
     """A SavedModel that is asked about the examples of a task."""
 
@@ -50,24 +36,27 @@ class ExportedModel(LoadedModel):
                 f"the model does not do the task {task.name!r}; its outputs are {', '.join(self.outputs)}."
             )
 
-    def answers(self, task: Task, rows: Sequence[Asked]) -> list[Scored]:
-        """What the model says about each row; one that fails gets a status and changes no other.
+    def answers(self, task: Task, rows: Sequence[Asked]) -> list[tuple[Any, float, str]]:
+        """What the model says about each row: its prediction, as the task's metric takes it, the score and the status.
+
+        The score is the answer's, 0 to 1, of retrieval the logit. A row that fails has a status, which says what is
+        wrong, and what stands for no answer; it changes no other.
 
         Raises:
             ValueError: the model is not one for the task, or takes other images.
         """
         readable = [row for row in rows if not row.status]
-        said = iter(self._served(task, readable) if readable else ())
-        return [Scored(task.unread, 0.0, row.status) if row.status else next(said) for row in rows]
-
-    def _served(self, task: Task, rows: Sequence[Asked]) -> list[Scored]:
-        outputs = self(arrays(self._requests(task.name, rows), self.takes))
-        scored = []
-        for row, answers, scores, status in zip(rows, *(outputs[name] for name in OUTPUTS), strict=True):
-            prediction = task.from_exported(row.example, answers[0].decode(), float(scores[0]))
-            said = status.decode()
-            scored.append(Scored(task.unread, 0.0, said) if said else Scored(prediction, float(scores[0]), ""))
-        return scored
+        outputs = self(arrays(self._requests(task.name, readable), self.takes)) if readable else {}
+        served = zip(*(outputs.get(name, ()) for name in OUTPUTS), strict=True)
+        found = []
+        for row in rows:
+            answers, scores, status = ((), (), row.status.encode()) if row.status else next(served)
+            if status:
+                found.append((task.unread, 0.0, status.decode()))
+            else:
+                score = float(scores[0])
+                found.append((task.from_exported(row.example, answers[0].decode(), score), score, ""))
+        return found
 
     def _requests(self, task: str, rows: Sequence[Asked]) -> list[Request]:
         """The rows as what the model takes."""
@@ -107,10 +96,10 @@ def evaluate_exported(
     predictions = []
     for start in range(0, len(examples), batch_size):
         rows = [asked(examples[place], source) for place in range(start, min(start + batch_size, len(examples)))]
-        for row, scored in zip(rows, model.answers(task, rows), strict=True):
-            if scored.status:
-                examples.report.skip("images that fail", f"example {row.example.id}: {scored.status.rstrip('.')}.")
-            predictions.append(scored.prediction)
+        for row, (prediction, _, status) in zip(rows, model.answers(task, rows), strict=True):
+            if status:
+                examples.report.skip("images that fail", f"example {row.example.id}: {status.rstrip('.')}.")
+            predictions.append(prediction)
         progress(len(predictions), len(examples))
     return measured(task, examples, predictions)
 

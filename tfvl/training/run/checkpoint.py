@@ -17,7 +17,6 @@ from tfvl.porting.safetensors_file import read_safetensors, write_safetensors
 
 ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
 KEPT = 2
-BLOCK = 1 << 20
 
 
 class SavedState(NamedTuple):
@@ -110,8 +109,5 @@ def _names(directory: Path) -> list[Path]:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

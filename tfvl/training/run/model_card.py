@@ -16,8 +16,6 @@ def model_card(
     """The card's text.
 
     Args:
-        run: the effective settings.
-        model: what was trained.
         data: rows on the data.
         metrics: of the validation split.
         step: after which the weights were taken.

@@ -234,33 +234,27 @@ def box_ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
-def region_matches(regions: np.ndarray, boxes: np.ndarray, merged: bool = False) -> np.ndarray:
+def region_matches(regions: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Which regions are right for a phrase: those with an IoU of at least 0.5 with one of its boxes.
+
+    So do VisualBERT and BAN; Plummer et al. 2017 compare with the one box around all of the phrase's.
 
     Args:
         regions: (regions, 4), corners in the unit of `boxes`.
         boxes: (boxes, 4), the phrase's.
-        merged: compare with the one box around all of the phrase's, as Plummer et al. 2017 do. False: with each, as
-            VisualBERT and BAN do.
 
     Returns:
         bool (regions,).
     """
-    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-    if merged and len(boxes):
-        boxes = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])[None]
     return (box_ious(regions, boxes) >= MATCHING_IOU).any(axis=1)
 
 
-def entities_recalls(
-    scores: Iterable[np.ndarray], matches: Iterable[np.ndarray], recalls: Sequence[int] = RECALLS
-) -> dict[str, float]:
+def entities_recalls(scores: Iterable[np.ndarray], matches: Iterable[np.ndarray]) -> dict[str, float]:
     """Flickr30k Entities: the share of phrases with a right region among the k best, and the `upper_bound` of that.
 
     Args:
         scores: per sentence (phrases, regions); only phrases that have boxes.
         matches: per sentence bool (phrases, regions), from `region_matches`.
-        recalls: the values of k.
 
     Returns:
         `recall@k`, and `upper_bound`: the share of phrases for which the detector has a right region at all.
@@ -281,5 +275,5 @@ def entities_recalls(
     ranks = np.concatenate(ranks) if ranks else np.zeros(0)
     if not len(ranks):
         raise ValueError("there are no phrases with boxes to be found")
-    found = {f"recall@{k}": float((ranks < k).mean()) for k in recalls}
+    found = {f"recall@{k}": float((ranks < k).mean()) for k in RECALLS}
     return found | {"upper_bound": float(np.isfinite(ranks).mean())}

@@ -70,9 +70,6 @@ class DrawnScenes:
 
     Each scene is drawn and processed once and kept (50 kB for ViLT, 5 kB for the others). All inputs have the same
     shape, so that XLA compiles a step once.
-
-    Args:
-        processor: the model's.
     """
 
     def __init__(self, processor):

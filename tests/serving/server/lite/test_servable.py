@@ -30,7 +30,7 @@ from tfvl.serving.client.errors import RequestError
 from tfvl.serving.client.transport import RequestRefusedError
 from tfvl.serving.server import directories
 from tfvl.serving.server.lite import servable as lite
-from tfvl.serving.server.loaders import either
+from tfvl.serving.server.loaders import Loader
 from tfvl.serving.server.repository import Repository
 from tfvl.serving.server.servable import check_inputs
 
@@ -224,7 +224,7 @@ def test_a_resizable_file_takes_any_size_and_survives_impossible_ones():
     served = lite.load(bundled_file(resizable=True))
     assert served.max_rows == 1
     assert specs_of(served.signatures["tensors"].outputs) == {"logits": (tf.float32, [-1, 26])}
-    saved = either().load(exported() / "1")
+    saved = Loader().load(exported() / "1")
     wide = {"image": strings(picture(1, 64, 100), picture(2, 150, 64)), "text": strings("what is it?", "red")}
     assert_same(ask(served, wide), ask(saved, wide))
     good = tensors_of(served, 0.5)
@@ -251,7 +251,7 @@ def test_a_resizable_file_takes_any_size_and_survives_impossible_ones():
 def repository(tmp_path):
     """The directory of a model, whose version 1 is a SavedModel, and its repository."""
     shutil.copytree(exported() / "1", tmp_path / "1")
-    made = Repository("shapes", directories.finder(tmp_path), either(), batching=BATCHING, log=lambda _: None)
+    made = Repository("shapes", directories.finder(tmp_path), Loader(), batching=BATCHING, log=lambda _: None)
     made.scan(settled=True)
     yield made
     made.close()

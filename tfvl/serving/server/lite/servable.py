@@ -2,20 +2,18 @@
 
 import shutil
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tfvl.answers.arrays import Row, answer
 from tfvl.lite import Runner
-from tfvl.lite.preparer import PreparedRows
 from tfvl.serving.client.errors import invalid
 from tfvl.serving.server.batching import joined
 from tfvl.serving.server.directories import lite_files
 from tfvl.serving.server.lite import rows as lite_rows
 from tfvl.serving.server.lite import signatures as lite_signatures
-from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Servable, Tensors, VersionLoader
+from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Servable, Tensors
 
 MAX_WORDS = 200  # characters of TFLite's, which says again and again what went wrong before
 
@@ -42,11 +40,6 @@ def load(version: Path, threads: int | None = None) -> Servable:
     return Servable(model.signatures, model.run, model.close, max_rows=model.batch)
 
 
-def loader(threads: int | None) -> VersionLoader:
-    """Args: threads: of the CPU for each version; None: as `Runner` has it."""
-    return VersionLoader(missing, partial(load, threads=threads))
-
-
 class LiteModel:
     """A runner with the two signatures.
 
@@ -55,11 +48,7 @@ class LiteModel:
     the few cores of a small machine busy just as well. Texts and images are prepared outside of the runner's lock, so
     with `--batch-threads 2` one request is prepared while another runs.
 
-    Args:
-        runner: of the file, not warm.
-
     Attributes:
-        signatures: by name.
         batch: rows that one call of the model takes.
 
     Raises:
@@ -102,9 +91,7 @@ class LiteModel:
                 name: np.zeros([0, *(max(axis.size, 0) for axis in axes)], np.float32) for name, axes in shapes.items()
             }
         lite_rows.check_ids(inputs, self._runner.file.config)
-        found, places = self._outputs(
-            PreparedRows([Row((), "")] * count, {name: list(inputs[name]) for name in inputs})
-        )
+        found, places = self._outputs({name: list(value) for name, value in inputs.items()})
         return {
             name: np.stack([each[name][place] for each, place in zip(found, places, strict=True)]) for name in found[0]
         }
@@ -130,16 +117,14 @@ class LiteModel:
         results = results or [self._layout.row(None, lite_rows.Request(widths=lite_rows.widths_of(inputs)), "")]
         return {name: joined([each[name] for each in results])[:count] for name in results[0]}
 
-    def _answered(self, prepared: dict[int, PreparedRows]) -> dict[int, dict | ValueError]:
+    def _answered(self, prepared: dict[int, tuple[list[Row], dict]]) -> dict[int, dict | ValueError]:
         """What the head says of each row, or why it cannot."""
         if not prepared:
             return {}
-        rows = [each.rows[0] for each in prepared.values()]
-        names = next(iter(prepared.values())).inputs
-        inputs = {name: [each.inputs[name][0] for each in prepared.values()] for name in names}
-        found, places = self._outputs(PreparedRows(rows, inputs))
+        rows, arrays = zip(*prepared.values(), strict=True)
+        found, places = self._outputs({name: [each[name][0] for each in arrays] for name in arrays[0]})
         said = {}
-        for number, row, outputs, place in zip(prepared, rows, found, places, strict=True):
+        for number, (row,), outputs, place in zip(prepared, rows, found, places, strict=True):
             try:
                 of_row = {name: value[place] for name, value in outputs.items()}
                 said[number] = answer(self._runner.head, of_row, row, self._runner.words)
@@ -147,7 +132,7 @@ class LiteModel:
                 said[number] = error
         return said
 
-    def _outputs(self, prepared: PreparedRows) -> tuple[list[dict[str, np.ndarray]], list[int]]:
+    def _outputs(self, prepared: dict[str, list[np.ndarray]]) -> tuple[list[dict[str, np.ndarray]], list[int]]:
         """`Runner.outputs`, in which the model runs for one thread at a time."""
         try:
             return self._runner.outputs(prepared)

@@ -54,7 +54,7 @@ def default_signature(runner: Runner) -> SignatureDef:
 
 def raw_inputs(runner: Runner) -> dict[str, tuple[str, list[int]]]:
     """Types and shapes, without the rows, of what `serving_default` takes."""
-    several = [runner.several] if runner.head.several else []
+    several = [] if runner.takes.images is None else [runner.takes.images]
     every = {
         "image": (STRING, several),
         "regions": (FLOAT, [*several, -1, -1]),

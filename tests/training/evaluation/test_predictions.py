@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from tfvl.training.data.examples import Example
-from tfvl.training.evaluation.evaluate import Evaluation
-from tfvl.training.evaluation.predictions_file import write_predictions
+from tfvl.training.evaluation.evaluate import Evaluation, write_predictions
 from tfvl.training.tasks.table import TASKS
 
 

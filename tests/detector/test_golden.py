@@ -7,6 +7,8 @@ from support.rounding import rounding
 
 from tfvl.detector.model import RegionDetector
 
+pytestmark = pytest.mark.numeric
+
 PIXELS = 1e-4  # of 255 levels: float32 rounds differently in another order of operations
 RELATIVE = 1e-3  # of the largest value: what the issue asks for; about 1e-6 is measured
 BOX_PIXELS = 0.05

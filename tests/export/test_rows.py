@@ -1,12 +1,15 @@
 """Rows of one request that share an image: it is decoded, resized and looked at once."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from support.export import GOOD_IMAGES, NLVR2, artefact, serve, strings
 from support.export_answers import BATCH_TOLERANCE
 
 import tfvl
 from tfvl.export.rows import once_each
+
+pytestmark = pytest.mark.numeric
 
 TEXTS = strings("what color is the circle ?", "how many ?", "what is left of the red square ?")
 

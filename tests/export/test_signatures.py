@@ -31,6 +31,8 @@ from support.export_answers import (
     softmax,
 )
 
+pytestmark = pytest.mark.numeric
+
 # What clients are written against. A change here breaks them.
 TEXT_AND_IMAGE = {"image": "string (?)", "text": "string (?)"}
 ANSWERS = {"answers": "string (?, 4)", "scores": "float32 (?, 4)", "status": "string (?)"}

@@ -19,6 +19,8 @@ from support.export_answers import (
 )
 from support.export_regions import ALIGNMENT, CHOICE, LAST_TOKENS, LXMERT_HEADS, PAIR, REGION_HEADS, family_of
 
+pytestmark = pytest.mark.numeric
+
 # What clients are written against. A change here breaks them.
 REGIONS = {"text": "string (?)", "regions": "float32 (?, ?, ?)"}
 BOXES = REGIONS | {"boxes": "float32 (?, ?, 4)"}

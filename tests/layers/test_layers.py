@@ -13,6 +13,8 @@ from tfvl.layers.embeddings import PatchEmbeddings, TextEmbeddings
 from tfvl.layers.heads import ClassifierHead, MaskedLMHead, Pooler
 from tfvl.layers.transformer import PostNormBlock, PreNormBlock, TransformerStack, per_layer_head_mask
 
+pytestmark = pytest.mark.numeric
+
 FLOAT32 = {"rtol": 1e-5, "atol": 1e-5}  # sums of a few dozen float32 terms, in another order
 BLOCK = {"hidden_size": 12, "num_heads": 3, "intermediate_size": 20}
 

@@ -135,6 +135,6 @@ def test_what_cannot_have_a_cache(exported, resizable, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"MB are free, but .* MB may be needed; name another directory"):
         Runner(exported, weight_cache=tmp_path / "new")
     with pytest.raises(
-        ValueError, match=r"r.tflite is a file of any size, which has no weight cache; leave weight_cache"
+        ValueError, match=r"\.tflite is a file of any size, which has no weight cache; leave weight_cache"
     ):
         Runner(resizable, weight_cache=tmp_path)

@@ -12,6 +12,8 @@ from support.vilt import golden_checkpoint, randomise
 
 import tfvl
 
+pytestmark = pytest.mark.numeric
+
 STATE_DICTS = json.loads((GOLDEN / "lxmert_state_dicts.json").read_text())
 # float32 sums in another order; the golden numbers come from PyTorch's kernels
 GOLDEN_TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}

@@ -6,6 +6,8 @@ import pytest
 from tfvl.modeling.losses import cross_entropy, soft_binary_cross_entropy, weighted_mean
 from tfvl.modeling.metrics import HeadAccuracy, VqaScore
 
+pytestmark = pytest.mark.numeric
+
 FLOAT32 = {"rtol": 1e-5}  # logarithms and sums in float32
 LOGITS = np.array(
     [[[2.0, -1.0, 0.5], [0.0, 3.0, 1.0], [1.0, 1.5, -2.0]], [[-1.0, 0.0, 4.0], [2.0, 2.5, 0.0], [9.0, 0.0, 0.0]]],

@@ -13,6 +13,8 @@ from tfvl.modeling.optimizers import AdamW
 from tfvl.modeling.recipes import Recipe
 from tfvl.modeling.schedules import WarmupDecay
 
+pytestmark = pytest.mark.numeric
+
 # some twenty operations in float32, on weights that seven steps of up to 0.1 move across 0
 FLOAT32 = {"rtol": 2e-6, "atol": 2e-7}
 PATHS = ("encoder/kernel", "encoder/bias", "classifier/kernel", "classifier/gamma")

@@ -6,6 +6,8 @@ import tensorflow as tf
 from support.classes import small_model
 from support.training import HEADS, example, train, values, worst
 
+pytestmark = pytest.mark.numeric
+
 TOLERANCE = 1e-5  # relative to 1 + the value: sums of some dozen float32 terms in another order
 
 

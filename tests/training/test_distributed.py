@@ -36,6 +36,7 @@ def directory(tmp_path_factory):
     return directory
 
 
+@pytest.mark.numeric
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_workers_are_one_with_twice_the_batch(directory, case, eager_functions):

@@ -10,6 +10,8 @@ from support.vilt import BATCH, HEADS, LENGTH, SIZES, golden_checkpoint, randomi
 
 import tfvl
 
+pytestmark = pytest.mark.numeric
+
 STATE_DICTS = json.loads((GOLDEN / "vilt_state_dicts.json").read_text())
 # float32 sums in another order; the golden numbers come from PyTorch's kernels
 GOLDEN_TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}

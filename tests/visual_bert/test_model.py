@@ -24,6 +24,8 @@ from support.visual_bert import (
 
 import tfvl
 
+pytestmark = pytest.mark.numeric
+
 STATE_DICTS = json.loads((GOLDEN / "visual_bert_state_dicts.json").read_text())
 # float32 sums in another order; the golden numbers come from PyTorch's kernels
 GOLDEN_TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}

@@ -27,37 +27,37 @@ LONG_RUN = 5000  # from here on the slope says something: the first requests fil
 MAX_SLOPE = 1000  # kB per 1000 requests
 
 
-def test_soak(tmp_path):
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Ends as it should, whatever it was sent."""
     options = ("--max-megabytes", str(MAX_MEGABYTES), "--read-timeout", str(READ_SECONDS))
-    server = start(exported(), tmp_path / "log", *options)
-    try:
-        report = soak(server, REQUESTS)
-        summary = report.as_dict()
-        if directory := os.environ.get("TFVL_SOAK_REPORT"):
-            Path(directory).mkdir(parents=True, exist_ok=True)
-            (Path(directory) / "soak.json").write_text(json.dumps(summary, indent=1))
-            report.plot(Path(directory) / "soak.png")
-        print({key: value for key, value in summary.items() if key != "memory_kB"})
-        assert report.failures == []
-        assert sum(report.kinds.values()) == REQUESTS
-        assert set(report.kinds) - {"good"} <= set(HOSTILE_KINDS)
-        assert server.process.poll() is None, "the server has died"
-        if REQUESTS >= LONG_RUN:
-            assert report.slope() < MAX_SLOPE
-        assert_rows(server.predict({"instances": instances(*range(len(questions())))})[1]["predictions"], *range(8))
-    finally:
-        assert server.stop() == 0
+    running = start(exported(), tmp_path_factory.mktemp("server") / "log", *options)
+    yield running
+    assert running.stop() == 0
 
 
-def test_every_hostile_kind(tmp_path):
+def test_soak(server):
+    report = soak(server, REQUESTS)
+    summary = report.as_dict()
+    if directory := os.environ.get("TFVL_SOAK_REPORT"):
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        (Path(directory) / "soak.json").write_text(json.dumps(summary, indent=1))
+        report.plot(Path(directory) / "soak.png")
+    print({key: value for key, value in summary.items() if key != "memory_kB"})
+    assert report.failures == []
+    assert sum(report.kinds.values()) == REQUESTS
+    assert set(report.kinds) - {"good"} <= set(HOSTILE_KINDS)
+    assert server.process.poll() is None, "the server has died"
+    if REQUESTS >= LONG_RUN:
+        assert report.slope() < MAX_SLOPE
+    assert_rows(server.predict({"instances": instances(*range(len(questions())))})[1]["predictions"], *range(8))
+
+
+def test_every_hostile_kind(server):
     """The kinds of the soak, each one once, whatever its length."""
-    options = ("--max-megabytes", str(MAX_MEGABYTES), "--read-timeout", str(READ_SECONDS))
-    server = start(exported(), tmp_path / "log", *options)
-    try:
-        for kind in HOSTILE_KINDS.values():
-            kind(server, np.random.default_rng(0))
-    finally:
-        assert server.stop() == 0
+    for kind in HOSTILE_KINDS.values():
+        kind(server, np.random.default_rng(0))
+    assert server.process.poll() is None, "the server has died"
 
 
 def test_kill_9_and_restart(tmp_path):

@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig
-from tfvl.modeling.configuration import flag, size
+from tfvl.modeling.configuration import count, flag, size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class VisualBertConfig(BertConfig):
     model_type: ClassVar[str] = "visual_bert"
 
     visual_embedding_dim: int = size(512)
-    num_hidden_layers: int = size(12, most=MAX_LAYERS)
+    num_hidden_layers: int = count(12, most=MAX_LAYERS)
     bypass_transformer: bool = flag(False)
     special_visual_initialize: bool = flag(True)
     pad_token_id: int | None = 1

@@ -12,6 +12,7 @@ from tfvl.layers.attention import CrossAttention, Dense, SelfAttention, expand_m
 from tfvl.layers.embeddings import PatchEmbeddings, TextEmbeddings
 from tfvl.layers.heads import ClassifierHead, MaskedLMHead, Pooler
 from tfvl.layers.transformer import PostNormBlock, PreNormBlock, TransformerStack, per_layer_head_mask
+from tfvl.modeling.bert_config import ACTIVATIONS as NAMES
 
 pytestmark = pytest.mark.numeric
 
@@ -139,16 +140,35 @@ def test_activations_by_their_definitions():
     phi = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in x])
     tanh = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
     selu = 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x))
-    expected = {"gelu": x * phi, "gelu_new": tanh, "relu": np.maximum(x, 0), "silu": x / (1 + np.exp(-x)), "selu": selu}
-    expected["swish"] = expected["silu"]
-    assert expected.keys() == ACTIVATIONS.keys()
+    logistic, softplus = 1 / (1 + np.exp(-x)), np.log1p(np.exp(x))
+    laplace = [0.5 * (1 + math.erf((value - 0.707107) / (0.282095 * math.sqrt(2)))) for value in x]
+    expected = {
+        **dict.fromkeys(("gelu", "gelu_python", "gelu_10"), x * phi),  # clipped at values that x does not reach
+        **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_accurate", "gelu_python_tanh", "gelu_pytorch_tanh"), tanh),
+        **dict.fromkeys(("silu", "swish"), x * logistic),
+        "hardswish": x * np.clip(x + 3, 0, 6) / 6,
+        "laplace": laplace,
+        "leaky_relu": np.where(x > 0, x, 0.01 * x),
+        "linear": x,
+        "mish": x * np.tanh(softplus),
+        "quick_gelu": x / (1 + np.exp(-1.702 * x)),
+        "relu": np.maximum(x, 0),
+        "relu2": np.maximum(x, 0) ** 2,
+        "relu6": np.clip(x, 0, 6),
+        "selu": selu,
+        "sigmoid": logistic,
+        "sqrtsoftplus": np.sqrt(softplus),
+        "tanh": np.tanh(x),
+    }
+    assert expected.keys() == ACTIVATIONS.keys() == set(NAMES)
+    assert np.asarray(activation("gelu_10")(np.float32([-20, 20]))).tolist() == [0, 10]
     for name, values in expected.items():
         np.testing.assert_allclose(activation(name)(x.astype("float32")), values, err_msg=name, **FLOAT32)
 
 
 def test_an_unknown_activation_is_an_error():
-    with pytest.raises(ValueError, match="hidden_act is 'quick_gelu', expected one of gelu, "):
-        activation("quick_gelu")
+    with pytest.raises(ValueError, match="hidden_act is 'prelu', expected one of gelu, "):
+        activation("prelu")
 
 
 def test_hidden_size_must_divide_by_the_heads():

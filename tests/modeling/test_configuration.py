@@ -39,8 +39,75 @@ def test_answers_are_named_where_there_are_as_many_labels(name):
     named = config.replace(**config.answer_fields(answers))
     assert named.answer_names == tuple(named.id2label.values()) == answers
     assert config.answer_names == tuple(f"LABEL_{number}" for number in range(9500 if "Lxmert" in name else 2))
-    if "Lxmert" in name:
-        assert named.replace(num_qa_labels=4, id2label=named.id2label).answer_names[-1] == "LABEL_3"
+
+
+def test_labels_by_name():
+    """`label2id` alone names the classes; it is made once, not at each access."""
+    config = tfvl.ViltConfig(label2id={"no": 0, "yes": 1}, problem_type="single_label_classification")
+    assert config.id2label == {0: "no", 1: "yes"}
+    assert config.num_labels == 2
+    assert config.label2id is config.label2id
+    assert config.replace(label2id={"a": 0, "b": 1, "c": 2}).id2label == {0: "a", 1: "b", 2: "c"}
+    assert tfvl.ViltConfig(id2label={0: "no", 1: "yes"}, label2id={"no": 0, "yes": 1}) == tfvl.ViltConfig(
+        id2label={0: "no", 1: "yes"}
+    )
+    assert tfvl.ViltConfig.from_dict(config.to_dict()) == config
+    assert config.to_dict()["problem_type"] == "single_label_classification"
+
+
+# ── LXMERT: as many labels as answers, whichever is given ───────────────────────────────────────────────────────────
+
+THREE = {0: "a", 1: "b", 2: "c"}
+GIVEN = {
+    "num_labels": {"num_labels": 3},
+    "num_qa_labels": {"num_qa_labels": 3},
+    "id2label": {"id2label": THREE},
+    "label2id": {"label2id": {"a": 0, "b": 1, "c": 2}},
+    "two of them": {"num_labels": 3, "num_qa_labels": 3},
+    "all of them": {"num_labels": 3, "num_qa_labels": 3, "id2label": THREE, "label2id": {"a": 0, "b": 1, "c": 2}},
+}
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_answers_and_labels_agree(given):
+    """Of a new configuration, and of one that had others."""
+    old = tfvl.LxmertConfig(id2label={0: "no", 1: "yes"})
+    for config in (tfvl.LxmertConfig(**GIVEN[given]), old.replace(**GIVEN[given])):
+        assert config.num_labels == config.num_qa_labels == len(config.id2label) == len(config.label2id) == 3
+        named = "id2label" in GIVEN[given] or "label2id" in GIVEN[given]
+        assert config.id2label == (THREE if named else {i: f"LABEL_{i}" for i in range(3)})
+        assert tfvl.LxmertConfig.from_dict(config.to_dict()) == config
+
+
+def test_answers_and_labels_that_do_not_agree():
+    with pytest.raises(ValueError, match="num_labels is 3 but num_qa_labels is 4; give one of them only"):
+        tfvl.LxmertConfig(num_labels=3, num_qa_labels=4)
+    with pytest.raises(ValueError, match="num_qa_labels is 4 but there are 3 labels"):
+        tfvl.LxmertConfig().replace(id2label=THREE, num_qa_labels=4)
+    assert tfvl.LxmertConfig().num_qa_labels == tfvl.LxmertConfig().num_labels == 9500
+    kept = tfvl.LxmertConfig(id2label=THREE)
+    assert kept.replace(num_qa_labels=3, l_layers=2).id2label == THREE
+    assert kept.replace(id2label=None).num_qa_labels == 3
+
+
+def test_labels_of_upstreams_lxmert_files():
+    """Upstream writes two placeholders whatever the number of answers is, and reads no labels; names are kept."""
+    config = tfvl.LxmertConfig.from_dict({"num_qa_labels": 7, "id2label": {"0": "LABEL_0", "1": "LABEL_1"}})
+    assert config.num_labels == 7
+    assert "id2label" not in config.to_dict()
+    named = tfvl.LxmertConfig.from_dict({"num_qa_labels": 7, "id2label": THREE})
+    assert (named.num_qa_labels, named.id2label) == (7, THREE)
+    assert tfvl.LxmertConfig.from_dict({"id2label": THREE, "num_labels": 3}).num_qa_labels == 9500
+
+
+def test_lxmerts_layers():
+    """Upstream's attribute with all three numbers; none may be there but for one of a pair."""
+    config = tfvl.LxmertConfig(l_layers=0, r_layers=2, x_layers=1, num_hidden_layers=12)
+    assert config.num_hidden_layers == {"language": 0, "vision": 2, "cross_encoder": 1}
+    assert config.replace(l_layers=4).num_hidden_layers["language"] == 4
+    for name in ("l_layers", "r_layers"):
+        with pytest.raises(ValueError, match=f"{name} and x_layers are both 0"):
+            tfvl.LxmertConfig(**{name: 0, "x_layers": 0})
 
 
 def test_a_file_makes_the_round_trip(tmp_path):
@@ -84,11 +151,15 @@ BAD = {
     "hidden_size is 0, expected an integer in 1": {"hidden_size": 0},
     "hidden_size is 1000000000, expected an integer in 1": {"hidden_size": 10**9},
     "hidden_size is True": {"hidden_size": True},
-    "num_hidden_layers is 99999, expected an integer in 1…1024": {"num_hidden_layers": 99999},
+    "num_hidden_layers is 99999, expected an integer in 0…1024": {"num_hidden_layers": 99999},
     "hidden_size 10 is not a multiple of num_attention_heads 3": {"hidden_size": 10, "num_attention_heads": 3},
     r"hidden_dropout_prob is 1.0, expected a number in \[0, 1\)": {"hidden_dropout_prob": 1.0},
     "layer_norm_eps is nan, expected a finite number": {"layer_norm_eps": float("nan")},
-    "hidden_act is 'mish', expected one of gelu, ": {"hidden_act": "mish"},
+    "hidden_act is 'prelu', expected one of gelu, ": {"hidden_act": "prelu"},
+    "num_hidden_layers is -1, expected an integer in 0…1024": {"num_hidden_layers": -1},
+    "problem_type is 'ranking', expected one of regression, ": {"problem_type": "ranking"},
+    "pad_token_id is 30522, expected one of 30522 words": {"pad_token_id": 30522},
+    "pad_token_id is '0', expected an integer": {"pad_token_id": "0"},
     r"hidden_act is \['gelu'\], expected one of": {"hidden_act": ["gelu"]},
     "max_image_length is 0, expected -1 or": {"max_image_length": 0},
     "image_size 16 is smaller than one patch of 32": {"image_size": 16},

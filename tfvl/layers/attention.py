@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfvl.layers.normalization import at_least_float32
+
 MASKED = float(np.finfo("float32").min)  # score of a position that must not be attended to, as upstream
 
 
@@ -62,12 +64,19 @@ def join_masks(*parts):
     """The mask of sequences laid end to end: (batch, sum of lengths), or None where nothing is masked.
 
     Args:
-        *parts: a pair for each sequence: its mask (batch, length), or None where all of it counts, and the sequence.
+        *parts: a pair for each sequence: its mask (batch or 1, length), or None where all of it counts, and the
+            sequence (batch, length, hidden).
     """
     if all(mask is None for mask, _ in parts):
         return None
-    masks = [ops.ones(ops.shape(sequence)[:2], "int32") if mask is None else mask for mask, sequence in parts]
-    return ops.concatenate([ops.cast(mask, "int32") for mask in masks], axis=1)
+    masks = []
+    for mask, sequence in parts:
+        if mask is None:
+            mask = ops.ones(ops.shape(sequence)[:2], "int32")
+        elif mask.shape[0] == 1 != sequence.shape[0]:
+            mask = ops.broadcast_to(mask, ops.shape(sequence)[:2])
+        masks.append(ops.cast(mask, "int32"))
+    return ops.concatenate(masks, axis=1)
 
 
 class MultiHeadAttention(keras.layers.Layer):
@@ -124,7 +133,7 @@ class MultiHeadAttention(keras.layers.Layer):
         """
         query = query * (1.0 / math.sqrt(self.hidden_size // self.num_heads))
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # (batch, heads, queries, length)
-        scores = ops.cast(scores, "float32")  # a float16 softmax loses its tail
+        scores = at_least_float32(scores)  # a float16 softmax loses its tail
         if attention_mask is not None:
             scores = ops.where(attention_mask, scores, MASKED)
         probabilities = self.dropout(ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype), training=training)
@@ -171,7 +180,7 @@ class CrossAttention(MultiHeadAttention):
         self.query = self.projection(hidden_size, "query")
         self.key_value = self.projection(2 * hidden_size, "key_value")
 
-    def build(self, input_shape=None):
+    def build(self, hidden_states_shape=None, context_shape=None):
         self.query.build((None, self.hidden_size))
         self.key_value.build((None, self.context_size))
         self.output_dense.build((None, self.hidden_size))

@@ -19,7 +19,8 @@ class TextEmbeddings(keras.layers.Layer):
         layer_norm_eps: added to the variance in the layer norm.
         dropout: rate on the result, in [0, 1).
         initializer_range: standard deviation of the initial tables.
-        padding_rows: name of a table to the row of it that training leaves as it is (PyTorch's `padding_idx`).
+        padding_rows: name of a table to the row of it that starts as zeros and that training leaves as it is (PyTorch's
+            `padding_idx`).
     """
 
     def __init__(
@@ -44,7 +45,13 @@ class TextEmbeddings(keras.layers.Layer):
             "token_type_embeddings": type_vocab_size,
         }
         self.word_embeddings, self.position_embeddings, self.token_type_embeddings = (
-            keras.layers.Embedding(count, hidden_size, normal(initializer_range), dtype=self.dtype_policy, name=name)
+            keras.layers.Embedding(
+                count,
+                hidden_size,
+                NormalRows(initializer_range, self.padding_rows.get(name)),
+                dtype=self.dtype_policy,
+                name=name,
+            )
             for name, count in tables.items()
         )
         self.layer_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm")
@@ -87,6 +94,21 @@ class TextEmbeddings(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfvl")
+class NormalRows(keras.initializers.Initializer):
+    """Starts a table with a normal distribution of mean 0, but for one row (None: none), which is zeros."""
+
+    def __init__(self, stddev, zeros=None):
+        self.stddev, self.zeros = stddev, zeros
+
+    def __call__(self, shape, dtype=None):
+        table = normal(self.stddev)(shape, dtype)
+        return table if self.zeros is None else table * ops.cast(ops.arange(shape[0]) != self.zeros, dtype)[:, None]
+
+    def get_config(self):
+        return {"stddev": self.stddev, "zeros": self.zeros}
+
+
+@keras.saving.register_keras_serializable("tfvl")
 class PatchEmbeddings(keras.layers.Layer):
     """Projects each patch of an image: a convolution whose stride is its kernel (upstream: `ViltPatchEmbeddings`).
 
@@ -120,7 +142,8 @@ class PatchEmbeddings(keras.layers.Layer):
         patches = ops.reshape(whole, (batch, rows, height, columns, width, self.num_channels))
         patches = ops.transpose(patches, (0, 1, 3, 2, 4, 5))  # (batch, rows, columns, height, width, channels)
         patches = ops.reshape(patches, (batch * rows * columns, height * width * self.num_channels))
-        embedded = ops.matmul(patches, ops.reshape(self.kernel, (-1, self.hidden_size))) + self.bias
+        kernel, bias = (ops.cast(weight, self.compute_dtype) for weight in (self.kernel, self.bias))
+        embedded = ops.matmul(patches, ops.reshape(kernel, (-1, self.hidden_size))) + bias
         return ops.reshape(embedded, (batch, rows, columns, self.hidden_size))
 
 

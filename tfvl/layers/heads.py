@@ -96,7 +96,7 @@ class MaskedLMHead(TransformedHead):
                 name="decoder",
             )
 
-    def build(self, input_shape=None):
+    def build(self, hidden_states_shape=None, word_embeddings_shape=None):
         super().build()
         if self.decoder is not None:
             self.decoder.build((None, None, self.hidden_size))
@@ -107,13 +107,13 @@ class MaskedLMHead(TransformedHead):
 
         `word_embeddings`, (vocab, hidden), is the tied decoder's kernel; an untied head does not read it.
         """
-        hidden_states = self.transformed(hidden_states)
+        hidden_states, bias = self.transformed(hidden_states), ops.cast(self.bias, self.compute_dtype)
         if self.decoder is not None:
-            return self.decoder(hidden_states) + self.bias
+            return self.decoder(hidden_states) + bias
         batch, length = ops.shape(hidden_states)[:2]
         rows = ops.reshape(hidden_states, (-1, self.hidden_size))  # (batch · length, hidden)
         kernel = ops.transpose(ops.cast(word_embeddings, self.compute_dtype))  # (hidden, vocab)
-        return ops.reshape(ops.matmul(rows, kernel) + self.bias, (batch, length, self.vocab_size))
+        return ops.reshape(ops.matmul(rows, kernel) + bias, (batch, length, self.vocab_size))
 
 
 @keras.saving.register_keras_serializable("tfvl")

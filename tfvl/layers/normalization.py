@@ -4,16 +4,28 @@ import keras
 from keras import ops
 
 
+def at_least_float32(x):
+    """`x` in float32 where it is of half precision; what is wider stays as it is."""
+    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+
+
 @keras.saving.register_keras_serializable("tfvl")
 class LayerNormalization(keras.layers.LayerNormalization):
-    """`keras.layers.LayerNormalization` over the last axis in fewer operations, always computed in float32.
+    """`keras.layers.LayerNormalization`, in fewer operations where it is over the last axis; half precision is computed
+    in float32.
 
     Outside a graph, where every operation costs a call, it takes two thirds of the time.
     """
 
     def call(self, inputs):
-        centred = ops.cast(inputs, "float32")
+        if self.rms_scaling or [axis % len(inputs.shape) for axis in self.axis] != [len(inputs.shape) - 1]:
+            return super().call(inputs)
+        centred = at_least_float32(inputs)
         centred = centred - ops.mean(centred, axis=-1, keepdims=True)
         variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-        gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
-        return ops.cast(centred * ops.rsqrt(variance + self.epsilon) * gamma + beta, self.compute_dtype)
+        outputs = centred * ops.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            outputs = outputs * ops.cast(self.gamma, outputs.dtype)
+        if self.beta is not None:
+            outputs = outputs + ops.cast(self.beta, outputs.dtype)
+        return ops.cast(outputs, self.compute_dtype)

@@ -155,6 +155,8 @@ class TransformerStack(keras.layers.Layer):
             The last block's result, the tuple of all hidden states (the input first; the last one as `queries`
             says), and the tuple of all attention probabilities; the two are empty without `keep_all`.
         """
+        if not self.layers:
+            hidden_states = take_positions(hidden_states, queries)
         head_masks = per_layer_head_mask(head_mask, self.num_layers)
         all_hidden_states, all_attentions = [hidden_states] * keep_all, []
         for index, layer in enumerate(self.layers):

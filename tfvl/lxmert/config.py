@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig, RegionInput
-from tfvl.modeling.fields import flag, positive, size
+from tfvl.modeling.configuration import is_placeholder
+from tfvl.modeling.fields import MAX_SIZE, count, flag, positive, size
+
+ANSWERS = 9500  # of the five data sets that `unc-nlp/lxmert-base-uncased` was pre-trained on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,11 +16,14 @@ class LxmertConfig(BertConfig):
     """Sizes and options of an LXMERT model; the defaults are `unc-nlp/lxmert-base-uncased` (upstream: `LxmertConfig`).
 
     Attributes: as `BertConfig`, and
-        num_qa_labels: number of answers. `id2label` names them where it has as many entries; upstream's is not read.
+        num_qa_labels: number of answers; that of `num_labels`, `id2label` or `label2id`, whichever is given, else
+            9500. `id2label` names them. (Upstream's models do not read it, and its files may name as many classes as
+            they like: names of another number than `num_qa_labels` are kept, and name no answer.)
         num_object_labels: number of object classes a region may be told to belong to.
         num_attr_labels: number of attributes a region may be told to have.
         l_layers, x_layers, r_layers: number of blocks of the language, cross-modality and object relationship encoder.
-        layer_norm_eps: upstream's PyTorch models take 1e-12 whatever it says.
+        num_hidden_layers: the three numbers once more, as upstream's attribute of that name; not read.
+        layer_norm_eps: not read: as in upstream's PyTorch models, all norms take 1e-12.
         visual_feat_dim: width of a region's feature vector.
         visual_pos_dim: numbers that say where a region lies: 4 for a box.
         visual_loss_normalizer: factor of each of the three losses on regions.
@@ -35,12 +41,13 @@ class LxmertConfig(BertConfig):
         "mask": RegionInput("visual_attention_mask"),
     }
 
-    num_qa_labels: int = size(9500)
+    num_qa_labels: int | None = None
     num_object_labels: int = size(1600)
     num_attr_labels: int = size(400)
-    l_layers: int = size(9, most=MAX_LAYERS)
-    x_layers: int = size(5, most=MAX_LAYERS)
-    r_layers: int = size(5, most=MAX_LAYERS)
+    l_layers: int = count(9, 0, MAX_LAYERS)
+    x_layers: int = count(5, 0, MAX_LAYERS)
+    r_layers: int = count(5, 0, MAX_LAYERS)
+    num_hidden_layers: Mapping[str, int] | None = None
     visual_feat_dim: int = size(2048)
     visual_pos_dim: int = size(4)
     visual_loss_normalizer: float = positive(6.67)
@@ -51,6 +58,38 @@ class LxmertConfig(BertConfig):
     visual_obj_loss: bool = flag(True)
     visual_attr_loss: bool = flag(True)
     visual_feat_loss: bool = flag(True)
+
+    def __post_init__(self):
+        answers, named = self.num_qa_labels, self.id2label is not None or self.label2id is not None
+        if answers is not None:
+            if not isinstance(answers, int) or isinstance(answers, bool) or not 1 <= answers <= MAX_SIZE:
+                raise ValueError(f"LxmertConfig.num_qa_labels is {answers!r}, expected an integer in 1…{MAX_SIZE}.")
+            if not named and self.num_labels not in (None, answers):
+                raise ValueError(
+                    f"num_labels is {self.num_labels!r} but num_qa_labels is {answers}; give one of them only."
+                )
+        if not named and self.num_labels is None:
+            object.__setattr__(self, "num_labels", ANSWERS if answers is None else answers)
+        super().__post_init__()
+        if answers is None:
+            object.__setattr__(self, "num_qa_labels", self.num_labels)
+        elif self.num_labels != answers and is_placeholder(self.id2label.values()):
+            placeholders = LxmertConfig(num_qa_labels=answers)
+            for name in ("num_labels", "id2label", "label2id"):
+                object.__setattr__(self, name, getattr(placeholders, name))
+        for name in ("l_layers", "r_layers"):
+            if not getattr(self, name) + self.x_layers:
+                raise ValueError(f"{name} and x_layers are both 0, expected at least one block between the two.")
+        layers = {"vision": self.r_layers, "cross_encoder": self.x_layers, "language": self.l_layers}
+        object.__setattr__(self, "num_hidden_layers", layers)
+
+    @property
+    def norm_eps(self) -> float:
+        return 1e-12
+
+    @property
+    def padding_rows(self) -> dict[str, int]:
+        return dict.fromkeys(("word_embeddings", "position_embeddings", "token_type_embeddings"), 0)
 
     @property
     def visual_losses(self) -> dict[str, int]:
@@ -63,16 +102,32 @@ class LxmertConfig(BertConfig):
         return {name: width for name, (on, width) in table.items() if on}
 
     def replace(self, **changes) -> Self:
-        """As `Config.replace`; with another `num_qa_labels` the names of the old answers go, if `id2label` has them."""
+        """As `Config.replace`; `num_qa_labels` and the three that `Config` speaks of replace each other.
+
+        Raises:
+            ValueError: `num_qa_labels` and one of the three are given, and they are of different numbers.
+        """
+        named = any(changes.get(name) is not None for name in ("num_labels", "id2label", "label2id"))
         count = changes.get("num_qa_labels", self.num_qa_labels)
-        if self.num_labels == self.num_qa_labels != count and not changes.keys() & {"id2label", "num_labels"}:
-            changes["id2label"] = None
-        return super().replace(**changes)
+        if named:
+            changes = {"num_qa_labels": None} | changes
+        elif self.num_labels == self.num_qa_labels != count:
+            changes["id2label"] = None  # the names were the other answers'
+        config = super().replace(**changes)
+        if named and config.num_labels != config.num_qa_labels:
+            raise ValueError(f"num_qa_labels is {config.num_qa_labels} but there are {config.num_labels} labels.")
+        return config
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        values = dict(values)
-        values.pop("num_hidden_layers", None)  # upstream writes the three counts a second time, and never reads them
-        if "num_answers" in values:  # of a file of the authors' own (`tfvl.porting.originals`)
-            values[cls.answers_field] = values.pop("num_answers")
-        return super().from_dict(values)
+        # upstream writes the three numbers of layers a second time, and may write a number of labels; it reads neither
+        read = {name: value for name, value in values.items() if name not in ("num_hidden_layers", "num_labels")}
+        if "num_answers" in read:  # of a file of the authors' own (`tfvl.porting.originals`)
+            read[cls.answers_field] = read.pop("num_answers")
+        return super().from_dict({cls.answers_field: ANSWERS} | read)
+
+    def to_dict(self) -> dict[str, Any]:
+        values = super().to_dict()
+        if is_placeholder(self.id2label.values()):
+            del values["id2label"], values["label2id"]
+        return values

@@ -45,7 +45,7 @@ class VisualFeatureEncoder(keras.layers.Layer):
         )
         self.dropout = keras.layers.Dropout(dropout, dtype=policy, name="dropout")
 
-    def build(self, input_shape=None):
+    def build(self, features_shape=None, boxes_shape=None):
         self.visn_fc.build((None, None, self.feature_size))
         self.box_fc.build((None, None, self.box_size))
         self.visn_layer_norm.build((None, None, self.hidden_size))
@@ -67,28 +67,36 @@ class CrossModalityBlock(keras.layers.Layer):
     Args: as `PostNormBlock`.
     """
 
-    def __init__(self, hidden_size, num_heads, intermediate_size, name=None, dtype=None, **block_options):
-        super().__init__(name=name, dtype=dtype)
+    def __init__(
+        self,
+        hidden_size,
+        num_heads,
+        intermediate_size,
+        hidden_act="gelu",
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        layer_norm_eps=1e-12,
+        qkv_bias=True,
+        initializer_range=0.02,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
         self.hidden_size = hidden_size
         policy = self.dtype_policy
         self.attention = CrossAttention(
-            hidden_size,
-            num_heads,
-            block_options["attention_dropout"],
-            initializer_range=block_options["initializer_range"],
-            dtype=policy,
-            name="attention",
+            hidden_size, num_heads, attention_dropout, qkv_bias, initializer_range, dtype=policy, name="attention"
         )
         self.attention_layer_norm = LayerNormalization(
-            epsilon=block_options["layer_norm_eps"], dtype=policy, name="attention_layer_norm"
+            epsilon=layer_norm_eps, dtype=policy, name="attention_layer_norm"
         )
-        self.dropout = keras.layers.Dropout(block_options["hidden_dropout"], dtype=policy, name="dropout")
+        self.dropout = keras.layers.Dropout(hidden_dropout, dtype=policy, name="dropout")
+        options = (hidden_act, hidden_dropout, attention_dropout, layer_norm_eps, qkv_bias, initializer_range)
         self.language, self.vision = (
-            PostNormBlock(hidden_size, num_heads, intermediate_size, **block_options, dtype=policy, name=name)
+            PostNormBlock(hidden_size, num_heads, intermediate_size, *options, dtype=policy, name=name)
             for name in ("language", "vision")
         )
 
-    def build(self, input_shape=None):
+    def build(self, language_shape=None, vision_shape=None):
         hidden = (None, None, self.hidden_size)
         for layer in (self.attention, self.attention_layer_norm, self.language, self.vision):
             layer.build(hidden)
@@ -97,7 +105,7 @@ class CrossModalityBlock(keras.layers.Layer):
         attended, probabilities = self.attention(hidden_states, context, context_mask, training=training)
         return self.attention_layer_norm(hidden_states + self.dropout(attended, training=training)), probabilities
 
-    def call(self, language, word_mask, vision, region_mask, first_word_only=False, training=None):
+    def call(self, language, vision, word_mask=None, region_mask=None, first_word_only=False, training=None):
         """Runs the block.
 
         Args:
@@ -138,16 +146,18 @@ class CrossModalityStack(keras.layers.Layer):
             for index in range(num_layers)
         ]
 
-    def build(self, input_shape=None):
+    def build(self, language_shape=None, vision_shape=None):
         for layer in self.layers:
-            layer.build(input_shape)
+            layer.build(language_shape, vision_shape)
 
-    def call(self, language, word_mask, vision, region_mask, first_word_only=False, training=None):
+    def call(self, language, vision, word_mask=None, region_mask=None, first_word_only=False, training=None):
         """Runs the blocks; arguments as `CrossModalityBlock`, of which the last one sees `first_word_only`.
 
         Returns:
             Three tuples with one entry per block: language, vision, attention probabilities.
         """
+        if not self.layers:
+            return (), (), ()
         each = []
         for layer in self.layers:
             run = self.bound(layer, word_mask, region_mask, first_word_only and layer is self.layers[-1], training)
@@ -161,5 +171,5 @@ class CrossModalityStack(keras.layers.Layer):
     def bound(layer, word_mask, region_mask, first_word_only, training):
         # keras.remat passes tensors only, so what is no tensor is bound before
         return lambda language, vision: layer(
-            language, word_mask, vision, region_mask, first_word_only=first_word_only, training=training
+            language, vision, word_mask, region_mask, first_word_only=first_word_only, training=training
         )

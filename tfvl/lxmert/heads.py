@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import ClassVar
 
 import keras
 from keras import ops
@@ -10,9 +11,9 @@ from tfvl.layers.attention import Dense, normal
 from tfvl.layers.heads import ClassifierHead, MaskedLMHead, TransformedHead
 from tfvl.lxmert.model import LxmertModel, LxmertPreTrainedModel
 from tfvl.modeling.base import HeadModel
-from tfvl.modeling.checks import check_classes, check_shape
-from tfvl.modeling.losses import cross_entropy, smooth_l1
-from tfvl.modeling.metrics import HeadAccuracy
+from tfvl.modeling.checks import check_labels, check_range, check_shape
+from tfvl.modeling.losses import answers, cross_entropy, is_float, smooth_l1, without_ones
+from tfvl.modeling.metrics import AnswerAccuracy, HeadAccuracy
 from tfvl.modeling.recipes import Recipe
 
 
@@ -75,7 +76,8 @@ class LxmertHeadModel(HeadModel, LxmertPreTrainedModel):
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
         if not self.reads_vision:
-            self.lxmert.cross_encoder.layers[-1].vision.trainable = False  # it never gets a gradient, as upstream
+            base, blocks = self.lxmert, self.lxmert.cross_encoder.layers
+            base.never_train(*([blocks[-1].vision] if blocks else [base.visual_embeddings, base.vision_encoder]))
 
     def encode(self, inputs, pooled_only, output_attentions, output_hidden_states, training):
         """Runs `lxmert` and returns its three outputs (None where not computed), and the dict of the others."""
@@ -94,7 +96,7 @@ class LxmertHeadModel(HeadModel, LxmertPreTrainedModel):
             config.hidden_size,
             2 * config.hidden_size,
             config.num_qa_labels,
-            config.layer_norm_eps,
+            config.norm_eps,
             config.initializer_range,
             dtype=policy,
             name="answer_head",
@@ -132,32 +134,40 @@ class LxmertHeadModel(HeadModel, LxmertPreTrainedModel):
 class LxmertForQuestionAnswering(LxmertHeadModel):
     """Answers as classes (VQA, GQA); returns `question_answering_score` (batch, num_qa_labels).
 
-    Labels: int (batch,), the place of the right answer, -100 ignored.
+    Labels: int (batch,), the place of the right answer, -100 ignored, whose loss is the cross-entropy (GQA); or float
+    (batch, num_qa_labels), a target 0 … 1 for each answer, whose loss is the sum of their binary cross-entropies (VQA:
+    the authors' src/tasks/vqa.py).
     """
 
+    soft_labels = None
+    targets: ClassVar = {"labels": "question_answering_score"}
     reads_vision = False
 
     def add_head(self, config, policy):
         self.add_answer_head(config, policy)
 
-    def build(self, input_shape=None):
+    def build_layers(self):
         self.answer_head.build()
 
     def check_inputs(self, inputs):
         super().check_inputs(inputs)
         if "labels" in inputs:
-            check_shape("labels", inputs["labels"], (inputs["visual_feats"].shape[0],))
-            check_classes("labels", inputs["labels"], self.config.num_qa_labels)
+            labels, count = inputs["labels"], self.config.num_qa_labels
+            if (len(labels.shape) == 2 and labels.shape[1] != 1) or is_float(labels):
+                check_shape("labels", labels, ("batch", count))
+                check_range(inputs, "labels", 0, 1, "a soft target per answer")
+            else:
+                check_labels("labels", labels, tuple(inputs["visual_feats"].shape)[:1], count)
 
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
         *_, pooled, more = self.encode(inputs, True, output_attentions, output_hidden_states, training)
         return self.with_loss({"question_answering_score": self.answer_head(pooled), **more}, inputs)
 
     def loss_terms(self, labels, outputs):
-        return {"answer": cross_entropy(labels, outputs["question_answering_score"])}
+        return {"answer": answers(labels, outputs["question_answering_score"])}
 
     def default_metrics(self):
-        return [HeadAccuracy("question_answering_score")]
+        return [AnswerAccuracy("question_answering_score")]
 
 
 @keras.saving.register_keras_serializable("tfvl")
@@ -183,6 +193,13 @@ class LxmertForPreTraining(LxmertHeadModel):
 
     label_names = ("labels", "obj_labels", "matched_label", "ans")
     recipe = Recipe(1e-4, warmup=0.05, clip_norm=1.0)
+    targets: ClassVar = {
+        "labels": "prediction_logits",
+        "obj_labels": "visual_prediction_scores",
+        "matched_label": "cross_relationship_score",
+        "ans": "question_answering_score",
+    }
+    labels_of_terms: ClassVar = dict.fromkeys(("obj", "attr", "feat"), "obj_labels")
 
     def named_inputs(self, inputs, more, keywords):
         """As usual; `masked_lm_labels`, the name in upstream's TensorFlow version, stands for `labels`."""
@@ -204,7 +221,7 @@ class LxmertForPreTraining(LxmertHeadModel):
                 config.visual_losses,
                 config.hidden_size,
                 config.hidden_act,
-                config.layer_norm_eps,
+                config.norm_eps,
                 config.initializer_range,
                 dtype=policy,
                 name="obj_predict_head",
@@ -212,7 +229,7 @@ class LxmertForPreTraining(LxmertHeadModel):
         if config.task_qa:
             self.add_answer_head(config, policy)
 
-    def build(self, input_shape=None):
+    def build_layers(self):
         self.seq_relationship.build((None, self.config.hidden_size))
         for head in (self.predictions, self.obj_predict_head, self.answer_head):
             if head is not None:
@@ -228,8 +245,7 @@ class LxmertForPreTraining(LxmertHeadModel):
         }
         for name, (shape, count) in expected.items():
             if name in inputs and name in self.classification_tasks():
-                check_shape(name, inputs[name], shape)
-                check_classes(name, inputs[name], count)
+                check_labels(name, inputs[name], shape, count)
         if "obj_labels" in inputs and self.config.task_obj_predict:
             self.check_object_labels(inputs["obj_labels"], tuple(inputs["visual_feats"].shape)[:2])
         self.check_tasks(inputs)
@@ -242,11 +258,12 @@ class LxmertForPreTraining(LxmertHeadModel):
                 raise ValueError(
                     f"obj_labels has no {name}: expected a pair of labels and confidences under that name."
                 )
-            width = (self.config.visual_feat_dim,) if name == "feat" else ()
-            check_shape(f"The label of {name} in obj_labels", pair[0], (*regions, *width))
-            check_shape(f"The confidence of {name} in obj_labels", pair[1], regions)
-            if not width:
-                check_classes(f"The label of {name} in obj_labels", pair[0], count)
+            label, confidence = (f"The {part} of {name} in obj_labels" for part in ("label", "confidence"))
+            if name == "feat":
+                check_shape(label, pair[0], (*regions, count))
+            else:
+                check_labels(label, pair[0], regions, count)
+            check_shape(confidence, without_ones(pair[1], 2), regions)
 
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
         words, regions, pooled, more = self.encode(inputs, False, output_attentions, output_hidden_states, training)
@@ -264,11 +281,11 @@ class LxmertForPreTraining(LxmertHeadModel):
         """The tasks that the config switches on, but those on regions: label to output and name of the metric."""
         config = self.config
         tasks = {
-            "labels": (config.task_mask_lm, "prediction_logits", "masked_lm_accuracy"),
-            "matched_label": (config.task_matched, "cross_relationship_score", "matching_accuracy"),
-            "ans": (config.task_qa, "question_answering_score", "answer_accuracy"),
+            "labels": (config.task_mask_lm, "masked_lm_accuracy"),
+            "matched_label": (config.task_matched, "matching_accuracy"),
+            "ans": (config.task_qa, "answer_accuracy"),
         }
-        return {label: names for label, (on, *names) in tasks.items() if on}
+        return {label: (self.targets[label], name) for label, (on, name) in tasks.items() if on}
 
     def check_tasks(self, labels):
         """Raises ValueError where there are labels, but none of a task that the config switches on."""
@@ -297,7 +314,8 @@ class LxmertForPreTraining(LxmertHeadModel):
         for name in self.config.visual_losses:
             label, confidence = labels[name]
             values, counted = (smooth_l1 if name == "feat" else cross_entropy)(label, predictions[name])
-            values = values * counted * ops.cast(confidence, "float32") * self.config.visual_loss_normalizer
+            confidence = without_ones(ops.cast(confidence, "float32"), 2)  # (batch, regions)
+            values = values * counted * confidence * self.config.visual_loss_normalizer
             terms[name] = values, ops.ones_like(values)
         return terms
 

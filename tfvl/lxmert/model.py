@@ -1,5 +1,7 @@
 """LXMERT: three encoders, of a text, of an image's regions, and of both together (Tan & Bansal 2019)."""
 
+from typing import ClassVar
+
 import keras
 
 from tfvl.layers.attention import expand_mask
@@ -10,11 +12,8 @@ from tfvl.lxmert.config import LxmertConfig
 from tfvl.lxmert.encoder import CrossModalityStack, VisualFeatureEncoder
 from tfvl.lxmert.weights import RULES
 from tfvl.modeling.base import PreTrainedModel
-from tfvl.modeling.checks import check_exactly_one, check_shape, check_text_ids
+from tfvl.modeling.checks import check_exactly_one, check_given, check_rows, check_text_ids
 from tfvl.modeling.recipes import Recipe
-
-# The paper's code makes its three tables with `padding_idx=0`, so that their first rows are never trained.
-PADDING_ROWS = dict.fromkeys(("word_embeddings", "position_embeddings", "token_type_embeddings"), 0)
 
 
 class LxmertPreTrainedModel(PreTrainedModel):
@@ -24,7 +23,8 @@ class LxmertPreTrainedModel(PreTrainedModel):
         input_ids: int (batch, length).
         visual_feats: float (batch, regions, visual_feat_dim), a detector's features of each region.
         visual_pos: float (batch, regions, visual_pos_dim), where each lies: x1, y1, x2, y2 in 0 … 1.
-        attention_mask: (batch, length), 1 for a word and 0 for padding; ones where left out.
+        attention_mask: (batch, length), 1 for a word and 0 for padding; ones where left out. Of this and the next two,
+            one row goes for all.
         visual_attention_mask: (batch, regions), 1 for a region and 0 for padding; ones where left out.
         token_type_ids: int (batch, length); zeros where left out.
         inputs_embeds: float (batch, length, hidden), instead of `input_ids`.
@@ -51,6 +51,13 @@ class LxmertPreTrainedModel(PreTrainedModel):
         "token_type_ids",
         "inputs_embeds",
     )
+    float_inputs = frozenset({"visual_feats", "visual_pos", "inputs_embeds"})
+    exported_inputs: ClassVar = {
+        **dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), (None,)),
+        "visual_feats": (None, "visual_feat_dim"),
+        "visual_pos": (None, "visual_pos_dim"),
+        "visual_attention_mask": (None,),
+    }
 
     def check_inputs(self, inputs):
         words = check_exactly_one(inputs, "input_ids", "inputs_embeds")
@@ -64,13 +71,15 @@ class LxmertPreTrainedModel(PreTrainedModel):
             "inputs_embeds": (*text, self.config.hidden_size),
             "visual_feats": (text[0], "regions", self.config.visual_feat_dim),
             "visual_pos": (*regions, self.config.visual_pos_dim),
-            "attention_mask": text,
-            "visual_attention_mask": regions,
-            "token_type_ids": text,
         }
         for name, shape in expected.items():
-            if name in inputs:
-                check_shape(name, inputs[name], shape)
+            check_given(inputs, name, *shape)
+        for name, shape in (
+            ("attention_mask", text),
+            ("token_type_ids", text),
+            ("visual_attention_mask", regions),
+        ):
+            check_rows(inputs, name, *shape)
         check_text_length(text[1], self.config.max_position_embeddings)
         check_text_ids(inputs, self.config)
 
@@ -87,14 +96,12 @@ class LxmertModel(LxmertPreTrainedModel):
         super().__init__(config, **kwargs)
         policy = self.dtype_policy
         block_options = {**config.block_options, "dtype": policy}
-        self.embeddings = TextEmbeddings(
-            **config.text_options, padding_rows=PADDING_ROWS, dtype=policy, name="embeddings"
-        )
+        self.embeddings = TextEmbeddings(**config.text_options, dtype=policy, name="embeddings")
         self.visual_embeddings = VisualFeatureEncoder(
             config.visual_feat_dim,
             config.visual_pos_dim,
             config.hidden_size,
-            config.layer_norm_eps,
+            config.norm_eps,
             config.hidden_dropout_prob,
             config.initializer_range,
             dtype=policy,
@@ -106,7 +113,7 @@ class LxmertModel(LxmertPreTrainedModel):
         self.pooler = Pooler(config.hidden_size, config.initializer_range, dtype=policy, name="pooler")
         self.build()
 
-    def build(self, input_shape=None):
+    def build_layers(self):
         hidden = (None, None, self.config.hidden_size)
         encoders = (self.language_encoder, self.vision_encoder, self.cross_encoder)
         for layer in (self.embeddings, self.visual_embeddings, *encoders, self.pooler):
@@ -130,11 +137,12 @@ class LxmertModel(LxmertPreTrainedModel):
             regions, regions_mask, keep_all=keep_all, training=training
         )
         cross_words, cross_regions, cross_attentions = self.cross_encoder(
-            words, words_mask, regions, regions_mask, first_word_only=pooled_only, training=training
+            words, regions, words_mask, regions_mask, first_word_only=pooled_only, training=training
         )
-        outputs = {"pooled_output": self.pooler(cross_words[-1])}
+        words, regions = (words, *cross_words)[-1], (regions, *cross_regions)[-1]
+        outputs = {"pooled_output": self.pooler(words)}
         if not pooled_only:
-            outputs = {"language_output": cross_words[-1], "vision_output": cross_regions[-1], **outputs}
+            outputs = {"language_output": words, "vision_output": regions, **outputs}
         if output_hidden_states:  # the embeddings are not among them, as upstream
             outputs["language_hidden_states"] = words_states[1:] + cross_words
             outputs["vision_hidden_states"] = regions_states[1:] + cross_regions

@@ -9,6 +9,8 @@ import keras
 
 from tfvl.modeling import lora
 from tfvl.modeling.configuration import Config
+from tfvl.modeling.labels import flat
+from tfvl.modeling.losses import is_float
 from tfvl.modeling.pretrained import load_pretrained
 from tfvl.modeling.trainable import Trainable
 from tfvl.porting.save import save_weights
@@ -30,6 +32,8 @@ class PreTrainedModel(Trainable, keras.Model):
     base_model_prefix: ClassVar[str]
     input_names: ClassVar[tuple[str, ...]]
     label_names: ClassVar[tuple[str, ...]] = ()
+    float_inputs: ClassVar[frozenset[str]]  # the other inputs are of integers
+    exported_inputs: ClassVar[Mapping[str, tuple]]  # what `export` takes, and its axes after the batch
     weight_rules: ClassVar[tuple] = ()  # the porting table; a head adds rows of its own to those of its family
     architecture_aliases: ClassVar[tuple[str, ...]] = ()
     constructor_options: ClassVar[tuple[str, ...]] = ()  # arguments beside the config; kept in `.keras` files
@@ -42,13 +46,52 @@ class PreTrainedModel(Trainable, keras.Model):
             )
         super().__init__(**kwargs)
         self.config = config
+        # plain objects, which Keras does not track: what `compile` chose, and the layers that are never trained
         self.defaults = types.SimpleNamespace(loss=False, metrics=[])
+        self.unread = types.SimpleNamespace(layers=[])
+
+    def build(self, input_shape=None):
+        """Makes what layers there are to make, which the constructor has done.
+
+        Args:
+            input_shape: name of an input to its shape; kept for `tf.lite.TFLiteConverter.from_keras_model`.
+        """
+        if not self.built:
+            self.build_layers()
+            self.freeze_unread()
+            self.follow_remat_scope()
+        if isinstance(input_shape, Mapping):
+            self.check_names(input_shape)
+
+    def compute_output_shape(self, input_shape):
+        """The shapes of what a call returns, for the shapes of the inputs by their names."""
+        self.check_names(input_shape)
+        inputs = {
+            name: keras.KerasTensor(shape, "float32" if name in self.float_inputs else "int32")
+            for name, shape in input_shape.items()
+        }
+        return keras.tree.map_structure(lambda output: output.shape, self.compute_output_spec(inputs))
+
+    def compute_output_spec(self, *inputs, **keywords):
+        """What a call returns for `keras.KerasTensor`s; Keras' own would take the shapes, and one dtype for all."""
+        return keras.Operation.compute_output_spec(self, *inputs, **keywords)
 
     def __call__(self, inputs=None, *more, **keywords):
         inputs = self.named_inputs(inputs, more, keywords)
         self.check_inputs(inputs)  # here, because Keras wraps what is raised inside a call in a page of arguments
-        keywords.setdefault("output_attentions", self.config.output_attentions)
-        keywords.setdefault("output_hidden_states", self.config.output_hidden_states)
+        for name in inputs.keys() & set(self.input_names) - self.float_inputs:
+            if is_float(inputs[name]):
+                inputs[name] = keras.ops.cast(
+                    inputs[name], "int32"
+                )  # before Keras makes numbers of half precision of it
+        for option in ("output_attentions", "output_hidden_states"):
+            if keywords.get(option) is None:
+                keywords[option] = getattr(self.config, option)
+        if not self._build_shapes_dict:
+            shapes = {
+                name: tuple(inputs[name].shape) for name in self.input_names if hasattr(inputs.get(name), "shape")
+            }
+            self._build_shapes_dict = {"input_shape": shapes}
         return super().__call__(inputs, **keywords)
 
     def named_inputs(self, inputs, more, keywords) -> dict[str, Any]:
@@ -64,15 +107,20 @@ class PreTrainedModel(Trainable, keras.Model):
                 )
             named = dict(zip(names, listed, strict=False))
         named |= {name: keywords.pop(name) for name in names if name in keywords}
-        unknown = named.keys() - set(names)
-        if unknown:
-            raise ValueError(
-                f"{type(self).__name__} has no input {', '.join(sorted(unknown))}; it takes {', '.join(names)}."
-            )
+        self.check_names(named)
         ragged = [name for name, value in named.items() if hasattr(value, "row_splits")]
         if ragged:
             raise ValueError(f"{', '.join(ragged)} are ragged; call the processor or the tokenizer with padding=True.")
         return {name: as_tensors(value) for name, value in named.items() if value is not None}
+
+    def check_names(self, inputs: Mapping[str, Any]) -> None:
+        """Raises ValueError where one of them is none of the model's inputs and labels."""
+        names = (*self.input_names, *self.label_names)
+        unknown = inputs.keys() - set(names)
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__} has no input {', '.join(sorted(unknown))}; it takes {', '.join(names)}."
+            )
 
     def check_inputs(self, inputs: Mapping[str, Any]) -> None:
         """Raises ValueError, one sentence, for inputs that the model cannot take."""
@@ -202,6 +250,20 @@ class PreTrainedModel(Trainable, keras.Model):
         """Keeps all activations again (upstream's name)."""
         self.gradient_checkpointing_enable(False)
 
+    def follow_remat_scope(self) -> None:
+        """Recomputes blocks where the model is made within a `keras.RematScope`, but for its mode "activations".
+
+        Its own way is to recompute each layer's call, which TensorFlow refuses in a graph, since calls have keywords.
+        """
+        scope = self._remat_mode
+        if scope is None or scope.mode in (None, "activations"):
+            return
+        for layer in self._flatten_layers():
+            layer._remat_mode = None
+        for stack in self.checkpointing_layers:
+            names = {stack.name, *(block.name for block in stack.layers)}
+            stack.gradient_checkpointing = scope.mode != "list_of_layers" or not names.isdisjoint(scope.layer_names)
+
     @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether blocks are recomputed in the backward pass (upstream's name)."""
@@ -211,23 +273,64 @@ class PreTrainedModel(Trainable, keras.Model):
     def checkpointing_layers(self) -> list[keras.layers.Layer]:
         return [layer for layer in self._flatten_layers() if hasattr(layer, "gradient_checkpointing")]
 
-    def export(self, *_, **__):
-        """Not Keras' export: an artefact without its tokenizer and image processing would answer nobody."""
-        raise ValueError("Use tfvl.export.saved_model(model, processor, directory), which exports the processor too.")
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **options):
+        """As `keras.Model.export`: the bare model, from the tensors of `exported_inputs` to its outputs.
+
+        `tfvl.export.saved_model(model, processor, directory)` writes an artefact that takes texts and images.
+
+        Args:
+            filepath, verbose, options: as in Keras.
+            format: a format of Keras but "litert".
+            input_signature: as in Keras; `exported_inputs` where None, with any number of rows, words, pixels, regions.
+
+        Raises:
+            ValueError: `format` is "litert", for which TensorFlow has not got all operations.
+        """
+        if format == "litert":
+            raise ValueError("Use tfvl.export.lite(model, processor, file), which writes .tflite files.")
+        if input_signature is None:
+            input_signature = [self.exported_specs()]
+        if format != "tf_saved_model":
+            super().export(filepath, format, verbose, input_signature, **options)
+            return
+        archive = keras.export.ExportArchive()
+        archive.add_endpoint("serve", lambda inputs: flat(self(inputs, training=False)), input_signature, **options)
+        archive.write_out(filepath, verbose=verbose is None or verbose)
+
+    @property
+    def _default_save_signature(self):
+        """What `tf.saved_model.save(model, directory)` writes: the same as `export`."""
+        import tensorflow as tf
+
+        specs = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in self.exported_specs().items()}
+        return tf.function(lambda inputs: flat(self(inputs, training=False)), [specs])
+
+    def exported_specs(self) -> dict[str, keras.InputSpec]:
+        """What `export` takes: a batch of any size of each of `exported_inputs`."""
+        return {
+            name: keras.InputSpec(
+                shape=(None, *(getattr(self.config, size) if isinstance(size, str) else size for size in sizes)),
+                dtype="float32" if name in self.float_inputs else "int32",
+                name=name,
+            )
+            for name, sizes in self.exported_inputs.items()
+        }
 
 
 class HeadModel(PreTrainedModel):
     """A base model with a head on top; the base model is an attribute named as `base_model_prefix` says.
 
     A family mixes it into its own classes: `class ViltHeadModel(HeadModel, ViltPreTrainedModel)`. A class with a head
-    makes its layers in `add_head(config, policy)` and builds them in `build`.
+    makes its layers in `add_head(config, policy)` and builds them in `build_layers`.
     """
 
     base_model_class: ClassVar[type[PreTrainedModel]]
     label_names = ("labels",)
-    soft_labels: ClassVar[bool] = False  # a float target for each class instead of the place of the right one
+    # a float target for each class instead of the place of the right one; None: either, as the task has it
+    soft_labels: ClassVar[bool | None] = False
     masks_whole_words: ClassVar[bool] = False  # how words are hidden in pre-training: whole or token by token
     masks_unmatched: ClassVar[bool] = True  # whether they are in a text that is another image's, too
+    targets: ClassVar[Mapping[str, str]] = {"labels": "logits"}
     add_pooling_layer: ClassVar[bool] = True
     reads_pooler: ClassVar[bool] = True
 
@@ -238,7 +341,7 @@ class HeadModel(PreTrainedModel):
         base = self.base_model_class(config, **options, dtype=policy, name=name)
         setattr(self, name, base)
         if self.add_pooling_layer and not self.reads_pooler:
-            base.pooler.trainable = False  # upstream has one here as well; it never gets a gradient
+            base.never_train(base.pooler)  # upstream has one here as well
         self.add_head(config, policy)
         self.build()
 

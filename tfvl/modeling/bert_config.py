@@ -8,7 +8,11 @@ from tfvl.modeling.configuration import Config
 from tfvl.modeling.fields import choice, flag, positive, probability, size
 
 MAX_LAYERS = 1024  # more are a mistake or an attack
-ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "swish", "selu")
+ACTIVATIONS = (  # the names of `tfvl.layers.activations`, which imports Keras
+    *("gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"),
+    *("gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2"),
+    *("relu6", "selu", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh"),
+)
 
 
 class RegionInput(NamedTuple):
@@ -32,7 +36,7 @@ class BertConfig(Config):
         hidden_size: width of the encoder, a multiple of `num_attention_heads`.
         num_attention_heads: number of attention heads.
         intermediate_size: width of the perceptron in each block.
-        hidden_act: activation in the blocks and before the decoders: gelu, gelu_new, relu, silu (or swish), selu.
+        hidden_act: activation in the blocks and before the decoders, one of `ACTIVATIONS`, which are upstream's.
         hidden_dropout_prob: dropout rate of embeddings and dense layers, in [0, 1).
         attention_probs_dropout_prob: dropout rate of the attention probabilities, in [0, 1).
         max_position_embeddings: the longest text, in tokens.
@@ -60,6 +64,8 @@ class BertConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.pad_token_id is not None and not -self.vocab_size <= self.pad_token_id < self.vocab_size:
+            raise ValueError(f"pad_token_id is {self.pad_token_id}, expected one of {self.vocab_size} words, or None.")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}."
@@ -71,6 +77,16 @@ class BertConfig(Config):
         return getattr(self, size_field) if size_field else None
 
     @property
+    def norm_eps(self) -> float:
+        """What is added to the variance in layer norms."""
+        return self.layer_norm_eps
+
+    @property
+    def padding_rows(self) -> dict[str, int]:
+        """The rows of the text's tables that training leaves as they are (upstream: `padding_idx`)."""
+        return {} if self.pad_token_id is None else {"word_embeddings": self.pad_token_id % self.vocab_size}
+
+    @property
     def text_options(self) -> dict[str, Any]:
         """Arguments of `TextEmbeddings`."""
         return {
@@ -78,9 +94,10 @@ class BertConfig(Config):
             "hidden_size": self.hidden_size,
             "max_position_embeddings": self.max_position_embeddings,
             "type_vocab_size": self.type_vocab_size,
-            "layer_norm_eps": self.layer_norm_eps,
+            "layer_norm_eps": self.norm_eps,
             "dropout": self.hidden_dropout_prob,
             "initializer_range": self.initializer_range,
+            "padding_rows": self.padding_rows,
         }
 
     @property
@@ -93,7 +110,7 @@ class BertConfig(Config):
             "hidden_act": self.hidden_act,
             "hidden_dropout": self.hidden_dropout_prob,
             "attention_dropout": self.attention_probs_dropout_prob,
-            "layer_norm_eps": self.layer_norm_eps,
+            "layer_norm_eps": self.norm_eps,
             "initializer_range": self.initializer_range,
         }
 
@@ -104,7 +121,7 @@ class BertConfig(Config):
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
             "hidden_act": self.hidden_act,
-            "layer_norm_eps": self.layer_norm_eps,
+            "layer_norm_eps": self.norm_eps,
             "tied": self.tie_word_embeddings,
             "initializer_range": self.initializer_range,
         }

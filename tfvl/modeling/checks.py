@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfvl.modeling.losses import IGNORED
+from tfvl.modeling.losses import IGNORED, without_ones
 
 
 def check_shape(name: str, value, expected: tuple) -> None:
@@ -23,10 +23,23 @@ def check_classes(name: str, labels, count: int) -> None:
         raise ValueError(f"{name} holds {wrong[0]}, expected classes 0 … {count - 1}, or {IGNORED} for none.")
 
 
+def check_labels(name: str, labels, shape: tuple, count: int) -> None:
+    """`check_shape` and `check_classes`; axes of one beyond are dropped, as upstream drops them."""
+    check_shape(name, without_ones(labels, len(shape)), shape)
+    check_classes(name, labels, count)
+
+
 def check_given(inputs: Mapping, name: str, *expected: int | str | None) -> None:
     """`check_shape` of the input called `name`, where it is given."""
     if name in inputs:
         check_shape(name, inputs[name], expected)
+
+
+def check_rows(inputs: Mapping, name: str, *expected: int | str | None) -> None:
+    """As `check_given`, but one row may stand for all."""
+    if name in inputs and len(inputs[name].shape) and inputs[name].shape[0] == 1:
+        expected = (1, *expected[1:])
+    check_given(inputs, name, *expected)
 
 
 def check_exactly_one(inputs: Mapping, *names: str) -> str:
@@ -56,10 +69,11 @@ def check_range(inputs: Mapping, name: str, low: int, high: int | None, meaning:
 def check_ids(inputs: Mapping, name: str, count: int, meaning: str) -> None:
     """Raises ValueError where the input is given and is not of integers 0 … count - 1, which number rows of a table.
 
-    TensorFlow would say so in a page about the layer that looks them up (on a GPU it would read zeros instead).
+    TensorFlow would say so in a page about the layer that looks them up (on a GPU it would read zeros instead). What a
+    graph is made with is not judged: Keras and TensorFlow make it with tensors of their own, all of one dtype.
     """
     value = inputs.get(name)
-    if value is None:
+    if value is None or not _is_known(value):
         return
     dtype = getattr(value.dtype, "name", str(value.dtype))
     if "int" not in dtype:
@@ -75,7 +89,12 @@ def check_text_ids(inputs: Mapping, config) -> None:
 
 def _outside(value, low: int, high: int, also: int | None):
     """The values that are neither in low … high nor `also`; none inside a graph, where nothing is known."""
-    if not (isinstance(value, np.ndarray) or hasattr(value, "numpy")):
+    if not _is_known(value):
         return ()
     values = np.asarray(value)
     return values[((values < low) | (values > high)) & (values != also)]
+
+
+def _is_known(value) -> bool:
+    """Whether a tensor has values already, and is none that a graph is made with."""
+    return isinstance(value, np.ndarray) or hasattr(value, "numpy")

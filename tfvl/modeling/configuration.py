@@ -7,8 +7,10 @@ from typing import Any, ClassVar, Self
 
 from tfvl.errors import CheckpointError
 from tfvl.files.json_file import read_json, write_json
-from tfvl.modeling.fields import MAX_SIZE, check_fields, flag, is_size
+from tfvl.modeling.fields import MAX_SIZE, check_fields, checked, flag, is_size
 from tfvl.porting.hub import resolve
+
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,12 +18,14 @@ class Config:
     """What all three models' configurations share (upstream: `PreTrainedConfig`).
 
     Attributes:
-        id2label: class index to label; `{0: "LABEL_0", …}` where neither it nor `num_labels` is given.
+        id2label: class index to label; `{0: "LABEL_0", …}` where neither it nor `num_labels` nor `label2id` is given.
+        label2id: label to class index, always the inverse of `id2label` (the first index wins where labels repeat).
         num_labels: the number of classes, always `len(id2label)`.
+        problem_type: one of `PROBLEM_TYPES`, or None; upstream's models do not read it, nor do these.
         architectures: names of the classes that the checkpoint was saved from.
         output_attentions: whether a call returns attentions when it is not told.
         output_hidden_states: whether a call returns hidden states when it is not told.
-        pad_token_id: id of the padding token, if the file names one.
+        pad_token_id: id of the padding token, if the file names one; a negative one counts from the vocabulary's end.
         extra: every other key of the file; written back unchanged by `save_pretrained`.
 
     Raises:
@@ -32,11 +36,18 @@ class Config:
     answers_field: ClassVar[str] = "num_labels"  # which counts what a head for question answering scores
 
     id2label: Mapping[int, str] | None = None
+    label2id: Mapping[str, int] | None = None
     num_labels: int | None = None
+    problem_type: str | None = checked(
+        None,
+        lambda value: isinstance(value, str) and value in PROBLEM_TYPES,
+        f"one of {', '.join(PROBLEM_TYPES)}",
+        optional=True,
+    )
     architectures: tuple[str, ...] = ()
     output_attentions: bool = flag(False)
     output_hidden_states: bool = flag(False)
-    pad_token_id: int | None = None
+    pad_token_id: int | None = checked(None, lambda value: type(value) is int, "an integer, or none", optional=True)
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -44,12 +55,15 @@ class Config:
         labels, count = self.id2label, self.num_labels
         if count is not None and not is_size(count):
             raise ValueError(f"{type(self).__name__}.num_labels is {count!r}, expected an integer in 1…{MAX_SIZE}.")
-        if labels is None:
+        if labels is None and self.label2id is not None:
+            labels = {index: label for label, index in self.label2id.items()}
+        elif labels is None:
             labels = _placeholders(2 if count is None else count)
         labels = _checked_labels(labels)
         if count is not None and count != len(labels):
             raise ValueError(f"num_labels is {count} but id2label holds {len(labels)} labels; give one of them only.")
         object.__setattr__(self, "id2label", labels)
+        object.__setattr__(self, "label2id", {label: index for index, label in reversed(labels.items())})
         object.__setattr__(self, "num_labels", len(labels))
         architectures = self.architectures or ()
         if not isinstance(architectures, list | tuple) or not all(isinstance(name, str) for name in architectures):
@@ -59,11 +73,6 @@ class Config:
         for field in dataclasses.fields(self):
             if isinstance(getattr(self, field.name), list):  # what JSON makes of a tuple
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
-
-    @property
-    def label2id(self) -> dict[str, int]:
-        """Label to class index, the inverse of `id2label` (the first index wins where labels repeat)."""
-        return {label: index for index, label in reversed(self.id2label.items())}
 
     @property
     def answer_names(self) -> tuple[str, ...]:
@@ -78,10 +87,9 @@ class Config:
         return {"id2label": labels, cls.answers_field: len(labels)}
 
     def replace(self, **changes) -> Self:
-        """Returns a copy with `changes`; a new `num_labels` or `id2label` replaces the old pair of the two."""
-        changes.pop("label2id", None)  # always the inverse of id2label
-        if "id2label" in changes or changes.get("num_labels", self.num_labels) != self.num_labels:
-            changes = {"num_labels": None, "id2label": None} | changes
+        """Returns a copy with `changes`; a new `num_labels`, `id2label` or `label2id` replaces all three."""
+        if changes.keys() & {"id2label", "label2id"} or changes.get("num_labels", self.num_labels) != self.num_labels:
+            changes = {"num_labels": None, "id2label": None, "label2id": None} | changes
         unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
         if unknown:
             raise ValueError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}.")
@@ -101,9 +109,8 @@ class Config:
                 f"model_type is {model_type!r}, but {cls.__name__} reads {cls.model_type!r}; "
                 "load it with that model's classes."
             )
-        values.pop("label2id", None)  # always the inverse of id2label
         if values.get("id2label") is not None:
-            values["num_labels"] = None  # "through id2label only", as upstream's files do
+            values |= {"num_labels": None, "label2id": None}  # "through id2label only", as upstream's files do
         known = {field.name for field in dataclasses.fields(cls)} - {"extra"}
         own = {key: value for key, value in values.items() if key in known and value is not None}
         return cls(**own, extra={key: value for key, value in values.items() if key not in known})
@@ -114,7 +121,6 @@ class Config:
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
         del values["extra"], values["num_labels"]
         values["id2label"] = {str(index): label for index, label in self.id2label.items()}
-        values["label2id"] = self.label2id
         own = {key: value for key, value in values.items() if value is not None}
         return {**self.extra, "model_type": self.model_type, **own}
 
@@ -150,6 +156,11 @@ class Config:
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes `config.json` into `directory` (made if missing); never leaves a half-written file."""
         write_json(Path(directory) / "config.json", self.to_dict())
+
+
+def is_placeholder(labels: Iterable[str]) -> bool:
+    """Whether labels are only those that a configuration without any gets: LABEL_0, LABEL_1, …"""
+    return all(label == f"LABEL_{index}" for index, label in enumerate(labels))
 
 
 def _placeholders(count: int) -> dict[int, str]:

@@ -44,10 +44,11 @@ def side(default: int):
     return checked(default, _is_side, f"an integer in 1…{MAX_SIZE}, or two (height, width)")
 
 
-def count(default: int | None, low: int = 1, *, optional: bool = False):
-    """A field that holds a whole number from `low` on."""
-    expected = f"a whole number from {low} on"
-    return checked(default, lambda value: type(value) is int and value >= low, expected, optional=optional)
+def count(default: int | None, low: int = 1, most: int | None = None, *, optional: bool = False):
+    """A field that holds a whole number from `low` on, or to `most`."""
+    expected = f"a whole number from {low} on" if most is None else f"an integer in {low}…{most}"
+    limits = range(low, 2**63 if most is None else most + 1)
+    return checked(default, lambda value: type(value) is int and value in limits, expected, optional=optional)
 
 
 def number(default: float | None, low: float, *, optional: bool = False):

@@ -5,6 +5,7 @@ A batch's loss is `weighted_mean` of the two: a weight of zero leaves an example
 
 from collections.abc import Sequence
 
+import keras
 from keras import ops
 
 from tfvl.modeling.replicas import summed
@@ -24,9 +25,26 @@ def weighted_mean(values, weights, sample_weight=None):
     return ops.where(total > 0, ops.sum(values * weights) / ops.maximum(total, 1e-30), 0.0)
 
 
+def without_ones(values, rank: int):
+    """`values` without axes of one, the last first and never that of the batch, down to `rank` axes if that can be."""
+    for axis in reversed(range(1, len(values.shape))):
+        if len(values.shape) > rank and values.shape[axis] == 1:
+            values = ops.squeeze(values, axis)
+    return values
+
+
 def broadcastable(sample_weight, values):
-    """`sample_weight`, (batch,) or (batch, length), as float32 with trailing axes of 1 up to the rank of `values`."""
-    sample_weight = ops.cast(sample_weight, "float32")
+    """`sample_weight`, (batch,) or (batch, length), as float32 with trailing axes of 1 up to the rank of `values`.
+
+    Raises:
+        ValueError: it has more axes than `values`.
+    """
+    sample_weight = without_ones(ops.cast(sample_weight, "float32"), len(values.shape))
+    if len(sample_weight.shape) > len(values.shape):
+        raise ValueError(
+            f"sample_weight has the shape {tuple(sample_weight.shape)}, expected a weight for each row of the batch, "
+            f"or for each of {tuple(values.shape)}."
+        )
     missing = len(values.shape) - len(sample_weight.shape)
     return ops.reshape(sample_weight, (*ops.shape(sample_weight), *[1] * missing))
 
@@ -43,7 +61,7 @@ def cross_entropy(labels, logits):
     """Cross-entropy of integer classes; positions labelled -100 weigh nothing.
 
     Args:
-        labels: int (batch, …), classes from 0 on or -100.
+        labels: int (batch, …), classes from 0 on or -100; axes of one beyond are dropped.
         logits: float (batch, …, classes).
 
     Returns:
@@ -52,6 +70,7 @@ def cross_entropy(labels, logits):
     Raises:
         ValueError: labels of another shape.
     """
+    labels = without_ones(labels, len(logits.shape) - 1)
     check_shapes(labels, logits, logits.shape[:-1])
     counted = ops.not_equal(labels, IGNORED)
     classes = ops.where(counted, labels, 0)
@@ -78,7 +97,7 @@ def kl_divergence(labels, logits):
     """Kullback-Leibler divergence from soft targets, summed over all but the batch (PyTorch's `batchmean`).
 
     Args:
-        labels: float (batch, …, classes), at least 0.
+        labels: float (batch, …, classes), at least 0; axes of one between the two are dropped.
         logits: float (batch, …, classes).
 
     Returns:
@@ -87,6 +106,7 @@ def kl_divergence(labels, logits):
     Raises:
         ValueError: labels of another shape.
     """
+    labels = without_ones(labels, len(logits.shape))
     check_shapes(labels, logits, logits.shape)
     labels = ops.cast(labels, "float32")
     log_probabilities = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
@@ -113,3 +133,20 @@ def soft_binary_cross_entropy(labels, logits):
     losses = ops.maximum(logits, 0.0) - logits * labels + ops.log1p(ops.exp(-ops.abs(logits)))
     losses = ops.sum(losses, axis=-1)  # (batch,)
     return losses, ops.ones_like(losses)
+
+
+def is_float(values) -> bool:
+    """Whether these are numbers with a fraction."""
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(values.dtype))
+
+
+def are_soft_targets(labels, logits) -> bool:
+    """Whether labels are a target for each answer, (batch, answers), and not the places of the right ones."""
+    if len(labels.shape) != len(logits.shape) or labels.shape[-1] != logits.shape[-1]:
+        return False
+    return logits.shape[-1] > 1 or is_float(labels)
+
+
+def answers(labels, logits):
+    """`soft_binary_cross_entropy` of soft targets, `cross_entropy` of right answers, whichever the labels are."""
+    return (soft_binary_cross_entropy if are_soft_targets(labels, logits) else cross_entropy)(labels, logits)

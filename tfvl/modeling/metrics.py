@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from tfvl.modeling.losses import IGNORED, broadcastable
+from tfvl.modeling.labels import weight_of
+from tfvl.modeling.losses import IGNORED, are_soft_targets, broadcastable
 
 
 class HeadAccuracy(keras.metrics.Mean):
@@ -23,6 +24,7 @@ class HeadAccuracy(keras.metrics.Mean):
             if self.label_name not in labels:
                 return  # a model of several losses, trained with some of them
             labels = labels[self.label_name]
+        sample_weight = weight_of(sample_weight, self.label_name, self.label_name)
         hits, counted = self.hits(labels, outputs[self.output_name])
         if sample_weight is not None:
             counted = counted * broadcastable(sample_weight, counted)
@@ -44,6 +46,13 @@ class VqaScore(HeadAccuracy):
         chosen = ops.one_hot(ops.argmax(logits, axis=-1), logits.shape[-1], dtype="float32")  # (batch, answers)
         score = ops.sum(chosen * ops.cast(labels, "float32"), axis=-1)
         return score, ops.ones_like(score)
+
+
+class AnswerAccuracy(HeadAccuracy):
+    """`HeadAccuracy` of the right answers, or `VqaScore` of soft targets, whichever the labels are."""
+
+    def hits(self, labels, logits):
+        return (VqaScore if are_soft_targets(labels, logits) else HeadAccuracy).hits(self, labels, logits)
 
 
 class AlignmentAccuracy(HeadAccuracy):

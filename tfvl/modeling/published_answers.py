@@ -5,9 +5,8 @@ as LXMERT in another order: its authors trained with Pythia's `answers_vqa.txt`,
 """
 
 import json
-from collections.abc import Iterable
 
-from tfvl.modeling.configuration import Config
+from tfvl.modeling.configuration import Config, is_placeholder
 from tfvl.porting.hub import BUNDLED_DIRECTORY
 
 # class of the model, and its number of answers: the list
@@ -30,8 +29,3 @@ def with_answers(config: Config, architecture: str) -> Config:
         return config
     answers = json.loads((BUNDLED_DIRECTORY / "answers" / f"{name}.json").read_text(encoding="utf-8"))
     return config.replace(**config.answer_fields(answers))
-
-
-def is_placeholder(labels: Iterable[str]) -> bool:
-    """Whether labels are only those that a configuration without any gets: LABEL_0, LABEL_1, …"""
-    return all(label == f"LABEL_{index}" for index, label in enumerate(labels))

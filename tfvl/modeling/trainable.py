@@ -1,16 +1,57 @@
 """What a model brings to `compile` and `fit`: the paper's loss, optimizer and metrics, freezing, and LoRA."""
 
+import contextlib
+import functools
 import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import keras
 
 from tfvl.modeling import lora, replicas
+from tfvl.modeling.labels import by_label, by_output, factors, renamed, weight_of
 from tfvl.modeling.losses import weighted_mean
 from tfvl.modeling.optimizers import AdamW
 from tfvl.modeling.recipes import Recipe
+
+
+@contextlib.contextmanager
+def forgotten_if_refused(model) -> Iterator[None]:
+    """Within it, an error leaves nothing of the call in a compiled model: the same call with other data works."""
+    parts = [getattr(model, name) for name in ("_compile_metrics", "_compile_loss")]
+    unbuilt = [part for part in parts if part is not None and not part.built]
+    try:
+        yield
+    except Exception:
+        # a graph that was not finished, and what Keras concluded from the labels about losses and metrics by name
+        model.train_function = model.test_function = model.predict_function = None
+        for part in unbuilt:
+            part.built = False
+            part.metrics.clear()
+        raise
+
+
+def unharmed(name: str):
+    """Keras' method of that name, under `forgotten_if_refused`."""
+
+    @functools.wraps(getattr(keras.Model, name))
+    def method(self, *args, **options):
+        with forgotten_if_refused(self):
+            return getattr(super(Trainable, self), name)(*args, **options)
+
+    return method
+
+
+def with_unread_frozen(name: str) -> property:
+    """Keras' property of that name, a list of weights; `unread` ones are not trained, whatever flags were set."""
+    inherited = getattr(keras.Model, name)
+
+    def weights(self):
+        self.freeze_unread()
+        return inherited.fget(self)
+
+    return property(weights, doc=inherited.__doc__)
 
 
 class Trainable:
@@ -21,6 +62,11 @@ class Trainable:
     """
 
     recipe: ClassVar[Recipe]
+
+    # name of a label to that of the output that it is the target of
+    targets: ClassVar[Mapping[str, str]] = {}
+    # name of a term of the loss to that of its label, where the two differ and there are several labels
+    labels_of_terms: ClassVar[Mapping[str, str]] = {}
 
     def loss_terms(self, labels, outputs) -> dict[str, tuple]:
         """The paper's loss: a name and (values, weights) per term, as the functions of `tfvl.modeling.losses` return.
@@ -46,12 +92,21 @@ class Trainable:
         """
         return self.recipe.optimizer(steps, **changes)
 
-    def head_loss(self, labels, outputs, sample_weight=None):
-        """Sum of the loss terms' weighted means, a float32 scalar."""
-        return sum(
-            weighted_mean(values, weights, sample_weight)
-            for values, weights in self.loss_terms(labels, outputs).values()
-        )
+    def head_loss(self, labels, outputs, sample_weight=None, loss_weights=None):
+        """Sum of the loss terms' weighted means, a float32 scalar.
+
+        Args:
+            labels: as `loss_terms` takes them.
+            outputs: what the model's call returned.
+            sample_weight: (batch,), of all labels; or a dict under their names; or None.
+            loss_weights: name of a label to the factor of its part; 1 where it is not there.
+        """
+        loss = 0.0
+        for term, (values, weights) in self.loss_terms(labels, outputs).items():
+            label = self.labels_of_terms.get(term, term) if len(self.label_names) > 1 else self.label_names[0]
+            mean = weighted_mean(values, weights, weight_of(sample_weight, label, term))
+            loss += (loss_weights or {}).get(label, 1.0) * mean
+        return loss
 
     def with_loss(self, outputs: dict, inputs: Mapping) -> dict:
         """Adds `loss` to `outputs` where `inputs` hold labels."""
@@ -60,11 +115,23 @@ class Trainable:
             return outputs
         return {"loss": self.head_loss(labels if len(self.label_names) > 1 else labels["labels"], outputs)} | outputs
 
-    def compile(self, optimizer=None, loss=None, *, steps=None, metrics=None, jit_compile=False, **options):
+    def compile(
+        self,
+        optimizer=None,
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        *,
+        steps=None,
+        jit_compile=False,
+        **options,
+    ):
         """As `keras.Model.compile`; what is left out is the paper's: optimizer, the head's loss, the head's metrics.
 
-        A loss and metrics of your own see the labels and the `logits`, or, where labels are a dict, the outputs of the
-        same names.
+        A loss and metrics of your own see the labels and the outputs that these are targets of. Dicts of losses,
+        metrics, labels and weights are under the names of outputs, as in Keras, or under those of labels. With the
+        paper's loss, `loss_weights` are the factors of its parts, one for each label.
 
         Args:
             steps: as `default_optimizer` takes it.
@@ -78,10 +145,19 @@ class Trainable:
                     f"steps={steps} is for the paper's optimizer; give your own a schedule, "
                     "or change the paper's: model.default_optimizer(steps=…, learning_rate=…)."
                 )
-            chosen = self.default_metrics() if loss is None and metrics is None else []
+            own = [renamed(part, self.targets) for part in (loss, loss_weights, metrics, weighted_metrics)]
+            own_metrics = [part for part in own[2:] if part is not None]
+            paper = {"loss": loss is None, "metrics": [], "factors": None}
+            if loss is None:
+                paper["factors"] = factors(loss_weights, self.targets)
+                if not own_metrics:
+                    paper["metrics"] = self.default_metrics()
             # a plain object, because Keras tracks no new metrics in a model that is already built
-            self.defaults = types.SimpleNamespace(loss=loss is None, metrics=chosen)
-            super().compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=jit_compile, **options)
+            self.defaults = types.SimpleNamespace(**paper)
+            by_name = all(isinstance(part, Mapping) for part in own_metrics)
+            self.defaults.chosen = {name for part in own_metrics for name in part} if by_name else None
+            self._compile_loss = self._compile_metrics = None  # those of an earlier call, which Keras keeps
+            super().compile(optimizer, *own, jit_compile=jit_compile, **options)
             if replicas.strategy_in_use():
                 replicas.prepare(self)
         for layer in self._flatten_layers():
@@ -99,20 +175,32 @@ class Trainable:
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if not self.defaults.loss:
-            return super().compute_loss(x, y, self.outputs_of(y, y_pred), sample_weight, training)
+            chosen = self.loss.keys() if isinstance(self.loss, Mapping) else None
+            own = by_output(y, y_pred, sample_weight, self.targets, chosen)
+            return super().compute_loss(x, *own, training)
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} is trained without labels; give fit y, or a dataset of (inputs, labels)."
             )
         penalties = [replicas.portion(penalty) for penalty in self.losses]
-        return replicas.shared_loss(sum(penalties, start=self.head_loss(y, y_pred, sample_weight)))
+        loss = self.head_loss(*self.of_the_paper(y, y_pred, sample_weight), self.defaults.factors)
+        return replicas.shared_loss(sum(penalties, start=loss))
+
+    def of_the_paper(self, labels, outputs, sample_weight):
+        """Labels, outputs and weights as `head_loss` and the paper's metrics take them."""
+        labels, sample_weight = by_label(labels, self.targets), by_label(sample_weight, self.targets)
+        if isinstance(labels, Mapping) and len(self.label_names) == 1:
+            if self.label_names[0] not in labels:
+                raise ValueError(f"There are labels of {', '.join(labels)}; expected {self.label_names[0]}.")
+            labels = labels[self.label_names[0]]
+        return labels, outputs, sample_weight
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         for metric in self.defaults.metrics:
-            metric.update_state(y, y_pred, sample_weight)
-        if self.defaults.metrics:
+            metric.update_state(*self.of_the_paper(y, y_pred, sample_weight))
+        if self._compile_metrics is None:
             return self.get_metrics_result()
-        return super().compute_metrics(x, y, self.outputs_of(y, y_pred), sample_weight)
+        return super().compute_metrics(x, *by_output(y, y_pred, sample_weight, self.targets, self.defaults.chosen))
 
     def get_metrics_result(self):
         if replicas.replica() is None:
@@ -126,6 +214,10 @@ class Trainable:
     def test_step(self, *data):
         return replicas.for_keras(super().test_step(*data))
 
+    fit, evaluate, predict, train_on_batch, test_on_batch = (
+        unharmed(name) for name in ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch")
+    )
+
     def predict_on_batch(self, x):
         """As in Keras; under a `tf.distribute` strategy over machines, this machine alone for its own batch."""
         if not replicas.on_several_machines(getattr(self, "_distribute_strategy", None)):
@@ -134,19 +226,12 @@ class Trainable:
             return super().predict_on_batch(x)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        if iterator is not None and replicas.on_several_machines(self._distribute_strategy):
+        if iterator is not None and self._distribute_strategy is not None:  # Keras' own takes a mean over the replicas
             of_users = [part for part in (self._compile_metrics, self._compile_loss) if part is not None]
             if not all(part.built for part in of_users):
                 data_batch = replicas.first_batch(self._distribute_strategy, iterator)
             iterator = None
         super()._maybe_symbolic_build(iterator, data_batch)
-
-    @staticmethod
-    def outputs_of(labels, outputs):
-        """The outputs that a loss or metric of the user's sees: those under the labels' names, or else the logits."""
-        if not isinstance(labels, dict):
-            return outputs.get("logits", outputs)
-        return {name: outputs[name] for name in labels if name in outputs}
 
     # ── what is trained ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -172,24 +257,53 @@ class Trainable:
         self._set_trainable(part, layers, True)
 
     def _set_trainable(self, part, layers, trainable):
-        never_trained = {
-            id(variable) for layer in self._flatten_layers() if not layer.trainable for variable in layer.variables
-        }
-        for variable in chosen_weights({v.path: v for v in self.trainable_candidates()}, part, layers):
-            variable.trainable = trainable and id(variable) not in never_trained
+        for variable in chosen_weights({v.path: v for v in self.made_to_be_trained()}, part, layers):
+            variable.trainable = trainable
+        self.freeze_unread()
+        for layer in self._flatten_layers():
+            if weights := layer.weights:  # the flags of layers follow, or setting one to what it is would do nothing
+                layer._trainable = isinstance(layer, Trainable) or any(variable.trainable for variable in weights)
         self.train_function = None  # a graph that is there already would train what it did before
 
-    def trainable_candidates(self) -> list[keras.Variable]:
-        """All weights but the kernels that LoRA adapts, which stay as they are."""
-        adapted = {id(layer._kernel) for layer in lora.lora_layers(self)}
-        return [variable for variable in self.weights if id(variable) not in adapted]
+    def __setattr__(self, name, value):
+        if name != "trainable":
+            super().__setattr__(name, value)
+            return
+        for layer in self._flatten_layers():  # TensorFlow's own does nothing where a flag is what it was
+            layer._trainable = bool(value)
+        for variable in self.made_to_be_trained():
+            variable.trainable = bool(value)
+        self.freeze_unread()
+
+    def made_to_be_trained(self) -> list[keras.Variable]:
+        """The weights that are trained unless something freezes them; what `quantize` makes of kernels never is."""
+        return [variable for layer in self._flatten_layers() for variable in layer._trainable_variables]
+
+    trainable_variables, trainable_weights, non_trainable_variables, non_trainable_weights = map(
+        with_unread_frozen,
+        ("trainable_variables", "trainable_weights", "non_trainable_variables", "non_trainable_weights"),
+    )
+
+    def never_train(self, *layers: keras.layers.Layer) -> None:
+        """Marks layers that no loss of the class reaches: they get no gradient, so that they are never trained."""
+        self.unread.layers += layers
+        self.freeze_unread()
+
+    def freeze_unread(self) -> None:
+        """Freezes what is never trained: `never_train` says so, or LoRA adapts it."""
+        for layer in self._flatten_layers():
+            for unread in layer.unread.layers if isinstance(layer, Trainable) else ():
+                for variable in unread.weights:
+                    variable.trainable = False
+            if getattr(layer, "lora_enabled", False):
+                layer._kernel.trainable = False
 
     @property
     def frozen_weights(self) -> list[str]:
         """Paths of the weights that are not trained; none with LoRA, which files hold as a plain, merged model."""
         if lora.lora_layers(self):
             return []
-        return [variable.path for variable in self.weights if not variable.trainable]
+        return [variable.path for variable in self.non_trainable_weights]
 
     def enable_lora(self, rank: int, targets: Sequence[str] = lora.ATTENTION, *, alpha: float | None = None) -> None:
         """Low-rank adaptation (Hu et al. 2021): freezes the base model and trains a product of two thin matrices beside

@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig
-from tfvl.modeling.fields import flag, limit, probability, side, size
+from tfvl.modeling.fields import count, flag, limit, probability, side, size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class ViltConfig(BertConfig):
 
     modality_type_vocab_size: int = size(2)
     max_position_embeddings: int = size(40)
-    num_hidden_layers: int = size(12, most=MAX_LAYERS)
+    num_hidden_layers: int = count(12, 0, MAX_LAYERS)
     hidden_dropout_prob: float = probability(0.0)
     attention_probs_dropout_prob: float = probability(0.0)
     image_size: int | tuple[int, int] = side(384)

@@ -6,6 +6,7 @@ from keras import ops
 
 from tfvl.layers.attention import join_masks, normal
 from tfvl.layers.embeddings import PatchEmbeddings
+from tfvl.vilt.config import ViltConfig
 
 
 @keras.saving.register_keras_serializable("tfvl")
@@ -46,9 +47,19 @@ class ViltEmbeddings(keras.layers.Layer):
         )
         self.dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy, name="dropout")
 
+    def get_config(self):
+        layer = keras.saving.serialize_keras_object(self.text_embeddings)
+        return super().get_config() | {"text_embeddings": layer, "config": self.config.to_dict()}
+
+    @classmethod
+    def from_config(cls, config):
+        layer = keras.saving.deserialize_keras_object(config["text_embeddings"])
+        return cls(**config | {"text_embeddings": layer, "config": ViltConfig.from_dict(config["config"])})
+
     def build(self, input_shape=None):
         rows, columns = self.config.grid
-        self.text_embeddings.build()
+        if not self.text_embeddings.built:
+            self.text_embeddings.build()
         self.patch_embeddings.build()
         self.token_type_embeddings.build(None)
         self.cls_token = self.add_weight(

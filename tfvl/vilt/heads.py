@@ -41,7 +41,7 @@ class ViltForMaskedLM(ViltHeadModel):
     def add_head(self, config, policy):
         self.mlm_score = MaskedLMHead(**config.masked_lm_options, dtype=policy, name="mlm_score")
 
-    def build(self, input_shape=None):
+    def build_layers(self):
         self.mlm_score.build()
 
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
@@ -70,6 +70,7 @@ class ViltForPreTraining(ViltForMaskedLM):
     """
 
     label_names = ("labels", "matched_label")
+    targets: ClassVar = {"labels": "prediction_logits", "matched_label": "cross_relationship_score"}
     reads_pooler = True
     masks_unmatched = False
 
@@ -77,8 +78,8 @@ class ViltForPreTraining(ViltForMaskedLM):
         super().add_head(config, policy)
         self.itm_score = Dense(2, kernel_initializer=normal(config.initializer_range), dtype=policy, name="itm_score")
 
-    def build(self, input_shape=None):
-        super().build()
+    def build_layers(self):
+        super().build_layers()
         self.itm_score.build((None, self.config.hidden_size))
 
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
@@ -95,10 +96,10 @@ class ViltForPreTraining(ViltForMaskedLM):
         return {"labels": self.config.vocab_size, "matched_label": 2}
 
     def loss_terms(self, labels, outputs):
-        terms = {"labels": "prediction_logits", "matched_label": "cross_relationship_score"}
-        if not isinstance(labels, dict) or not labels.keys() & terms.keys():
+        if not isinstance(labels, dict) or not labels.keys() & self.targets.keys():
             raise ValueError("ViltForPreTraining takes its labels as a dict with labels, matched_label, or both.")
-        return {name: cross_entropy(labels[name], outputs[output]) for name, output in terms.items() if name in labels}
+        given = {name: output for name, output in self.targets.items() if name in labels}
+        return {name: cross_entropy(labels[name], outputs[output]) for name, output in given.items()}
 
     def default_metrics(self):
         return [
@@ -127,7 +128,7 @@ class ViltForQuestionAnswering(ViltHeadModel):
             name="classifier",
         )
 
-    def build(self, input_shape=None):
+    def build_layers(self):
         self.classifier.build()
 
     def check_inputs(self, inputs):
@@ -173,6 +174,10 @@ class ViltForImagesAndTextClassification(ViltHeadModel):
 
     per_image: ClassVar = {"pixel_values": 5, "pixel_mask": 4, "image_embeds": 4}
     ranks: ClassVar = ViltHeadModel.ranks | {"pixel_values": (4, 5), "image_embeds": (3, 4)}
+    exported_inputs: ClassVar = ViltHeadModel.exported_inputs | {
+        "pixel_values": ("num_images", None, None, "num_channels"),
+        "pixel_mask": ("num_images", None, None),
+    }
 
     def add_head(self, config, policy):
         if config.num_images < 1:
@@ -187,7 +192,7 @@ class ViltForImagesAndTextClassification(ViltHeadModel):
             width, width, config.num_labels, initializer_range=config.initializer_range, dtype=policy, name="classifier"
         )
 
-    def build(self, input_shape=None):
+    def build_layers(self):
         self.classifier.build()
 
     def check_inputs(self, inputs):
@@ -225,7 +230,7 @@ class ViltForImagesAndTextClassification(ViltHeadModel):
         }
 
     def loss_terms(self, labels, outputs):
-        return {"classification": cross_entropy(ops.reshape(labels, (-1,)), outputs["logits"])}
+        return {"classification": cross_entropy(labels, outputs["logits"])}
 
     def default_metrics(self):
         return [HeadAccuracy()]
@@ -257,7 +262,7 @@ class ViltForImageAndTextRetrieval(ViltHeadModel):
             1, kernel_initializer=normal(config.initializer_range), dtype=policy, name="rank_output"
         )
 
-    def build(self, input_shape=None):
+    def build_layers(self):
         self.rank_output.build((None, self.config.hidden_size))
 
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
@@ -298,7 +303,7 @@ class ViltForImageAndTextRetrieval(ViltHeadModel):
             raise ValueError(
                 "Training needs several texts for each image, one of them true: input_ids (batch, texts, length)."
             )
-        return {"retrieval": cross_entropy(ops.reshape(labels, (-1,)), outputs["logits"])}
+        return {"retrieval": cross_entropy(labels, outputs["logits"])}
 
     def default_metrics(self):
         return [HeadAccuracy()]
@@ -316,7 +321,7 @@ class ViltForTokenClassification(ViltHeadModel):
             config.num_labels, kernel_initializer=normal(config.initializer_range), dtype=policy, name="classifier"
         )
 
-    def build(self, input_shape=None):
+    def build_layers(self):
         self.classifier.build((None, self.config.hidden_size))
 
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):

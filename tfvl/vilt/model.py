@@ -51,6 +51,13 @@ class ViltPreTrainedModel(PreTrainedModel):
         "image_token_type_idx",
     )
 
+    float_inputs = frozenset({"pixel_values", "head_mask", "inputs_embeds", "image_embeds"})
+    exported_inputs: ClassVar = {
+        **dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), (None,)),
+        "pixel_values": (None, None, "num_channels"),
+        "pixel_mask": (None, None),
+    }
+
     # how many axes an input may have
     ranks: ClassVar = {"input_ids": (2,), "inputs_embeds": (3,), "pixel_values": (4,), "image_embeds": (3,)}
 
@@ -114,7 +121,7 @@ class ViltModel(ViltPreTrainedModel):
             self.pooler = Pooler(config.hidden_size, config.initializer_range, dtype=policy, name="pooler")
         self.build()
 
-    def build(self, input_shape=None):
+    def build_layers(self):
         hidden = (None, None, self.config.hidden_size)
         for layer in (self.embeddings, self.encoder, self.layernorm, self.pooler):
             if layer is not None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig, RegionInput
-from tfvl.modeling.fields import flag, size
+from tfvl.modeling.fields import count, flag, size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class VisualBertConfig(BertConfig):
     }
 
     visual_embedding_dim: int = size(512)
-    num_hidden_layers: int = size(12, most=MAX_LAYERS)
+    num_hidden_layers: int = count(12, 0, MAX_LAYERS)
     bypass_transformer: bool = flag(False)
     special_visual_initialize: bool = flag(True)
     pad_token_id: int | None = 1

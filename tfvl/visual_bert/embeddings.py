@@ -5,6 +5,7 @@ from keras import ops
 
 from tfvl.layers.attention import Dense, normal
 from tfvl.layers.embeddings import TextEmbeddings
+from tfvl.visual_bert.config import VisualBertConfig
 
 
 @keras.saving.register_keras_serializable("tfvl")
@@ -19,11 +20,8 @@ class VisualBertEmbeddings(TextEmbeddings):
     """
 
     def __init__(self, config, **kwargs):
-        super().__init__(
-            **config.text_options,
-            padding_rows={} if config.pad_token_id is None else {"word_embeddings": config.pad_token_id},
-            **kwargs,
-        )
+        super().__init__(**config.text_options, **kwargs)
+        self.config = config
         self.visual_embedding_dim = config.visual_embedding_dim
         twins = {"token_type": self.token_type_embeddings, "position": self.position_embeddings}
         self.visual_token_type_embeddings, self.visual_position_embeddings = (
@@ -42,6 +40,13 @@ class VisualBertEmbeddings(TextEmbeddings):
             dtype=self.dtype_policy,
             name="visual_projection",
         )
+
+    def get_config(self):
+        return keras.layers.Layer.get_config(self) | {"config": self.config.to_dict()}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config | {"config": VisualBertConfig.from_dict(config["config"])})
 
     def build(self, input_shape=None):
         super().build()

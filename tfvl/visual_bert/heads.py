@@ -9,6 +9,7 @@ from keras import ops
 from tfvl.layers.attention import MASKED, Dense, normal, take_positions
 from tfvl.layers.embeddings import text_length
 from tfvl.layers.heads import MaskedLMHead
+from tfvl.layers.normalization import at_least_float32
 from tfvl.modeling.base import HeadModel
 from tfvl.modeling.checks import check_given, check_range
 from tfvl.modeling.losses import IGNORED, cross_entropy, kl_divergence
@@ -40,12 +41,12 @@ class VisualBertForPreTraining(VisualBertHeadModel):
 
     label_names = ("labels", "sentence_image_labels")
     recipe = Recipe(5e-5, clip_norm=1.0)
-    terms: ClassVar = {"labels": "prediction_logits", "sentence_image_labels": "seq_relationship_logits"}
+    targets: ClassVar = {"labels": "prediction_logits", "sentence_image_labels": "seq_relationship_logits"}
 
     def add_head(self, config, policy):
         self.add_pretraining_heads(config, policy)
 
-    def build(self, input_shape=None):
+    def build_layers(self):
         self.predictions.build()
         self.seq_relationship.build((None, self.config.hidden_size))
 
@@ -66,15 +67,12 @@ class VisualBertForPreTraining(VisualBertHeadModel):
         return self.with_loss(outputs | more, inputs)
 
     def loss_terms(self, labels, outputs):
-        if not isinstance(labels, dict) or not labels.keys() & self.terms.keys():
+        if not isinstance(labels, dict) or not labels.keys() & self.targets.keys():
             raise ValueError(
                 "VisualBertForPreTraining takes its labels as a dict with labels, sentence_image_labels, or both."
             )
-        given = {name: output for name, output in self.terms.items() if name in labels}
-        return {
-            name: cross_entropy(ops.reshape(labels[name], ops.shape(outputs[output])[:-1]), outputs[output])
-            for name, output in given.items()
-        }
+        given = {name: output for name, output in self.targets.items() if name in labels}
+        return {name: cross_entropy(labels[name], outputs[output]) for name, output in given.items()}
 
     def default_metrics(self):
         return [
@@ -94,7 +92,7 @@ class VisualBertClassifier(VisualBertHeadModel):
     def num_scores(self) -> int:
         return self.config.num_labels
 
-    def build(self, input_shape=None):
+    def build_layers(self):
         self.cls.build((None, self.config.hidden_size))
 
     def classify(self, state, training):
@@ -134,7 +132,7 @@ class VisualBertForQuestionAnswering(VisualBertClassifier):
 
     def loss_terms(self, labels, outputs):
         check_targets(labels, self.config.num_labels)
-        return {"vqa": kl_divergence(ops.reshape(labels, (-1, self.config.num_labels)), outputs["logits"])}
+        return {"vqa": kl_divergence(labels, outputs["logits"])}
 
     def default_metrics(self):
         return [VqaScore()]
@@ -157,6 +155,9 @@ class VisualBertForMultipleChoice(VisualBertClassifier):
     """
 
     num_scores = 1
+    exported_inputs: ClassVar = {
+        name: (None, *sizes) for name, sizes in VisualBertClassifier.exported_inputs.items()
+    }  # an axis of choices
     ranks: ClassVar = {  # of what may have an axis of choices, without it
         "input_ids": 2,
         "attention_mask": 2,
@@ -199,7 +200,7 @@ class VisualBertForMultipleChoice(VisualBertClassifier):
         return self.with_loss({"logits": logits, **more}, inputs)
 
     def loss_terms(self, labels, outputs):
-        return {"multiple_choice": cross_entropy(ops.reshape(labels, (-1,)), outputs["logits"])}
+        return {"multiple_choice": cross_entropy(labels, outputs["logits"])}
 
     def default_metrics(self):
         return [HeadAccuracy()]
@@ -221,7 +222,7 @@ class VisualBertForVisualReasoning(VisualBertClassifier):
         return self.with_loss({"logits": self.classify(pooled, training), **more}, inputs)
 
     def loss_terms(self, labels, outputs):
-        return {"reasoning": cross_entropy(ops.reshape(labels, (-1,)), outputs["logits"])}
+        return {"reasoning": cross_entropy(labels, outputs["logits"])}
 
     def default_metrics(self):
         return [HeadAccuracy()]
@@ -239,6 +240,7 @@ class VisualBertForRegionToPhraseAlignment(VisualBertHeadModel):
     reads_pooler = False
     soft_labels = True
     input_names = (*VisualBertPreTrainedModel.input_names, "region_to_phrase_position")
+    exported_inputs: ClassVar = VisualBertPreTrainedModel.exported_inputs | {"region_to_phrase_position": (None,)}
 
     def add_head(self, config, policy):
         self.add_pretraining_heads(config, policy)
@@ -249,10 +251,9 @@ class VisualBertForRegionToPhraseAlignment(VisualBertHeadModel):
             dtype=policy,
             name="attention",
         )
-        for unread in (self.predictions, self.seq_relationship, self.attention.value):
-            unread.trainable = False  # upstream has them here as well; they never get a gradient
+        self.never_train(self.predictions, self.seq_relationship, self.attention.value)  # upstream has them as well
 
-    def build(self, input_shape=None):
+    def build_layers(self):
         self.predictions.build()
         self.seq_relationship.build((None, self.config.hidden_size))
         self.attention.build()
@@ -307,15 +308,15 @@ class RegionToPhraseAttention(keras.layers.Layer):
             for name in ("query", "key", "value")
         )
 
-    def build(self, input_shape=None):
+    def build(self, phrases_shape=None, regions_shape=None):
         for layer in (self.query, self.key, self.value):
             layer.build((None, None, self.hidden_size))
 
     def call(self, phrases, regions, mask=None):
-        """(batch, phrases, hidden) and (batch, regions, hidden) to float32 (batch, phrases, regions)."""
+        """(batch, phrases, hidden) and (batch, regions, hidden) to (batch, phrases, regions), float32 at least."""
         keys = ops.transpose(self.key(regions), (0, 2, 1))  # (batch, size, regions)
         scores = ops.matmul(self.query(phrases) * (1.0 / math.sqrt(self.head_size)), keys)
-        scores = ops.cast(scores, "float32")  # `MASKED` is no float16
+        scores = at_least_float32(scores)  # `MASKED` is no float16
         return scores if mask is None else ops.where(ops.cast(mask, "bool")[:, None], scores, MASKED)
 
 

@@ -1,5 +1,7 @@
 """VisualBERT: one BERT over words and image regions (Li et al. 2019)."""
 
+from typing import ClassVar
+
 import keras
 from keras import ops
 
@@ -8,7 +10,14 @@ from tfvl.layers.embeddings import check_text_length
 from tfvl.layers.heads import Pooler
 from tfvl.layers.transformer import PostNormBlock, TransformerStack, check_head_mask
 from tfvl.modeling.base import PreTrainedModel
-from tfvl.modeling.checks import check_exactly_one, check_given, check_ids, check_range, check_text_ids
+from tfvl.modeling.checks import (
+    check_exactly_one,
+    check_given,
+    check_ids,
+    check_range,
+    check_rows,
+    check_text_ids,
+)
 from tfvl.modeling.recipes import Recipe
 from tfvl.visual_bert.config import VisualBertConfig
 from tfvl.visual_bert.embeddings import VisualBertEmbeddings
@@ -20,7 +29,8 @@ OF_REGIONS = ("visual_attention_mask", "visual_token_type_ids", "image_text_alig
 class VisualBertPreTrainedModel(PreTrainedModel):
     """What all VisualBERT classes share.
 
-    Inputs (all optional but one of `input_ids` and `inputs_embeds`):
+    Inputs (all optional but one of `input_ids` and `inputs_embeds`); of masks, types, positions and alignments, one row
+    goes for all:
         input_ids: int (batch, length).
         attention_mask: (batch, length), 1 for a word and 0 for padding; ones where left out.
         token_type_ids: int (batch, length); zeros where left out.
@@ -56,6 +66,12 @@ class VisualBertPreTrainedModel(PreTrainedModel):
         "visual_token_type_ids",
         "image_text_alignment",
     )
+    float_inputs = frozenset({"head_mask", "inputs_embeds", "visual_embeds"})
+    exported_inputs: ClassVar = {
+        **dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), (None,)),
+        "visual_embeds": (None, "visual_embedding_dim"),
+        **dict.fromkeys(("visual_attention_mask", "visual_token_type_ids"), (None,)),
+    }
 
     def check_inputs(self, inputs):
         config = self.config
@@ -65,9 +81,8 @@ class VisualBertPreTrainedModel(PreTrainedModel):
         batch, length = (inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]).shape[:2]
         if "position_ids" not in inputs:
             check_text_length(length, config.max_position_embeddings)
-        check_given(inputs, "attention_mask", batch, length)
-        check_given(inputs, "token_type_ids", "batch", length)  # one row goes for all, as upstream
-        check_given(inputs, "position_ids", "batch", length)
+        for name in ("attention_mask", "token_type_ids", "position_ids"):
+            check_rows(inputs, name, batch, length)
         check_ids(inputs, "position_ids", config.max_position_embeddings, "the position table ends there")
         check_text_ids(inputs, config)
         if "head_mask" in inputs:
@@ -88,10 +103,10 @@ class VisualBertPreTrainedModel(PreTrainedModel):
             )
         check_given(inputs, "visual_embeds", batch, "regions", width)
         count = inputs["visual_embeds"].shape[1]
-        check_given(inputs, "visual_attention_mask", batch, count)
-        check_given(inputs, "visual_token_type_ids", "batch", count)
+        for name in ("visual_attention_mask", "visual_token_type_ids"):
+            check_rows(inputs, name, batch, count)
         check_ids(inputs, "visual_token_type_ids", self.config.type_vocab_size, "token types")
-        check_given(inputs, "image_text_alignment", batch, "regions", "words")
+        check_rows(inputs, "image_text_alignment", batch, "regions", "words")
         check_range(
             inputs, "image_text_alignment", -1, length and length - 1, "places of words in the text, or -1 for padding"
         )
@@ -133,7 +148,7 @@ class VisualBertModel(VisualBertPreTrainedModel):
             self.pooler = Pooler(config.hidden_size, config.initializer_range, dtype=policy, name="pooler")
         self.build()
 
-    def build(self, input_shape=None):
+    def build_layers(self):
         for layer in (self.embeddings, self.encoder, self.additional_layer, self.pooler):
             if layer is not None:
                 layer.build()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 
 from tfvl import auto
-from tfvl.modeling.published_answers import is_placeholder
+from tfvl.modeling.configuration import is_placeholder
 from tfvl.preprocessing.regions.store import RegionStore
 from tfvl.training.data import prepared
 from tfvl.training.data.examples import Report

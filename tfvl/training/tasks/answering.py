@@ -1,6 +1,7 @@
 """What question answering is, whatever the data set."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,16 +12,23 @@ from tfvl.training.tasks.vocabulary import best_answers, soft_targets
 
 
 class Answering(Task):
-    """Questions about an image, whose answers are the classes of a vocabulary; predictions are the answers' names."""
+    """Questions about an image, whose answers are the classes of a vocabulary; predictions are the answers' names.
+
+    Attributes:
+        soft: whether its examples have answers that are right in part, which models learn that can (LXMERT: the
+            authors' src/tasks/vqa.py and gqa.py).
+    """
+
+    soft: ClassVar[bool] = False
 
     kinds = ("labels",)
     answers = True
     unread = ""
 
     def collate(self, batch: Batch, model_class: type) -> tuple[dict, np.ndarray]:
-        """Labels: soft targets, float32 (N, num_labels) (ViLT, VisualBERT), or the best answer, int32 (N,) (LXMERT)."""
+        """Labels: soft targets, float32 (N, num_labels), or the best answer, int32 (N,), as the model and the task say."""
         rows, loader = [example.answers for example in batch.examples], batch.loader
-        if model_class.soft_labels:
+        if self.soft if model_class.soft_labels is None else model_class.soft_labels:
             return batch.inputs, soft_targets(rows, loader.label2id, loader.num_labels)
         return batch.inputs, best_answers(rows, loader.label2id)
 

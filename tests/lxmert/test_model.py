@@ -296,3 +296,53 @@ def test_a_tf_model_h5_of_transformers_4():
     with np.load(directory / "outputs.npz") as expected:
         for name, value in expected.items():
             np.testing.assert_allclose(outputs[name], value, err_msg=name, **GOLDEN_TOLERANCE)
+
+
+def test_soft_targets_and_right_answers(question_answering):
+    """One class, two kinds of labels: the loss and the metric follow them."""
+    inputs, rng = lxmert_inputs(), np.random.default_rng(2)
+    scores = question_answering(inputs)["question_answering_score"].numpy().astype("float64")
+    targets = rng.choice([0.0, 0.3, 1.0], size=scores.shape)
+    binary = np.logaddexp(0, scores) - scores * targets
+    right = np.array([3, 0, 10])
+    entropy = np.log(np.exp(scores).sum(-1)) - scores[np.arange(BATCH), right]
+    best = scores.argmax(-1)
+    for labels, loss, accuracy in (
+        (targets.astype("float32"), binary.sum(-1).mean(), targets[np.arange(BATCH), best].mean()),
+        (right, entropy.mean(), np.mean(best == right)),
+        (right[:, None], entropy.mean(), np.mean(best == right)),
+    ):
+        np.testing.assert_allclose(question_answering(inputs, labels=labels)["loss"], loss, rtol=1e-5)
+        question_answering.compile("sgd")
+        said = question_answering.evaluate(inputs, labels, verbose=0, return_dict=True)
+        np.testing.assert_allclose([said["loss"], said["accuracy"]], [loss, accuracy], rtol=1e-5)
+
+
+def test_labels_that_are_neither(question_answering):
+    inputs = lxmert_inputs()
+    wrong = {
+        r"labels has shape \(3, 4\), expected \(batch, 11\)": np.zeros((BATCH, 4), "float32"),
+        r"labels has shape \(3,\), expected \(batch, 11\)": np.zeros(BATCH, "float32"),
+        "labels holds 1.5, expected 0 to 1: a soft target": np.full((BATCH, 11), 1.5, "float32"),
+        "labels holds 11, expected classes 0": np.array([[3], [0], [11]]),
+    }
+    for message, labels in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            question_answering(inputs, labels=labels)
+
+
+@pytest.mark.parametrize(
+    "given", [{"num_labels": 3}, {"num_qa_labels": 3}, {"id2label": {0: "a", 1: "b", 2: "c"}}], ids=str
+)
+def test_another_number_of_answers_whichever_says_it(given):
+    """The bundled model has 26; scores, names and numbers agree, and again after `resize_num_qa_labels`."""
+    with pytest.warns(UserWarning, match="answer_head"):
+        model = tfvl.LxmertForQuestionAnswering.from_pretrained("shapes-lxmert", ignore_mismatched_sizes=True, **given)
+    for count in (3, 5):
+        config = model.config
+        assert config.num_labels == config.num_qa_labels == len(config.id2label) == count
+        features = np.zeros((1, 2, config.visual_feat_dim), "float32")
+        outputs = model(np.array([[101, 102]]), features, np.zeros((1, 2, 4), "float32"))
+        assert outputs["question_answering_score"].shape == (1, count)
+        model.resize_num_qa_labels(5)
+    assert [model.config.id2label[index] for index in (3, 4)] == ["LABEL_3", "LABEL_4"]

@@ -100,7 +100,7 @@ def test_a_model_by_tensorflows_own_function(tmp_path):
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("told", ["by a call", "by build"])
 def test_converted_by_tensorflow(head, told):
-    """`TFLiteConverter.from_keras_model` makes all inputs float32, as of any Keras model, of sizes that it knows."""
+    """`TFLiteConverter.from_keras_model` makes all inputs float32, as for any Keras model, of sizes that it knows."""
     model = small_model(head)
     inputs = {name: value for name, value in inputs_of(head).items() if name in model.exported_inputs}
     model(inputs) if told == "by a call" else model.build({name: value.shape for name, value in inputs.items()})

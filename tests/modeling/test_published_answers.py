@@ -45,6 +45,9 @@ def test_placeholders_only_are_replaced():
     assert with_answers(named, "VisualBertForQuestionAnswering") is named
 
 
+PLACEHOLDERS = {index: f"LABEL_{index}" for index in range(4)}
+
+
 def test_names_of_resized_answers():
     """Those that stay keep their names; a number given on load is of other answers, which have none yet."""
     names = {index: f"answer {index}" for index in range(SIZES["num_qa_labels"])}
@@ -54,8 +57,8 @@ def test_names_of_resized_answers():
     assert model.config.id2label == names | {11: "LABEL_11", 12: "LABEL_12"}
     model.resize_num_qa_labels(4)
     assert model.config.id2label == {index: names[index] for index in range(4)}
-    assert config.replace(num_qa_labels=4).id2label == {0: "LABEL_0", 1: "LABEL_1"}
+    assert config.replace(num_qa_labels=4).id2label == PLACEHOLDERS
     assert config.replace(hidden_dropout_prob=0.0).id2label == names
     plain = tfvl.LxmertForQuestionAnswering(tfvl.LxmertConfig(**SIZES).replace(l_layers=1, x_layers=1, r_layers=1))
     plain.resize_num_qa_labels(4)
-    assert plain.config.id2label == {0: "LABEL_0", 1: "LABEL_1"}
+    assert plain.config.id2label == PLACEHOLDERS

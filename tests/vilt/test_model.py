@@ -281,3 +281,18 @@ def test_wrong_number_of_images():
 def test_the_model_wants_a_config():
     with pytest.raises(ValueError, match=r"takes a ViltConfig, got str; to load a checkpoint use ViltModel.from_pretr"):
         tfvl.ViltModel("dandelin/vilt-b32-mlm")
+
+
+def test_the_padding_word_is_not_trained():
+    """Upstream's word table has `padding_idx=config.pad_token_id`: that row starts as zeros and gets no gradient."""
+    for pad, row in ((5, 5), (-1, SIZES["vocab_size"] - 1)):
+        model = tfvl.ViltModel(CONFIG.replace(pad_token_id=pad))
+        table = model.embeddings.text_embeddings.word_embeddings.embeddings
+        assert not table.numpy()[row].any()
+        inputs = vilt_inputs()
+        inputs["input_ids"][:, :2] = row, 7
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(model(inputs)["pooler_output"] ** 2)
+        gradient = tf.convert_to_tensor(tape.gradient(total, table.value)).numpy()
+        assert not gradient[row].any()
+        assert gradient[7].any()

@@ -256,11 +256,20 @@ class _Account:
             self.plan.overruled.append(f"{copy.name} differs from {read.name}, which is read here as in transformers")
 
     def find_stale_rules(self) -> None:
-        """Rows of a head that the model has, and of the body, must name a variable that it has."""
+        """Rows of a head that the model has, and of the body, must name a variable that it has.
+
+        Not those of blocks of which the model has none: a stack may be empty.
+        """
+        stacks = {stack for rule in self.matched if (stack := _stack(rule))}
         for rule in self.table.rules:
-            active = rule.head is None or rule.head in self.heads
+            active = (rule.head is None or rule.head in self.heads) and _stack(rule) in {None, *stacks}
             if rule.target and active and not rule.optional and rule not in self.matched:
                 self.problems.append(f"stale table: the model has no {rule.target}, which {rule.sources[0]} would fill")
+
+
+def _stack(rule: Rule) -> str | None:
+    """What the blocks are below whose variable the rule fills, such as `encoder/layer_`; None for any other."""
+    return rule.target.partition("{i}")[0] if rule.target and "{i}" in rule.target else None
 
 
 def warning_of(plan: Plan, path: Path, model_name: str) -> str:

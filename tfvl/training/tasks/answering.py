@@ -26,7 +26,7 @@ class Answering(Task):
     unread = ""
 
     def collate(self, batch: Batch, model_class: type) -> tuple[dict, np.ndarray]:
-        """Labels: soft targets, float32 (N, num_labels), or the best answer, int32 (N,), as the model and the task say."""
+        """Labels: soft targets, float32 (N, num_labels), or best answers, int32 (N,), as model and task have them."""
         rows, loader = [example.answers for example in batch.examples], batch.loader
         if self.soft if model_class.soft_labels is None else model_class.soft_labels:
             return batch.inputs, soft_targets(rows, loader.label2id, loader.num_labels)

@@ -53,6 +53,12 @@ class NamedVisualBertEmbeddings(VisualBertEmbeddings):
         super().build()
 
 
+# with a mask: where nothing is masked the layer returns None for it, which a Keras graph cannot hold
+VILT_INPUTS = {
+    "input_ids": words(2, 5),
+    "attention_mask": np.ones((2, 5), "int32"),
+    "pixel_values": numbers(2, 8, 8, 3),
+}
 LAYERS = {
     "dense": (Dense, {"units": 5}, SEQUENCE),
     "self attention": (SelfAttention, {"hidden_size": 12, "num_heads": 3}, SEQUENCE | UNTRAINED),
@@ -119,7 +125,7 @@ LAYERS = {
             "text_embeddings": TextEmbeddings(**TEXT),
             "config": tfvl.ViltConfig(**CONFIG, image_size=8, patch_size=4),
         },
-        {"input_data": {"inputs": {"input_ids": words(2, 5), "pixel_values": numbers(2, 8, 8, 3)}}} | UNTRAINED,
+        {"input_data": {"inputs": VILT_INPUTS}} | UNTRAINED,
     ),
     "VisualBERT's embeddings": (
         NamedVisualBertEmbeddings,

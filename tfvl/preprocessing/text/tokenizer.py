@@ -64,7 +64,8 @@ class BertTokenizer(Detokenizer):
             calls are to ask for unless they say otherwise, as `max_length` (upstream: `init_kwargs`).
 
     Raises:
-        ValueError: a vocabulary that cannot be used, or an option that is not known or of the wrong type.
+        TypeError: an option that is not known.
+        ValueError: a vocabulary that cannot be used, or an option of the wrong type.
         tfvl.errors.CheckpointError: a vocabulary file that cannot be used.
     """
 
@@ -98,7 +99,7 @@ class BertTokenizer(Detokenizer):
         self.call_options = {name: others.pop(name) for name in CALL_OPTIONS if name in others}
         for name in others:
             if not name.endswith("_token"):
-                raise ValueError(f"BertTokenizer has no option {name}; it takes {', '.join(ARGUMENTS)}")
+                raise TypeError(f"BertTokenizer has no option {name}; it takes {', '.join(ARGUMENTS)}")
         extra = extra_special_tokens or additional_special_tokens or ()
         if isinstance(extra, Mapping):
             others, extra = others | dict(extra), ()

@@ -217,10 +217,10 @@ def write_directory(directory: Path, vocab: Mapping[str, int], config: Mapping[s
     named = {name: token for name, token in config.items() if name.endswith("_token") and isinstance(token, str)}
     extra = [token for token in config["additional_special_tokens"] if token not in named.values()]
     decoder = {str(i): token for i, token in sorted(config["added_tokens_decoder"].items())}
+    lists = {"added_tokens_decoder": decoder, "additional_special_tokens": extra}
     tokenizer_config = {
-        **config,
-        "added_tokens_decoder": decoder,
-        "additional_special_tokens": extra,
+        **{name: value for name, value in config.items() if name not in lists},
+        **lists,
         "tokenizer_class": "BertTokenizer",
     }
     write_text(directory / TOKENIZER_FILE, _dump(_backend(vocab, config, decoder)))

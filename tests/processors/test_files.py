@@ -25,7 +25,12 @@ def test_from_pretrained(tmp_path, family):
     save_tiny_region_model(tmp_path, MODELS[family])
     processor = processor_class(family).from_pretrained(tmp_path)
     assert list(processor.tokenizer.get_vocab()) == VOCABULARY
-    assert processor.tokenizer.model_max_length == 13
+    assert processor.tokenizer.model_max_length == processor.positions == 13
+    with pytest.raises(ValueError, match="max_length is 64, more than the 13 positions of the model"):
+        processor(text="red", padding="max_length", max_length=64)
+    assert processor_class(family).from_pretrained(tmp_path, padding_side="left").tokenizer.padding_side == "left"
+    with pytest.raises(ValueError, match=rf"{family}Processor.from_pretrained has no option size; it takes .*detector"):
+        processor_class(family).from_pretrained(tmp_path, size=64)
     assert processor.feature_size == FEATURE_SIZE
     with pytest.raises(ValueError, match=f"of size 20, but {FIELDS[family]} of the model's config is {FEATURE_SIZE}"):
         processor("red", regions=some_regions(2, size=20))

@@ -27,11 +27,11 @@ LEFT_OUT = {
     ("Tokenizer", "wordpieces_prefix"): "`do_basic_tokenize`, `clean_text` and `wordpieces_prefix` are fixed",
     ("Tokenizer", "**kwargs"): "An argument that a class does not have is refused by its name",
     ("Processor", "**kwargs"): "An argument that a class does not have is refused by its name",
-    ("ViltProcessor", "stride"): "no `stride`, `return_overflowing_tokens`, `return_offsets_mapping` and `verbose`",
-    ("ViltProcessor", "return_overflowing_tokens"): "no `stride`, `return_overflowing_tokens`",
-    ("ViltProcessor", "return_offsets_mapping"): "`return_offsets_mapping` and `verbose`",
-    ("ViltProcessor", "verbose"): "`return_offsets_mapping` and `verbose`",
-    ("ViltImageProcessor", "return_tensors"): "The image processor and the tokenizer have no `return_tensors`",
+    ("ViltProcessor", "stride"): "so `stride` and `verbose` have no effect",
+    ("ViltProcessor", "return_overflowing_tokens"): "no `return_overflowing_tokens` and `return_offsets_mapping`",
+    ("ViltProcessor", "return_offsets_mapping"): "no `return_overflowing_tokens` and `return_offsets_mapping`",
+    ("ViltProcessor", "verbose"): "so `stride` and `verbose` have no effect",
+    ("ViltImageProcessor", "return_tensors"): "The image processor has no `return_tensors`",
     ("ViltImageProcessor", "data_format"): "`data_format` does not exist",
 }
 # The pages are of other versions: the newest one's default holds.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from support.checkpoint import SIZES, save_tiny, tiny_processor
+from support.checkpoint import SIZES, VOCABULARY, save_tiny, tiny_processor
 
 import tfvl
 
@@ -119,6 +119,140 @@ def test_max_length_cannot_exceed_the_position_table(processor):
     assert processor(text="red", padding="max_length", max_length=5)["input_ids"].shape == (1, 5)
     with pytest.raises(ValueError, match=f"max_length is 64, more than the {LIMIT} positions"):
         processor(text="red", padding="max_length", max_length=64)
+
+
+@pytest.fixture(scope="module")
+def many_positions(tmp_path_factory):
+    """A model of 160 positions whose tokenizer, as that of a shorter one, says 40."""
+    directory = save_tiny(tmp_path_factory.mktemp("many"), max_position_embeddings=160)
+    config = json.loads((directory / "tokenizer_config.json").read_text()) | {"model_max_length": 40}
+    (directory / "tokenizer_config.json").write_text(json.dumps(config))
+    return directory
+
+
+def test_max_length_up_to_the_position_table_whatever_the_tokenizer_says(many_positions):
+    processor, text = tfvl.ViltProcessor.from_pretrained(many_positions), "red " * 200
+    assert processor(text=text)["input_ids"].shape == (1, 40)
+    inputs = processor(images=picture(), text=text, max_length=160)
+    assert inputs["input_ids"].shape == (1, 160)
+    model = tfvl.ViltForQuestionAnswering.from_pretrained(many_positions)
+    assert model(inputs)["logits"].shape == (1, 3)
+    with pytest.raises(ValueError, match="max_length is 161, more than the 160 positions of the model; give at most"):
+        processor(text=text, max_length=161)
+
+
+def test_a_model_of_more_positions_than_the_checkpoint_has(directory):
+    processor = tfvl.ViltProcessor.from_pretrained(directory, model_max_length=160)
+    assert processor(text="red " * 200)["input_ids"].shape == (1, 160)
+    by_hand = tfvl.ViltProcessor(processor.image_processor, tfvl.BertTokenizer(VOCABULARY, model_max_length=40))
+    assert by_hand(text="red " * 200, max_length=160)["input_ids"].shape == (1, 160)  # the model itself refuses
+
+
+# --- what the files and the caller say in place of them ---------------------------------------------------------------
+
+
+def test_overrides_go_to_the_part_that_has_them(directory):
+    options = {"size": 64, "do_rescale": False, "padding_side": "left", "mask_token": "red", "local_files_only": True}
+    processor = tfvl.ViltProcessor.from_pretrained(directory, **options)
+    assert processor.image_processor.size == {"shortest_edge": 64}
+    assert not processor.image_processor.do_rescale
+    assert processor.image_processor.size_divisor == 8  # as the file says
+    assert processor.tokenizer.mask_token == "red"
+    assert processor(text=["red", "red blue"])["attention_mask"].numpy().tolist() == [[0, 1, 1, 1], [1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"sizes": 64},
+            "ViltProcessor.from_pretrained has no option sizes; it takes added_tokens_decoder, .*cache_dir",
+        ),
+        ({"size": -1}, "size=-1 must be"),
+        ({"do_lower_case": "no"}, "do_lower_case is 'no'; it must be true or false"),
+    ],
+)
+def test_overrides_that_are_refused(directory, options, message):
+    with pytest.raises(ValueError, match=message):
+        tfvl.ViltProcessor.from_pretrained(directory, **options)
+
+
+# tokenizer_config.json or tokenizer.json to what a call gives, as upstream's processor does (its texts are not padded
+# by default); `test_upstream_reads_the_same_of_the_files` compares.
+ASKED = {
+    "max_length": ({"max_length": 4}, {}, [[2, 6, 9, 3], [2, 6, 3, 0]]),
+    "padding": ({"padding": "max_length", "max_length": 5}, {}, [[2, 6, 9, 8, 3], [2, 6, 3, 0, 0]]),
+    "pad_to_multiple_of": ({"pad_to_multiple_of": 8}, {}, [[2, 6, 9, 8, 3, 0, 0, 0], [2, 6, 3, 0, 0, 0, 0, 0]]),
+    "truncation": ({}, {"truncation": {"max_length": 4, "stride": 1}}, [[2, 6, 9, 3], [2, 6, 3, 0]]),
+    "truncation and its side": (
+        {"truncation_side": "left"},
+        {"truncation": {"max_length": 4, "stride": 0}},
+        [[2, 9, 8, 3], [2, 6, 3, 0]],
+    ),
+    "fixed padding": ({}, {"padding": {"strategy": {"Fixed": 4}}}, [[2, 6, 9, 3], [2, 6, 3, 0]]),
+    "padding in steps": (
+        {},
+        {"padding": {"strategy": "BatchLongest", "pad_to_multiple_of": 7, "direction": "Left"}},
+        [[0, 0, 2, 6, 9, 8, 3], [0, 0, 0, 0, 2, 6, 3]],
+    ),
+}
+TRUNCATION = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+PADDING = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
+ASKED_TEXTS = ["the blue red", "the"]
+
+
+def write_asked(directory, name):
+    said, backend, _ = ASKED[name]
+    tiny_processor().save_pretrained(directory)
+    (directory / "tokenizer_config.json").write_text(
+        json.dumps(json.loads((directory / "tokenizer_config.json").read_text()) | said)
+    )
+    file = directory / "tokenizer.json"
+    changed = {key: (TRUNCATION if key == "truncation" else PADDING) | value for key, value in backend.items()}
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    return directory
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_the_files_ask_of_a_processors_calls(tmp_path, name):
+    processor = tfvl.ViltProcessor.from_pretrained(write_asked(tmp_path / "read", name))
+    processor.save_pretrained(tmp_path / "written")
+    for each in (processor, tfvl.ViltProcessor.from_pretrained(tmp_path / "written")):
+        assert each(text=ASKED_TEXTS)["input_ids"].numpy().tolist() == ASKED[name][2]
+        assert each(text="the blue red", max_length=5, padding=True, pad_to_multiple_of=1)["input_ids"].shape == (1, 5)
+        assert each.tokenizer(ASKED_TEXTS, pad_to_multiple_of=1, truncation=False)["input_ids"].shape == (2, 5)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ASKED)
+def test_upstream_reads_the_same_of_the_files(tmp_path, name):
+    transformers = pytest.importorskip("transformers", reason="the parity suite needs transformers")
+    tokenizer = transformers.BertTokenizer.from_pretrained(write_asked(tmp_path, name))
+    upstream = transformers.ViltProcessor(transformers.ViltImageProcessor(), tokenizer)
+    said, rows = (
+        ASKED[name][0],
+        upstream(text=ASKED_TEXTS, **({} if "padding" in ASKED[name][0] else {"padding": True})),
+    )
+    assert "padding" not in said or upstream(text=ASKED_TEXTS)["input_ids"] == rows["input_ids"]
+    if "max_length" in tokenizer.init_kwargs and "padding" not in said:  # alone it cuts, beside padding it does not
+        rows = upstream(text=ASKED_TEXTS, padding=True, truncation=True)
+    assert rows["input_ids"] == ASKED[name][2]
+
+
+def test_options_in_dicts(processor):
+    inputs = processor(picture(), ["red", "red blue"], text_kwargs={"padding": "max_length", "max_length": 6})
+    assert inputs["input_ids"].shape == (2, 6)
+    assert processor(picture(), "red", images_kwargs={"size": 64})["pixel_values"].shape[1] == 64
+    with pytest.raises(
+        ValueError, match="size in text_kwargs is no option there; text_kwargs takes add_special_tokens"
+    ):
+        processor(picture(), "red", text_kwargs={"size": 64})
+    with pytest.raises(ValueError, match="max_length in text_kwargs is given twice"):
+        processor(picture(), "red", max_length=6, text_kwargs={"max_length": 6})
+
+
+def test_model_input_names(processor):
+    assert processor.model_input_names == KEYS
 
 
 @pytest.mark.parametrize(("said", "held"), [(None, LIMIT), (512, LIMIT), (int(1e30), LIMIT), (7, 7)])

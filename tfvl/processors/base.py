@@ -1,17 +1,38 @@
 """What the processors of all models share: texts within the model's positions, rows that match, NumPy on request."""
 
 import inspect
+from collections.abc import Collection
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 
 from tfvl.modeling.configuration import Config
 from tfvl.porting import hub
 from tfvl.porting.originals import reading as originals
-from tfvl.preprocessing.text.tokenizer import NO_LIMIT, BertTokenizer
+from tfvl.preprocessing.text.tokenizer import ARGUMENTS, NO_LIMIT, BertTokenizer
 
-TEXT_OPTIONS = frozenset(inspect.signature(BertTokenizer.__call__).parameters) - {"self", "text", "text_pair"}
+HUB_OPTIONS = frozenset(("revision", "token", "cache_dir", "local_files_only"))
+TOKENIZER_OPTIONS = frozenset(ARGUMENTS) - {"vocab"}
+TEXT_OPTIONS = frozenset(inspect.signature(BertTokenizer.__call__).parameters) - {
+    *("self", "text", "text_pair", "return_tensors", "others")
+}
+
+
+class Read(NamedTuple):
+    """What a checkpoint's small files hold for a processor.
+
+    Attributes:
+        directory: of the files.
+        tokenizer: the tokenizer, whose `model_max_length` is at most `positions`.
+        config: the model's configuration; None where there is none.
+        positions: how many tokens the model takes.
+    """
+
+    directory: Path
+    tokenizer: BertTokenizer
+    config: Config | None
+    positions: int
 
 
 class Processor:
@@ -24,6 +45,7 @@ class Processor:
         detector: what finds the regions of images for a model that sees regions, if there is such a thing, else None.
         feature_size: of regions, see `RegionProcessor`; None where they may be of any size.
         feature_size_field: of the configuration, which says the feature size; "" where no regions are seen.
+        positions: how many tokens the model takes; None where that is not known, as of a processor made by hand.
     """
 
     config_class: ClassVar[type[Config]]
@@ -37,46 +59,86 @@ class Processor:
         """Whether it takes images: the model sees them, or there is a detector."""
         return self.sees == "images" or self.detector is not None
 
+    positions: int | None = None
+
     @classmethod
-    def read(cls, src: str | Path, **hub_options) -> tuple[Path, BertTokenizer, Config | None]:
-        """The directory of a checkpoint's small files, its tokenizer, and its configuration (None where it has none).
+    def read(cls, src: str | Path, others: Collection[str] = (), **options) -> Read:
+        """The tokenizer and the configuration of a checkpoint.
 
         The configuration of a weight file of the papers' authors, alone, is what its tensors tell.
 
-        Checkpoints may say no limit or a wrong one in tokenizer_config.json; the smaller of that and
-        `max_position_embeddings` of the configuration (the family's default where there is none) holds.
+        Checkpoints may say no limit or a wrong one in tokenizer_config.json; the smaller of that, of the `max_length`
+        that the files ask of a processor's calls, and of `max_position_embeddings` of the configuration (the family's
+        default where there is none) holds, unless `model_max_length` is given.
+
+        Args:
+            src: as in `from_pretrained`.
+            others: names of options that the family takes out itself, for the error.
+            **options: the hub's, and those of `BertTokenizer` in place of what its files say.
 
         Raises:
             CheckpointError: a file is missing or cannot be used; names the file.
+            ValueError: an option that is not known.
         """
+        known = TOKENIZER_OPTIONS | HUB_OPTIONS
+        if unknown := [name for name in options if name not in known and not name.endswith("_token")]:
+            raise ValueError(
+                f"{cls.__name__}.from_pretrained has no option {', '.join(unknown)}; it takes "
+                f"{', '.join([*sorted(known), *sorted(others)])}"
+            )
+        hub_options = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
         path = hub.resolve(src, weights=False, **hub_options)
         directory = path if path.is_dir() else path.parent
         file = path if originals.is_alone(path) else directory / "config.json"
         values = originals.config_values(path, heads=1) if file.is_file() else None  # of whatever attention heads
         config = values and cls.config_class.from_values(values, file)
-        tokenizer = BertTokenizer.from_pretrained(hub.tokenizer_directory(path))
+        tokenizer = BertTokenizer.from_pretrained(hub.tokenizer_directory(path), **options)
         positions = (config or cls.config_class()).max_position_embeddings
-        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
-        return directory, tokenizer, config
+        if options.get("model_max_length"):
+            return Read(directory, tokenizer, config, max(positions, tokenizer.model_max_length))
+        limits = tokenizer.model_max_length, positions, tokenizer.call_options.get("max_length")
+        tokenizer.model_max_length = min(limit for limit in limits if limit)
+        return Read(directory, tokenizer, config, positions)
 
     def encode_texts(self, text, text_pair, options: dict) -> dict:
         """The tokenizer's dict for one text or a list of them; none is longer than the model's positions.
 
+        What the tokenizer's files ask of a processor's calls holds where `options` do not say otherwise.
+
         Raises:
             ValueError: `max_length` exceeds the positions, or a text may not be cut and does.
         """
-        limit = self.tokenizer.model_max_length
-        max_length = limit if options.get("max_length") is None else options["max_length"]
-        if max_length > limit:
+        given = options.get("max_length")
+        limit, options = self.tokenizer.model_max_length, self.tokenizer.call_options | options
+        max_length, step = given, options.get("pad_to_multiple_of") or 1
+        if given is None:  # what is cut there can be padded without exceeding it
+            max_length = limit if limit == NO_LIMIT or step > limit else limit - limit % step
+        elif self.positions is not None and isinstance(given, int) and given > max(self.positions, limit):
             raise ValueError(
-                f"max_length is {max_length}, more than the {limit} positions of the model; give at most that"
+                f"max_length is {given}, more than the {self.positions} positions of the model; give at most that, or "
+                "load the processor with model_max_length for a model that has more"
             )
-        if limit < NO_LIMIT:
-            options = options | {"max_length": max_length}  # so that a text that may not be cut is refused
+        if max_length != NO_LIMIT:
+            options |= {"max_length": max_length}  # so that a text that may not be cut is refused
         return self.tokenizer(text, text_pair, **options)
 
+    @property
+    def model_input_names(self) -> list[str]:
+        """What the tokenizer gives the model; a family adds its images."""
+        return list(self.tokenizer.model_input_names)
+
     def split_options(self, options: dict, others: frozenset[str] = frozenset()) -> tuple[dict, dict]:
-        """A call's `options` as the tokenizer's and `others`. Raises ValueError for one that is neither."""
+        """A call's `options` as the tokenizer's and `others`. Raises ValueError for one that is neither.
+
+        As upstream, they may also come as dicts: `text_kwargs` and `images_kwargs`.
+        """
+        options = dict(options)
+        for group, names in (("text_kwargs", TEXT_OPTIONS), ("images_kwargs", others)):
+            for name, value in options.pop(group, {}).items():
+                if name in options or name not in names:
+                    problem = "given twice" if name in options else "no option there"
+                    raise ValueError(f"{name} in {group} is {problem}; {group} takes {', '.join(sorted(names))}")
+                options[name] = value
         if unknown := options.keys() - TEXT_OPTIONS - others:
             arguments = inspect.signature(type(self).__call__).parameters
             own = [name for name in arguments if name not in ("self", "options")]

@@ -54,7 +54,7 @@ class RegionProcessor(Processor):
         self.detector = None if detector is None else self.fitting_detector(detector)
 
     @classmethod
-    def from_pretrained(cls, src: str | Path, *, detector=None, **hub_options) -> Self:
+    def from_pretrained(cls, src: str | Path, *, detector=None, **options) -> Self:
         """Reads the vocabulary of a hub id, a directory or a bundled model, and the feature size of its config.json.
 
         A checkpoint without a vocabulary of its own whose config.json says 30,522 words, as those of uclanlp do, gets
@@ -63,14 +63,17 @@ class RegionProcessor(Processor):
         Args:
             src: the checkpoint.
             detector: a `RegionDetector`, or its source: `unc-nlp/frcnn-vg-finetuned`, a directory, `shapes-detector`.
-            **hub_options: `revision`, `token`, `cache_dir`, `local_files_only`, for `src`.
+            **options: `revision`, `token`, `cache_dir`, `local_files_only`, for `src`; and those of `BertTokenizer`, in
+                place of what its files say.
 
         Raises:
             CheckpointError: a file is missing or cannot be used; names the file.
-            ValueError: the detector's features are of another size than the model's.
+            ValueError: the detector's features are of another size than the model's, or an option is not known.
         """
-        _, tokenizer, config = cls.read(src, **hub_options)
-        return cls(tokenizer, config and config.region_size("features"), detector)
+        read = cls.read(src, ("detector",), **options)
+        processor = cls(read.tokenizer, read.config and read.config.region_size("features"), detector)
+        processor.positions = read.positions
+        return processor
 
     @property
     def feature_size_field(self) -> str:

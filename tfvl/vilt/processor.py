@@ -9,7 +9,8 @@ from tfvl.preprocessing.text.tokenizer import BertTokenizer
 from tfvl.processors.base import Processor, as_kind, match_rows
 from tfvl.vilt.config import ViltConfig
 
-IMAGE_OPTIONS = frozenset(field.name for field in dataclasses.fields(ViltImageProcessor)) | {"input_data_format"}
+IMAGE_FIELDS = tuple(field.name for field in dataclasses.fields(ViltImageProcessor))
+IMAGE_OPTIONS = frozenset(IMAGE_FIELDS) | {"input_data_format"}
 
 
 class ViltProcessor(Processor):
@@ -36,7 +37,7 @@ class ViltProcessor(Processor):
         self.tokenizer = tokenizer
 
     @classmethod
-    def from_pretrained(cls, src: str | Path, **hub_options) -> "ViltProcessor":
+    def from_pretrained(cls, src: str | Path, **options) -> "ViltProcessor":
         """Reads vocabulary, tokenizer and image options of a hub id, a directory or a bundled model.
 
         Checkpoints say 512 tokens or no limit in tokenizer_config.json although ViLT has 40 positions; the smaller of
@@ -45,12 +46,22 @@ class ViltProcessor(Processor):
         With the authors' own weight file, alone in its directory, go the defaults of the image processor and BERT's
         vocabulary.
 
+        Args:
+            src: the checkpoint.
+            **options: `revision`, `token`, `cache_dir`, `local_files_only`; and those of `BertTokenizer` and of
+                `ViltImageProcessor`, in place of what their files say.
+
         Raises:
             CheckpointError: a file is missing or cannot be used; names the file.
+            ValueError: an option is not known or out of its range.
         """
-        directory, tokenizer, _ = cls.read(src, **hub_options)
+        of_images = {name: options.pop(name) for name in IMAGE_FIELDS if name in options}
+        read = cls.read(src, IMAGE_FIELDS, **options)
         alone = is_alone(Path(src).expanduser())
-        return cls(ViltImageProcessor() if alone else ViltImageProcessor.from_pretrained(directory), tokenizer)
+        images = ViltImageProcessor() if alone else ViltImageProcessor.from_pretrained(read.directory)
+        processor = cls(dataclasses.replace(images, **of_images), read.tokenizer)
+        processor.positions = read.positions
+        return processor
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes the tokenizer's and the image processor's files; `transformers.ViltProcessor` reads them."""
@@ -87,6 +98,11 @@ class ViltProcessor(Processor):
             {} if images is None else self.image_processor(images, **image_options),
         )
         return as_kind(inputs, return_tensors)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What a call with texts and images returns, as the model takes it."""
+        return [*super().model_input_names, "pixel_values", "pixel_mask"]
 
     def parts(self) -> dict[str, str]:
         return {"image_processor": repr(self.image_processor), **super().parts()}

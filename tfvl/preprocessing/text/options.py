@@ -19,6 +19,12 @@ OPTIONS = {
     "model_input_names": INPUT_NAMES,
     "clean_up_tokenization_spaces": False,
 }
+# What a tokenizer's files may say of a processor's calls; as upstream, the tokenizer's own calls do not read it.
+CALL_OPTIONS = (
+    *("padding", "truncation", "max_length", "stride", "is_split_into_words", "pad_to_multiple_of", "verbose"),
+    *("return_token_type_ids", "return_attention_mask", "return_overflowing_tokens", "return_special_tokens_mask"),
+    *("return_offsets_mapping", "return_length"),
+)
 ALWAYS_SAID = tuple(OPTIONS)[:5]  # a configuration says the others only where they are not the default
 
 

@@ -166,7 +166,18 @@ class TokenTable:
 
     @property
     def extra_special_tokens(self) -> list[str]:
+        """The special tokens without a name; others can be set, which must be in the vocabulary."""
         return list(self._extra)
+
+    @extra_special_tokens.setter
+    def extra_special_tokens(self, tokens: Sequence[str]) -> None:
+        if missing := [token for token in tokens if token not in self._vocab]:
+            raise ValueError(f"the vocabulary lacks the special token {missing[0]!r}; add it by add_special_tokens")
+        self._extra = list(tokens)
+
+    @property
+    def extra_special_tokens_ids(self) -> list[int]:
+        return self.convert_tokens_to_ids(self._extra)
 
     @property
     def additional_special_tokens(self) -> tuple[str, ...]:

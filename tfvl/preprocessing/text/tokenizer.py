@@ -21,7 +21,7 @@ from tfvl.preprocessing.text.assembly import (
     check_options,
 )
 from tfvl.preprocessing.text.detokenize import Detokenizer
-from tfvl.preprocessing.text.options import INPUT_NAMES, NO_LIMIT, OPTIONS, SIDES, one_of
+from tfvl.preprocessing.text.options import CALL_OPTIONS, INPUT_NAMES, NO_LIMIT, OPTIONS, SIDES, one_of
 from tfvl.preprocessing.text.padding import pad
 from tfvl.preprocessing.text.texts import Text, as_list, as_texts
 from tfvl.preprocessing.text.token_table import SPECIAL_TOKENS
@@ -29,8 +29,8 @@ from tfvl.preprocessing.text.wordpiece import WordPieceGraph, trace
 
 # Arguments of upstream's call that ask for what there is not here, and their values that do not ask for it.
 NOT_HERE = {
-    **{"stride": 0, "is_split_into_words": False, "return_overflowing_tokens": False},
-    **{"return_offsets_mapping": False, "text_target": None, "text_pair_target": None},
+    **{"is_split_into_words": False, "return_overflowing_tokens": False, "return_offsets_mapping": False},
+    **{"text_target": None, "text_pair_target": None},
 }
 
 
@@ -60,10 +60,12 @@ class BertTokenizer(Detokenizer):
         split_special_tokens: take special tokens in a text for words.
         model_input_names: what a call returns unless it says otherwise.
         clean_up_tokenization_spaces: what `decode` does unless it is told otherwise.
-        **named_tokens: special tokens of other names, as `bos_token`, `eos_token` or `image_token`.
+        **others: special tokens of other names, as `bos_token`, `eos_token` or `image_token`; and what a processor's
+            calls are to ask for unless they say otherwise, as `max_length` (upstream: `init_kwargs`).
 
     Raises:
-        ValueError: a vocabulary that cannot be used, or an option that is not known or of the wrong type.
+        TypeError: an option that is not known.
+        ValueError: a vocabulary that cannot be used, or an option of the wrong type.
         tfvl.errors.CheckpointError: a vocabulary file that cannot be used.
     """
 
@@ -89,20 +91,21 @@ class BertTokenizer(Detokenizer):
         split_special_tokens: bool = False,
         model_input_names: Sequence[str] = INPUT_NAMES,
         clean_up_tokenization_spaces: bool = False,
-        **named_tokens: Any,
+        **others: Any,
     ):
         given = locals()
         for name, value in text_options.checked(given).items():
             setattr(self, name, value)
-        for name in named_tokens:
+        self.call_options = {name: others.pop(name) for name in CALL_OPTIONS if name in others}
+        for name in others:
             if not name.endswith("_token"):
-                raise ValueError(f"BertTokenizer has no option {name}; it takes {', '.join(ARGUMENTS)}")
+                raise TypeError(f"BertTokenizer has no option {name}; it takes {', '.join(ARGUMENTS)}")
         extra = extra_special_tokens or additional_special_tokens or ()
         if isinstance(extra, Mapping):
-            named_tokens, extra = named_tokens | dict(extra), ()
-        named = {name: named_tokens.pop(name, None) for name in ("bos_token", "eos_token")}
-        named |= {name: given[name] for name in SPECIAL_TOKENS} | named_tokens
-        super().__init__(_load_vocab(vocab), named, extra, added_tokens_decoder)
+            others, extra = others | dict(extra), ()
+        named = {name: others.pop(name, None) for name in ("bos_token", "eos_token")}
+        named |= {name: given[name] for name in SPECIAL_TOKENS} | others
+        super().__init__(vocabulary.load(vocab), named, extra, added_tokens_decoder)
         self._changed()
         self._graph  # noqa: B018  # a token that no graph can hold is refused here
 
@@ -166,7 +169,7 @@ class BertTokenizer(Detokenizer):
         """The constructor's arguments, as JSON can hold them."""
         config = super().get_config()
         options = text_options.said({name: getattr(self, name) for name in OPTIONS})
-        return {"vocab": config.pop("vocab"), **options, **config}
+        return {"vocab": config.pop("vocab"), **options, **config, **self.call_options}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -192,6 +195,7 @@ class BertTokenizer(Detokenizer):
         padding_side: str | None = None,
         split_special_tokens: bool | None = None,
         return_tensors: str | None = None,
+        stride: int = 0,
         verbose: bool = True,
         **others: Any,
     ) -> dict[str, tf.Tensor | tf.RaggedTensor]:
@@ -210,7 +214,7 @@ class BertTokenizer(Detokenizer):
             return_token_type_ids, return_attention_mask: None: where `model_input_names` has them.
             padding_side, split_special_tokens: in place of the tokenizer's own.
             return_tensors: "tf" (the default) or "np" for NumPy arrays.
-            verbose: of no effect, for upstream's sake.
+            stride, verbose: of no effect; what is cut off is not returned, and nothing is said.
 
         Returns:
             int32 tensors (N, L): `input_ids`, `token_type_ids`, `attention_mask`, and on demand `special_tokens_mask`
@@ -336,13 +340,5 @@ class BertTokenizer(Detokenizer):
         return None if self.model_max_length >= NO_LIMIT else self.model_max_length
 
 
-def _load_vocab(vocab: str | Path | Sequence[str] | Mapping[str, int]) -> dict[str, int]:
-    if isinstance(vocab, (str, Path)):
-        if not Path(vocab).is_file():
-            raise ValueError(f"there is no vocabulary file {vocab}; give a vocab.txt, a list of tokens or a mapping")
-        return vocabulary.read_vocab(Path(vocab))
-    return dict(vocab) if isinstance(vocab, Mapping) else vocabulary.index_tokens(vocab, "the vocabulary")
-
-
-ARGUMENTS = tuple(name for name in inspect.signature(BertTokenizer).parameters if name != "named_tokens")
+ARGUMENTS = tuple(name for name in inspect.signature(BertTokenizer).parameters if name != "others")
 BertTokenizerFast = LxmertTokenizer = LxmertTokenizerFast = BertTokenizer

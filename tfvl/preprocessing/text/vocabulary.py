@@ -13,13 +13,22 @@ from typing import Any
 from tfvl.errors import CheckpointError
 from tfvl.files.whole import write_text
 from tfvl.preprocessing.text.added_tokens import AddedToken
-from tfvl.preprocessing.text.options import OPTIONS
+from tfvl.preprocessing.text.options import CALL_OPTIONS, OPTIONS
 from tfvl.preprocessing.text.token_table import NAMES, SPECIAL_TOKENS
 
 VOCAB_FILE, TOKENIZER_FILE = "vocab.txt", "tokenizer.json"
 CONFIG_FILE, SPECIAL_TOKENS_FILE = "tokenizer_config.json", "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
 MAX_FILE_BYTES = 64 << 20  # the largest multilingual BERT vocabularies take 10 MB
+
+
+def load(vocab: str | Path | Sequence[str] | Mapping[str, int]) -> dict[str, int]:
+    """A vocabulary of any accepted kind as token → id. Raises ValueError where there is no such file."""
+    if isinstance(vocab, (str, Path)):
+        if not Path(vocab).is_file():
+            raise ValueError(f"there is no vocabulary file {vocab}; give a vocab.txt, a list of tokens or a mapping")
+        return read_vocab(Path(vocab))
+    return dict(vocab) if isinstance(vocab, Mapping) else index_tokens(vocab, "the vocabulary")
 
 
 def read_vocab(path: Path) -> dict[str, int]:
@@ -75,11 +84,13 @@ def read_directory(directory: Path, overrides: Mapping[str, Any] | None = None) 
     else:
         config, extra = _with_special_tokens(directory, config, extra, overrides)
         tokens = _older_added_tokens(directory, backend, config, extra)
-    for name, key in (("truncation_side", "truncation"), ("padding_side", "padding")):
+    for key in ("truncation", "padding"):
         with _structure(directory / TOKENIZER_FILE, key):
-            config.setdefault(name, (backend.get(key) or {"direction": "right"})["direction"].lower())
+            for name, value in _of_backend(key, backend.get(key)).items():
+                config.setdefault(name, value)
     config.setdefault("model_max_length", config.get("max_len"))
     arguments = {name: config[name] for name in OPTIONS if name in config}
+    arguments |= {name: config[name] for name in CALL_OPTIONS if config.get(name) is not None}
     for name, value in config.items():
         if value is None and name in SPECIAL_TOKENS:
             raise CheckpointError(f"{directory / CONFIG_FILE} has no {name} (null); a BertTokenizer needs one")
@@ -92,6 +103,17 @@ def read_directory(directory: Path, overrides: Mapping[str, Any] | None = None) 
         decoder = {i: token.to_dict() for i, token in tokens.items()}
     given = {"vocab": overrides.get("vocab", vocab), "extra_special_tokens": extra, "added_tokens_decoder": decoder}
     return overrides | arguments | given
+
+
+def _of_backend(key: str, said: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What tokenizer.json says of "truncation" or of "padding", under the names that tokenizer_config.json has."""
+    if said is None:
+        return {}
+    found = {f"{key}_side": said["direction"].lower()}
+    if key == "truncation":
+        return found | {"max_length": said["max_length"], "stride": said["stride"]}
+    fixed = said["strategy"]["Fixed"] if isinstance(said["strategy"], Mapping) else None
+    return found | {"max_length": fixed, "pad_to_multiple_of": said["pad_to_multiple_of"]}
 
 
 def _with_special_tokens(
@@ -195,10 +217,10 @@ def write_directory(directory: Path, vocab: Mapping[str, int], config: Mapping[s
     named = {name: token for name, token in config.items() if name.endswith("_token") and isinstance(token, str)}
     extra = [token for token in config["additional_special_tokens"] if token not in named.values()]
     decoder = {str(i): token for i, token in sorted(config["added_tokens_decoder"].items())}
+    lists = {"added_tokens_decoder": decoder, "additional_special_tokens": extra}
     tokenizer_config = {
-        **config,
-        "added_tokens_decoder": decoder,
-        "additional_special_tokens": extra,
+        **{name: value for name, value in config.items() if name not in lists},
+        **lists,
         "tokenizer_class": "BertTokenizer",
     }
     write_text(directory / TOKENIZER_FILE, _dump(_backend(vocab, config, decoder)))

@@ -11,7 +11,7 @@ from support import datasets
 from support.vilt import randomise
 from tfvl.training.data.images import ImageFolder
 from tfvl.training.data.loading import Loader, Pictures, StoredRegions
-from tfvl.training.data.pipeline import BatchPlan, Pipeline, bucket_keys
+from tfvl.training.data.pipeline import BatchPipeline, BatchPlan, bucket_keys
 from tfvl.training.tasks.table import TASKS
 
 VOCABULARY = Path(tfvl.__file__).parent / "bundled" / "bert-base-uncased" / "vocab.txt"
@@ -115,13 +115,15 @@ def make_loader(
     return found.loader(found.models[model], examples, visual, processor, LABEL2ID, **options)
 
 
-def pipeline_of(data_sets, tokenizer, task: str, model: str, batch_size: int = 5, limit: int | None = None) -> Pipeline:
+def pipeline_of(
+    data_sets, tokenizer, task: str, model: str, batch_size: int = 5, limit: int | None = None
+) -> BatchPipeline:
     """A split in buckets, so that batches are not in the data set's order."""
     root, found, processor = data_sets / task, TASKS[task], processor_of(model, tokenizer)
     examples = found.examples(root, SOURCES[task][0], limit=limit)
     loader = found.loader(found.models[model], examples, visual_of(root, processor), processor, LABEL2ID)
     plan = BatchPlan(len(examples), batch_size, shuffle=False, keys=bucket_keys(loader), drop_remainder=False)
-    return Pipeline(loader, plan)
+    return BatchPipeline(loader, plan)
 
 
 def numbers_in(tokenizer, ids) -> list[int]:

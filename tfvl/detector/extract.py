@@ -40,7 +40,7 @@ class Extraction(NamedTuple):
     unreadable: tuple[str, ...]
 
 
-class Part(NamedTuple):
+class StorePart(NamedTuple):
     """Some of the images, which a worker extracts at once, and the store that it writes of them."""
 
     detector: str
@@ -87,7 +87,7 @@ def extract(
     chunks = [tuple(left[start : start + IN_A_PART]) for start in range(0, len(left), IN_A_PART)]
     first = 1 + max((int(part.stem) for part in parts.glob("*.h5")), default=0)
     left_parts = [
-        Part(str(detector), overrides, chunk, parts / f"{number:08d}.h5", dtype)
+        StorePart(str(detector), overrides, chunk, parts / f"{number:08d}.h5", dtype)
         for number, chunk in enumerate(chunks, start=first)
     ]
     unreadable: list[str] = []
@@ -174,7 +174,7 @@ def stored(images: Iterable[str], where: Mapping[str, Path]) -> Iterator[Regions
             yield opened(where[name])[name]
 
 
-def run(parts: Sequence[Part], workers: int) -> Iterator[tuple[Part, list[str]]]:
+def run(parts: Sequence[StorePart], workers: int) -> Iterator[tuple[StorePart, list[str]]]:
     """Each part, once it is done, and what could not be used in it."""
     if workers == 1 or len(parts) < 2:
         yield from ((part, extract_part(part)) for part in parts)
@@ -212,7 +212,7 @@ def loaded(detector: str, overrides: tuple):
     return RegionDetector.from_pretrained(detector, **dict(overrides))
 
 
-def extract_part(part: Part) -> list[str]:
+def extract_part(part: StorePart) -> list[str]:
     """Writes one part; returns a sentence for each file that could not be used."""
     detector = loaded(part.detector, part.overrides)
     found, problems = [], []

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfvl.export.parts import Part, Tensor, spec
+from tfvl.export.parts import ModelInput, Part, spec
 from tfvl.export.rows import first_problem, once_each
 
 # Of the warm-up request: a common photograph's size, so that all of the image path runs.
@@ -22,8 +22,8 @@ def image(head, config, processor) -> Part:
     return Part(
         raw={"image": spec(tf.string, "image", *images)},
         tensors={
-            "pixel_values": Tensor(tf.float32, (*images, "height", "width", config.num_channels)),
-            "pixel_mask": Tensor(tf.int32, (*images, "height", "width")),
+            "pixel_values": ModelInput(tf.float32, (*images, "height", "width", config.num_channels)),
+            "pixel_mask": ModelInput(tf.int32, (*images, "height", "width")),
         },
         encode=encode,
         example={"image": example_images(*images)},

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfvl.answers.rows import HEADS, Head, head_name
 from tfvl.export.images import image
-from tfvl.export.parts import Tensor, spec
+from tfvl.export.parts import ModelInput, spec
 from tfvl.export.regions import regions
 from tfvl.export.rows import first_problem
 from tfvl.export.texts import TEXT, choices, phrases, text
@@ -32,7 +32,7 @@ class Inputs:
     """
 
     raw: dict[str, tf.TensorSpec]
-    axes: dict[str, Tensor]
+    axes: dict[str, ModelInput]
     encode: Callable[[dict], tuple[dict, tf.Tensor]]
     example: dict[str, np.ndarray]
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 
-class Tensor(NamedTuple):
+class ModelInput(NamedTuple):
     """An input of the model.
 
     Attributes:
@@ -35,7 +35,7 @@ class Part:
     """
 
     raw: dict[str, tf.TensorSpec]
-    tensors: dict[str, Tensor]
+    tensors: dict[str, ModelInput]
     encode: Callable[[dict, dict], tuple]
     example: dict[str, np.ndarray]
 

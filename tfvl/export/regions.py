@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfvl.answers.rows import PAIR
 from tfvl.export.images import example_images, numbered
-from tfvl.export.parts import Part, Tensor, spec
+from tfvl.export.parts import ModelInput, Part, spec
 from tfvl.export.rows import first_of_items, first_problem, once_each, only
 from tfvl.preprocessing.regions.regions import BOX_TOLERANCE, CORNERS
 from tfvl.processors.region_values import RegionBatch
@@ -37,7 +37,9 @@ def regions(head, config, processor) -> Part:
     tensors = {}
     for field, each in config.region_inputs.items():
         numbers = config.region_size(field)
-        tensors[each.name] = Tensor(tf.float32, ("regions", numbers)) if numbers else Tensor(tf.int32, ("regions",))
+        tensors[each.name] = (
+            ModelInput(tf.float32, ("regions", numbers)) if numbers else ModelInput(tf.int32, ("regions",))
+        )
     return Part(raw, tensors, encode, example)
 
 

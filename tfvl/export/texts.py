@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfvl.export.parts import Part, Tensor, spec
+from tfvl.export.parts import ModelInput, Part, spec
 from tfvl.export.rows import first_of_items, first_problem
 
 TEXT = ("input_ids", "token_type_ids", "attention_mask")
@@ -22,7 +22,7 @@ def text(head, config, processor) -> Part:
     example = np.array([f"what is the {processor.tokenizer.mask_token} in the picture?"], object)
     return Part(
         raw={"text": spec(tf.string, "text")},
-        tensors=dict.fromkeys(TEXT, Tensor(tf.int32, ("text_length",))),
+        tensors=dict.fromkeys(TEXT, ModelInput(tf.int32, ("text_length",))),
         encode=encode,
         example={"text": example},
     )
@@ -43,7 +43,7 @@ def choices(head, config, processor) -> Part:
 
     return Part(
         raw={"choices": spec(tf.string, "choices", None)},
-        tensors=dict.fromkeys(TEXT, Tensor(tf.int32, ("choices", "text_length"))),
+        tensors=dict.fromkeys(TEXT, ModelInput(tf.int32, ("choices", "text_length"))),
         encode=encode,
         example={"choices": np.array([["red", "green", "blue", "none of them"]], object)},
     )
@@ -62,7 +62,7 @@ def phrases(head, config, processor) -> Part:
 
     return Part(
         raw={"phrases": spec(tf.string, "phrases", None)},
-        tensors={PHRASES: Tensor(tf.int32, ("phrases",))},
+        tensors={PHRASES: ModelInput(tf.int32, ("phrases",))},
         encode=encode,
         example={"phrases": np.array([["the picture"]], object)},
     )

@@ -39,7 +39,7 @@ class Workers:
 
     @property
     def shard(self) -> tuple[int, int]:
-        """What `Pipeline(shard=…)` takes."""
+        """What `BatchPipeline(shard=…)` takes."""
         return self.index, self.count
 
     def scope(self) -> contextlib.AbstractContextManager:

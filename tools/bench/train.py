@@ -129,7 +129,7 @@ def pipeline_of(directory: Path, rows: int, size: int):
     import tfvl
     from tfvl.training.data.images import ImageFolder
     from tfvl.training.data.loading import Pictures
-    from tfvl.training.data.pipeline import BatchPlan, Pipeline, bucket_keys
+    from tfvl.training.data.pipeline import BatchPipeline, BatchPlan, bucket_keys
     from tfvl.training.tasks.table import TASKS
 
     image_processor = tfvl.ViltImageProcessor(size=size)
@@ -138,7 +138,7 @@ def pipeline_of(directory: Path, rows: int, size: int):
     task, labels = TASKS["vqa"], {"yes": 0} | {f"answer {number}": number for number in range(1, ANSWERS)}
     examples = task.examples(directory, "train", images=visual)
     loader = task.loader(tfvl.ViltForQuestionAnswering, examples, visual, processor, labels)
-    return Pipeline(loader, BatchPlan(len(examples), rows, keys=bucket_keys(loader)))
+    return BatchPipeline(loader, BatchPlan(len(examples), rows, keys=bucket_keys(loader)))
 
 
 def pipeline_seconds(rows: int, size: int, batches: int) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.tasks import assert_equal, make_loader
 
-from tfvl.training.data.pipeline import BatchPlan, Pipeline, bucket_keys
+from tfvl.training.data.pipeline import BatchPipeline, BatchPlan, bucket_keys
 
 # --- which examples make which batch --------------------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ def test_a_pipeline_resumes_at_any_step(model, data_sets, tokenizer):
 
     def pipeline(workers=None, seed=0):
         loader = make_loader(data_sets, tokenizer, "pretraining", model, seed=seed)
-        return Pipeline(loader, BatchPlan(len(loader.examples), 8, seed=seed, keys=bucket_keys(loader)), workers)
+        return BatchPipeline(loader, BatchPlan(len(loader.examples), 8, seed=seed, keys=bucket_keys(loader)), workers)
 
     whole = list(pipeline().dataset(epochs=2))
     assert len(whole) == 12
@@ -107,7 +107,7 @@ def test_texts_of_one_length(data_sets, tokenizer):
 
 def test_ids_of_a_batch(data_sets, tokenizer):
     loader = make_loader(data_sets, tokenizer, "vqa", "LxmertForQuestionAnswering")
-    pipeline = Pipeline(loader, BatchPlan(len(loader.examples), 5))
+    pipeline = BatchPipeline(loader, BatchPlan(len(loader.examples), 5))
     expected = [loader.examples[place].id for place in pipeline.plan.places(1, 2).tolist()]
     assert pipeline.ids(1, 2) == expected
     for start in (lambda: pipeline.dataset(step=4), lambda: pipeline.ids(0, -1)):
@@ -118,18 +118,18 @@ def test_ids_of_a_batch(data_sets, tokenizer):
 def test_machines_share_the_rows_of_a_batch(data_sets, tokenizer):
     loader = make_loader(data_sets, tokenizer, "vqa", "LxmertForQuestionAnswering")
     plan = BatchPlan(len(loader.examples), 6)
-    whole, *parts = (Pipeline(loader, plan, shard=shard) for shard in ((0, 1), (0, 2), (1, 2)))
+    whole, *parts = (BatchPipeline(loader, plan, shard=shard) for shard in ((0, 1), (0, 2), (1, 2)))
     for step in range(plan.steps):
         assert sorted(parts[0].ids(3, step) + parts[1].ids(3, step)) == sorted(whole.ids(3, step))
     assert [part.dataset().element_spec[2].shape.as_list() for part in (whole, *parts)] == [[6], [3], [3]]
     for shard in ((0, 4), (2, 2), (-1, 2)):
         with pytest.raises(ValueError, match=r"which must divide the batch size of 6\."):
-            Pipeline(loader, plan, shard=shard)
+            BatchPipeline(loader, plan, shard=shard)
 
 
 def test_the_last_batch_may_be_smaller(data_sets, tokenizer):
     loader = make_loader(data_sets, tokenizer, "vqa", "LxmertForQuestionAnswering")
-    pipeline = Pipeline(loader, BatchPlan(len(loader.examples), 16, shuffle=False, drop_remainder=False))
+    pipeline = BatchPipeline(loader, BatchPlan(len(loader.examples), 16, shuffle=False, drop_remainder=False))
     batches = list(pipeline.dataset())
     assert [len(weights) for *_, weights in batches] == [16, 8]
     assert pipeline.dataset().element_spec[2].shape.as_list() == [None]

@@ -14,7 +14,7 @@ from tfvl.training.data import prepared
 from tfvl.training.data.examples import Example, Phrase
 from tfvl.training.data.images import ImageFolder
 from tfvl.training.data.loading import Pictures
-from tfvl.training.data.pipeline import BatchPlan, Pipeline, bucket_keys
+from tfvl.training.data.pipeline import BatchPipeline, BatchPlan, bucket_keys
 from tfvl.training.run import opening
 from tfvl.training.run.trainer import train
 from tfvl.training.tasks.table import TASKS
@@ -68,7 +68,7 @@ def batches(data, visual, tokenizer) -> list:
     processor = tfvl.ViltProcessor(visual.image_processor, tokenizer)
     examples = TASKS["vqa"].examples(data, "train", images=visual, label2id=LABEL2ID, strict=True)
     loader = TASKS["vqa"].loader(tfvl.ViltForQuestionAnswering, examples, visual, processor, LABEL2ID)
-    pipeline = Pipeline(loader, BatchPlan(len(examples), 4, keys=bucket_keys(loader)))
+    pipeline = BatchPipeline(loader, BatchPlan(len(examples), 4, keys=bucket_keys(loader)))
     return [pipeline.batch(1, step) for step in range(pipeline.steps)]
 
 

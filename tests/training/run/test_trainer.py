@@ -18,7 +18,7 @@ import tfvl
 from tfvl import shapes
 from tfvl.cli.app import main
 from tfvl.modeling.losses import cross_entropy
-from tfvl.training.data.pipeline import Pipeline
+from tfvl.training.data.pipeline import BatchPipeline
 from tfvl.training.run import checkpoint
 from tfvl.training.run.guards import LOCK, locked
 from tfvl.training.run.history import History, draw_curves
@@ -202,14 +202,14 @@ def test_a_vocabulary_from_the_training_split(root, tmp_path):
 
 
 def test_nan_stops_with_the_ids_and_the_last_good_weights(root, tmp_path, monkeypatch):
-    run, batch = settings(root, checkpoint_steps=1), Pipeline.batch
+    run, batch = settings(root, checkpoint_steps=1), BatchPipeline.batch
 
     def damaged(self, epoch, step):
         inputs, labels, weights = batch(self, epoch, step)
         training = self.plan.shuffle
         return inputs, labels * (np.nan if training and (epoch, step) == (0, 2) else 1), weights
 
-    monkeypatch.setattr(Pipeline, "batch", damaged)
+    monkeypatch.setattr(BatchPipeline, "batch", damaged)
     with pytest.raises(NonFiniteError, match="the loss is nan at step 3") as caught:
         train(run, tmp_path)
     assert all(name in str(caught.value) for name in open_run(run).training.ids(0, 2))

@@ -7,7 +7,7 @@ from support.tasks import LABEL2ID, TINY, make_loader
 import tfvl
 from tfvl.modeling.losses import IGNORED
 from tfvl.training.data.loading import StoredRegions
-from tfvl.training.data.pipeline import BatchPlan, Pipeline
+from tfvl.training.data.pipeline import BatchPipeline, BatchPlan
 from tfvl.training.tasks.table import TASKS
 
 
@@ -90,6 +90,6 @@ def test_lxmert_is_pretrained_on_answers(tokenizer, tmp_path):
     numbers = np.array([int(examples[place].id) % 1000 for place in range(len(examples))])
     np.testing.assert_array_equal(labels["ans"][asked & own], numbers[asked & own] % len(datasets.ANSWERS))
     head = tfvl.LxmertForPreTraining(tfvl.LxmertConfig(**TINY["Lxmert"] | {"task_qa": True}))
-    inputs, labels, _ = next(iter(Pipeline(loader, BatchPlan(len(examples), 24)).dataset()))
+    inputs, labels, _ = next(iter(BatchPipeline(loader, BatchPlan(len(examples), 24)).dataset()))
     terms = head.loss_terms(labels, head(inputs, training=False))
     assert terms.keys() == {"labels", "matched_label", "ans", "obj", "attr", "feat"}

@@ -8,7 +8,7 @@ from support.tasks import LOSS_TOLERANCE, SOURCES, make_loader, tiny_head
 
 from tfvl.training.data.examples import Example
 from tfvl.training.data.images import ImageFolder
-from tfvl.training.data.pipeline import BatchPlan, Pipeline
+from tfvl.training.data.pipeline import BatchPipeline, BatchPlan
 from tfvl.training.tasks.table import TASKS, task_named
 
 CASES = [(task, name) for task in SOURCES for name in TASKS[task].models]
@@ -98,7 +98,7 @@ def test_metrics_of_tasks(tmp_path):
 
 def head_and_batches(data_sets, tokenizer, task, model):
     loader = make_loader(data_sets, tokenizer, task, model, strict=True)
-    dataset = Pipeline(loader, BatchPlan(len(loader.examples), 2)).dataset()
+    dataset = BatchPipeline(loader, BatchPlan(len(loader.examples), 2)).dataset()
     head = tiny_head(model)
     head.compile()
     return head, dataset
@@ -170,7 +170,7 @@ def test_fit(task, model, data_sets, tokenizer):
 def test_known_sizes(task, model, expected, data_sets, tokenizer):
     """Graphs are traced with what is the same in all batches, and nothing else."""
     loader = make_loader(data_sets, tokenizer, task, model)
-    inputs, labels, _ = Pipeline(loader, BatchPlan(len(loader.examples), 2)).spec
+    inputs, labels, _ = BatchPipeline(loader, BatchPlan(len(loader.examples), 2)).spec
     for path, shape in expected.items():
         value = inputs | {"labels": labels}
         for name in path.split("/"):

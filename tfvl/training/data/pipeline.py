@@ -112,10 +112,10 @@ def bucket_keys(loader: Loader) -> list[np.ndarray]:
     return [np.round(np.array(ratios) * RATIO_STEPS).astype(np.int32)[examples.images], examples.lengths]
 
 
-class Pipeline:
+class BatchPipeline:
     """The batches of a data set as a `tf.data.Dataset`, from any step on.
 
-        pipeline = Pipeline(loader, BatchPlan(len(loader.examples), 32, keys=bucket_keys(loader)))
+        pipeline = BatchPipeline(loader, BatchPlan(len(loader.examples), 32, keys=bucket_keys(loader)))
         model.fit(pipeline.dataset(epoch=3, step=1200))
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from tfvl.files.whole import written_files
 from tfvl.training.data.examples import Example
-from tfvl.training.data.pipeline import Pipeline
+from tfvl.training.data.pipeline import BatchPipeline
 from tfvl.training.tasks.table import TASKS
 from tfvl.training.tasks.task import Progress, Task
 
@@ -32,7 +32,7 @@ def check_measured(name: str) -> None:
         raise ValueError(f"the task {name!r} cannot be evaluated; those with a metric are {measured}.")
 
 
-def evaluate(model, pipeline: Pipeline, task: Task, progress: Progress = lambda done, total: None) -> Evaluation:
+def evaluate(model, pipeline: BatchPipeline, task: Task, progress: Progress = lambda done, total: None) -> Evaluation:
     """Asks a model about every example of a pipeline's first epoch and compares the answers with the truth.
 
     An example whose image cannot be read counts as wrong.

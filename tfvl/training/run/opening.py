@@ -15,7 +15,7 @@ from tfvl.training.data import prepared
 from tfvl.training.data.examples import Report
 from tfvl.training.data.images import ImageFolder, ImageRecords
 from tfvl.training.data.loading import Loader, Pictures, StoredRegions
-from tfvl.training.data.pipeline import BatchPlan, Pipeline, bucket_keys
+from tfvl.training.data.pipeline import BatchPipeline, BatchPlan, bucket_keys
 from tfvl.training.run.settings import RunConfig
 from tfvl.training.tasks.table import task_named
 from tfvl.training.tasks.task import Task, find_file
@@ -29,8 +29,8 @@ class Opened(NamedTuple):
 
     model: keras.Model
     processor: object
-    training: Pipeline
-    validation: Pipeline | None
+    training: BatchPipeline
+    validation: BatchPipeline | None
 
 
 def task_of(run: RunConfig) -> Task:
@@ -105,14 +105,14 @@ def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1), source: auto.Sourc
     if run.validation_split != "none":
         asked = loader_of(run, run.validation_split, model, processor, visual, limit=run.validation_limit)
         validation = whole(run, asked)
-    return Opened(model, processor, Pipeline(training, plan, run.workers, shard=shard), validation)
+    return Opened(model, processor, BatchPipeline(training, plan, run.workers, shard=shard), validation)
 
 
-def whole(run: RunConfig, loader: Loader) -> Pipeline:
+def whole(run: RunConfig, loader: Loader) -> BatchPipeline:
     """The batches of a split that a model is measured with."""
     keys = bucket_keys(loader) if run.buckets else ()
     plan = BatchPlan(len(loader.examples), run.batch_size, shuffle=False, keys=keys, drop_remainder=False)
-    return Pipeline(loader, plan, run.workers)
+    return BatchPipeline(loader, plan, run.workers)
 
 
 def loader_of(

@@ -9,7 +9,7 @@ from tfvl.training.data import json_stream
 from tfvl.training.data.examples import Example, Report
 from tfvl.training.data.loading import Batch, Loader
 from tfvl.training.data.masking import draw_other
-from tfvl.training.data.pipeline import Pipeline
+from tfvl.training.data.pipeline import BatchPipeline
 from tfvl.training.data.records import converted, text_of
 from tfvl.training.tasks.measures import RECALLS
 from tfvl.training.tasks.predictions import best_places
@@ -64,7 +64,7 @@ class Retrieval(Task):
         shaped = {name: value.reshape(len(batch.examples), FALSE_TEXTS + 1, -1) for name, value in encoded.items()}
         return shaped | batch.pictures, np.zeros(len(batch.examples), np.int32)
 
-    def predictions(self, model, pipeline: Pipeline, progress: Progress) -> np.ndarray:
+    def predictions(self, model, pipeline: BatchPipeline, progress: Progress) -> np.ndarray:
         """The scores, whatever the pipeline's plan."""
         loader = pipeline.loader
         examples = loader.examples

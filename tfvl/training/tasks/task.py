@@ -15,7 +15,7 @@ from tfvl.training.data import prepared
 from tfvl.training.data.examples import Example, Examples, Report
 from tfvl.training.data.loading import Batch, Loader
 from tfvl.training.data.masking import WordMasker
-from tfvl.training.data.pipeline import Pipeline
+from tfvl.training.data.pipeline import BatchPipeline
 from tfvl.training.tasks.predictions import json_lines
 from tfvl.training.tasks.vocabulary import answer_scores
 
@@ -181,7 +181,7 @@ class Task(ABC):
 
     # --- predictions ---
 
-    def predictions(self, model, pipeline: Pipeline, progress: Progress) -> Sequence:
+    def predictions(self, model, pipeline: BatchPipeline, progress: Progress) -> Sequence:
         """What a model predicts for each example, in their order, from a pipeline's first epoch."""
         by_place = {}
         for step, (inputs, labels, weights) in enumerate(pipeline.dataset()):

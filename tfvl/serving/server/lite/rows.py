@@ -25,7 +25,7 @@ class BadRowError(ValueError):
 
 
 @dataclass(frozen=True)
-class Request:
+class RowRequest:
     """One row.
 
     Attributes:
@@ -41,7 +41,7 @@ class Request:
     status: str = ""
 
 
-def request(inputs: Tensors, row: int) -> Request:
+def request(inputs: Tensors, row: int) -> RowRequest:
     """A row of the inputs of `serving_default`."""
     of_row, widths = {name: value[row] for name, value in inputs.items()}, widths_of(inputs)
     try:
@@ -61,8 +61,8 @@ def request(inputs: Tensors, row: int) -> Request:
             asked["phrases"] = [phrases]
         _check_length(asked["text"], *asked.get("choices", []), *asked.get("phrases", []))
     except BadRowError as error:
-        return Request(widths=widths, status=str(error))
-    return Request(asked, places, widths)
+        return RowRequest(widths=widths, status=str(error))
+    return RowRequest(asked, places, widths)
 
 
 def widths_of(inputs: Tensors) -> dict[str, int]:
@@ -147,7 +147,7 @@ class Layout:
     outputs: Mapping[str, Output]
     sizes: Mapping[str, int]
 
-    def row(self, said: Mapping[str, Any] | None, request: Request, status: str) -> dict[str, np.ndarray]:
+    def row(self, said: Mapping[str, Any] | None, request: RowRequest, status: str) -> dict[str, np.ndarray]:
         """A row as tensors (1, …): what `Runner` says of it, or blanks and a status."""
         if said is not None and not all(np.isfinite(value).all() for value in said.values() if _is_float(value)):
             said, status = None, OVERFLOW
@@ -157,7 +157,7 @@ class Layout:
             found[name] = self._placed(output, value, request)[None]
         return found
 
-    def _placed(self, output: Output, value: Any, request: Request) -> np.ndarray:
+    def _placed(self, output: Output, value: Any, request: RowRequest) -> np.ndarray:
         """A value, or None, with blanks for what the request has padded."""
         given = _array(value, output)
         own = given.shape if given.size else [0] * len(output.axes)
@@ -170,7 +170,7 @@ class Layout:
             placed[np.ix_(*places) if places else ...] = given
         return placed
 
-    def _width(self, axis: str | int, own: int, request: Request) -> int:
+    def _width(self, axis: str | int, own: int, request: RowRequest) -> int:
         if isinstance(axis, int):
             return axis
         if axis == "choices":  # as many as are asked for, if there are so many

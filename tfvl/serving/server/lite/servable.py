@@ -114,7 +114,7 @@ class LiteModel:
             if isinstance(said, ValueError):
                 said, status = None, lite_rows.sentence(said)
             results.append(self._layout.row(said, request, status))
-        results = results or [self._layout.row(None, lite_rows.Request(widths=lite_rows.widths_of(inputs)), "")]
+        results = results or [self._layout.row(None, lite_rows.RowRequest(widths=lite_rows.widths_of(inputs)), "")]
         return {name: joined([each[name] for each in results])[:count] for name in results[0]}
 
     def _answered(self, prepared: dict[int, tuple[list[Row], dict]]) -> dict[int, dict | ValueError]:

@@ -94,12 +94,12 @@ def test_sides_on_which_texts_are_cut_and_padded(tmp_path):
         "images": shapes.draw_scene(5).image(),
         "text": ["how many red?", "what color is the circle left of a? " * 4],
     }
-    ids, raw = tensors.prepare(**asked), text.prepare(**asked)
+    ids, raw = tensors.prepare(**asked)[1], text.prepare(**asked)[1]
     length = tensors.inputs["input_ids"][1]
     expected = processor.tokenizer(asked["text"], padding="max_length", max_length=length)
-    assert ids.inputs["attention_mask"][0].tolist()[:2] == [0, 0]
+    assert ids["attention_mask"][0].tolist()[:2] == [0, 0]
     for name, value in expected.items():
-        np.testing.assert_array_equal(np.stack(ids.inputs[name]), value, err_msg=name)
+        np.testing.assert_array_equal(np.stack(ids[name]), value, err_msg=name)
     for exact, found in zip(tensors.outputs(ids)[0], text.outputs(raw)[0], strict=True):
         np.testing.assert_allclose(found["logits"], exact["logits"], rtol=0, atol=TOLERANCE)
 
@@ -262,12 +262,22 @@ def test_the_bare_model_takes_bytes_alone(masked):
     [
         ({"signature": ["text"]}, "expected tensors or text"),
         ({"signature": "tensors"}, "cannot be loaded"),
-        ({"inputs": {"text": {"shape": [2, 3], "dtype": "string"}}}, "others than its description says"),
+        ({"inputs": {"text": {"shape": [2, 3], "dtype": "string"}}}, "inputs are not those of a ViltForMaskedLM"),
         ({"inputs": {"texts": {"shape": [2], "dtype": "string"}}}, "lacks .* the input of texts"),
     ],
 )
 def test_files_that_are_not_what_they_say(masked, tmp_path, change, complaint):
-    described, path = masked[1].file, tmp_path / "bad.tflite"
+    assert_refused(masked[1].file, tmp_path / "bad.tflite", change, complaint)
+
+
+def test_a_file_of_another_batch_than_it_says(masked, tmp_path):
+    specs = masked[1].file.description["inputs"]
+    larger = {name: spec | {"shape": [3, *spec["shape"][1:]]} for name, spec in specs.items()}
+    assert_refused(masked[1].file, tmp_path / "bad.tflite", {"inputs": larger}, "others than its description says")
+
+
+def assert_refused(described, path, change: dict, complaint: str) -> None:
+    """A file whose description is changed."""
     model = described.path.read_bytes()[: described.description["model_bytes"]]
     file.write(dataclasses.replace(described, path=path, description=described.description | change), model)
     with pytest.raises(ValueError, match=complaint):

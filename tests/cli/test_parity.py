@@ -13,7 +13,7 @@ from tfvl.cli import parity  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
-SAME = 1e-5  # float32 sums in another order, at hidden size 12
+SAME = 1e-5  # relative to 1 + the largest value: float32 sums in another order, at hidden size 12
 NLVR2 = {"num_images": 2, "modality_type_vocab_size": 3}
 
 
@@ -35,7 +35,7 @@ def test_port_check_prints_the_difference(capsys, tmp_path, class_name, config, 
     assert cli.main(["port", str(tmp_path / "src"), str(tmp_path / "dst"), "--check"]) == 0
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     difference, largest = next((float(row[1]), float(row[2])) for row in rows if row[:1] == [output])
-    assert difference < SAME
+    assert difference < SAME * (1 + largest)
     assert largest > 100 * SAME
 
 

@@ -3,7 +3,6 @@
 `data/upstream_arguments.json` is the list of them, from the pages themselves.
 """
 
-import dataclasses
 import inspect
 import json
 from functools import cache
@@ -165,8 +164,8 @@ def as_it_is(head: str, training: bool) -> tuple[dict, dict]:
 @pytest.mark.parametrize(("name", "argument"), taken("constructor", CONFIGS))
 def test_every_argument_of_a_configuration(name, argument):
     """It has the documented default, and another value makes other weights or other results."""
-    fields = {field.name: field.default for field in dataclasses.fields(getattr(tfvl, name))}
-    assert fields[argument] == OTHER_DEFAULTS.get((name, argument), PAGES[name]["constructor"][argument])
+    default = getattr(getattr(tfvl, name)(), argument)
+    assert default == OTHER_DEFAULTS.get((name, argument), PAGES[name]["constructor"][argument])
     head = "ViltForImagesAndTextClassification" if argument == "num_images" else HEAD_OF[name]
     model = small_model(head, **{argument: another_value(argument, getattr(small_config(head), argument))})
     dropout = argument.endswith("dropout_prob")

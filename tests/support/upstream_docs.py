@@ -18,6 +18,7 @@ LEFT_OUT = {
     ("TF", "*inputs"): "nothing of their constructors but `config`, `name` and `dtype`",
     ("TF", "**kwargs"): "nothing of their constructors but `config`, `name` and `dtype`",
     ("Config", "**kwargs"): "go into `extra={…}`",
+    ("LxmertConfig", "layer_norm_eps"): "so `layer_norm_eps` changes nothing",
     ("VisualBertConfig", "bos_token_id"): "`bos_token_id` and `eos_token_id`, which no model reads",
     ("VisualBertConfig", "eos_token_id"): "`bos_token_id` and `eos_token_id`, which no model reads",
     ("Tokenizer", "vocab_file"): "The tokenizer's vocabulary is called `vocab`",

@@ -342,7 +342,7 @@ def test_another_number_of_answers_whichever_says_it(given):
         config = model.config
         assert config.num_labels == config.num_qa_labels == len(config.id2label) == count
         features = np.zeros((1, 2, config.visual_feat_dim), "float32")
-        outputs = model(np.array([[101, 102]]), features, np.zeros((1, 2, 4), "float32"))
+        outputs = model(np.array([[1, 2]]), features, np.zeros((1, 2, 4), "float32"))
         assert outputs["question_answering_score"].shape == (1, count)
         model.resize_num_qa_labels(5)
     assert [model.config.id2label[index] for index in (3, 4)] == ["LABEL_3", "LABEL_4"]

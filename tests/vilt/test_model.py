@@ -227,8 +227,8 @@ def test_saved_weights_say_their_own_dtype(tmp_path):
 
 
 def test_keras_export_says_where_to_go(question_answering, tmp_path):
-    with pytest.raises(ValueError, match=r"Use tfvl\.export\.saved_model"):
-        question_answering.export(tmp_path)
+    with pytest.raises(ValueError, match=r"Use tfvl\.export\.lite\(model, processor, file\)"):
+        question_answering.export(tmp_path / "model.tflite", format="litert")
 
 
 BAD_INPUTS = {

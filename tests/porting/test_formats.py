@@ -267,7 +267,7 @@ def test_mislabelled_files(tmp_path):
         CheckpointError, match=r"named like a torch pickle file, .*content is safetensors: rename it \*.saf"
     ):
         open_checkpoint(tmp_path / "pytorch_model.bin")
-    for source in (CHECKPOINTS / "zip.bin", GOLDEN / "legacy.bin"):
+    for source in (CHECKPOINTS / "zip.bin", CHECKPOINTS / "legacy.bin"):
         (tmp_path / "model.safetensors").write_bytes(source.read_bytes())
         with pytest.raises(CheckpointError, match=r"named like a safetensors file, but its content is torch pickle"):
             open_checkpoint(tmp_path / "model.safetensors")

@@ -195,7 +195,7 @@ def test_fine_tuning_from_a_pretrained_checkpoint(directory):
         model = tfvl.LxmertForQuestionAnswering.from_pretrained(
             directory("unc-nlp/lxmert-base-uncased"), num_qa_labels=3129, ignore_mismatched_sizes=True
         )
-    assert model.config.num_labels == 2
+    assert model.config.num_labels == model.config.num_qa_labels == 3129
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,8 @@ def test_a_configurations_own_answers_win(directory, tmp_path):
     assert tfvl.LxmertForQuestionAnswering.from_pretrained(tmp_path).config.id2label[7] == "answer 7"
     config = tfvl.LxmertConfig.from_pretrained(directory(name))
     model = tfvl.LxmertForQuestionAnswering.from_pretrained(directory(name), config=config)
-    assert model.config.num_labels == 2  # a configuration that the caller gives is taken as it is
+    assert model.config.num_labels == 1842
+    assert model.config.id2label[7] == "LABEL_7"  # a configuration that the caller gives is taken as it is
 
 
 @pytest.mark.parametrize("name", ["uclanlp/visualbert-vcr", "unc-nlp/lxmert-vqa-uncased"])

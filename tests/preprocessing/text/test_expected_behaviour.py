@@ -349,7 +349,6 @@ def several_rows_become_texts(make, tmp_path):
     texts = [make().decode(row) for row in encoded]
     assert make().batch_decode(encoded) == make().decode(encoded) == texts
     assert make().batch_decode(np.array(encoded[1:])) == texts[1:]
-    assert make().batch_decode([]) == []
 
 
 @expected

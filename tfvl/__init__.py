@@ -43,6 +43,7 @@ _MODULES = {
         "LxmertTokenizer",
         "LxmertTokenizerFast",
     ),
+    "tfvl.pipelines": ("pipeline",),
     "tfvl.errors": ("CheckpointError",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -32,6 +32,14 @@ class LoadedModel:
         self.takes = Takes.of_signature(self.inputs)
 
     @property
+    def signatures(self) -> dict[str, dict[str, Mapping[str, tf.TensorSpec]]]:
+        """What all signatures take and give: name to `{"inputs": {name: spec}, "outputs": …}`."""
+        return {
+            name: {"inputs": function.structured_input_signature[1], "outputs": function.structured_outputs}
+            for name, function in self._loaded.signatures.items()
+        }
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """The names of what it gives."""
         return tuple(self._serve.structured_outputs)

@@ -1,0 +1,139 @@
+"""Each task: found from the head, what its answers hold, and the sentence for a head that cannot do it."""
+
+import numpy as np
+import pytest
+from support.checkpoint import LABELS, save_tiny, tiny_model, tiny_processor
+from support.once import once
+from support.paths import DATA
+from support.region_models import save_tiny_region_model, some_regions
+
+import tfvl
+from tfvl import shapes
+from tfvl.answers.rows import HEADS
+from tfvl.pipelines.results import TASKS, TASKS_OF_KINDS
+
+CAT, ROCKET = DATA / "cat_420.jpg", DATA / "rocket.jpg"
+TOLERANCE = 1e-5  # other graphs sum in other orders
+SEVERAL = {"num_images": 2, "modality_type_vocab_size": 3}
+REGIONS = some_regions(3)
+# By head: the task, what it is asked, and the keys of its answers.
+ASKED = {
+    "ViltForQuestionAnswering": ("visual-question-answering", {"image": CAT, "question": "how many?"}),
+    "ViltForMaskedLM": ("fill-mask", {"image": CAT, "text": "the [MASK] is red"}),
+    "ViltForPreTraining": ("fill-mask", {"image": CAT, "text": "the [MASK] is red"}),
+    "ViltForImageAndTextRetrieval": ("image-text-retrieval", {"image": CAT, "text": "a red circle"}),
+    "ViltForImagesAndTextClassification": ("visual-reasoning", {"image": [CAT, ROCKET], "text": "the circle is red"}),
+    "ViltForTokenClassification": ("token-classification", {"image": CAT, "text": "a red circle"}),
+    "VisualBertForPreTraining": ("fill-mask", {"regions": REGIONS, "text": "the [MASK] is red"}),
+    "VisualBertForQuestionAnswering": ("visual-question-answering", {"regions": REGIONS, "question": "how many?"}),
+    "VisualBertForMultipleChoice": (
+        "multiple-choice",
+        {"regions": REGIONS, "question": "what is red ?", "choices": ["a circle", "the square"]},
+    ),
+    "VisualBertForVisualReasoning": ("visual-reasoning", {"regions": [REGIONS, some_regions(2)], "text": "is red"}),
+    "VisualBertForRegionToPhraseAlignment": (
+        "phrase-grounding",
+        {"regions": REGIONS, "text": "a red circle left of a square", "phrases": ["red circle", "square"]},
+    ),
+    "LxmertForPreTraining": ("fill-mask", {"regions": REGIONS, "text": "the [MASK] is red"}),
+    "LxmertForQuestionAnswering": ("visual-question-answering", {"regions": REGIONS, "question": "how many?"}),
+}
+MORE = {"phrase-grounding": {"phrase", "box"}, "token-classification": {"token"}}
+
+
+def saved(head: str):
+    options = SEVERAL if head == "ViltForImagesAndTextClassification" else {}
+    make = save_tiny if head.startswith("Vilt") else save_tiny_region_model
+    return once(f"pipelines/{head}", lambda path: make(path, head, **options))
+
+
+def test_every_head_that_answers_is_asked():
+    assert set(ASKED) == {name for name, head in HEADS.items() if TASKS_OF_KINDS[head.kind]}
+    assert {task for tasks in TASKS_OF_KINDS.values() for task in tasks} <= TASKS.keys()
+
+
+@pytest.mark.parametrize("head", ASKED)
+def test_every_head(head):
+    task, asked = ASKED[head]
+    pipe = tfvl.pipeline(saved(head))
+    assert pipe.task == task
+    answers = pipe(**asked)
+    assert answers
+    assert all(each.keys() == {"answer", "score"} | MORE.get(task, set()) for each in answers)
+    if task not in MORE:
+        assert [each["score"] for each in answers] == sorted((each["score"] for each in answers), reverse=True)
+    for other in TASKS.keys() - set(pipe.tasks):
+        with pytest.raises(ValueError, match=f"cannot do {other}; it can do {', '.join(pipe.tasks)}"):
+            pipe.task = other
+
+
+@pytest.mark.parametrize("head", ["ViltForImageAndTextRetrieval", "ViltForQuestionAnswering", "ViltForMaskedLM"])
+def test_the_task_of_an_exported_model_follows_from_its_signatures(head):
+    def export(path):
+        tfvl.export.saved_model(*tfvl.auto.load(saved(head)), path, top_k=1)
+
+    exported, (task, asked) = tfvl.pipeline(once(f"pipelines/{head}-1/1", export)), ASKED[head]
+    assert exported.task == task
+    (answer,) = exported(**asked, top_k=3)
+    (expected,) = tfvl.pipeline(saved(head))(**asked, top_k=1)
+    assert answer["answer"] == expected["answer"]
+    assert answer["score"] == pytest.approx(expected["score"], abs=TOLERANCE)
+
+
+def test_rank_is_the_matrix_of_scores():
+    pipe, texts = tfvl.pipeline(saved("ViltForImageAndTextRetrieval")), ["a red circle", "a square", "how many"]
+    matrix = pipe.rank([CAT, ROCKET], texts)
+    assert matrix.shape == (2, 3)
+    assert matrix.dtype == np.float32
+    model, processor = tiny_model("ViltForImageAndTextRetrieval"), tiny_processor()
+    for row, image in zip(matrix, (CAT, ROCKET), strict=True):
+        expected = [float(model(processor([image.read_bytes()], [text]))["logits"][0, 0]) for text in texts]
+        np.testing.assert_allclose(row, expected, rtol=0, atol=TOLERANCE)
+    assert pipe.rank(CAT, "a square").shape == (1, 1)
+    with pytest.raises(ValueError, match="no such file"):
+        pipe.rank([CAT, "nothing.png"], texts)
+    with pytest.raises(ValueError, match="rank is for the task image-text-retrieval"):
+        tfvl.pipeline(saved("ViltForMaskedLM")).rank([CAT], texts)
+
+
+def test_rank_of_a_pretraining_model():
+    pipe = tfvl.pipeline(saved("VisualBertForPreTraining"), "image-text-retrieval")
+    regions = [some_regions(3), some_regions(5)]
+    matrix = pipe.rank(regions=regions, texts=["a red circle", "is"])
+    (answer,) = pipe(regions=regions[1], text="is")
+    assert matrix[1, 1] == pytest.approx(answer["score"], abs=TOLERANCE)
+    assert answer["answer"] == "is"
+
+
+def test_lxmert_answers_questions_where_it_is_asked_to():
+    pipe = tfvl.pipeline(saved("LxmertForPreTraining"), "visual-question-answering")
+    assert {each["answer"] for each in pipe(regions=REGIONS, question="how many?")} == set(LABELS.values())
+
+
+def test_regions_are_detected():
+    pipe = tfvl.pipeline("shapes-detector")
+    assert pipe.task == "region-detection"
+    found = pipe(shapes.draw_scene(23).image())
+    assert {"answer", "score", "attribute", "box"} == found[0].keys()
+    good, bad = pipe([CAT, b"torn"])
+    assert "error" in bad[0]
+    assert "error" not in (good or [{}])[0]
+
+
+@pytest.mark.parametrize(
+    ("src", "task", "sentence"),
+    [
+        ("shapes-vilt", "fill-mask", "shapes-vilt cannot do fill-mask; it can do visual-question-answering"),
+        ("shapes-vilt", "region-detection", "it can do visual-question-answering"),
+        ("shapes-detector", "fill-mask", "it can do region-detection"),
+        ("shapes-vilt", "captioning", "task is 'captioning', expected one of visual-question-answering, "),
+    ],
+)
+def test_tasks_that_a_source_cannot_do(src, task, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        tfvl.pipeline(src, task)
+
+
+def test_a_model_without_a_head(tmp_path):
+    with pytest.raises(ValueError, match="no head that answers"):
+        tfvl.pipeline(save_tiny(tmp_path, "ViltModel"))

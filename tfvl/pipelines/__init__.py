@@ -1,0 +1,32 @@
+"""One object for a model that answers, wherever it is: a checkpoint, a SavedModel, a `.tflite` file, or on a server.
+
+    vqa = tfvl.pipeline("shapes-vilt")
+    vqa(image="scene.png", question="how many stars are there?")
+
+`sources` has a class for each kind of source, `calls` makes requests of what a call is given, and `results` makes
+answers of what a model says. Each source imports what it needs when it is opened: a `.tflite` file and a server are
+asked without TensorFlow. Imports export and below.
+"""
+
+from tfvl.pipelines.base import Pipeline
+from tfvl.pipelines.opening import open_pipeline, pipeline
+from tfvl.pipelines.results import Answers
+from tfvl.pipelines.sources import (
+    CheckpointPipeline,
+    DetectorPipeline,
+    LitePipeline,
+    SavedModelPipeline,
+    ServerPipeline,
+)
+
+__all__ = [
+    "Answers",
+    "CheckpointPipeline",
+    "DetectorPipeline",
+    "LitePipeline",
+    "Pipeline",
+    "SavedModelPipeline",
+    "ServerPipeline",
+    "open_pipeline",
+    "pipeline",
+]

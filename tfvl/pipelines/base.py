@@ -1,0 +1,257 @@
+"""`Pipeline`: what the classes of all sources share. A subclass says how it comes to a row of outputs."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from tfvl.pipelines.calls import Call, call_of, calls_of, named, numpy
+from tfvl.pipelines.results import TASKS, Answers, Row, checked_task, masks, strings
+from tfvl.preprocessing.regions.reading import READERS
+from tfvl.preprocessing.regions.regions import Regions
+from tfvl.preprocessing.requests import Request, Takes, arrays, checked_text, listed_texts
+
+OPTIONS = {"choices": "--choice", "phrases": "--phrase"}  # of `tfvl ask`, for the texts beside a text
+TOP_K, BATCH_SIZE = 5, 8
+
+
+class Pipeline:
+    """A model that is asked; `with` closes it.
+
+        vqa = tfvl.pipeline("dandelin/vilt-b32-finetuned-vqa")
+        vqa(image="cats.jpg", question="how many?", top_k=3)  # [{"answer": "2", "score": 0.93}, …]
+
+    Args:
+        name: what errors call the model.
+        top_k: how many answers a request gets, at most.
+
+    Attributes:
+        batch_size: how many rows a call of the model has, at most.
+        tasks: the names of what the model can do.
+        task: what it does.
+    """
+
+    detector_may_be_named = ", here or in the export"
+    needs_text = True
+    tasks: tuple[str, ...]
+
+    def __init__(self, name: str, top_k: int):
+        if not isinstance(top_k, int) or top_k < 1:
+            raise ValueError(f"top_k is {top_k!r}, expected a whole number from 1 on")
+        self.name, self.top_k, self.batch_size = name, top_k, BATCH_SIZE
+        self._task: str | None = None
+
+    @property
+    def task(self) -> str | None:
+        """The task's name; None for a model without a head that answers."""
+        return self._task or checked_task(None, self.tasks, self.name)
+
+    @task.setter
+    def task(self, task: str | None) -> None:
+        self._task = checked_task(task, self.tasks, self.name)
+
+    def __call__(
+        self,
+        image: Any = None,
+        question: Any = None,
+        *,
+        top_k: int | None = None,
+        batch_size: int | None = None,
+        **more,
+    ) -> Answers | list[Answers] | Iterator[Answers | list[Answers]]:
+        """Asks about an image or many.
+
+        Args:
+            image: encoded bytes, a path, a PIL image or an array; or a list, of which each goes with a question. For a
+                model that compares two, one is a list of two. Also a dict of these arguments, or a list of such dicts.
+            question: a text, or a list; also called `text`. One text goes with every image, one image with every text.
+            top_k: how many answers, at most; an exported model gives no more than it was exported with.
+            batch_size: rows of a call of the model, at most.
+            **more: `images`, `questions` and `texts`, the same by their plurals; `regions` in place of images (what the
+                model's processor takes, or a list) and maybe `boxes` of arrays; `choices` and `phrases`, texts for each
+                text.
+
+        Returns:
+            `Answers`, a list of dicts with `answer` and `score`, best first. For lists a list of them, in which
+            `[{"error": "…"}]` stands for what could not be answered. Where an argument, or all in dicts, comes from a
+            generator or a `tf.data.Dataset`, an iterator over the results, made batch by batch.
+
+        Raises:
+            ValueError: an argument cannot be used; or what is asked alone cannot be answered.
+            OSError: a server gives no answer.
+        """
+        given = {"image": image, "question": question, **more}
+        options = (self.top_k if top_k is None else top_k, self.batch_size if batch_size is None else batch_size)
+        for name, value in zip(("top_k", "batch_size"), options, strict=True):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}, expected a whole number from 1 on")
+        if isinstance(image, dict) or (isinstance(image, list | tuple) and image and isinstance(image[0], dict)):
+            others = {name: value for name, value in given.items() if name != "image" and value is not None}
+            dicts = [others | each for each in ([image] if isinstance(image, dict) else image)]
+            if isinstance(image, list | tuple):
+                return list(self._stream(map(self._call, dicts), *options))
+            given = dicts[0]
+        elif (stream := calls_of(given)) is not None:
+            return self._stream(map(self._call, stream), *options)
+        call = self._call(given)
+        rows = self._results(call.rows, *options)
+        if not call.alone:
+            return as_answers(rows, call)
+        if isinstance(rows[0], ValueError):
+            raise rows[0]
+        return rows[0]
+
+    def rank(
+        self, images: Any = None, texts: Any = None, *, regions: Any = None, batch_size: int | None = None
+    ) -> np.ndarray:
+        """How well each text belongs to each image, or to its regions: float32 (images, texts), higher is better.
+
+        Raises:
+            ValueError: the task is another than "image-text-retrieval", or a pair cannot be scored.
+        """
+        if self.task != "image-text-retrieval":
+            raise ValueError(f"rank is for the task image-text-retrieval, but {self.name} does {self.task}")
+        shown = self._call({"images": images, "regions": regions, "text": "-"}).rows
+        asked = [checked_text(text, number) for number, text in enumerate(listed_texts(numpy(texts)))]
+        found = self._results(
+            [row if isinstance(row, ValueError) else Request(text, row.visuals) for row in shown for text in asked],
+            1,
+            batch_size or self.batch_size,
+        )
+        for each in found:
+            if isinstance(each, ValueError):
+                raise each
+        scores = [each[0]["score"] for each in found]
+        return np.array(scores, np.float32).reshape(len(shown), len(asked))
+
+    def ask(self, requests: Sequence[Request]) -> list[Answers]:
+        """The answers to each request, all in one batch.
+
+        Raises:
+            ValueError: the model takes something else, cannot answer a request, or gives no answers at all.
+            OSError: a server gives no answer.
+        """
+        rows = self.rows(requests, self.top_k)
+        return [self.answers(request, row, self.top_k) for request, row in zip(requests, rows, strict=True)]
+
+    def rows(self, requests: Sequence[Request], top_k: int) -> list[dict[str, Any]]:
+        """The outputs for each request by name, and its `status`: "" or what is wrong with it; errors as `ask`."""
+        raise NotImplementedError
+
+    def takes(self, regions: bool) -> Takes:
+        """What goes with a text where images, or their regions, are given."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Lets go of what is held open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self.task}>"
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    def _call(self, given) -> Call:
+        asked = named(given)
+        images = self.takes("regions" in asked).images or 1
+        return call_of(asked, images, self.needs_text, self.name)
+
+    def _stream(self, calls: Iterable[Call], top_k: int, batch_size: int) -> Iterator[Answers | list[Answers]]:
+        """The result of each call, of whose rows those of several calls are asked together."""
+        waiting: list[Call] = []
+        for call in calls:
+            waiting.append(call)
+            if sum(len(each.rows) for each in waiting) >= batch_size:
+                yield from self._finished(waiting, top_k, batch_size)
+                waiting = []
+        yield from self._finished(waiting, top_k, batch_size)
+
+    def _finished(self, calls: list[Call], top_k: int, batch_size: int) -> Iterator[Answers | list[Answers]]:
+        results = iter(self._results([row for call in calls for row in call.rows], top_k, batch_size))
+        for call in calls:
+            rows = as_answers([next(results) for _ in call.rows], call)
+            yield rows[0] if call.alone else rows
+
+    def _results(self, rows: Sequence[Request | ValueError], top_k: int, batch_size: int) -> list[Answers | ValueError]:
+        """The answers to each row, or why there are none."""
+        requests = [row for row in rows if isinstance(row, Request)]
+        batches = [requests[start : start + batch_size] for start in range(0, len(requests), batch_size)]
+        found = iter([each for batch in batches for each in self._tried(batch, top_k)])
+        return [next(found) if isinstance(row, Request) else row for row in rows]
+
+    def _tried(self, requests: Sequence[Request], top_k: int) -> list[Answers | ValueError]:
+        """As `_results`, in one batch; if something in it is refused, each request alone."""
+        try:
+            rows = self.rows(requests, top_k)
+        except ValueError as error:
+            return [error] if len(requests) == 1 else [each for one in requests for each in self._tried([one], top_k)]
+        found: list[Answers | ValueError] = []
+        for request, row in zip(requests, rows, strict=True):
+            try:
+                found.append(self.answers(request, row, top_k))
+            except ValueError as error:
+                found.append(error)
+        return found
+
+    # --- requests and rows --------------------------------------------------------------------------------------------
+
+    def served(self, requests: Sequence[Request], takes: Takes, run: Callable[[dict], dict]) -> list[dict[str, Any]]:
+        """The rows of a signature that takes that, from a function of its inputs to its outputs."""
+        for request in requests:
+            self.check(request, takes)
+        outputs = run(arrays(requests, takes))
+        return [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
+
+    def check(self, request: Request, takes: Takes) -> None:
+        """Raises ValueError where a request holds something else than the model takes."""
+        reads_regions = takes.visual == "regions"
+        for name, visual in zip(request.names, request.visuals, strict=True):
+            if isinstance(visual, Regions) and not reads_regions:
+                raise ValueError(f"{self.name} takes images, but {name} holds region features")
+            if reads_regions and not isinstance(visual, Regions):
+                raise ValueError(
+                    f"{self.name} takes region features ({', '.join(READERS)} files), but {name} is an image; name the "
+                    "detector that its features came from, e.g. --detector unc-nlp/frcnn-vg-finetuned"
+                    f"{self.detector_may_be_named}"
+                )
+            if "boxes" in takes.reads and visual.boxes is None:
+                raise ValueError(f"{name}: there are no boxes, and {self.name} needs the box of each region")
+        wanted = takes.images or 1
+        if wanted != len(request.visuals):
+            raise ValueError(
+                f"{self.name} takes {wanted} image{'s' * (wanted > 1)} with a text, got {len(request.visuals)}"
+            )
+        for name, option in OPTIONS.items():
+            given = bool(getattr(request, name))
+            if given and name not in takes.reads:
+                raise ValueError(f"{self.name} takes no {name}; leave {option} out")
+            if name in takes.reads and not given:
+                raise ValueError(f"{self.name} takes {name} beside the text; give each with {option}")
+
+    def answers(self, request: Request, row: Row, top_k: int) -> Answers:
+        """A row of outputs as `Answers`. Raises ValueError where it has a status, or holds no answers."""
+        (status,) = strings([row.get("status", "")])
+        if status:
+            about = f" with {request.text!r}" if self.needs_text else ""
+            raise ValueError(f"{', '.join(request.names)}{about}: {status}")
+        if self.task is None:
+            raise ValueError(f"{self.name} has no head that answers; its outputs are {', '.join(row)}")
+        (filled,) = strings([row.get("filled", "")])
+        of_text = TASKS[self.task] is masks
+        probability = float(row["match"]) if "match" in row and of_text else None
+        return Answers(TASKS[self.task](request, row, top_k), request, filled if of_text else "", probability)
+
+
+def as_answers(rows: Iterable[Answers | ValueError], call: Call) -> list[Answers]:
+    """The rows of a call, with an entry that says what is wrong in place of errors."""
+    return [
+        Answers([{"error": " ".join(str(row).split())}], request if isinstance(request, Request) else None)
+        if isinstance(row, ValueError)
+        else row
+        for row, request in zip(rows, call.rows, strict=True)
+    ]

@@ -1,0 +1,112 @@
+"""`pipeline`: the pipeline of a source, wherever it is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tfvl.errors import CheckpointError
+from tfvl.pipelines.base import BATCH_SIZE, TOP_K, Pipeline
+from tfvl.pipelines.results import TASKS, checked_task
+from tfvl.pipelines.sources import (
+    CheckpointPipeline,
+    DetectorPipeline,
+    LitePipeline,
+    SavedModelPipeline,
+    ServerPipeline,
+)
+from tfvl.porting import hub
+
+
+def pipeline(
+    src: str | Path,
+    task: str | None = None,
+    *,
+    detector: str | None = None,
+    top_k: int = TOP_K,
+    batch_size: int = BATCH_SIZE,
+    **options,
+) -> Pipeline:
+    """One call for a model, wherever it is: from images and texts to answers.
+
+        vqa = tfvl.pipeline("dandelin/vilt-b32-finetuned-vqa")
+        vqa(image="cats.jpg", question="how many?", top_k=3)  # [{"answer": "2", "score": 0.93}, …]
+
+    Args:
+        src: hub id, bundled name or directory of a checkpoint; directory of an exported SavedModel; a `.tflite` file;
+            or a server's address that ends in `/v1/models/NAME`, after `http://host:port` or `grpc://host:port`.
+        task: "visual-question-answering", "visual-reasoning", "fill-mask", "image-text-retrieval", "multiple-choice",
+            "phrase-grounding", "token-classification" or "region-detection"; None: what the source's head is for.
+        detector: finds the regions of images, for VisualBERT and LXMERT; bundled models have one.
+        top_k: how many answers, at most, where a call does not say it.
+        batch_size: how many rows a call of the model has, at most.
+        **options: of a checkpoint: `architecture`, `revision`, `token`, `cache_dir`, `local_files_only`.
+
+    Returns: a `Pipeline`, which is called.
+
+    Raises:
+        OSError: a file cannot be read, or a server gives no answer.
+        ValueError: the source cannot be used or cannot do the task, or an option is not for it.
+    """
+    if task is not None:
+        checked_task(task, tuple(TASKS), str(src))
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}, expected a whole number from 1 on")
+    opened = open_pipeline(src, top_k=top_k, detector=detector, task=task, **options)
+    if opened.task is None:
+        raise ValueError(f"{src} has no head that answers; name a class with one, architecture=")
+    opened.batch_size = batch_size
+    return opened
+
+
+def open_pipeline(
+    src: str | Path, *, top_k: int = TOP_K, detector: str | None = None, task: str | None = None, **options
+) -> Pipeline:
+    """As `pipeline`, also of a model that has outputs but no head that answers."""
+    src = str(src)
+    if "://" in src:
+        if detector is not None or any(options.values()):
+            raise ValueError(f"{src} is a server, which has loaded its models; leave the options for loading one out")
+        return doing(task, lambda: ServerPipeline(src, None, top_k))
+    if src.endswith(".tflite"):
+        refuse(src, "a .tflite file", options)
+        return doing(task, lambda: LitePipeline(src, top_k, detector))
+    if not Path(src, "saved_model.pb").is_file():
+        return of_checkpoint(src, top_k, detector, task, **options)
+    refuse(src, "an exported model", options)
+    if detector is not None:
+        raise ValueError(f"{src} is exported, with its detector or without; leave --detector out")
+    return doing(task, lambda: SavedModelPipeline(src, top_k))
+
+
+def doing(task: str | None, make: Callable[[], Pipeline]) -> Pipeline:
+    opened = make()
+    if task is not None:
+        opened.task = task
+    return opened
+
+
+def refuse(src: str, kind: str, options: dict) -> None:
+    """Raises ValueError where an option for loading a checkpoint is given."""
+    if given := [name for name, value in options.items() if value]:
+        raise ValueError(f"{src} is {kind}, not a checkpoint; leave {', '.join(given)} out")
+
+
+def of_checkpoint(src: str, top_k: int, detector: str | None, task: str | None, **options) -> Pipeline:
+    """The pipeline of a model's checkpoint, or of a detector's, whose files are others."""
+    if task != "region-detection" or not is_detector(src, **options):
+        try:
+            return CheckpointPipeline(src, top_k, detector, task, **options)
+        except CheckpointError:
+            if not is_detector(src, **options):
+                raise
+    if detector is not None or options.pop("architecture", None):
+        raise ValueError(f"{src} is asked for regions itself; leave detector and architecture out")
+    return DetectorPipeline(src, top_k, task, **options)
+
+
+def is_detector(src: str, architecture: str | None = None, **options) -> bool:
+    """Whether a source has a detector's files. Raises CheckpointError where there is no such source."""
+    path = hub.resolve(src, weights=False, **options)
+    if path.suffix == ".pkl":  # the original's
+        return True
+    directory = path if path.is_dir() else path.parent
+    return (directory / "config.yaml").is_file() and not (directory / "config.json").is_file()

@@ -95,7 +95,7 @@ BAD = {
     "missing": "no-such-file.png",
     "address": "https://example.org/cat.png",
     "number": 3,
-    "shape": np.zeros((4, 4, 9), np.uint8),
+    "shape": np.zeros((9, 9, 9), np.uint8),
 }
 
 

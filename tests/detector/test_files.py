@@ -198,7 +198,7 @@ BOMB = "a: &a [x, x, x, x]\nb: &b [*a, *a, *a, *a]\nc: &c [*b, *b, *b, *b]\n"
         ("a: &a [*a]", "aliases inside aliases"),
         ("a: &a 1\n" + "\n".join(f"k{i}: *a" for i in range(100)), "more than 64"),
         ("[" * 5000 + "]" * 5000, "nested deeper than 16 levels"),
-        ("a: " + "x" * MAX_BYTES, "too many for a configuration"),
+        ("a: " + "x" * MAX_BYTES, f"has {MAX_BYTES + 3} bytes; at most {MAX_BYTES} are read"),
         ("a: [1, 2", "cannot be read as YAML"),
         (b"a: \xff\xfe\x00", "cannot be read as YAML"),
         ("- 1\n- 2", "holds a YAML list, expected a mapping"),
@@ -213,7 +213,7 @@ BOMB = "a: &a [x, x, x, x]\nb: &b [*a, *a, *a, *a]\nc: &c [*b, *b, *b, *b]\n"
         ("INPUT: {MIN_SIZE_TEST: 1000, MAX_SIZE_TEST: 600}", "max_size is 600, expected at least min_size"),
         ("{MIN_DETECTIONS: 50, MAX_DETECTIONS: 36}", "max_detections is 36, expected at least min_detections"),
         ("ROI_HEADS: {NMS_THRESH_TEST: [.nan]}", "nms_thresholds"),
-        (f"MODEL: {{PIXEL_MEAN: [1, 2, {'9' * 500}]}}", "pixel_mean"),
+        (f"MODEL: {{PIXEL_MEAN: [1, 2, {'9' * 500}]}}", "a number of 500 digits; at most 40 are read"),
     ],
 )
 def test_unusable_configurations_are_refused_in_one_sentence(tmp_path, text, message):

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfvl.preprocessing.regions.regions import Regions, normalize_boxes
+
 LXMERT = "img_id img_h img_w objects_id objects_conf attrs_id attrs_conf num_boxes boxes features".split()
 BOTTOM_UP = "image_id image_w image_h num_boxes boxes features".split()
 WIDTH, HEIGHT, SIZE = 640, 480, 12
@@ -30,6 +32,14 @@ def image(number: int, count: int = 5, size: int = SIZE) -> dict:
         "attrs_id": generator.integers(0, 400, count),
         "attrs_conf": generator.uniform(size=count).astype(np.float32),
     }
+
+
+def as_regions(number: int, count: int = 5) -> Regions:
+    """The same as tfvl reads it."""
+    found = image(number, count)
+    boxes = normalize_boxes(found["boxes"], found["image_w"], found["image_h"])
+    labels = {name: found[name] for name in ("objects_id", "objects_conf", "attrs_id", "attrs_conf")}
+    return Regions(found["features"], boxes, found["image_id"], found["image_w"], found["image_h"], **labels)
 
 
 def images(count: int, regions=lambda number: 5, size: int = SIZE) -> list[dict]:

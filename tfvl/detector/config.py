@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tfvl.errors import CheckpointError
+from tfvl.files.reading import read_text_file, shown
 from tfvl.files.whole import write_text
 from tfvl.files.yaml_file import read_yaml, write_yaml
 from tfvl.modeling.fields import (
@@ -112,7 +113,7 @@ class DetectorConfig:
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        check_fields(self, shown=lambda value: str(value)[:80])
+        check_fields(self)
         for field in dataclasses.fields(self):
             if isinstance(value := getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(value))
@@ -174,7 +175,7 @@ class DetectorConfig:
 PRESETS = {"lxmert": {"min_size": 800, "max_size": 1333}, "bottom-up": {"min_size": 600, "max_size": 1000}}
 
 VOCABULARIES = {"object_names": "objects_vocab.txt", "attribute_names": "attributes_vocab.txt"}
-MAX_VOCABULARY_BYTES = 1 << 24
+MAX_VOCABULARY_BYTES = 1 << 20
 
 YAML_KEYS = {
     "min_size": "INPUT.MIN_SIZE_TEST",
@@ -278,7 +279,7 @@ def checked_names(field: str, names: Any, count: int) -> tuple[str, ...]:
         names = read_names(Path(__file__).parent / VOCABULARIES[field])
         return names if len(names) == count else tuple(str(index) for index in range(count))
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{field} is {str(names)[:80]}, expected a list of names.")
+        raise ValueError(f"{field} is {shown(names)}, expected a list of names.")
     if len(names) != count:
         raise ValueError(f"there are {len(names)} {field}, expected {count}, one for each class.")
     return tuple(names)
@@ -288,11 +289,9 @@ def read_names(path: Path) -> tuple[str, ...]:
     """The classes of a vocabulary file, a line each; of several names for one class, split by commas, all are kept.
 
     Raises:
-        ValueError: the file is too large for names, or is no UTF-8.
+        ValueError: the file is too large for names, or is no UTF-8; names the file.
     """
-    if path.stat().st_size > MAX_VOCABULARY_BYTES:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, too many for names of classes.")
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return tuple(line.strip() for line in read_text_file(path, MAX_VOCABULARY_BYTES).splitlines())
 
 
 def _names_beside(path: Path, name: str) -> tuple[str, ...] | None:

@@ -220,7 +220,7 @@ def extract_part(part: StorePart) -> list[str]:
         try:
             found += detector.regions(path, [name])
         except ValueError as error:
-            problems.append(f"{path}: {str(error).removeprefix('images[0]: ')}")
+            problems.append(str(error).removeprefix("images[0]: "))  # which names the file
     if found:
         RegionStore.write(part.path, found, dtype=part.dtype)
     return problems

@@ -90,7 +90,7 @@ class DetectorImageProcessor:
         numbers = tf.strings.join([tf.strings.as_string(size[0]), " x ", tf.strings.as_string(size[1])])
         too_large = tf.strings.join(["image: ", numbers, f" pixels are more than max_pixels={self.config.max_pixels}"])
         status = tf.where(tf.reduce_prod(tf.maximum(size, 1)) > self.config.max_pixels, too_large, "")
-        status = tf.where(tf.reduce_all(size > 0), status, formats.problem(contents))
+        status = tf.where(tf.reduce_all(size > 0), status, formats.problem(contents, size))
         levels = tf.cond(tf.equal(status, ""), lambda: levels, lambda: tf.zeros([1, 1, 3], tf.uint8))
         levels = tf.ensure_shape(levels, [None, None, 3])
         return self.prepare(levels), tf.shape(levels)[:2], status

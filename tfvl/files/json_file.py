@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from tfvl.errors import CheckpointError
+from tfvl.files.reading import parse_json, read_text_file
 from tfvl.files.whole import write_text
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object from `path`; raises CheckpointError that names the file."""
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        text = read_text_file(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing; expected a directory in the hub's layout.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    try:
+        values = parse_json(text)
+    except ValueError as error:
         raise CheckpointError(f"{path} cannot be read as JSON ({error}).") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds a JSON {type(values).__name__}, expected an object.")

@@ -13,9 +13,13 @@ from typing import Any
 
 import google_crc32c
 
+from tfvl.files.reading import parse_json, read_file
+
 HEADER, CRC = struct.Struct("<QI"), struct.Struct("<I")
 MAX_RECORD_BYTES = 1 << 28
-MAX_INDEX_BYTES = 1 << 30
+MAX_INDEX_BYTES = 1 << 28
+MAX_INDEX_VALUES = 1 << 23  # of ids, offsets and what else is written for each record
+LEAST_BYTES_PER_VALUE = 4  # of the records; of each of them the index has a few values
 
 
 def index_path(path: Path) -> Path:
@@ -34,14 +38,14 @@ def masked_crc(content: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def read_record(descriptor: int, offset: int) -> bytes:
+def read_record(descriptor: int, offset: int, limit: int = MAX_RECORD_BYTES) -> bytes:
     """The payload of the record at `offset` of an opened file, whose position stays as it is.
 
     Raises:
-        ValueError: the record is damaged, ends after the file, or has more than `MAX_RECORD_BYTES`.
+        ValueError: the record is damaged, ends after the file, or has more than `limit` bytes.
     """
     rest = os.fstat(descriptor).st_size - offset - HEADER.size - CRC.size
-    length = _length(os.pread(descriptor, HEADER.size, offset), min(MAX_RECORD_BYTES, rest))
+    length = _length(os.pread(descriptor, HEADER.size, offset), min(limit, rest))
     return _payload(os.pread(descriptor, length + CRC.size, offset + HEADER.size), length)
 
 
@@ -101,16 +105,14 @@ def read_index(path: Path) -> Mapping[str, Any]:
     index = index_path(path)
     if not path.is_file() or not index.is_file():
         raise ValueError(f"{path} or its index {index.name} is missing; copy it too, or write the file again.")
-    if index.stat().st_size > MAX_INDEX_BYTES:
-        raise ValueError(f"{index}: {index.stat().st_size} bytes are too many for an index.")
-    size = os.path.getsize(path)
+    size, text = os.path.getsize(path), read_file(index, MAX_INDEX_BYTES)
     try:
-        content = json.loads(index.read_bytes())
+        content = parse_json(text, max_values=min(size // LEAST_BYTES_PER_VALUE + 64, MAX_INDEX_VALUES))
         written, ids, offsets = content["size"], content["ids"], content["offsets"]
         sound = type(ids) is type(offsets) is list and len(ids) == len(offsets)
         sound = sound and all(isinstance(name, str) for name in ids)
         sound = sound and all(type(offset) is int and 0 <= offset < written for offset in offsets)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         sound = False
     if not sound:
         raise ValueError(f"{index}: damaged, or not an index; write the file again.")

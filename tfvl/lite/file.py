@@ -19,11 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfvl.files.archive import ERRORS, open_archive, read_member
+from tfvl.files.reading import open_regular, parse_json, shown
 from tfvl.files.whole import written_files
 
 DESCRIPTION, VOCABULARY, LABELS, CHARACTERS = "tfvl.json", "vocab.json", "labels.txt", "characters.bin"
-MEMBERS = (DESCRIPTION, VOCABULARY, LABELS, CHARACTERS)
-MAX_MEMBER_BYTES = 64 << 20
+# And the most bytes of each that are read.
+MEMBERS = {DESCRIPTION: 1 << 24, VOCABULARY: 64 << 20, LABELS: 1 << 24, CHARACTERS: 64 << 20}
+MAX_LABELS = 1 << 20
 MAX_ELEMENTS = 2**28  # of an input
 FORMAT = 1  # of the archive; a reader refuses what it does not know
 IDENTIFIER = b"TFL3"  # at byte 4 of every model
@@ -102,18 +105,18 @@ def read(path: str | os.PathLike) -> LiteFile:
         ValueError: it is no `.tflite` file, has no description of tfvl, or is cut short or damaged.
     """
     path = Path(path)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         if file.read(8)[4:] != IDENTIFIER:
             raise ValueError(f"{path} is no .tflite file; {ADVICE}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            contents = {name: _member(archive, name) for name in MEMBERS}
+        with open_archive(path) as archive:
+            contents = {name: read_member(archive, name, limit) for name, limit in MEMBERS.items()}
             model_bytes = min(info.header_offset for info in archive.infolist())
     except zipfile.BadZipFile as error:
         raise ValueError(
             f"{path} has no description of tfvl behind its model, or is cut short ({error}); {ADVICE}"
         ) from None
-    except (KeyError, ValueError, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
+    except (KeyError, ValueError, zlib.error, *ERRORS) as error:
         raise ValueError(
             f"{path}: what stands behind the model is not tfvl's, or is damaged ({error}); {ADVICE}"
         ) from None
@@ -122,28 +125,18 @@ def read(path: str | os.PathLike) -> LiteFile:
         _check(description, model_bytes)
         if not all(type(i) is int and 0 <= i < 2**31 for i in vocabulary.values()):
             raise ValueError(f"{VOCABULARY} holds ids that are no whole numbers from 0 to 2**31 - 1")
+        if contents[LABELS].count(b"\n") >= MAX_LABELS:
+            raise ValueError(f"{LABELS} holds more than {MAX_LABELS} labels")
         labels = tuple(contents[LABELS].decode().split("\n"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}; {ADVICE}") from None
     return LiteFile(path, description, vocabulary, labels, contents[CHARACTERS])
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A member, of which no more is unpacked than its header announces."""
-    info = archive.getinfo(name)
-    if info.file_size > MAX_MEMBER_BYTES:
-        raise ValueError(f"{name} claims {info.file_size} bytes, at most {MAX_MEMBER_BYTES} are read")
-    with archive.open(info) as file:
-        content = file.read(info.file_size)
-        if len(content) != info.file_size or file.read(1):
-            raise ValueError(f"{name} has not the size that it claims")
-        return content
-
-
 def _object(contents: Mapping[str, bytes], name: str) -> dict[str, Any]:
     try:
-        value = json.loads(contents[name])
-    except (ValueError, RecursionError) as error:
+        value = parse_json(contents[name])
+    except ValueError as error:
         raise ValueError(f"{name} is not valid JSON ({error})") from None
     if not isinstance(value, dict):
         raise ValueError(f"{name} holds a JSON {type(value).__name__}, not an object")
@@ -152,24 +145,30 @@ def _object(contents: Mapping[str, bytes], name: str) -> dict[str, Any]:
 
 def _check(description: Mapping[str, Any], model_bytes: int) -> None:
     if description.get("format") != FORMAT:
-        raise ValueError(f"its description has format {description.get('format')!r}; this tfvl reads {FORMAT}")
+        raise ValueError(f"its description has format {shown(description.get('format'))}; this tfvl reads {FORMAT}")
     for name, kind in REQUIRED.items():
         if not isinstance(description.get(name), kind):
-            raise ValueError(f"{name} in {DESCRIPTION} is {description.get(name)!r:.40}, expected a {kind.__name__}")
+            raise ValueError(
+                f"{name} in {DESCRIPTION} is {shown(description.get(name), 40)}, expected a {kind.__name__}"
+            )
     if flavour_of(description) not in FLAVOURS:
         raise ValueError(
-            f"signature in {DESCRIPTION} is {description['signature']!r:.40}, expected {' or '.join(FLAVOURS)}"
+            f"signature in {DESCRIPTION} is {shown(description['signature'], 40)}, expected {' or '.join(FLAVOURS)}"
         )
     if description["model_bytes"] != model_bytes:
         raise ValueError(f"the model has {model_bytes} bytes, but was written with {description['model_bytes']}")
     for name, spec in description["inputs"].items():
         sizes = spec.get("shape") if isinstance(spec, dict) else None
         if not isinstance(sizes, list) or not all(type(size) is int and -1 <= size < 2**24 for size in sizes):
-            raise ValueError(f"the input {name} in {DESCRIPTION} has no shape")
+            raise ValueError(f"the input {shown(name)} in {DESCRIPTION} has no shape")
         if spec.get("dtype") not in DTYPES:
-            raise ValueError(f"the input {name} is of {spec.get('dtype')!r:.40}, expected {', '.join(DTYPES)}")
+            raise ValueError(
+                f"the input {shown(name)} is of {shown(spec.get('dtype'), 40)}, expected {', '.join(DTYPES)}"
+            )
         if math.prod(map(abs, sizes)) > MAX_ELEMENTS:
-            raise ValueError(f"the input {name} has {' × '.join(map(str, sizes))} numbers, at most 2**28 are taken")
+            raise ValueError(
+                f"the input {shown(name)} has {' × '.join(map(str, sizes))} numbers, at most 2**28 are taken"
+            )
     limit = description["tokenizer"].get("model_max_length")
     if type(limit) is not int or limit < 3 or description["top_k"] < 1 or not TEXTS & description["inputs"].keys():
         raise ValueError(f"{DESCRIPTION} lacks a length of texts, a number of answers, or the input of texts")

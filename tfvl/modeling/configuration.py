@@ -7,9 +7,11 @@ from typing import Any, ClassVar, Self
 
 from tfvl.errors import CheckpointError
 from tfvl.files.json_file import read_json, write_json
-from tfvl.modeling.fields import MAX_SIZE, check_fields, checked, flag, is_size
+from tfvl.files.reading import shown
+from tfvl.modeling.fields import check_fields, checked, flag, is_size
 from tfvl.porting.hub import resolve
 
+MAX_LABELS = 2**17  # each gets a name
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
@@ -53,8 +55,10 @@ class Config:
     def __post_init__(self):
         check_fields(self)
         labels, count = self.id2label, self.num_labels
-        if count is not None and not is_size(count):
-            raise ValueError(f"{type(self).__name__}.num_labels is {count!r}, expected an integer in 1…{MAX_SIZE}.")
+        if count is not None and not (is_size(count) and count <= MAX_LABELS):
+            raise ValueError(
+                f"{type(self).__name__}.num_labels is {shown(count)}, expected an integer in 1…{MAX_LABELS}."
+            )
         if labels is None and self.label2id is not None:
             labels = {index: label for label, index in self.label2id.items()}
         elif labels is None:
@@ -67,7 +71,7 @@ class Config:
         object.__setattr__(self, "num_labels", len(labels))
         architectures = self.architectures or ()
         if not isinstance(architectures, list | tuple) or not all(isinstance(name, str) for name in architectures):
-            raise ValueError(f"architectures is {architectures!r}, expected a list of class names.")
+            raise ValueError(f"architectures is {shown(architectures)}, expected a list of class names.")
         object.__setattr__(self, "architectures", tuple(architectures))
         object.__setattr__(self, "extra", dict(self.extra))
         for field in dataclasses.fields(self):
@@ -106,7 +110,7 @@ class Config:
         model_type = values.pop("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"model_type is {model_type!r}, but {cls.__name__} reads {cls.model_type!r}; "
+                f"model_type is {shown(model_type)}, but {cls.__name__} reads {cls.model_type!r}; "
                 "load it with that model's classes."
             )
         if values.get("id2label") is not None:
@@ -169,7 +173,7 @@ def _placeholders(count: int) -> dict[int, str]:
 
 def _checked_labels(labels) -> dict[int, str]:
     if not isinstance(labels, Mapping):
-        raise ValueError(f"id2label is {labels!r}, expected a mapping from class index to label.")
+        raise ValueError(f"id2label is {shown(labels)}, expected a mapping from class index to label.")
     try:
         checked = {int(index): str(label) for index, label in labels.items()}
     except ValueError as error:

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from tfvl.files.reading import shown
+
 MAX_SIZE = 2**24  # no real model comes near
 MAX_NUMBER = 1e30  # products of larger ones are no float32
 
@@ -102,13 +104,12 @@ def _is_side(value) -> bool:
     return is_size(value) or (isinstance(value, tuple | list) and len(value) == 2 and all(map(is_size, value)))
 
 
-def check_fields(config, prefix: str | None = None, shown: Callable[[Any], str] = repr) -> None:
+def check_fields(config, prefix: str | None = None) -> None:
     """Raises ValueError for the first field whose value its `check` does not pass.
 
     Args:
         config: a dataclass instance.
         prefix: stands before the field's name; None: the class and a dot.
-        shown: makes the value readable.
     """
     prefix = f"{type(config).__name__}." if prefix is None else prefix
     for each in dataclasses.fields(config):

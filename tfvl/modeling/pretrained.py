@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tfvl.errors import CheckpointError
 from tfvl.modeling.published_answers import with_answers
 from tfvl.porting.formats import open_checkpoint
 from tfvl.porting.hub import resolve
@@ -34,6 +35,11 @@ def load_pretrained(
         config = config.replace(**config_overrides)
     if decoder_is_untied(checkpoint, model_class.weight_rules, model_class.base_model_prefix):
         config = config.replace(tie_word_embeddings=False)
+    layers = sum(value for name, value in vars(config).items() if name.endswith("_layers") and isinstance(value, int))
+    if layers > len(checkpoint):  # each would be built, to be found missing afterwards
+        raise CheckpointError(
+            f"{path}: its configuration asks for {layers} layers, but {len(checkpoint)} tensors are all it has."
+        )
     with uninitialised_variables():
         model = model_class(config, dtype=dtype)
     others = {rule for each in model_class.family() for rule in each.weight_rules}

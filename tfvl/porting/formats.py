@@ -3,12 +3,12 @@
 A file's content must be what its name says; a file that is something else is refused with a sentence that says what.
 """
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from tfvl.errors import CheckpointError
+from tfvl.files.reading import parse_json, read_text_file, shown
 from tfvl.porting.keras_h5 import read_h5
 from tfvl.porting.safetensors_file import read_safetensors
 from tfvl.porting.tensors import Checkpoint, Tensor
@@ -104,12 +104,15 @@ def _content(path: Path) -> str:
 def _read_shards(index: Path) -> list[Tensor]:
     """The tensors of a checkpoint in several files, which must hold exactly what the index says of each."""
     weight_map = _weight_map(index)
+    listed_for: dict[str, set[str]] = {}
+    for key, name in weight_map.items():
+        listed_for.setdefault(name, set()).add(key)
     tensors, wrong = [], []
-    for name in sorted(set(weight_map.values())):
+    for name, listed in sorted(listed_for.items()):
         if not (index.parent / name).is_file():
             raise CheckpointError(f"{index}: its part {name} is missing from the directory.")
         part = read_file(index.parent / name)
-        held, listed = {tensor.name for tensor in part}, {key for key, file in weight_map.items() if file == name}
+        held = {tensor.name for tensor in part}
         wrong += [f"{key} is listed for {name}, which has it not" for key in sorted(listed - held)]
         wrong += [f"{key} is in {name}, for which it is not listed" for key in sorted(held - listed)]
         tensors += part
@@ -119,14 +122,15 @@ def _read_shards(index: Path) -> list[Tensor]:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    if index.stat().st_size > MAX_INDEX_BYTES:
-        raise CheckpointError(f"{index}: {index.stat().st_size} bytes are too many for an index of tensors.")
     try:
-        content = json.loads(index.read_bytes())
-        weight_map = dict(content["weight_map"])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        text = read_text_file(index, MAX_INDEX_BYTES)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    try:
+        weight_map = dict(parse_json(text)["weight_map"])
+    except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{index}: not an index of tensors, JSON with a `weight_map` ({error}).") from None
     for name in weight_map.values():
         if not isinstance(name, str) or name != os.path.basename(name) or "\\" in name or name in ("", ".", ".."):
-            raise CheckpointError(f"{index}: the part {str(name)[:80]!r} is no plain file name beside it; refused.")
+            raise CheckpointError(f"{index}: the part {shown(name)} is no plain file name beside it; refused.")
     return weight_map

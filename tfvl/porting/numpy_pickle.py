@@ -7,13 +7,17 @@ rebuilds an array. Nothing of the file's choice is called, and no array is kept 
 Source: numpy/_core/src/multiarray/methods.c (`array_reduce`), descriptor.c (`arraydescr_reduce`).
 """
 
+import io
 import math
+import os
 import pickletools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from tfvl.errors import CheckpointError
-from tfvl.porting.pickle_machine import Function, RefusedError, popped, step
+from tfvl.files.reading import shown
+from tfvl.porting.pickle_machine import Function, Machine, RefusedError, built, popped
 from tfvl.porting.tensors import STORED, Tensor, checked_shape
 
 _DTYPES = {code.lstrip("<|"): name for name, code in STORED.items() if name != "bfloat16"}
@@ -22,7 +26,9 @@ _NUMPY_CALLS = (
     *(f"numpy.{core}.multiarray _reconstruct" for core in ("core", "_core")),
     *(f"numpy.{core}.numeric _frombuffer" for core in ("core", "_core")),
 )
-_BYTES = {"SHORT_BINBYTES": 2, "BINBYTES": 5, "BINBYTES8": 9, "BYTEARRAY8": 9}  # of the instruction, before the data
+_BYTES = {"SHORT_BINBYTES": 1, "BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}  # bytes of the length before the data
+MAX_ARGUMENT_BYTES = 1 << 16
+MAX_STATE = 16  # parts of what `__setstate__` gets
 _LEGACY_TORCH = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # LONG1 with the magic number of torch's old format
 
 
@@ -59,37 +65,52 @@ def read_numpy_pickle(path: Path) -> list[Tensor]:
     Raises:
         CheckpointError: it is no such pickle, is truncated or malformed, or wants anything but arrays.
     """
-    try:
-        value = _run(path)
-    except RefusedError as refused:
-        raise CheckpointError(f"{path}: the pickle wants {refused}, which no weights need; refused.") from None
-    except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
-        raise CheckpointError(f"{path}: the file is truncated or its pickle is malformed ({error}).") from None
+    with _Limited(io.FileIO(path)) as file:
+        value = built(_NumpyMachine({}), file, path, "weights")
     arrays = value.get("model", value) if isinstance(value, dict) else None
     if not isinstance(arrays, dict) or not arrays:
         raise CheckpointError(f'{path}: this pickle holds no weights; expected {{"model": {{name: array}}}}.')
     return [_tensor(path, name, array) for name, array in arrays.items()]
 
 
-def _run(path: Path) -> object:
-    stack: list = []
-    memo: dict[int, object] = {}
-    with open(path, "rb") as file:
-        for opcode, argument, position in pickletools.genops(file):
-            if opcode.name == "STOP":
-                (value,) = stack
-                return value
-            if opcode.name in _BYTES:
-                stack.append(_Bytes(position + _BYTES[opcode.name], len(argument)))
-            elif opcode.name == "REDUCE" and len(stack) > 1 and _is_numpy(stack[-2]):
-                function, arguments = popped(stack, 2)
-                stack.append(_called(function, arguments))
-            elif opcode.name == "BUILD" and len(stack) > 1 and isinstance(stack[-2], _Array | _Type):
-                (state,) = popped(stack, 1)
-                _build(stack[-1], tuple(state))
-            else:
-                step(opcode.name, argument, stack, memo, {})
-    raise ValueError("it has no end")
+class _Limited(io.BufferedReader):
+    """A file of which no instruction's argument is read that is larger than names and numbers are."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= MAX_ARGUMENT_BYTES:
+            raise ValueError(f"an instruction has {size} bytes, at most {MAX_ARGUMENT_BYTES} are read")
+        return super().read(size)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        return super().readline(MAX_ARGUMENT_BYTES)
+
+
+class _NumpyMachine(Machine):
+    """The machine with two more instructions: where bytes lie, and what rebuilds an array."""
+
+    def argument(self, opcode: pickletools.OpcodeInfo, program: BinaryIO) -> object:
+        if opcode.name not in _BYTES:
+            return super().argument(opcode, program)
+        length = int.from_bytes(program.read(_BYTES[opcode.name]), "little")
+        place = _Bytes(program.tell(), length)
+        if place.offset + length > os.fstat(program.fileno()).st_size:
+            raise ValueError(f"an array of {length} bytes begins at byte {place.offset}, beyond which it ends")
+        program.seek(length, os.SEEK_CUR)
+        return place
+
+    def step(self, name: str, argument) -> None:
+        if name in _BYTES:
+            self.stack.append(argument)
+        elif name == "BUILD" and len(self.stack) > 1 and isinstance(self.stack[-2], _Array | _Type):
+            (state,) = popped(self.stack, 1)
+            _build(self.stack[-1], state)
+        else:
+            super().step(name, argument)
+
+    def called(self, function: object, arguments: tuple) -> object:
+        if not _is_numpy(function):
+            return super().called(function, arguments)
+        return _called(function, arguments)
 
 
 def _is_numpy(function: object) -> bool:
@@ -113,8 +134,10 @@ def _text(value: object) -> str:
     return value
 
 
-def _build(target: _Array | _Type, state: tuple) -> None:
+def _build(target: _Array | _Type, state: object) -> None:
     """What `__setstate__` of an array (version, shape, dtype, fortran, data) or an element type (…, order, …) gets."""
+    if not isinstance(state, tuple) or len(state) > MAX_STATE:
+        raise TypeError("the state of an array is no short tuple")
     if isinstance(target, _Type):
         target.order = _text(state[1])
         return
@@ -125,18 +148,20 @@ def _build(target: _Array | _Type, state: tuple) -> None:
 
 def _tensor(path: Path, name: object, array: object) -> Tensor:
     if not isinstance(name, str) or not isinstance(array, _Array):
-        raise CheckpointError(f"{path}: its entry {str(name)[:80]!r} is no array; expected names and arrays only.")
+        raise CheckpointError(f"{path}: its entry {shown(name)} is no array; expected names and arrays only.")
     shape = checked_shape(array.shape, path, name)
     code = array.dtype.code if array.dtype else ""
     if code not in _DTYPES or array.dtype.order not in ("<", "|"):
-        raise CheckpointError(f"{path}: array {name[:80]!r} is of type {code[:20]!r}, expected little-endian numbers.")
+        raise CheckpointError(
+            f"{path}: array {shown(name)} is of type {shown(code, 20)}, expected little-endian numbers."
+        )
     strides = None
     if array.fortran is True:
         strides = tuple(math.prod(shape[:axis]) for axis in range(len(shape)))
     tensor = Tensor(name, path, array.data.offset, shape, _DTYPES[code], strides)
     if tensor.nbytes != array.data.length:
         raise CheckpointError(
-            f"{path}: array {name[:80]!r} claims {shape} {_DTYPES[code]}, which does not fit its {array.data.length} "
+            f"{path}: array {shown(name)} claims {shape} {_DTYPES[code]}, which does not fit its {array.data.length} "
             "bytes: the file is damaged or forged."
         )
     return tensor.simplified() if strides else tensor

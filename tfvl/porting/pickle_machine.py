@@ -15,6 +15,7 @@ import pickletools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from tfvl.errors import CheckpointError
 
@@ -31,6 +32,9 @@ _STORAGE_TYPES = {
     "torch BoolStorage": "bool",
 }
 
+
+MAX_STEPS = 1 << 19  # a base-size model takes 12,000, with an optimizer's state 40,000
+MAX_NAME = 256  # characters of a module and a class in it
 
 # Modules whose classes a checkpoint may name outside its weights.
 FOREIGN = ("pytorch_lightning", "lightning", "lightning_fabric", "sacred", "argparse", "pathlib")
@@ -72,22 +76,19 @@ def run_pickle(program: io.BytesIO, path: Path, storages: dict[str, Storage] | N
         storages: gets every storage that the pickle names, by its key.
 
     Raises:
-        CheckpointError: the pickle wants anything else, or is malformed.
+        CheckpointError: the pickle wants anything else, takes more than `MAX_STEPS` steps, or is malformed.
     """
-    stack: list = []
-    memo: dict[int, object] = {}
-    storages = {} if storages is None else storages
+    return built(Machine({} if storages is None else storages), program, path, "state dict")
+
+
+def built(machine: "Machine", program: BinaryIO, path: Path, wanted: str) -> object:
+    """What the machine makes of a pickle; errors are those of `run_pickle`, and say what was `wanted`."""
     try:
-        for opcode, argument, _ in pickletools.genops(program):
-            if opcode.name == "STOP":
-                (value,) = stack
-                return value
-            step(opcode.name, argument, stack, memo, storages)
+        return machine.run(program)
     except RefusedError as refused:
-        raise CheckpointError(f"{path}: the pickle wants {refused}, which no state dict needs; refused.") from None
+        raise CheckpointError(f"{path}: the pickle wants {refused}, which no {wanted} needs; refused.") from None
     except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
-        raise CheckpointError(f"{path}: the file is truncated or its pickle is malformed ({error}).") from None
-    raise AssertionError("genops ends with STOP or an error")
+        raise CheckpointError(f"{path}: the file is truncated or its pickle is malformed ({error!s:.200}).") from None
 
 
 class RefusedError(Exception):
@@ -98,6 +99,7 @@ class Function(str):
     """A function or class that the pickle names, as `module name`. It is recognised where used, never imported."""
 
 
+_OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 _MARK = object()
 _PUSH = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
@@ -115,49 +117,101 @@ _PUSH_NEW = {
 _SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def step(name: str, argument, stack: list, memo: dict, storages: dict) -> None:
-    """One instruction of the stack machine."""
-    if name in _PUSH:
-        stack.append(argument)
-    elif name in _PUSH_NEW:
-        stack.append(_PUSH_NEW[name]())
-    elif name in ("BINPUT", "LONG_BINPUT"):
-        memo[argument] = stack[-1]
-    elif name == "MEMOIZE":
-        memo[len(memo)] = stack[-1]
-    elif name in ("BINGET", "LONG_BINGET"):
-        stack.append(memo[argument])
-    elif name in _SHORT_TUPLES:
-        items = popped(stack, _SHORT_TUPLES[name])
-        stack.append(tuple(items))
-    elif name == "TUPLE":
-        items = _popped_to_mark(stack)
-        stack.append(tuple(items))
-    elif name in ("APPEND", "APPENDS"):
-        items = _popped_to_mark(stack) if name == "APPENDS" else popped(stack, 1)
-        if not isinstance(stack[-1], Foreign):
-            _expect(stack[-1], list).extend(items)
-    elif name in ("SETITEM", "SETITEMS"):
-        items = _popped_to_mark(stack) if name == "SETITEMS" else popped(stack, 2)
-        if not isinstance(stack[-1], Foreign):
-            _fill(_expect(stack[-1], dict), zip(items[::2], items[1::2], strict=True))
-    elif name == "GLOBAL":
-        stack.append(Function(argument))
-    elif name == "STACK_GLOBAL":
-        module, function = popped(stack, 2)
-        stack.append(Function(f"{_expect(module, str)} {_expect(function, str)}"))
-    elif name == "BINPERSID":
-        (reference,) = popped(stack, 1)
-        stack.append(_storage(reference))
-        storages[stack[-1].key] = stack[-1]
-    elif name in ("REDUCE", "NEWOBJ"):
-        function, arguments = popped(stack, 2)
-        stack.append(_called(function, arguments))
-    elif name == "BUILD":  # the _metadata of an OrderedDict: versions of modules, of no use here
-        popped(stack, 1)
-        _expect(stack[-1], dict | Foreign)
-    elif name not in ("PROTO", "FRAME"):
-        raise RefusedError(f"the instruction {name}")
+class Machine:
+    """The stack machine of one pickle, and what it may still do.
+
+    Every instruction is a step, and what it hands on from a list counts too: a list may be named by many instructions,
+    so a short program could copy it for ever. Nothing here recurses into values, so that it does not matter how deep
+    they are nested, nor how often one stands in another.
+    """
+
+    def __init__(self, storages: dict[str, Storage]):
+        self.stack: list = []
+        self.memo: dict[int, object] = {}
+        self.storages = storages
+        self.steps = 0
+
+    def run(self, program: BinaryIO) -> object:
+        """What the pickle builds; the position is just after it when this returns."""
+        while True:
+            code = program.read(1)
+            opcode = _OPCODES.get(code)
+            if opcode is None:
+                raise ValueError(f"no instruction is {code!r}" if code else "it has no end")
+            self.spend(1)
+            if opcode.name == "STOP":
+                (value,) = self.stack
+                return value
+            self.step(opcode.name, self.argument(opcode, program))
+
+    def spend(self, steps: int) -> None:
+        self.steps += steps
+        if self.steps > MAX_STEPS:
+            raise RefusedError(f"more than {MAX_STEPS} steps")
+
+    def argument(self, opcode: pickletools.OpcodeInfo, program: BinaryIO) -> object:
+        """What stands behind an instruction in the file."""
+        return None if opcode.arg is None else opcode.arg.reader(program)
+
+    def step(self, name: str, argument) -> None:
+        """One instruction."""
+        stack, memo = self.stack, self.memo
+        if name in _PUSH:
+            stack.append(argument)
+        elif name in _PUSH_NEW:
+            stack.append(_PUSH_NEW[name]())
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            memo[argument] = stack[-1]
+        elif name == "MEMOIZE":
+            memo[len(memo)] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif name in _SHORT_TUPLES:
+            items = popped(stack, _SHORT_TUPLES[name])
+            stack.append(tuple(items))
+        elif name == "TUPLE":
+            items = _popped_to_mark(stack)
+            stack.append(tuple(items))
+        elif name in ("APPEND", "APPENDS"):
+            items = _popped_to_mark(stack) if name == "APPENDS" else popped(stack, 1)
+            if not isinstance(stack[-1], Foreign):
+                _expect(stack[-1], list).extend(items)
+        elif name in ("SETITEM", "SETITEMS"):
+            items = _popped_to_mark(stack) if name == "SETITEMS" else popped(stack, 2)
+            if not isinstance(stack[-1], Foreign):
+                _fill(_expect(stack[-1], dict), zip(items[::2], items[1::2], strict=True))
+        elif name == "GLOBAL":
+            stack.append(_named(*argument.split(" ", 1)))
+        elif name == "STACK_GLOBAL":
+            stack.append(_named(*popped(stack, 2)))
+        elif name == "BINPERSID":
+            (reference,) = popped(stack, 1)
+            self.spend(len(_expect(reference, tuple)))
+            stack.append(_storage(reference))
+            self.storages[stack[-1].key] = stack[-1]
+        elif name in ("REDUCE", "NEWOBJ"):
+            function, arguments = popped(stack, 2)
+            stack.append(self.called(function, _expect(arguments, tuple)))
+        elif name == "BUILD":  # the _metadata of an OrderedDict: versions of modules, of no use here
+            popped(stack, 1)
+            _expect(stack[-1], dict | Foreign)
+        elif name not in ("PROTO", "FRAME"):
+            raise RefusedError(f"the instruction {name}")
+
+    def called(self, function: object, arguments: tuple) -> object:
+        """What torch's call would return, as a description."""
+        if isinstance(function, Function) and function.split(".")[0].split(" ")[0] in FOREIGN:
+            return Foreign(function.replace(" ", "."))
+        if not isinstance(function, Function) or function not in _CALLS:
+            raise RefusedError(f"to call {_shown(function)}")
+        self.spend(len(arguments) + sum(len(value) for value in arguments if isinstance(value, list | tuple)))
+        return _CALLS[function](*arguments)
+
+
+def _named(module: object, name: object) -> Function:
+    if len(_expect(module, str)) + len(_expect(name, str)) > MAX_NAME:
+        raise RefusedError(f"a class whose name has {len(module) + len(name)} characters")
+    return Function(f"{module} {name}")
 
 
 def popped(stack: list, count: int) -> list:
@@ -200,24 +254,15 @@ def _shown(value: object) -> str:
     return repr(value[:80].replace(" ", ".")) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
-def _storage(reference: object) -> Storage:
+def _storage(reference: tuple) -> Storage:
     """The storage behind a persistent id: ("storage", type, key, device, numel), in legacy files a view too."""
-    kind, storage_type, key, _device, numel, *view = _expect(reference, tuple)
+    kind, storage_type, key, _device, numel, *view = reference
     if kind != "storage":
         raise RefusedError(f"an object of kind {_shown(kind)} from outside the file")
     if not isinstance(storage_type, Function) or storage_type not in _STORAGE_TYPES:
         raise RefusedError(f"a storage of type {_shown(storage_type)}")
     _view_key, start, _view_numel = _expect(view[0], tuple) if view and view[0] is not None else (None, 0, None)
     return Storage(_expect(key, str), _STORAGE_TYPES[storage_type], _whole_number(numel), _whole_number(start))
-
-
-def _called(function: object, arguments: object) -> object:
-    """What torch's call would return, as a description."""
-    if isinstance(function, Function) and function.split(".")[0].split(" ")[0] in FOREIGN:
-        return Foreign(function.replace(" ", "."))
-    if not isinstance(function, Function) or function not in _CALLS:
-        raise RefusedError(f"to call {_shown(function)}")
-    return _CALLS[function](*_expect(arguments, tuple))
 
 
 def _tensor(storage, offset, shape, strides, *_gradient_and_hooks) -> DescribedTensor:

@@ -5,7 +5,6 @@ every page it touched. With the offsets alone, one tensor at a time is read.
 Source: github.com/huggingface/safetensors, README "Format".
 """
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from tfvl.errors import CheckpointError
+from tfvl.files.reading import parse_json, shown
 from tfvl.porting.tensors import Tensor, check_inside, checked_shape
 
 MAX_HEADER_BYTES = 1 << 24  # names and shapes only: a base-size model needs 25 kB
@@ -56,7 +56,9 @@ def read_safetensors(path: Path) -> list[Tensor]:
     end = start
     for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
         if tensor.offset != end:
-            raise CheckpointError(f"{path}: tensor {tensor.name!r} overlaps another or leaves a gap before it: forged.")
+            raise CheckpointError(
+                f"{path}: tensor {shown(tensor.name)} overlaps another or leaves a gap before it: forged."
+            )
         end = tensor.offset + tensor.nbytes
     if end != size:
         raise CheckpointError(f"{path}: {size - end} bytes follow the last tensor, of which the header says nothing.")
@@ -65,8 +67,8 @@ def read_safetensors(path: Path) -> list[Tensor]:
 
 def _parsed(text: bytes, path: Path) -> dict:
     try:
-        header = json.loads(text, object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
+        header = parse_json(text, object_pairs_hook=_without_duplicates)
+    except ValueError as error:
         raise CheckpointError(f"{path}: the safetensors header is not valid JSON ({error}).") from None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: the safetensors header is not a JSON object.")
@@ -84,21 +86,23 @@ def _tensor(name: str, entry: object, start: int, size: int, path: Path) -> Tens
     try:
         code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError):
-        raise CheckpointError(f"{path}: the header's entry for {name!r} lacks dtype, shape or data_offsets.") from None
+        raise CheckpointError(
+            f"{path}: the header's entry for {shown(name)} lacks dtype, shape or data_offsets."
+        ) from None
     if not isinstance(code, str) or code not in NAMES:
         raise CheckpointError(
-            f"{path}: tensor {name!r} has the element type {str(code)[:40]!r}; known are {', '.join(NAMES)}."
+            f"{path}: tensor {shown(name)} has the element type {shown(code, 40)}; known are {', '.join(NAMES)}."
         )
     if not (type(begin) is int and type(end) is int and 0 <= begin <= end <= size - start):
         raise CheckpointError(
-            f"{path}: tensor {name!r} lies at bytes {str(begin)[:24]} to {str(end)[:24]} of {size - start}: "
+            f"{path}: tensor {shown(name)} lies at bytes {shown(begin)} to {shown(end)} of {size - start}: "
             "the file is truncated or forged."
         )
     tensor = Tensor(name, path, start + begin, checked_shape(shape, path, name), NAMES[code])
     check_inside(tensor, start + begin, start + end)
     if tensor.nbytes != end - begin:
         raise CheckpointError(
-            f"{path}: tensor {name!r} is {code} {list(tensor.shape)}, {tensor.nbytes} bytes, "
+            f"{path}: tensor {shown(name)} is {code} {list(tensor.shape)}, {tensor.nbytes} bytes, "
             f"in a place of {end - begin} bytes."
         )
     return tensor

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tfvl.errors import CheckpointError
+from tfvl.files.reading import shown
 
 # How each element type lies in a file. bfloat16 is read as the upper half of a float32.
 STORED = {
@@ -33,6 +34,7 @@ STORED = {
 }
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 MAX_RANK = 32
+MAX_ELEMENTS = 1 << 63
 ALIGNMENT = 64  # bytes; what the widest vector instructions want
 _COMPARED_AT_ONCE = 1 << 22
 
@@ -141,9 +143,9 @@ def checked_shape(shape: object, path: Path, name: str) -> tuple[int, ...]:
         CheckpointError: it is not.
     """
     is_list = isinstance(shape, list | tuple) and len(shape) <= MAX_RANK
-    if is_list and all(type(size) is int and size >= 0 for size in shape):
+    if is_list and all(type(size) is int and 0 <= size < MAX_ELEMENTS for size in shape):
         return tuple(shape)
-    raise CheckpointError(f"{path}: tensor {name!r} has the impossible shape {str(shape)[:80]}.")
+    raise CheckpointError(f"{path}: tensor {shown(name)} has the impossible shape {shown(shape)}.")
 
 
 def check_inside(tensor: Tensor, start: int, end: int) -> None:
@@ -156,8 +158,8 @@ def check_inside(tensor: Tensor, start: int, end: int) -> None:
     itemsize = np.dtype(STORED[tensor.dtype]).itemsize
     if tensor.offset < start or tensor.offset + span * itemsize > end or tensor.size > span:
         raise CheckpointError(
-            f"{tensor.path}: tensor {tensor.name!r} claims {tensor.dtype} {tensor.shape} from byte {tensor.offset} on, "
-            f"which does not fit into bytes {start} to {end}, all that the file has for it: it is truncated or forged."
+            f"{tensor.path}: tensor {shown(tensor.name)} claims {tensor.dtype} {tensor.shape} from byte {tensor.offset}"
+            f" on, which does not fit into bytes {start} to {end}, all that the file has for it: truncated or forged."
         )
 
 
@@ -174,5 +176,5 @@ def _read_into(file, buffer: memoryview, tensor: Tensor) -> None:
         count = file.readinto(buffer[done:])
         if not count:
             size = os.fstat(file.fileno()).st_size
-            raise CheckpointError(f"{tensor.path}: the file ends at byte {size}, inside tensor {tensor.name!r}.")
+            raise CheckpointError(f"{tensor.path}: the file ends at byte {size}, inside tensor {shown(tensor.name)}.")
         done += count

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from tfvl.errors import CheckpointError
+from tfvl.files.archive import ERRORS, open_archive
+from tfvl.files.reading import open_regular, shown
 from tfvl.porting.pickle_machine import DescribedTensor, Foreign, Storage, run_pickle
 from tfvl.porting.tensors import STORED, Tensor, check_inside, checked_shape
 
@@ -46,7 +48,7 @@ def read_torch(path: Path) -> list[Tensor]:
 
 def _read_zip(path: Path) -> tuple[dict[str, DescribedTensor], Places]:
     try:
-        with _LimitedReads(path) as file, zipfile.ZipFile(file) as archive:
+        with open_regular(path) as file, open_archive(path) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
             pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
             if len(pickles) != 1:
@@ -62,18 +64,8 @@ def _read_zip(path: Path) -> tuple[dict[str, DescribedTensor], Places]:
             return described, {key: _place(file, entry, path) for key, entry in storages.items() if entry}
     except CheckpointError:
         raise
-    except (zipfile.BadZipFile, NotImplementedError, struct.error, EOFError, ValueError, OSError) as error:
+    except (*ERRORS, struct.error, ValueError, OSError) as error:
         raise CheckpointError(f"{path}: the file is truncated or is not a whole zip archive ({error}).") from None
-
-
-class _LimitedReads(io.FileIO):
-    """A file that refuses to read more at once than the directory of a torch file can need."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        wanted = os.fstat(self.fileno()).st_size - self.tell() if size is None or size < 0 else size
-        if wanted > MAX_PICKLE_BYTES:
-            raise zipfile.BadZipFile(f"its directory claims {wanted} bytes")
-        return super().read(size)
 
 
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:
@@ -113,17 +105,20 @@ def _read_legacy(path: Path) -> tuple[dict[str, DescribedTensor], Places]:
     described = _state_dict(run_pickle(head, path, storages), path)
     keys = run_pickle(head, path)
     itemsizes = {key: _itemsize(storage.dtype) for key, storage in storages.items()}
-    if not isinstance(keys, list) or len(keys) != len(itemsizes) or not all(key in itemsizes for key in map(str, keys)):
+    is_list = isinstance(keys, list) and all(isinstance(key, str) and key in itemsizes for key in keys)
+    if not is_list or len(keys) != len(itemsizes):
         raise CheckpointError(f"{path}: its list of storages does not fit its tensors; truncated or forged.")
     places, position = {}, head.tell()
     with open(path, "rb") as file:
-        for key in map(str, keys):
+        for key in keys:
             file.seek(position)
             numel = int.from_bytes(file.read(8), "little")
             places[key] = (position + 8, position + 8 + numel * itemsizes[key])
             position = places[key][1]
             if position > os.path.getsize(path):
-                raise CheckpointError(f"{path}: the file is truncated: storage {key!r} would end at byte {position}.")
+                raise CheckpointError(
+                    f"{path}: the file is truncated: storage {shown(key)} would end at byte {position}."
+                )
     return described, places
 
 
@@ -137,7 +132,7 @@ def _state_dict(value: object, path: Path) -> dict[str, DescribedTensor]:
     for name, entry in value.items():
         if not isinstance(name, str) or not isinstance(entry, DescribedTensor):
             raise CheckpointError(
-                f"{path}: no plain state dict: its entry {str(name)[:80]!r} is a {_kind(entry)}, not a tensor; "
+                f"{path}: no plain state dict: its entry {shown(name)} is a {_kind(entry)}, not a tensor; "
                 "save `model.state_dict()` alone."
             )
     return value
@@ -151,17 +146,19 @@ def _located(name: str, described: DescribedTensor, places: Places, size: int, p
     """The tensor with its place in the file, checked against its storage, and the storage against the file."""
     storage = described.storage
     if storage.key not in places:
-        raise CheckpointError(f"{path}: the storage {storage.key[:80]!r} of tensor {name!r} is missing from the file.")
+        raise CheckpointError(
+            f"{path}: the storage {shown(storage.key)} of tensor {shown(name)} is missing from the file."
+        )
     start, end = places[storage.key]
     if end > size or end - start < storage.numel * _itemsize(storage.dtype):
         raise CheckpointError(
-            f"{path}: the storage of tensor {name!r} claims {storage.numel} {storage.dtype} values, "
+            f"{path}: the storage of tensor {shown(name)} claims {storage.numel} {storage.dtype} values, "
             f"but the file has bytes {start} to {min(end, size)} for it: it is truncated or forged."
         )
     shape = checked_shape(described.shape, path, name)
     strides = checked_shape(described.strides, path, name)
     if len(strides) != len(shape):
-        raise CheckpointError(f"{path}: tensor {name!r} has {len(shape)} axes and {len(strides)} strides.")
+        raise CheckpointError(f"{path}: tensor {shown(name)} has {len(shape)} axes and {len(strides)} strides.")
     offset = start + (storage.start + described.offset) * _itemsize(storage.dtype)
     tensor = Tensor(name, path, offset, shape, storage.dtype, strides)
     check_inside(tensor, start, end)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from tfvl.files.reading import read_file
 from tfvl.preprocessing.image.decode import to_levels
+from tfvl.preprocessing.image.limits import MAX_FILE_BYTES
 from tfvl.preprocessing.regions.reading import READERS, open_regions, read_npz
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.regions.store import FORMATS as STORES
@@ -44,7 +46,7 @@ def read(path: Path, image_id: str | None = None) -> bytes | Regions:
 
 def servable(path: Path) -> bytes:
     """An image file as the graph can decode it: what only Pillow can (WebP, …) becomes a PNG."""
-    contents = path.read_bytes()
+    contents = read_file(path, MAX_FILE_BYTES)
     if contents.startswith(GRAPH_FORMATS):
         return contents
     try:

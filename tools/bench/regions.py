@@ -106,7 +106,7 @@ PEAK = """
 import re, sys
 from pathlib import Path
 sys.path.insert(0, {tools!r})
-from bench_regions import read_as_the_papers_do, read_tsv
+from regions import read_as_the_papers_do, read_tsv
 # not getrusage, whose maximum a child inherits from its parent
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 before = peak()
@@ -123,7 +123,7 @@ def memory(console: Console, paths: dict[int, Path]) -> None:
     for read in ("read_as_the_papers_do", "read_tsv"):
         peaks = []
         for path in paths.values():
-            code = PEAK.format(tools=str(ROOT / "tools"), read=read, path=str(path))
+            code = PEAK.format(tools=str(Path(__file__).parent), read=read, path=str(path))
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
             peaks.append(int(done.stdout))
         table.add_row(read, *(f"{peak / 1e6:.1f} MB" for peak in peaks))

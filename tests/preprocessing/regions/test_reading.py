@@ -1,12 +1,15 @@
 """`.npz` and HDF5 files that others wrote, and `open_regions`."""
 
 import io
+import os
+import pickle
+import threading
 import zipfile
 
 import h5py
 import numpy as np
 import pytest
-from support.regions import assert_is, fails, image, images, traced, write_tsv, write_val
+from support.regions import as_regions, assert_is, fails, image, images, traced, write_tsv, write_val
 
 from tfvl.preprocessing.regions import h5 as region_h5
 from tfvl.preprocessing.regions.reading import open_regions, read_npz
@@ -152,6 +155,42 @@ def test_h5_with_a_group_per_image(tmp_path):
             group.attrs["image_w"], group.attrs["image_h"] = row["image_w"], row["image_h"]
     for regions, row in zip(open_regions(path), found, strict=True):
         assert_is(regions, row, labels=False)
+
+
+def test_an_h5_of_others_is_read_after_a_fork_and_by_threads(tmp_path):
+    found, path = images(3), tmp_path / "rows.h5"
+    with h5py.File(path, "w") as file:
+        for name in found[0]:
+            file["image_ids" if name == "image_id" else name] = [row[name] for row in found]
+
+    def is_right(store) -> bool:
+        names = [row["image_id"] for row in found] * 20
+        return all(
+            np.array_equal(store[name].features, found[number % 3]["features"]) for number, name in enumerate(names)
+        )
+
+    with RegionStore(path) as store:
+        assert is_right(store)
+        if (child := os.fork()) == 0:
+            os._exit(0 if is_right(store) else 1)
+        results = []
+        threads = [threading.Thread(target=lambda: results.append(is_right(store))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [True] * 3
+        assert os.waitpid(child, 0)[1] == 0
+        assert pickle.loads(pickle.dumps(store))[found[1]["image_id"]].width == found[1]["image_w"]
+
+
+def test_other_readers_understand_an_own_store(tmp_path):
+    found, path = [image(0, 3), image(1, 5)], tmp_path / "own.h5"
+    RegionStore.write(path, [as_regions(0, 3), as_regions(1, 5)])
+    with h5py.File(path) as file:
+        assert file["image_ids"][:].tolist() == [row["image_id"].encode() for row in found]
+        assert file["pos_boxes"][:].tolist() == [[0, 3], [3, 8]]
+        np.testing.assert_array_equal(file["features"], np.concatenate([row["features"] for row in found]))
 
 
 def claims_much(file):

@@ -1,16 +1,15 @@
 """Anything in Python that shows a picture, to RGB levels: encoded bytes, files, Pillow images, arrays."""
 
-import functools
-import io
 import os
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-# Pillow also opens formats that run another program (EPS); these are the ones that hold pictures.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "TGA")
+from tfvl.files.reading import read_file
+from tfvl.preprocessing.image.limits import MAX_FILE_BYTES
+from tfvl.preprocessing.image.pillow import decode, rgb
+
 CHANNELS_FIRST, CHANNELS_LAST = "channels_first", "channels_last"
 
 
@@ -29,7 +28,8 @@ def to_levels(image: Any, max_pixels: int, input_data_format: str | None = None)
             (C, H, W) of 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA) channels. Alpha is dropped, as
             `Image.convert("RGB")` does. Of 16-bit samples the high byte is kept. Floats are levels from 0 to 255 if
             all are whole numbers, else shares from 0 to 1. EXIF orientation is not applied.
-        max_pixels: a larger file is refused before it is decoded.
+        max_pixels: an image with more is refused before it is decoded. Of formats other than JPEG, PNG, GIF and BMP
+            the memory that decoding takes is bounded too, see `pillow`.
         input_data_format: "channels_first" or "channels_last" for arrays; None infers it from the shape.
 
     Raises:
@@ -37,48 +37,20 @@ def to_levels(image: Any, max_pixels: int, input_data_format: str | None = None)
     """
     if isinstance(image, (str, os.PathLike)):
         try:
-            with open(image, "rb") as file:
-                image = file.read()
+            contents = read_file(image, MAX_FILE_BYTES)
         except OSError as error:
             raise ValueError(f"the file {os.fspath(image)!r} cannot be read: {error.strerror}") from error
+        try:
+            return Levels(decode(contents, max_pixels))
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(image)}: {error}") from error
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return Levels(_decode(bytes(image), max_pixels))
+        return Levels(decode(bytes(image), max_pixels))
     if isinstance(image, Image.Image):
-        return Levels(_rgb(image))
+        return Levels(rgb(image))
     if isinstance(image, np.ndarray) or hasattr(image, "__array__"):
         return _array_levels(np.asarray(image), input_data_format)
     raise ValueError(f"{type(image).__name__} is not an image; give bytes, a path, a PIL image or an array")
-
-
-def _decode(contents: bytes, max_pixels: int) -> np.ndarray:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
-            image = Image.open(io.BytesIO(contents), formats=_formats())
-        width, height = image.size
-        if width * height <= max_pixels:
-            return _rgb(image)
-    except Image.UnidentifiedImageError as error:
-        raise ValueError(f"not an image of a known format ({len(contents)} bytes)") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"too many pixels ({error})") from error
-    except Exception as error:  # Pillow's readers raise whatever a corrupt file provokes
-        raise ValueError(f"{len(contents)} bytes that cannot be decoded: {error}") from error
-    raise ValueError(f"{height} x {width} pixels is more than max_pixels={max_pixels}")
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    """Those of FORMATS that the installed Pillow was built with."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I;16"):  # Pillow would clip at 255
-        levels = (np.asarray(image) >> 8).astype(np.uint8)
-        return np.repeat(levels[:, :, None], 3, axis=2)
-    return np.array(image.convert("RGB"))
 
 
 def _array_levels(array: np.ndarray, input_data_format: str | None) -> Levels:

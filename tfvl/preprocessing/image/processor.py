@@ -105,14 +105,15 @@ class ViltImageProcessor:
 
         path = resolve(src, weights=False, **hub_options)
         directory = path.parent if path.is_file() else path
-        nested_file = directory / PROCESSOR_NAME
-        options = read_json(nested_file).get("image_processor") if nested_file.is_file() else None
+        file = directory / PROCESSOR_NAME
+        options = read_json(file).get("image_processor") if file.is_file() else None
         if not isinstance(options, dict):
-            options = read_json(directory / CONFIG_NAME)
+            file = directory / CONFIG_NAME
+            options = read_json(file)
         try:
             return cls.from_dict(options)
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{directory}: the image processor's options cannot be used: {error}") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"{file}: the image processor's options cannot be used: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """The options under upstream's names, as preprocessor_config.json holds them."""
@@ -208,7 +209,7 @@ class ViltImageProcessor:
                 tf.reduce_prod(size) > self.max_pixels,
                 tf.strings.join(["image: ", pixels, f" is more than max_pixels={self.max_pixels}"]),
             ),
-            (~valid_size, formats.problem(contents)),
+            (~valid_size, formats.problem(contents, size)),
         ):
             status = tf.where(condition, sentence, status)
         blank = tf.zeros([self.size_divisor, self.size_divisor, 3], tf.uint8)

@@ -1,16 +1,14 @@
 """Region features from any file or directory of files; and the `.npz` format, one image a file."""
 
 import os
-import tokenize
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-
-from tfvl.preprocessing.regions.h5 import MAX_IMAGE_BYTES, read_h5
-from tfvl.preprocessing.regions.regions import Regions, field_names, from_fields, warn
+from tfvl.files.archive import ERRORS, open_archive
+from tfvl.files.arrays import read_npy
+from tfvl.preprocessing.regions.h5 import read_h5
+from tfvl.preprocessing.regions.regions import MAX_IMAGE_BYTES, Regions, field_names, from_fields, warn
 from tfvl.preprocessing.regions.tfrecord import read_tfrecord
 from tfvl.preprocessing.regions.tsv import read_tsv
 
@@ -30,46 +28,23 @@ def read_npz(path: str | os.PathLike) -> Regions:
     """
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
             names = field_names(members)
             if "features" not in names:
                 raise ValueError(f"it has no array `features` or `x`, only {', '.join(sorted(members)[:10]) or 'none'}")
-            fields = {field: _array(archive, members[name], field) for field, name in names.items()}
+            budget = MAX_IMAGE_BYTES
+            fields = {}
+            for field, name in names.items():
+                fields[field] = read_npy(archive, members[name], field, budget)
+                budget -= fields[field].nbytes
         image_id = fields.pop("image_id", None)
         image_id = path.stem if image_id is None or image_id.size != 1 else str(image_id.item())
         return from_fields(fields, image_id)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (OSError, zlib.error, *ERRORS) as error:
         raise ValueError(f"{path}: damaged, or no .npz file ({error}).") from None
-    except (ValueError, SyntaxError, tokenize.TokenError, TypeError, MemoryError) as error:
+    except (ValueError, TypeError, MemoryError) as error:
         raise ValueError(f"{path}: {str(error).rstrip('.')}.") from None
-
-
-def _array(archive: zipfile.ZipFile, member: str, field: str) -> np.ndarray:
-    """One array, whose header is believed only where it fits the size of the member."""
-    info = archive.getinfo(member)
-    size = info.file_size
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{field} is compressed by method {info.compress_type}, which NumPy does not write; refused")
-    if size > MAX_IMAGE_BYTES:
-        raise ValueError(f"{field} claims {size} bytes, at most {MAX_IMAGE_BYTES} are read")
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in read_header:
-            raise ValueError(f"{field} is in version {version} of the .npy format, expected 1.0 or 2.0")
-        shape, columns_first, dtype = read_header[version](file)
-        if dtype.hasobject:
-            raise ValueError(f"{field} is an array of Python objects, which only a pickle could restore; refused")
-        nbytes = dtype.itemsize
-        for length in shape:
-            nbytes *= length
-        if min(shape, default=0) < 0 or nbytes != size - file.tell():
-            raise ValueError(f"{field} is {dtype} {shape}, {nbytes} bytes, but {size - file.tell()} are stored")
-        content = file.read(nbytes)
-    if len(content) != nbytes:
-        raise ValueError(f"{field} ends after {len(content)} of {nbytes} bytes")
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if columns_first else "C")
 
 
 def _read_one_npz(path: Path, on_error: Callable[[str], None], on_progress: Progress = None) -> Iterator[Regions]:

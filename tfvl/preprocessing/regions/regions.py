@@ -1,7 +1,7 @@
 """Region features: what a detector found in one image, as VisualBERT and LXMERT take it.
 
 The fields are called as in the files that bottom-up-attention and LXMERT distribute. Readers of those files:
-`region_tsv`, `region_h5`, `region_files`; a file with random access: `region_store`.
+`tsv`, `h5`, `reading`; a file with random access: `store`.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 MAX_ID_LENGTH = 256  # characters; longer ones are the sign of a damaged file
+MAX_IMAGE_BYTES = 1 << 28  # of an array of one image in a file; 100 regions of 2048 features have 0.8 MB
 CORNERS = 4  # numbers of a box
 BOX_TOLERANCE = 1e-5  # how far outside 0 … 1 LXMERT lets a box reach, for boxes that were rounded
 

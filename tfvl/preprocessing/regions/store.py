@@ -3,25 +3,26 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfvl.files.tfrecord import index_path
 from tfvl.files.whole import written_files
-from tfvl.preprocessing.regions.h5 import H5Regions, write_h5
+from tfvl.preprocessing.regions.h5 import open_h5
+from tfvl.preprocessing.regions.h5_store import write_h5
 from tfvl.preprocessing.regions.reading import open_regions
 from tfvl.preprocessing.regions.regions import Regions, pad_regions, warn
 from tfvl.preprocessing.regions.tfrecord import DTYPES, TFRecordRegions, write_tfrecord
 
-FORMATS = {".h5": H5Regions, ".hdf5": H5Regions, ".tfrecord": TFRecordRegions, ".tfrecords": TFRecordRegions}
+FORMATS = {".h5": open_h5, ".hdf5": open_h5, ".tfrecord": TFRecordRegions, ".tfrecords": TFRecordRegions}
 
 
 class RegionStore:
     """The regions of many images by their ids, from one HDF5 or TFRecord file.
 
     Opening reads the ids, not the features. A store may be used from several processes, also after a fork, and may be
-    pickled (it is then opened again). HDF5 files that others wrote in a layout of `region_h5` are opened too.
+    pickled (it is then opened again). HDF5 files that others wrote in a layout of `h5` are opened too.
 
         store = RegionStore("train.h5")
         regions = store["COCO_train2014_000000000009"]
@@ -66,7 +67,7 @@ class RegionStore:
         backend = _format(path)
         if dtype not in DTYPES:
             raise ValueError(f"dtype is {dtype!r}, expected {' or '.join(DTYPES)}.")
-        write, files = (write_h5, [path]) if backend is H5Regions else (write_tfrecord, [path, index_path(path)])
+        write, files = (write_h5, [path]) if backend is open_h5 else (write_tfrecord, [path, index_path(path)])
         with written_files(*files) as new:
             count = write(*new, _checked(regions, dtype), dtype)
             if not count:
@@ -148,7 +149,7 @@ def convert(
     return Conversion(RegionStore.write(target, regions, dtype=dtype), skipped)
 
 
-def _format(path: Path) -> type:
+def _format(path: Path) -> Callable[[Path], Any]:
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{path}: a store of regions is one of {', '.join(FORMATS)}, not {path.suffix!r}.")
     return FORMATS[path.suffix.lower()]

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from tfvl.files.tfrecord import read_index, read_record, write_indexed
-from tfvl.preprocessing.regions.regions import PER_REGION, Regions
+from tfvl.preprocessing.regions.regions import CORNERS, PER_REGION, Regions
 
 DTYPES = ("float32", "float16")
+MAX_RECORD_BYTES = 1 << 26  # 8,000 regions of 2048 features
 
 
 class TFRecordRegions:
@@ -47,7 +48,7 @@ class TFRecordRegions:
             ValueError: the record is damaged or holds another image.
         """
         try:
-            regions = decode(read_record(self._descriptor, self._offsets[row]))
+            regions = decode(read_record(self._descriptor, self._offsets[row], MAX_RECORD_BYTES))
             if regions.image_id != self.ids[row]:
                 raise ValueError(f"the record is of image {regions.image_id!r}: the index is of another file")
         except ValueError as error:
@@ -127,7 +128,10 @@ def decode(payload: bytes) -> Regions:
     for name in ("boxes", *PER_REGION):
         if name in feature:
             listed = feature[name].int64_list if PER_REGION.get(name) is np.int32 else feature[name].float_list
+            expected = count * (CORNERS if name == "boxes" else 1)
+            if len(listed.value) != expected:
+                raise ValueError(f"its {name} are {len(listed.value)} numbers, expected {expected} for {count} regions")
             values[name] = np.array(listed.value)
     if "boxes" in values:
-        values["boxes"] = values["boxes"].reshape(-1, 4)
+        values["boxes"] = values["boxes"].reshape(-1, CORNERS)
     return Regions(np.frombuffer(content, stored).reshape(count, size), image_id=image_id.decode(), **values)

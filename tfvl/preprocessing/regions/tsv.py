@@ -25,6 +25,7 @@ NEEDED = ("img_id", "img_w", "img_h", "num_boxes", "features")
 ARRAYS = {"objects_id": "<i8", "objects_conf": "<f4", "attrs_id": "<i8", "attrs_conf": "<f4"}  # (num_boxes,)
 
 MAX_LINE_BYTES = 1 << 26  # a line of 100 regions of 2048 features has 1.1 MB
+MAX_BAD_LINES = 10_000  # at the start of a file: what is no TSV at all may have millions
 READ_BYTES = 1 << 20
 
 
@@ -51,7 +52,8 @@ def read_tsv(
         `Regions` with boxes from 0 to 1 (the file has pixels); their arrays are read-only.
 
     Raises:
-        ValueError: there is no such file, `columns` lack one that is needed, or not one line could be used.
+        ValueError: there is no such file, `columns` lack one that is needed, or not one line could be used, of the
+            first `MAX_BAD_LINES`.
     """
     path = Path(path)
     if not path.is_file():
@@ -70,13 +72,15 @@ def read_tsv(
                 sentence = f"{path}, line {number}: {str(error).rstrip('.')}{cut}."
                 first_error = first_error or sentence
                 on_error(sentence)
+            if not usable and regions is None and number == MAX_BAD_LINES:
+                break
             if regions is not None:
                 usable, feature_size = True, feature_size or regions.features.shape[1] or None
                 yield regions
             if on_progress:
                 on_progress(file.tell() / total)
-    if first_error and not usable:
-        raise ValueError(f"no line could be used of {number}; the first: {first_error}")
+    if not usable and (first_error or number == MAX_BAD_LINES):
+        raise ValueError(f"no line could be used of {number}; the first: {first_error or f'{path}, line 1, is empty.'}")
 
 
 def _lines(file) -> Iterator[bytes]:

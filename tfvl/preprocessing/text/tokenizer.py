@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import tensorflow as tf
 
+from tfvl.errors import CheckpointError
 from tfvl.preprocessing.text import options as text_options
 from tfvl.preprocessing.text import unicode_tables as tables
 from tfvl.preprocessing.text import vocabulary
@@ -155,9 +156,14 @@ class BertTokenizer(Detokenizer):
         path = resolve(
             src, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only, weights=False
         )
-        if path.suffix == ".txt":
-            return cls(path, **overrides)
-        return cls(**vocabulary.read_directory(path if path.is_dir() else path.parent, overrides))
+        is_list, directory = path.suffix == ".txt", path if path.is_dir() else path.parent
+        arguments = {"vocab": path, **overrides} if is_list else vocabulary.read_directory(directory, overrides)
+        try:
+            return cls(**arguments)
+        except CheckpointError:
+            raise
+        except ValueError as error:
+            raise CheckpointError(f"{path if is_list else vocabulary.files_of(directory)}: {error}") from None
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json."""

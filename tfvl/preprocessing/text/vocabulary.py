@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfvl.errors import CheckpointError
+from tfvl.files.reading import parse_json, read_text_file, shown
 from tfvl.files.whole import write_text
 from tfvl.preprocessing.text.added_tokens import AddedToken
 from tfvl.preprocessing.text.options import CALL_OPTIONS, OPTIONS
@@ -20,12 +21,15 @@ VOCAB_FILE, TOKENIZER_FILE = "vocab.txt", "tokenizer.json"
 CONFIG_FILE, SPECIAL_TOKENS_FILE = "tokenizer_config.json", "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
 MAX_FILE_BYTES = 64 << 20  # the largest multilingual BERT vocabularies take 10 MB
+MAX_TOKENS = 1 << 20  # and half a million lines
+MAX_ID = 1 << 31
+MAX_ADDED_TOKENS = 1000  # each is an operation of the graph
 
 
 def load(vocab: str | Path | Sequence[str] | Mapping[str, int]) -> dict[str, int]:
     """A vocabulary of any accepted kind as token → id. Raises ValueError where there is no such file."""
     if isinstance(vocab, (str, Path)):
-        if not Path(vocab).is_file():
+        if not Path(vocab).exists():
             raise ValueError(f"there is no vocabulary file {vocab}; give a vocab.txt, a list of tokens or a mapping")
         return read_vocab(Path(vocab))
     return dict(vocab) if isinstance(vocab, Mapping) else index_tokens(vocab, "the vocabulary")
@@ -33,7 +37,10 @@ def load(vocab: str | Path | Sequence[str] | Mapping[str, int]) -> dict[str, int
 
 def read_vocab(path: Path) -> dict[str, int]:
     """Read a vocab.txt, one token a line; the line number, from zero, is the id."""
-    tokens = _read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    text = _read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+    if text.count("\n") > MAX_TOKENS:
+        raise CheckpointError(f"{path} has {text.count(chr(10))} lines; a vocabulary has at most {MAX_TOKENS}")
+    tokens = text.split("\n")
     if tokens[-1] == "":
         tokens.pop()
     return index_tokens(tokens, str(path))
@@ -46,7 +53,7 @@ def index_tokens(tokens: Sequence[str], source: str) -> dict[str, int]:
         first = vocab.setdefault(token, index)
         if first != index:
             raise CheckpointError(
-                f"{source} holds the token {token!r} twice, as number {first} and as number {index} (from 0); "
+                f"{source} holds the token {shown(token)} twice, as number {first} and as number {index} (from 0); "
                 "each token must stand there once"
             )
     return vocab
@@ -99,6 +106,7 @@ def read_directory(directory: Path, overrides: Mapping[str, Any] | None = None) 
     with _structure(directory / CONFIG_FILE, "model_specific_special_tokens"):
         arguments |= config.get("model_specific_special_tokens") or {}
     with _structure(directory / CONFIG_FILE, "the added tokens"):
+        _check_counts(directory, tokens=tokens, extra_special_tokens=extra, never_split=arguments.get("never_split"))
         _check_ids(directory, vocab, tokens)
         decoder = {i: token.to_dict() for i, token in tokens.items()}
     given = {"vocab": overrides.get("vocab", vocab), "extra_special_tokens": extra, "added_tokens_decoder": decoder}
@@ -149,6 +157,21 @@ def _older_added_tokens(
         return tokens | {operator.index(entry["id"]): AddedToken.of(entry) for entry in backend.get("added_tokens", [])}
 
 
+def files_of(directory: Path) -> str:
+    """The directory and its files of a tokenizer, for a message on what stands in several of them."""
+    names = (TOKENIZER_FILE, VOCAB_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE, ADDED_FILE)
+    return f"{directory} ({', '.join(name for name in names if (directory / name).exists())})"
+
+
+def _check_counts(directory: Path, **lists: Any) -> None:
+    """Raises CheckpointError where there are more than `MAX_ADDED_TOKENS` of one kind."""
+    for name, tokens in lists.items():
+        if isinstance(tokens, list | tuple | Mapping) and len(tokens) > MAX_ADDED_TOKENS:
+            raise CheckpointError(
+                f"{files_of(directory)}: {len(tokens)} {name}, at most {MAX_ADDED_TOKENS} are supported"
+            )
+
+
 def _check_ids(directory: Path, vocab: Mapping[str, int], tokens: Mapping[int, AddedToken]) -> None:
     """Raises CheckpointError for a token with another id than it gets: its model has trained another embedding."""
     behind = len(vocab)
@@ -156,7 +179,8 @@ def _check_ids(directory: Path, vocab: Mapping[str, int], tokens: Mapping[int, A
         expected = vocab.get(token.content, behind)
         if i != expected:
             raise CheckpointError(
-                f"{directory} gives the added token {token.content!r} the id {i}; it can only be {expected}"
+                f"{files_of(directory)} gives the added token {shown(token.content)} the id {i}; "
+                f"it can only be {expected}"
             )
         behind += token.content not in vocab
 
@@ -169,11 +193,16 @@ def _backend_vocab(backend: dict, path: Path) -> dict[str, int]:
     model = backend.get("model", {})
     vocab = model.get("vocab")
     if model.get("type", "WordPiece") != "WordPiece" or not isinstance(vocab, dict):
-        raise CheckpointError(f"{path} describes a {model.get('type')!r} tokenizer; BertTokenizer reads 'WordPiece'")
+        raise CheckpointError(
+            f"{path} describes a {shown(model.get('type'))} tokenizer; BertTokenizer reads 'WordPiece'"
+        )
     if model.get("continuing_subword_prefix", "##") != "##":
         prefix = model["continuing_subword_prefix"]
-        raise CheckpointError(f"{path} has the prefix {prefix!r}; BertTokenizer knows only '##'")
-    return {str(token): operator.index(i) for token, i in vocab.items()}
+        raise CheckpointError(f"{path} has the prefix {shown(prefix)}; BertTokenizer knows only '##'")
+    ids = {str(token): operator.index(i) for token, i in vocab.items()}
+    if wrong := [token for token, i in ids.items() if not 0 <= i < MAX_ID]:
+        raise ValueError(f"the id of {shown(wrong[0])} is {shown(ids[wrong[0]])}, expected 0 to {MAX_ID - 1}")
+    return ids
 
 
 @contextmanager
@@ -189,22 +218,22 @@ def _structure(path: Path, key: str = "") -> Iterator[None]:
 
 
 def _read_text(path: Path) -> str:
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise CheckpointError(f"{path} has {size} bytes; a tokenizer's file has at most {MAX_FILE_BYTES}")
     try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is not UTF-8 text: byte {error.start} cannot be decoded") from None
+        return read_text_file(path, MAX_FILE_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; {} where there is no such file."""
-    if not path.is_file():
+    if not path.exists():
         return {}
+    text = _read_text(path)
     try:
-        value = json.loads(_read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+        value = parse_json(text)
+    except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a JSON {type(value).__name__}, not an object")

@@ -115,12 +115,14 @@ class WordPieceGraph:
 def _is_reachable(token: str) -> bool:
     """Whether a word can contain the token. The builder of the op refuses most of the others."""
     characters = token.removeprefix("##")
-    if not characters or len(characters) > MAX_WORD_CHARACTERS:
+    if not characters or len(characters) > MAX_WORD_CHARACTERS or "\0" in characters:
         return False
     if not characters.isascii() and re.search(_ANY_MARKER, characters):  # a search takes most of the time for a word
         return False
     if len(characters.encode()) > MAX_PIECE_BYTES:
-        raise ValueError(f"the token {token!r} has more than {MAX_PIECE_BYTES} bytes, more than tensorflow-text takes")
+        raise ValueError(
+            f"the token {token[:20]!r}… has more than {MAX_PIECE_BYTES} bytes, more than tensorflow-text takes"
+        )
     return True
 
 

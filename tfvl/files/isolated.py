@@ -1,0 +1,274 @@
+"""Files that the library which reads them does not survive: they are read in a process of their own, under limits.
+
+The HDF5 library ends the process, hangs or takes gigabytes where a file is damaged in the right place, and checksums do
+not help against a file that was made to be so. Here a helper process, started once, forks a child for each file; the
+child may use so much processor time and memory, opens no other file, and when it is gone the file is refused. What
+comes back are JSON and plain arrays, whose sizes are checked: nothing that a broken child sends is executed.
+"""
+
+import contextlib
+import json
+import math
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfvl.files.reading import parse_json
+
+MEMORY_BYTES = 1 << 29  # above what the child has when it starts
+MAX_ARRAY_BYTES = 1 << 29
+MAX_JSON_BYTES = 1 << 26
+MAX_VALUES = 1 << 23
+SECONDS = 2  # of processor time, to open any file …
+WALL_SECONDS = 600  # for one answer, however busy the machine is
+BYTES_PER_SECOND = 10_000_000  # … and so much more for a large one; HDF5 reads a hundred times as fast
+_LENGTH = struct.Struct("<Q")
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from tfvl.files.isolated import serve_forks; "
+    "serve_forks(int(sys.argv[2]))"
+)
+_helper: socket.socket | None = None
+_lock = threading.Lock()
+
+
+class Isolated:
+    """A child process that holds an object.
+
+    Safe in threads, which take turns, and after a fork, where the object is made again.
+
+    Args:
+        served: the object's class, which a module has under its name. Its objects have an attribute `opening`, and
+            methods; `opening`, and what the methods return, are a JSON value and a dict of arrays of numbers.
+        arguments: of the class, JSON values.
+        content: bytes that come after the arguments, if any.
+        seconds: of processor time that making the object may take.
+        memory: bytes that the child may take above what it has when it starts.
+
+    Attributes:
+        opening: the object's.
+
+    Raises:
+        ValueError: the object raised it, or the child is gone; the sentence does not name the file.
+    """
+
+    def __init__(
+        self,
+        served: type,
+        *arguments: Any,
+        content: bytes | None = None,
+        seconds: float = SECONDS,
+        memory: int = MEMORY_BYTES,
+    ):
+        self._made, self._memory = (served, arguments, content, seconds), memory
+        self._gone = ""
+        self._start()
+
+    def _start(self) -> None:
+        served, arguments, content, seconds = self._made
+        self._process, self._turns = os.getpid(), threading.Lock()
+        self._connection = _forked(served)
+        self.opening = self._asked(seconds, [self._memory, *arguments], content)
+
+    def call(self, method: str, *arguments: Any, seconds: float | None = None) -> tuple[Any, dict[str, np.ndarray]]:
+        """What a method of the object returns.
+
+        Args:
+            seconds: of processor time that it may take; None: what is left of what was allowed before.
+
+        Raises:
+            ValueError: as for the class.
+        """
+        if self._process != os.getpid():
+            self._start()
+        return self._asked(seconds, [method, *arguments])
+
+    def _asked(
+        self, seconds: float | None, request: list, content: bytes | None = None
+    ) -> tuple[Any, dict[str, np.ndarray]]:
+        with self._turns:
+            if self._gone:
+                raise ValueError(self._gone)
+            try:
+                arrays = {} if content is None else {"content": np.frombuffer(content, np.uint8)}
+                _send(self._connection, [seconds, *request], arrays)
+                (error, value), arrays = _receive(self._connection)
+            except (OSError, EOFError, ValueError) as problem:
+                self.close()
+                most = f"{self._memory >> 20} MB" + ("" if seconds is None else f" and {seconds:.0f} s")
+                reason = "" if isinstance(problem, OSError | EOFError) else f" ({problem})"
+                self._gone = (
+                    f"damaged: the process that read it ended, or was ended for taking more than {most}{reason}"
+                )
+                raise ValueError(self._gone) from None
+        if error:
+            raise ValueError(error)
+        return value, arrays
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def seconds_for(path: str | os.PathLike) -> float:
+    """The processor time that reading a whole file may take; holes in it do not count."""
+    return SECONDS + os.stat(path).st_blocks * 512 / BYTES_PER_SECOND
+
+
+# --- the helper, which forks -----------------------------------------------------------------------------------------
+
+
+def _forked(served: type) -> socket.socket:
+    """The connection to a new child, which will make an object of the class."""
+    global _helper
+    with _lock:
+        for attempt in range(2):
+            if _helper is None:
+                _helper = _started()
+            ours, theirs = socket.socketpair()
+            try:
+                socket.send_fds(_helper, [pickle.dumps(served)], [theirs.fileno()])
+                return ours
+            except OSError:  # someone ended the helper
+                ours.close()
+                _helper = None
+                if attempt:
+                    raise
+            finally:
+                theirs.close()
+    raise AssertionError("two attempts end with a connection or an error")
+
+
+def _started() -> socket.socket:
+    ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    with theirs:
+        root = str(Path(__file__).resolve().parents[2])
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _START, root, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"},
+            **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
+            start_new_session=True,  # an interrupt is for the process that waits, which then closes the connection
+        )
+    process.returncode = 0  # it ends by itself, when nobody is left to ask it
+    return ours
+
+
+def _forget() -> None:
+    """In a forked process: the helper is the parent's, and the lock may be held by a thread that is not here."""
+    global _helper, _lock
+    _helper, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def serve_forks(descriptor: int) -> None:
+    """The helper's work: a child for every connection that comes in, until nobody is left to send one."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children that ended are not kept
+    with socket.socket(fileno=descriptor) as control:
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(control, 1 << 10, 1)
+            if not message:
+                return
+            served = pickle.loads(message)  # a class, from the process that started this one; imported once for all
+            if os.fork() == 0:
+                control.close()
+                with contextlib.suppress(BaseException), socket.socket(fileno=descriptors[0]) as connection:
+                    _serve(connection, served)
+                os._exit(0)
+            os.close(descriptors[0])
+
+
+# --- the child -------------------------------------------------------------------------------------------------------
+
+
+def _serve(connection: socket.socket, served: type) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    held = memory = None
+    while True:
+        (seconds, first, *arguments), arrays = _receive(connection)
+        signal.setitimer(signal.ITIMER_REAL, WALL_SECONDS)  # ends the process, should it wait for what never comes
+        if seconds is not None:
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            _limit(resource.RLIMIT_CPU, math.ceil(usage.ru_utime + usage.ru_stime + seconds))
+        try:
+            if held is None:
+                memory = first
+                _limit(resource.RLIMIT_AS, _address_space() + memory)
+                content = [array.data for array in arrays.values()]
+                held = served(*arguments, *content)
+                value, arrays = held.opening
+            else:
+                value, arrays = getattr(held, first)(*arguments)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except MemoryError:
+            _send(connection, [f"it takes more than {memory >> 20} MB to read", None], {})
+        except Exception as error:
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__} "
+            _send(connection, [f"{kind}{error}"[:500] or "damaged", None], {})
+        else:
+            _send(connection, ["", value], arrays)
+
+
+def no_more_files() -> None:
+    """After this the process opens no file, whatever the one that it reads points to."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+
+
+def _limit(kind: int, most: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _address_space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+def _send(connection: socket.socket, value: Any, arrays: dict[str, np.ndarray]) -> None:
+    arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    header = json.dumps([value, {name: [array.dtype.str, array.shape] for name, array in arrays.items()}]).encode()
+    connection.sendall(_LENGTH.pack(len(header)) + header)
+    for array in arrays.values():
+        if array.size:
+            connection.sendall(array.reshape(-1).view(np.uint8).data)
+
+
+def _receive(connection: socket.socket) -> tuple[Any, dict[str, np.ndarray]]:
+    """A JSON value and arrays of numbers. Raises EOFError where the other side is gone, ValueError for other values."""
+    length = _LENGTH.unpack(_filled(connection, bytearray(_LENGTH.size)))[0]
+    if length > MAX_JSON_BYTES:
+        raise ValueError(f"a message of {length} bytes, at most {MAX_JSON_BYTES} are read")
+    value, described = parse_json(bytes(_filled(connection, bytearray(length))), MAX_VALUES)
+    left, arrays = MAX_ARRAY_BYTES, {}
+    for name, (code, shape) in described.items():
+        dtype = np.dtype(str(code))
+        if dtype.kind not in "fiub" or not all(type(size) is int and size >= 0 for size in shape):
+            raise ValueError(f"{name} are {dtype}, expected numbers")
+        nbytes = dtype.itemsize * math.prod(shape)
+        left -= nbytes
+        if left < 0:
+            raise ValueError(f"{name} takes {nbytes} bytes, with the others at most {MAX_ARRAY_BYTES} are read")
+        arrays[name] = np.frombuffer(_filled(connection, np.empty(nbytes, np.uint8)), dtype).reshape(shape)
+    return value, arrays
+
+
+def _filled(connection: socket.socket, buffer):
+    view = memoryview(buffer)
+    while len(view):
+        count = connection.recv_into(view)
+        if not count:
+            raise EOFError
+        view = view[count:]
+    return buffer

@@ -1,0 +1,113 @@
+"""Small files from strangers: regular files only, and within limits that are checked before anything is built.
+
+A pipe would wait for ever, a device has no end, and a file with holes may be of any size: none of them is read. JSON is
+refused before it is parsed where it would hold more values than anyone needs, for sixty megabytes of `[],` become
+gigabytes of lists.
+"""
+
+import io
+import json
+import os
+import stat
+from collections.abc import Callable
+from typing import Any
+
+MAX_TEXT_BYTES = 1 << 24  # of a configuration; with two thousand labels it has 0.2 MB
+MAX_VALUES = 1 << 21  # of a JSON text; the largest vocabularies have half a million tokens
+MAX_DEPTH = 64  # of lists and objects in each other
+MAX_DIGITS = 40  # of a whole number
+
+
+def read_file(path: str | os.PathLike, limit: int) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: the file.
+        limit: the most bytes that it may have; a larger file is not read at all.
+
+    Raises:
+        OSError: the file is missing or may not be read.
+        ValueError: it is no regular file, or larger; the sentence names file and limit.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise ValueError(f"{os.fspath(path)} has {size} bytes; at most {limit} are read.")
+        return file.read(size)
+
+
+def open_regular(path: str | os.PathLike) -> io.FileIO:
+    """A file opened for reading, which is on a disk: no pipe, no device; errors are those of `read_file`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # or a pipe would wait for a writer
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{os.fspath(path)} is no regular file, so it is not read.")
+    return io.FileIO(descriptor)
+
+
+def read_text_file(path: str | os.PathLike, limit: int = MAX_TEXT_BYTES) -> str:
+    """The text of a file; arguments and errors are those of `read_file`, and ValueError where it is no UTF-8."""
+    try:
+        return read_file(path, limit).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{os.fspath(path)} is not UTF-8 text: byte {error.start} cannot be decoded.") from None
+
+
+def parse_json(
+    text: str | bytes, max_values: int = MAX_VALUES, object_pairs_hook: Callable[[list], Any] | None = None
+) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        text: in bytes, UTF-8.
+        max_values: the most values in it, those of nested lists and objects counted; checked before any is built.
+        object_pairs_hook: as for `json.loads`.
+
+    Raises:
+        ValueError: it is no JSON, has more values, is nested deeper than `MAX_DEPTH`, or has a whole number of more
+            than `MAX_DIGITS` digits. The sentence does not know the file's name.
+    """
+    marks = (b",", b"[", b"{") if isinstance(text, bytes) else (",", "[", "{")
+    if (values := sum(map(text.count, marks))) > max_values:
+        raise ValueError(f"it has {values} values, at most {max_values} are read")
+    try:
+        value = json.loads(
+            text.decode("utf-8") if isinstance(text, bytes) else text,
+            parse_int=_whole_number,
+            object_pairs_hook=object_pairs_hook,
+        )
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from None
+    _check_depth(value)
+    return value
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"it has a whole number of {len(digits)} digits, at most {MAX_DIGITS} are read")
+    return int(digits)
+
+
+def _check_depth(value: Any) -> None:
+    """Level by level, without recursion."""
+    level = [value] if isinstance(value, list | dict) else []
+    for _ in range(MAX_DEPTH):
+        members = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [member for some in members for member in some if isinstance(member, list | dict)]
+        if not level:
+            return
+    raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+
+
+def shown(value: Any, length: int = 80) -> str:
+    """A stranger's value for a message: short, and without looking into lists that may hold each other many times."""
+    if isinstance(value, str | bytes):
+        return repr(value[:length])[:length]
+    if isinstance(value, int) and value.bit_length() > 4 * MAX_DIGITS:
+        return f"a number of {value.bit_length()} bits"
+    if isinstance(value, list | tuple):
+        flat = len(value) <= 8 and not any(isinstance(member, list | tuple | dict) for member in value)
+        brackets = "[]" if isinstance(value, list) else "()"
+        inside = ", ".join(shown(member, length) for member in value) if flat else f"{len(value)} values"
+        return f"{brackets[0]}{inside}{brackets[1]}"[:length]
+    return repr(value)[:length] if value is None or isinstance(value, int | float) else f"a {type(value).__name__}"

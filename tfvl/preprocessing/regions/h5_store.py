@@ -1,0 +1,234 @@
+"""tfvl's own region stores in HDF5: a file that every HDF5 reader understands, and behind it an index for tfvl's.
+
+HDF5's checksums miss some damage, and its library does not survive other. So tfvl does not read its stores through it:
+behind the file lies a ZIP archive, which HDF5 does not look at, that says where in the file each image's numbers lie,
+with a checksum over them. The members, each with the archive's own checksum:
+
+    fields.json     of each field its type, the shape of a region's part, and how many regions a block has
+    ids.txt         the image ids, one a line
+    ends.npy        (images,) where the regions of each image end in the sequence of all
+    sizes.npy       (images, 2) width and height, 0 where they are not known
+    checksums.npy   (images,) CRC-32C of an image's numbers, field by field
+    <field>.npy     (blocks,) where each block of the field begins in the file
+"""
+
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from tfvl.files.archive import ERRORS, open_archive, read_member
+from tfvl.files.arrays import read_npy
+from tfvl.files.reading import open_regular, parse_json
+from tfvl.preprocessing.regions.regions import MAX_IMAGE_BYTES, PER_REGION, Regions
+
+MAX_CHUNK_REGIONS = 128
+POSITIONS = "pos_boxes"
+INDEXED = "tfvl_index"  # attribute of the file: without it in its place, the file is damaged
+FIELDS = ("features", "boxes", *PER_REGION)
+TYPES = ("<f4", "<f2", "<i4")
+DESCRIPTION, IDS, ENDS, SIZES, CHECKSUMS = "fields.json", "ids.txt", "ends.npy", "sizes.npy", "checksums.npy"
+_ARCHIVE_END, _ARCHIVE_END_BYTES = b"PK\x05\x06", 22
+_POSITION_BYTES = 16  # of an image in the dataset of positions
+
+
+def is_store(path: Path) -> bool:
+    """Whether an archive ends where the file ends, as an index does. Raises ValueError for what is no regular file."""
+    with open_regular(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _ARCHIVE_END_BYTES))
+        return file.read(len(_ARCHIVE_END)) == _ARCHIVE_END
+
+
+class StoredRegions:
+    """A store of tfvl's own, opened for reading by row or by id; only the index is read at once.
+
+    Safe in several processes, threads and after a fork: reads name their place in the file and share no position.
+
+    Attributes:
+        path: the file.
+        ids: the image ids in the file's order.
+
+    Raises:
+        ValueError: the index is damaged.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            with open_archive(path) as archive:
+                self._open(archive)
+        except (OSError, KeyError, TypeError, AttributeError, ValueError, zlib.error, *ERRORS) as error:
+            raise ValueError(f"{path}: its index is damaged ({str(error)[:200]}); write the store again.") from None
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _open(self, archive: zipfile.ZipFile) -> None:
+        # Of all that the index says there is more in the file, which bounds it.
+        self._size = min((info.header_offset for info in archive.infolist()), default=0)
+        text = read_member(archive, IDS, self._size)
+        count = text.count(b"\n")
+        if count * _POSITION_BYTES > self._size:
+            raise ValueError(f"{count} ids for a file of {self._size} bytes")
+        self.ids = text.decode("utf-8").split("\n")[:-1]
+
+        def array(name: str, dtype: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+            found = read_npy(archive, name, name, self._size + (1 << 10))
+            if found.dtype != np.dtype(dtype) or found.shape != (found.shape if shape is None else shape):
+                raise ValueError(f"{name} is {found.dtype} {found.shape}")
+            return found
+
+        ends = array(ENDS, "<i8", (count,))
+        self._begins, self._ends = np.concatenate([[0], ends[:-1]]).astype(np.int64), ends
+        self._sizes = array(SIZES, "<i4", (count, 2))
+        self._checksums = array(CHECKSUMS, "<u4", (count,))
+        self._fields = {}
+        for name, (dtype, shape, rows) in parse_json(read_member(archive, DESCRIPTION, 1 << 16)).items():
+            sizes_are_sound = all(type(size) is int and 0 <= size < 1 << 31 for size in [*shape, rows])
+            if name not in FIELDS or dtype not in TYPES or len(shape) > 1 or not rows or not sizes_are_sound:
+                raise ValueError(f"{name[:20]} is {dtype!s:.10}, {shape!s:.20}")
+            self._fields[name] = _Field(np.dtype(dtype), tuple(shape), rows, array(f"{name}.npy", "<i8"))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, row: int) -> Regions:
+        """The regions of the image `ids[row]`.
+
+        Raises:
+            ValueError: what is stored for it is damaged.
+        """
+        try:
+            begin, end = int(self._begins[row]), int(self._ends[row])
+            stored = {name: field.read(self._descriptor, begin, end) for name, field in self._fields.items()}
+            if checksum(stored) != self._checksums[row]:
+                raise ValueError("damaged (its checksum does not fit)")
+            width, height = (int(size) or None for size in self._sizes[row])
+            features = stored.pop("features", np.zeros((0, 0), np.float32))  # no image of the store has any
+            return Regions(features, image_id=self.ids[row], width=width, height=height, **stored)
+        except ValueError as error:
+            raise ValueError(f"{self.path}, image {self.ids[row]!r}: {str(error).rstrip('.')}.") from None
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class _Field:
+    """One dataset: numbers of regions in blocks of `rows` regions, which begin at `offsets` in the file."""
+
+    def __init__(self, dtype: np.dtype, shape: tuple[int, ...], rows: int, offsets: np.ndarray):
+        self.dtype, self.shape, self.rows, self.offsets = dtype, shape, rows, offsets
+        self.bytes_per_region = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+
+    def read(self, descriptor: int, begin: int, end: int) -> np.ndarray:
+        """The numbers of the regions from `begin` to `end`."""
+        size = self.bytes_per_region
+        if not 0 <= begin <= end <= len(self.offsets) * self.rows or (end - begin) * size > MAX_IMAGE_BYTES:
+            raise ValueError(f"its index is damaged: it has the regions {begin} to {end}")
+        parts = []
+        while begin < end:
+            block, first = divmod(begin, self.rows)
+            last = min(self.rows, first + end - begin)
+            place = int(self.offsets[block]) + first * size
+            if place < 0:
+                raise ValueError("its index is damaged: a block lies before the file")
+            parts.append(os.pread(descriptor, (last - first) * size, place))
+            begin += last - first
+        content = parts[0] if len(parts) == 1 else b"".join(parts)
+        return np.frombuffer(content, self.dtype).reshape(-1, *self.shape)
+
+
+def checksum(arrays: dict[str, np.ndarray]) -> int:
+    """CRC-32C of an image's numbers, field by field in the order of `FIELDS`."""
+    crc = 0
+    for name in FIELDS:
+        if name in arrays:
+            crc = google_crc32c.extend(crc, np.ascontiguousarray(arrays[name]).tobytes())
+    return crc
+
+
+def write_h5(path: Path, rows: Iterable[Regions], dtype: str) -> int:
+    """Write images with distinct ids into a new file with its index, and return their number.
+
+    Raises:
+        ValueError: some images have boxes, classes or confidences and others have not.
+    """
+    import h5py
+
+    ids, sizes, positions, checksums, filled = [], [], [0], [], False
+    # The newer format and Fletcher checksums: other readers notice most damage.
+    with h5py.File(path, "w", libver="v110") as file:
+        file.attrs[INDEXED] = 1
+        for regions in rows:
+            arrays = {"features": regions.features.astype(dtype, copy=False)}
+            arrays |= {name: getattr(regions, name) for name in ("boxes", *PER_REGION)}
+            arrays = {name: array for name, array in arrays.items() if array is not None} if len(regions) else {}
+            if arrays:
+                if not filled:
+                    _create(file, arrays)
+                    filled = True
+                if set(arrays) != set(file):
+                    different = ", ".join(sorted(set(arrays) ^ set(file)))
+                    raise ValueError(f"image {regions.image_id!r} and those before it do not both have {different}.")
+                for name, array in arrays.items():
+                    file[name].resize(positions[-1] + len(array), axis=0)
+                    file[name][positions[-1] :] = array
+            ids.append(regions.image_id)
+            sizes.append((regions.width or 0, regions.height or 0))  # 0: not known
+            positions.append(positions[-1] + len(regions))
+            checksums.append(checksum(arrays))
+        if not ids:
+            return 0
+        file.flush()
+        index = {name: _blocks(file[name]) for name in file}
+        described = {name: [file[name].dtype.str, file[name].shape[1:], file[name].chunks[0]] for name in file}
+        if not filled:
+            file["features"] = np.zeros((0, 0), dtype)
+        sizes = np.array(sizes, np.int32).reshape(-1, 2)
+        per_image = {"image_ids": np.array([name.encode() for name in ids], "S"), "image_w": sizes[:, 0]}
+        per_image |= {"image_h": sizes[:, 1], POSITIONS: np.stack([positions[:-1], positions[1:]], axis=1)}
+        for name, array in per_image.items():
+            chunks = (min(len(ids), 1024), *array.shape[1:])
+            file.create_dataset(name, data=array, chunks=chunks, fletcher32=True)
+    arrays = {ENDS: np.array(positions[1:], "<i8"), SIZES: sizes, CHECKSUMS: np.array(checksums, "<u4")}
+    arrays |= {f"{name}.npy": offsets for name, offsets in index.items()}
+    _write_index(path, described, ids, arrays)
+    return len(ids)
+
+
+def _create(file, arrays: dict[str, np.ndarray]) -> None:
+    # As many regions a block as the first image has: where all have as many, each is one block.
+    rows = min(len(arrays["features"]), MAX_CHUNK_REGIONS)
+    for name, array in arrays.items():
+        rest = array.shape[1:]
+        file.create_dataset(
+            name, (0, *rest), array.dtype, maxshape=(None, *rest), chunks=(rows, *rest), fletcher32=True
+        )
+
+
+def _blocks(dataset) -> np.ndarray:
+    """Where each block of a dataset begins in the file."""
+    offsets = np.full(dataset.id.get_num_chunks(), -1, "<i8")
+
+    def note(info) -> None:
+        offsets[info.chunk_offset[0] // dataset.chunks[0]] = info.byte_offset
+
+    dataset.id.chunk_iter(note)
+    return offsets
+
+
+def _write_index(path: Path, described: dict, ids: list[str], arrays: dict[str, np.ndarray]) -> None:
+    members = {DESCRIPTION: json.dumps(described).encode(), IDS: "".join(f"{name}\n" for name in ids).encode()}
+    for name, array in arrays.items():
+        file = io.BytesIO()
+        np.save(file, array)
+        members[name] = file.getvalue()
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # the same bytes at any time

@@ -103,7 +103,7 @@ TEXTS = {
         (b'{"num_labels": 16777216}', "num_labels is 16777216, expected an integer in 1…131072"),
         (b'{"layer_norm_eps": 1' + b"0" * 39 + b"}", ""),
     ],
-    ("lxmert config", "config.json"): [(b'{"num_labels": 16777216}', "expected an integer in 1…131072")],
+    ("lxmert config", "config.json"): [(b'{"num_qa_labels": 16777216}', "expected an integer in 1…131072")],
     ("image processor", "preprocessor_config.json"): [(LONG, "5000 digits"), (LISTS, "at most 16777216 are read")],
     ("tokenizer", "tokenizer.json"): [
         (LISTS, "it has 40000003 values, at most 2097152 are read"),

@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+from tfvl.files.reading import shown
 from tfvl.modeling.bert_config import MAX_LAYERS, BertConfig, RegionInput
-from tfvl.modeling.configuration import is_placeholder
-from tfvl.modeling.fields import MAX_SIZE, count, flag, positive, size
+from tfvl.modeling.configuration import MAX_LABELS, is_placeholder
+from tfvl.modeling.fields import count, flag, positive, size
 
 ANSWERS = 9500  # of the five data sets that `unc-nlp/lxmert-base-uncased` was pre-trained on
 
@@ -62,8 +63,10 @@ class LxmertConfig(BertConfig):
     def __post_init__(self):
         answers, named = self.num_qa_labels, self.id2label is not None or self.label2id is not None
         if answers is not None:
-            if not isinstance(answers, int) or isinstance(answers, bool) or not 1 <= answers <= MAX_SIZE:
-                raise ValueError(f"LxmertConfig.num_qa_labels is {answers!r}, expected an integer in 1…{MAX_SIZE}.")
+            if not isinstance(answers, int) or isinstance(answers, bool) or not 1 <= answers <= MAX_LABELS:
+                raise ValueError(
+                    f"LxmertConfig.num_qa_labels is {shown(answers)}, expected an integer in 1…{MAX_LABELS}."
+                )
             if not named and self.num_labels not in (None, answers):
                 raise ValueError(
                     f"num_labels is {self.num_labels!r} but num_qa_labels is {answers}; give one of them only."

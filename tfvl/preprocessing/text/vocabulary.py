@@ -106,7 +106,9 @@ def read_directory(directory: Path, overrides: Mapping[str, Any] | None = None) 
     with _structure(directory / CONFIG_FILE, "model_specific_special_tokens"):
         arguments |= config.get("model_specific_special_tokens") or {}
     with _structure(directory / CONFIG_FILE, "the added tokens"):
-        _check_counts(directory, tokens=tokens, extra_special_tokens=extra, never_split=arguments.get("never_split"))
+        never_split = arguments.get("never_split")
+        counted = {"added tokens": tokens, "special tokens": extra, "words in never_split": never_split}
+        _check_counts(directory, counted)
         _check_ids(directory, vocab, tokens)
         decoder = {i: token.to_dict() for i, token in tokens.items()}
     given = {"vocab": overrides.get("vocab", vocab), "extra_special_tokens": extra, "added_tokens_decoder": decoder}
@@ -163,8 +165,8 @@ def files_of(directory: Path) -> str:
     return f"{directory} ({', '.join(name for name in names if (directory / name).exists())})"
 
 
-def _check_counts(directory: Path, **lists: Any) -> None:
-    """Raises CheckpointError where there are more than `MAX_ADDED_TOKENS` of one kind."""
+def _check_counts(directory: Path, lists: Mapping[str, Any]) -> None:
+    """Raises CheckpointError where a named list has more than `MAX_ADDED_TOKENS`."""
     for name, tokens in lists.items():
         if isinstance(tokens, list | tuple | Mapping) and len(tokens) > MAX_ADDED_TOKENS:
             raise CheckpointError(

@@ -1,0 +1,88 @@
+"""Sentences about two drawn scenes, as in NLVR2: each goes with several pairs of scenes, half of which make it true."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from tfvl.shapes.scenes import COLORS, MOST_OBJECTS, SHAPES, SPLITS, Scene, draw_scene
+from tfvl.shapes.sentences import matching
+
+PAIRS = 4  # of scenes with each sentence: two make it true and two false
+SIDES = ("in the left image", "in the right image", "in both images", "in one image")
+# Whether the left and the right scene are as the sentence says, where that makes it true, and where it does not.
+TRUE = {
+    SIDES[0]: ((True, False), (True, True)),
+    SIDES[1]: ((False, True), (True, True)),
+    SIDES[2]: ((True, True),),
+    SIDES[3]: ((True, False), (False, True)),
+}
+FALSE = {side: tuple(each for each in product((True, False), repeat=2) if each not in TRUE[side]) for side in SIDES}
+
+
+@dataclass(frozen=True)
+class PairSentence:
+    """A sentence and a pair of scenes, left and right.
+
+    Attributes:
+        text: the sentence.
+        scenes: the left one and the right one.
+        label: whether it is true.
+        number: of the sentence; `PAIRS` pairs have the same.
+    """
+
+    text: str
+    scenes: tuple[Scene, Scene]
+    label: bool
+    number: int
+
+
+def pair_sentences(count: int, split: str = "test", scenes: int = 1000, seed: int = 0) -> Iterator[PairSentence]:
+    """`count` sentences, each with `PAIRS` pairs of scenes, the same on every call.
+
+    A sentence alone tells nothing: it is true of half of its pairs.
+
+    Args:
+        count: how many sentences.
+        split: of the scenes.
+        scenes: how many scenes the pairs are made of.
+        seed: of what is drawn; the scenes are those from `seed` · 10⁶ on.
+    """
+    pool = [draw_scene(seed * 10**6 + number, split) for number in range(scenes)]
+    rng = np.random.default_rng([SPLITS.index(split), seed, 5])
+    facts = [(f"there is {name}", _fitting(pool, lambda scene, name=name: _has(scene, name))) for name in _names()]
+    facts += [
+        (f"there are {number} {name}", _fitting(pool, lambda scene, n=number, name=name: _counts(scene, name, n)))
+        for name in (*(f"{shape}s" for shape in SHAPES), "objects")
+        for number in range(2, MOST_OBJECTS + 1)
+    ]
+    facts = [(text, places) for text, places in facts if min(map(len, places.values())) >= PAIRS]
+    for number in range(count):
+        text, places = facts[int(rng.integers(len(facts)))]
+        side = SIDES[int(rng.integers(len(SIDES)))]
+        for label in (True, False) * (PAIRS // 2):
+            ways = (TRUE if label else FALSE)[side]
+            wanted = ways[int(rng.integers(len(ways)))]
+            pair = tuple(pool[int(rng.choice(places[each]))] for each in wanted)
+            yield PairSentence(f"{text} {side}", pair, label, number)
+
+
+def _names() -> list[str]:
+    names = [*SHAPES, *(f"{color} object" for color in COLORS)]
+    names += [f"{color} {shape}" for color, shape in product(COLORS, SHAPES)]
+    return [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
+
+
+def _fitting(pool: list[Scene], fact) -> dict[bool, np.ndarray]:
+    """The places of the scenes of which a fact is true, and of those of which it is false."""
+    true = np.array([fact(scene) for scene in pool])
+    return {True: np.flatnonzero(true), False: np.flatnonzero(~true)}
+
+
+def _has(scene: Scene, name: str) -> bool:
+    return bool(matching(scene, name.partition(" ")[2]))
+
+
+def _counts(scene: Scene, name: str, number: int) -> bool:
+    return len(matching(scene, name)) == number

@@ -11,7 +11,8 @@ import keras
 
 from tfvl.modeling import lora, replicas
 from tfvl.modeling.labels import by_label, by_output, factors, renamed, weight_of
-from tfvl.modeling.losses import weighted_mean
+from tfvl.modeling.losses import cross_entropy, weighted_mean
+from tfvl.modeling.metrics import HeadAccuracy
 from tfvl.modeling.optimizers import AdamW
 from tfvl.modeling.recipes import Recipe
 
@@ -59,9 +60,11 @@ class Trainable:
 
     Attributes:
         recipe: how the paper trained the class.
+        loss_name: for a class whose loss is the cross-entropy of hard labels, the name of that loss.
     """
 
     recipe: ClassVar[Recipe]
+    loss_name: ClassVar[str | None] = None
 
     # name of a label to that of the output that it is the target of
     targets: ClassVar[Mapping[str, str]] = {}
@@ -75,11 +78,13 @@ class Trainable:
             labels: what `fit` got as y: a tensor, or a dict for a model with several losses.
             outputs: what the model's call returned.
         """
-        raise ValueError(f"{type(self).__name__} has no loss of its own; train one of the classes with a head.")
+        if self.loss_name is None:
+            raise ValueError(f"{type(self).__name__} has no loss of its own; train one of the classes with a head.")
+        return {self.loss_name: cross_entropy(labels, outputs["logits"])}
 
     def default_metrics(self) -> list[keras.metrics.Metric]:
         """The metrics that `compile()` installs; each is updated with (labels, outputs)."""
-        return []
+        return [HeadAccuracy()] if self.loss_name else []
 
     def default_optimizer(self, steps: int | None = None, **changes) -> AdamW:
         """The paper's optimizer (the class's `recipe`), as `compile()` takes it.

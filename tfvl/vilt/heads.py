@@ -35,6 +35,7 @@ class ViltHeadModel(HeadModel, ViltPreTrainedModel):
 class ViltForMaskedLM(ViltHeadModel):
     """Masked language modelling; returns `logits` (batch, length, vocab). Labels: int (batch, length), -100 ignored."""
 
+    loss_name = "masked_lm"
     reads_pooler = False
     masks_whole_words = True
 
@@ -52,12 +53,6 @@ class ViltForMaskedLM(ViltHeadModel):
 
     def label_classes(self, inputs):
         return {"labels": self.config.vocab_size}
-
-    def loss_terms(self, labels, outputs):
-        return {"masked_lm": cross_entropy(labels, outputs["logits"])}
-
-    def default_metrics(self):
-        return [HeadAccuracy()]
 
 
 @keras.saving.register_keras_serializable("tfvl")
@@ -172,6 +167,7 @@ class ViltForImagesAndTextClassification(ViltHeadModel):
         ValueError: the inputs hold another number of images than `config.num_images`.
     """
 
+    loss_name = "classification"
     per_image: ClassVar = {"pixel_values": 5, "pixel_mask": 4, "image_embeds": 4}
     ranks: ClassVar = ViltHeadModel.ranks | {"pixel_values": (4, 5), "image_embeds": (3, 4)}
     exported_inputs: ClassVar = ViltHeadModel.exported_inputs | {
@@ -228,12 +224,6 @@ class ViltForImagesAndTextClassification(ViltHeadModel):
             name: inputs[name] if len(inputs[name].shape) == rank else inputs[name][:, None]
             for name, rank in ranks.items()
         }
-
-    def loss_terms(self, labels, outputs):
-        return {"classification": cross_entropy(labels, outputs["logits"])}
-
-    def default_metrics(self):
-        return [HeadAccuracy()]
 
 
 @keras.saving.register_keras_serializable("tfvl")
@@ -313,6 +303,7 @@ class ViltForImageAndTextRetrieval(ViltHeadModel):
 class ViltForTokenClassification(ViltHeadModel):
     """A class for each word; returns `logits` (batch, length, labels). Labels: int (batch, length), -100 ignored."""
 
+    loss_name = "token_classification"
     add_pooling_layer = False
 
     def add_head(self, config, policy):
@@ -329,9 +320,3 @@ class ViltForTokenClassification(ViltHeadModel):
         hidden_states, _, more = self.encode(inputs, length, output_attentions, output_hidden_states, training)
         logits = self.classifier(self.dropout(hidden_states[:, :length], training=training))
         return self.with_loss({"logits": logits, **more}, inputs)
-
-    def loss_terms(self, labels, outputs):
-        return {"token_classification": cross_entropy(labels, outputs["logits"])}
-
-    def default_metrics(self):
-        return [HeadAccuracy()]

@@ -154,6 +154,7 @@ class VisualBertForMultipleChoice(VisualBertClassifier):
     batch · choices rows.
     """
 
+    loss_name = "multiple_choice"
     num_scores = 1
     exported_inputs: ClassVar = {
         name: (None, *sizes) for name, sizes in VisualBertClassifier.exported_inputs.items()
@@ -199,12 +200,6 @@ class VisualBertForMultipleChoice(VisualBertClassifier):
         logits = ops.reshape(self.classify(pooled, training), (-1, text_length(inputs)))  # (batch, choices)
         return self.with_loss({"logits": logits, **more}, inputs)
 
-    def loss_terms(self, labels, outputs):
-        return {"multiple_choice": cross_entropy(labels, outputs["logits"])}
-
-    def default_metrics(self):
-        return [HeadAccuracy()]
-
 
 @keras.saving.register_keras_serializable("tfvl")
 class VisualBertForVisualReasoning(VisualBertClassifier):
@@ -213,6 +208,8 @@ class VisualBertForVisualReasoning(VisualBertClassifier):
     The regions of both images stand one after the other; `visual_token_type_ids` tell them apart.
     """
 
+    loss_name = "reasoning"
+
     def check_inputs(self, inputs):
         super().check_inputs(inputs)
         check_range(inputs, "labels", 0, self.config.num_labels - 1, "classes of id2label", also=IGNORED)
@@ -220,12 +217,6 @@ class VisualBertForVisualReasoning(VisualBertClassifier):
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
         _, pooled, more = self.encode(inputs, 1, output_attentions, output_hidden_states, training)
         return self.with_loss({"logits": self.classify(pooled, training), **more}, inputs)
-
-    def loss_terms(self, labels, outputs):
-        return {"reasoning": cross_entropy(labels, outputs["logits"])}
-
-    def default_metrics(self):
-        return [HeadAccuracy()]
 
 
 @keras.saving.register_keras_serializable("tfvl")

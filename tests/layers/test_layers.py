@@ -116,6 +116,7 @@ def test_gradient_checkpointing_changes_no_gradient(block, rng):
         np.testing.assert_allclose(recomputed, plain, **FLOAT32)
 
 
+@pytest.mark.half_precision
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_softmax_and_norms_stay_in_float32(policy, rng):
     """Scores of some ten thousand must not give infinity or NaN, and masked words must stay masked."""

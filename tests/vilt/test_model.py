@@ -185,6 +185,7 @@ def test_an_empty_batch(batch, question_answering):
     assert call(inputs)["logits"].shape == (0, 5)
 
 
+@pytest.mark.half_precision
 def test_a_checkpoint_in_bfloat16_policy(tmp_path):
     directory = golden_checkpoint(CONFIG, STATE_DICTS, "ViltForQuestionAnswering", tmp_path)
     model = tfvl.ViltForQuestionAnswering.from_pretrained(directory, dtype="mixed_bfloat16")

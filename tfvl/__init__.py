@@ -43,12 +43,13 @@ _MODULES = {
         "LxmertTokenizer",
         "LxmertTokenizerFast",
     ),
+    "tfvl.explanations": ("explain",),
     "tfvl.pipelines": ("pipeline",),
     "tfvl.errors": ("CheckpointError",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 _SUBMODULES = (
-    *("auto", "export", "layers", "lite", "lxmert", "porting", "preprocessing", "serving", "training"),
+    *("auto", "explanations", "export", "layers", "lite", "lxmert", "porting", "preprocessing", "serving", "training"),
     *("vilt", "visual_bert"),
 )
 

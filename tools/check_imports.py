@@ -35,6 +35,7 @@ ORDER = (
     ("shapes", "detector", "lite"),
     ("processors", "serving"),
     FAMILIES,
+    "explanations",
     "auto",
     "export",
     "training",

@@ -1,5 +1,7 @@
 """Every script in examples/ runs, on the bundled model or on tiny checkpoints, and prints what the library says."""
 
+import ast
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.checkpoint import LABELS, save_tiny, tiny_model, tiny_processor
+from support.explained import ASKED, saved
 from support.paths import DATA, ROOT, TESTS
 from support.region_models import save_tiny_region_model, some_regions, tiny_region_model, tiny_region_processor
 
@@ -149,6 +152,54 @@ def test_find_phrases(run, tmp_path, regions_files):
     assert lines == [f"{phrase}: region {region}" for phrase, region in zip(phrases, best, strict=True)]
     with pytest.raises(ValueError, match="'blue' is not in the text"):
         run("find_phrases.py", *arguments, "--phrases", "blue")
+
+
+def test_the_guide_from_data_to_pushed_model(run, tmp_path, monkeypatch):
+    pushed = {}
+    monkeypatch.setattr("huggingface_hub.create_repo", lambda repo, **_: pushed.update(repo=repo))
+    monkeypatch.setattr("huggingface_hub.upload_folder", lambda **given: pushed.update(given))
+    data = tmp_path / "data.jsonl"
+    rows = [{"image": str(PHOTOGRAPH), "question": "is it red?", "answers": {"yes": 1.0, "no": 0.3}}] * 3
+    data.write_text("\n".join(map(json.dumps, rows)))
+    for arguments in (("--scenes", 3), ("--data", data)):
+        lines = run("visual_question_answering.py", *arguments, "--out", tmp_path / "vilt", "--push-to", "me/vilt")
+        assert lines[0].startswith("epoch 1: loss ")
+        assert lines[-1].split("is '")[1].rstrip("'.")
+    assert pushed == {"repo": "me/vilt", "repo_id": "me/vilt", "folder_path": tmp_path / "vilt"}
+    assert set(tfvl.ViltConfig.from_pretrained(tmp_path / "vilt").id2label.values()) == {"yes", "no"}
+
+
+@pytest.mark.parametrize("model", ["shapes-vilt", "shapes-lxmert"])
+def test_explain_an_answer(run, tmp_path, model):
+    pytest.importorskip("matplotlib", reason="needs tfvl[plots]")
+    lines = run("explain_an_answer.py", "--model", model, "--out", tmp_path / "why.png")
+    assert lines[0].startswith("red (0.99")
+    assert [line.split()[1] for line in lines[1:4]] == ["[CLS]", "what", "color"]
+    assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("head", ASKED)
+def test_run_a_task(run, head, tmp_path):
+    task, asked = ASKED[head]
+    arguments = ["--model", saved(head), "--text", asked["text"]]
+    if "image" in asked:
+        images = asked["image"] if isinstance(asked["image"], list) else [asked["image"]]
+        arguments += ["--image", *images]
+    else:
+        regions = asked["regions"] if isinstance(asked["regions"], list) else [asked["regions"]]
+        files = [tmp_path / f"{number}.npz" for number in range(len(regions))]
+        for file, each in zip(files, regions, strict=True):
+            np.savez(file, features=each.features, boxes=each.boxes)
+        arguments += ["--regions", *files]
+    for name in ("choices", "phrases"):
+        arguments += [f"--{name}", *asked[name]] if name in asked else []
+    lines = run("run_a_task.py", task, *arguments)
+    assert all({"answer", "score"} <= ast.literal_eval(line).keys() for line in lines)
+    assert lines
+
+
+def test_run_a_task_that_needs_no_text(run):
+    assert all("attribute" in ast.literal_eval(line) for line in run("run_a_task.py", "region-detection"))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from support.export_regions import ALIGNMENT, region_model, region_processor, re
 
 import tfvl
 from tfvl.export.signatures import inputs_of, serving_default, tensors
-from tfvl.export.texts import locate
+from tfvl.preprocessing.text.phrases import locate
 
 LENGTH = 10
 

@@ -3,48 +3,17 @@
 import numpy as np
 import pytest
 from support.checkpoint import LABELS, save_tiny, tiny_model, tiny_processor
+from support.explained import ASKED, CAT, REGIONS, ROCKET, saved
 from support.once import once
-from support.paths import DATA
-from support.region_models import save_tiny_region_model, some_regions
+from support.region_models import some_regions
 
 import tfvl
 from tfvl import shapes
 from tfvl.answers.rows import HEADS
 from tfvl.pipelines.results import TASKS, TASKS_OF_KINDS
 
-CAT, ROCKET = DATA / "cat_420.jpg", DATA / "rocket.jpg"
 TOLERANCE = 1e-5  # other graphs sum in other orders
-SEVERAL = {"num_images": 2, "modality_type_vocab_size": 3}
-REGIONS = some_regions(3)
-# By head: the task, what it is asked, and the keys of its answers.
-ASKED = {
-    "ViltForQuestionAnswering": ("visual-question-answering", {"image": CAT, "question": "how many?"}),
-    "ViltForMaskedLM": ("fill-mask", {"image": CAT, "text": "the [MASK] is red"}),
-    "ViltForPreTraining": ("fill-mask", {"image": CAT, "text": "the [MASK] is red"}),
-    "ViltForImageAndTextRetrieval": ("image-text-retrieval", {"image": CAT, "text": "a red circle"}),
-    "ViltForImagesAndTextClassification": ("visual-reasoning", {"image": [CAT, ROCKET], "text": "the circle is red"}),
-    "ViltForTokenClassification": ("token-classification", {"image": CAT, "text": "a red circle"}),
-    "VisualBertForPreTraining": ("fill-mask", {"regions": REGIONS, "text": "the [MASK] is red"}),
-    "VisualBertForQuestionAnswering": ("visual-question-answering", {"regions": REGIONS, "question": "how many?"}),
-    "VisualBertForMultipleChoice": (
-        "multiple-choice",
-        {"regions": REGIONS, "question": "what is red ?", "choices": ["a circle", "the square"]},
-    ),
-    "VisualBertForVisualReasoning": ("visual-reasoning", {"regions": [REGIONS, some_regions(2)], "text": "is red"}),
-    "VisualBertForRegionToPhraseAlignment": (
-        "phrase-grounding",
-        {"regions": REGIONS, "text": "a red circle left of a square", "phrases": ["red circle", "square"]},
-    ),
-    "LxmertForPreTraining": ("fill-mask", {"regions": REGIONS, "text": "the [MASK] is red"}),
-    "LxmertForQuestionAnswering": ("visual-question-answering", {"regions": REGIONS, "question": "how many?"}),
-}
 MORE = {"phrase-grounding": {"phrase", "box"}, "token-classification": {"token"}}
-
-
-def saved(head: str):
-    options = SEVERAL if head == "ViltForImagesAndTextClassification" else {}
-    make = save_tiny if head.startswith("Vilt") else save_tiny_region_model
-    return once(f"pipelines/{head}", lambda path: make(path, head, **options))
 
 
 def test_every_head_that_answers_is_asked():

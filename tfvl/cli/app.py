@@ -14,6 +14,7 @@ from tfvl.cli.ask import ask
 from tfvl.cli.check import check
 from tfvl.cli.demo import demo
 from tfvl.cli.evaluate import evaluate
+from tfvl.cli.explain import explain
 from tfvl.cli.export import export
 from tfvl.cli.port import port
 from tfvl.cli.regions import regions
@@ -23,6 +24,7 @@ from tfvl.cli.train import train
 COMMANDS = {
     "demo": demo,
     "ask": ask,
+    "explain": explain,
     "port": port,
     "export": export,
     "check": check,

@@ -20,6 +20,10 @@ TextLength = Annotated[int | None, typer.Option(help="Of tflite: tokens; 40 with
 Batch = Annotated[int | None, typer.Option(help="Of tflite: rows of a call; 1 without it.")]
 RegionCount = Annotated[int | None, typer.Option("--regions", help="Of tflite: regions of an image; 36 without it.")]
 Resizable = Annotated[bool, typer.Option("--resizable", help="Of tflite: any sizes in place of fixed ones.")]
+Explain = Annotated[
+    bool,
+    typer.Option("--explain", help="Add the signature explain, which says why; of tflite: put out the attention maps."),
+]
 SIZES = ("image_size", "text_length", "batch", "regions")  # options that --resizable makes none of
 
 
@@ -30,6 +34,7 @@ def export(
     detector: Detector = None,
     revision: Revision = None,
     class_name: ClassName = None,
+    explain: Explain = False,
     overwrite: Overwrite = False,
     file_format: Format = "savedmodel",
     quantize: Quantize = None,
@@ -47,7 +52,7 @@ def export(
         if detector is not None:
             raise ValueError("--detector becomes part of a SavedModel; a .tflite file takes regions, so leave it out")
         load = {"architecture": class_name, "revision": revision}
-        return export_tflite(src, dst, top_k=top_k, overwrite=overwrite, load=load, **sizes)
+        return export_tflite(src, dst, top_k=top_k, overwrite=overwrite, load=load, explain=explain or None, **sizes)
     check_format(file_format, sizes, dst)
     refuse_to_overwrite(dst, overwrite)
     quiet_tensorflow()
@@ -56,7 +61,7 @@ def export(
 
     with console(stderr=True).status("exporting"):
         model, processor = auto.load(src, architecture=class_name, revision=revision, detector=detector)
-        directory = saved_model(model, processor, dst, top_k=top_k, overwrite=overwrite)
+        directory = saved_model(model, processor, dst, top_k=top_k, explain=explain, overwrite=overwrite)
     show_saved_model(directory)
     print(f"Written to {directory}. Next:")
     image = "IMAGE" if processor.takes_images else "REGIONS"

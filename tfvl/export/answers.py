@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from tfvl.answers.rows import ANSWER_SCORES, ATTRIBUTE_SCORES, KINDS, OBJECT_SCORES, Head, Words
 from tfvl.export.rows import only
-from tfvl.export.texts import PHRASES, in_order, is_blank
+from tfvl.export.texts import PHRASES, is_blank
 from tfvl.layers.attention import MASKED
+from tfvl.preprocessing.text.phrases import in_order
 
 ACTIVATIONS = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}
 

@@ -12,7 +12,9 @@ from tfvl.export.signatures import signatures
 from tfvl.files.whole import refuse_to_overwrite, written_whole
 
 
-def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, overwrite: bool = False) -> Path:
+def saved_model(
+    model, processor, directory: str | Path, *, top_k: int = 5, explain: bool = False, overwrite: bool = False
+) -> Path:
     """Writes `model` with all of its pre- and postprocessing as a SavedModel for TF Serving.
 
         tfvl.export.saved_model(model, processor, "models/vilt_vqa/1")
@@ -32,6 +34,8 @@ def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, over
         directory: where the artefact goes, exactly there. TF Serving serves the numbered subdirectories (versions) of a
             model's directory, so end it in a number for that.
         top_k: how many answers a row gets, at most; a model with fewer labels gives all of them.
+        explain: whether there is a third signature, `explain`, which takes what `serving_default` takes and gives the
+            scores of words and of patches or regions, see `tfvl.export.signatures.explain`.
         overwrite: whether a directory that is not empty may be replaced.
 
     Returns: the directory.
@@ -50,7 +54,7 @@ def saved_model(model, processor, directory: str | Path, *, top_k: int = 5, over
     module = tf.Module()
     variables = [*model.variables, *(processor.detector.variables if processor.detector else ())]
     module.weights = [variable.value for variable in variables]
-    functions = signatures(model, processor, inputs, top_k)
+    functions = signatures(model, processor, inputs, top_k, explain)
 
     with written_whole(directory) as new:  # until then under a name that is no number, which TF Serving looks past
         # Without custom gradients and debug information, which an artefact for inference only carries around.

@@ -1,4 +1,6 @@
-"""The two signatures of an exported model: `serving_default` answers raw requests, `tensors` runs the bare model.
+"""The signatures of an exported model: `serving_default` answers raw requests, `tensors` runs the bare model.
+
+`explain`, where it is wanted, says why.
 
 What a model takes and what it answers follows from its head's row in `tfvl.answers.rows`, the same way for all.
 """
@@ -6,20 +8,23 @@ What a model takes and what it answers follows from its head's row in `tfvl.answ
 import tensorflow as tf
 
 from tfvl.answers.rows import Words
+from tfvl.explanations.scores import scores_of_maps
 from tfvl.export.answers import answer
 from tfvl.export.inputs import Inputs, head_of_model, inputs_of
 from tfvl.export.rows import first_problem, not_empty, only
-from tfvl.export.texts import tokens_of
+from tfvl.preprocessing.text.phrases import in_order, tokens_of
 
 __all__ = ["inputs_of", "outputs_of", "serving_default", "signatures", "tensors"]
 
 
-def signatures(model, processor, inputs: Inputs, top_k: int) -> dict:
-    """Both signatures as concrete functions, by name."""
+def signatures(model, processor, inputs: Inputs, top_k: int, explained: bool = False) -> dict:
+    """The signatures as concrete functions, by name; `explain` among them where the model is to explain itself."""
     functions = {
         "serving_default": (serving_default(model, processor, inputs, top_k), inputs.raw),
         "tensors": (tensors(model), inputs.tensors),
     }
+    if explained:
+        functions["explain"] = explain(model, processor, inputs), inputs.raw
     return {
         name: tf.function(function, autograph=False).get_concrete_function(**specs)
         for name, (function, specs) in functions.items()
@@ -34,6 +39,44 @@ def serving_default(model, processor, inputs: Inputs, top_k: int):
     """
     head, words = head_of_model(model), _words(model.config, processor.tokenizer, top_k)
 
+    def respond(encoded: dict, asked: dict) -> dict[str, tf.Tensor]:
+        return answer(head, outputs_of(model, encoded), encoded | asked, words)
+
+    return served(inputs, respond)
+
+
+def explain(model, processor, inputs: Inputs):
+    """A function from raw inputs to why the best answer is given, by relevance, and `status` (N,) as `serving_default`.
+
+    `tokens` and `token_scores` (N, L), "" and 0 past a row's own. Of ViLT `patch_scores` (N, [images,] rows, columns)
+    and `grid` (N, [images,] 2), how many rows and columns are an image's own; of the others `region_scores` (N, R).
+    Scores as those of `tfvl.explain`. Raises ValueError for a model that gives no answers.
+    """
+    head, words = head_of_model(model), _words(model.config, processor.tokenizer, 1)
+    if head.kind == "pooled":
+        raise ValueError(f"{type(model).__name__} has no head that answers, so that there is nothing to explain")
+
+    def respond(encoded: dict, asked: dict) -> dict[str, tf.Tensor]:
+        chosen, scores, outputs = scores_of_maps(model, head, encoded | asked, words)
+        said = answer(head, flattened(outputs), encoded | asked, words)
+        ids, mask = (of_choice(encoded[name], chosen.answer) for name in ("input_ids", "attention_mask"))
+        tokens = only(mask > 0, tf.gather(tf.constant(in_order(words.tokens)), ids))
+        status = first_problem(said.get("status", tf.zeros(tf.shape(ids)[:1], tf.string)), _overflows(said))
+        wanted = ("token_scores", "patch_scores", "grid", "region_scores")
+        results = {name: scores[name] for name in wanted if name in scores}
+        return {"tokens": tokens, **results, "status": status}
+
+    return served(inputs, respond)
+
+
+def of_choice(values: tf.Tensor, answer: tf.Tensor) -> tf.Tensor:
+    """Of (N, choices, L) the (N, L) of the explained choices."""
+    return tf.gather(values, answer, axis=1, batch_dims=1) if values.shape.rank == 3 else values
+
+
+def served(inputs: Inputs, respond):
+    """A function from raw inputs to what `respond` makes of the model's inputs, and of the strings in the request."""
+
     def serve(**raw):
         rows = tf.shape(raw["text"])[0]
         checks = [
@@ -44,7 +87,7 @@ def serving_default(model, processor, inputs: Inputs, top_k: int):
             raw = {name: not_empty(value, value.shape.rank if _is_text(value) else 1) for name, value in raw.items()}
         encoded, status = inputs.encode(raw)
         asked = {name: only(status == "", value) for name, value in raw.items() if _is_text(value)}
-        results = answer(head, outputs_of(model, encoded), encoded | asked, words)
+        results = respond(encoded, asked)
         status = first_problem(status, results.pop("status", tf.zeros_like(status)), _overflows(results))
         results = {name: only(status == "", value) for name, value in results.items()}
         return {name: value[:rows] for name, value in (results | {"status": status}).items()}
@@ -91,8 +134,14 @@ def _overflows(results: dict[str, tf.Tensor]) -> tf.Tensor:
 
 def outputs_of(model, inputs: dict) -> dict[str, tf.Tensor]:
     """The bare model's outputs in float32; one within another (`visual_prediction_scores`) is named `outer_inner`."""
-    outputs = model(inputs, output_attentions=False, output_hidden_states=False, training=False)
+    return flattened(model(inputs, output_attentions=False, output_hidden_states=False, training=False))
+
+
+def flattened(outputs: dict) -> dict[str, tf.Tensor]:
+    """A model's outputs but for attentions and hidden states, as `outputs_of`."""
     flat = {}
     for name, value in outputs.items():
+        if isinstance(value, (tuple, list)):
+            continue
         flat |= {f"{name}_{inner}": part for inner, part in value.items()} if isinstance(value, dict) else {name: value}
     return {name: tf.cast(value, tf.float32) for name, value in flat.items()}  # clients need not know bfloat16

@@ -1,6 +1,9 @@
 """Multi-head attention, over a sequence itself and across two (Vaswani et al. 2017, section 3.2)."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import keras
 import numpy as np
@@ -9,6 +12,30 @@ from keras import ops
 from tfvl.layers.normalization import at_least_float32
 
 MASKED = float(np.finfo("float32").min)  # score of a position that must not be attended to, as upstream
+
+
+_observer: ContextVar[Callable | None] = ContextVar("observer", default=None)
+
+
+@contextmanager
+def observed_attention(observer: Callable) -> Iterator[None]:
+    """Within it, `observer(layer, probabilities)` sees the probabilities of every attention before they are used.
+
+    Args:
+        observer: called with the `MultiHeadAttention` and what its values are multiplied with, masks applied: (batch,
+            heads, queries, length).
+    """
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
+def observe(layer, probabilities) -> None:
+    """Shows probabilities to the observer, where there is one."""
+    if (observer := _observer.get()) is not None:
+        observer(layer, probabilities)
 
 
 def normal(stddev: float):
@@ -139,6 +166,7 @@ class MultiHeadAttention(keras.layers.Layer):
         probabilities = self.dropout(ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype), training=training)
         if head_mask is not None:
             probabilities = probabilities * ops.cast(head_mask, self.compute_dtype)
+        observe(self, probabilities)
         context = ops.transpose(ops.matmul(probabilities, value), (0, 2, 1, 3))  # (batch, queries, heads, size)
         batch, queries = shape_of(context)[:2]
         context = ops.reshape(context, (batch, queries, self.hidden_size))

@@ -10,7 +10,7 @@ asked without TensorFlow. Imports export and below.
 
 from tfvl.pipelines.base import Pipeline
 from tfvl.pipelines.opening import open_pipeline, pipeline
-from tfvl.pipelines.results import Answers
+from tfvl.pipelines.results import TASKS, Answers
 from tfvl.pipelines.sources import (
     CheckpointPipeline,
     DetectorPipeline,
@@ -20,6 +20,7 @@ from tfvl.pipelines.sources import (
 )
 
 __all__ = [
+    "TASKS",
     "Answers",
     "CheckpointPipeline",
     "DetectorPipeline",

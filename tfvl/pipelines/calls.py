@@ -18,6 +18,7 @@ from tfvl.preprocessing.requests import (
     Request,
     as_regions,
     checked_text,
+    is_one,
     listed,
     listed_texts,
     lists_of_texts,
@@ -120,7 +121,7 @@ def call_of(asked: Mapping[str, Any], images: int, needs_text: bool, name: str) 
     more = {
         each: lists_of_texts(asked[each], each, count) if count else [] for each in TEXTS if asked.get(each) is not None
     }
-    read_visual = as_image if visual == "images" else as_given_regions
+    read_visual = as_image if visual == "images" else as_regions
     found: list[list | ValueError] = []
     for number, row in enumerate(shown):
         box = () if boxes is None else (boxes[number],)
@@ -139,14 +140,6 @@ def call_of(asked: Mapping[str, Any], images: int, needs_text: bool, name: str) 
         except ValueError as error:
             rows.append(error)
     return Call(rows, alone)
-
-
-def is_one(seen: Any, images: int, axes: int) -> bool:
-    """Whether it is what goes with one text: no list, or for a model that takes several images, no list of lists."""
-    if images > 1:
-        first = seen[0] if isinstance(seen, list | tuple) and seen else seen
-        return not isinstance(first, list | tuple) and getattr(first, "ndim", 0) <= axes
-    return not isinstance(seen, list | tuple) and getattr(seen, "ndim", 0) <= axes
 
 
 def numpy(value: Any) -> Any:
@@ -188,12 +181,3 @@ def encoded(levels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(levels).save(file, "PNG", compress_level=1)
     return file.getvalue()
-
-
-def as_given_regions(item: Any, boxes: Any = None) -> Regions:
-    """The regions of one image, in any form that the processors take: `Regions`, an array, a dict, or an `.npz`."""
-    if isinstance(item, Mapping):
-        if "features" not in item:
-            raise ValueError(f"the dict has {', '.join(map(str, item)) or 'no keys'}, but no features")
-        return as_regions(numpy(item["features"]), item.get("boxes") if boxes is None else boxes)
-    return as_regions(item if isinstance(item, Regions) else numpy(item), boxes)

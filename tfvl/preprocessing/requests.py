@@ -210,6 +210,13 @@ def listed(values: Any, images: int, axes: int) -> list[list]:
     return [list(row) for row in rows]
 
 
+def is_one(values: Any, images: int, axes: int) -> bool:
+    """Whether it is what goes with one text: no list, or for a model that takes several images, no list of lists."""
+    if images > 1:
+        values = values[0] if isinstance(values, (list, tuple)) and values else values
+    return not isinstance(values, (list, tuple)) and getattr(values, "ndim", 0) <= axes
+
+
 def listed_texts(text: Any) -> list:
     try:
         return [text] if isinstance(text, (str, bytes)) else list(text)
@@ -237,7 +244,7 @@ def lists_of_texts(values: Any, name: str, count: int) -> list[list[str]]:
 
 
 def as_regions(item: Any, boxes: Any = None, where: str = "") -> Regions:
-    """The regions of one image, from `Regions`, from an array (R, size) and maybe one of boxes, or from an `.npz` file.
+    """The regions of one image: `Regions`, an array (R, size) and maybe one of boxes, a dict, or an `.npz` file.
 
     Raises:
         ValueError: they cannot be used; begins with `where`.
@@ -249,6 +256,10 @@ def as_regions(item: Any, boxes: Any = None, where: str = "") -> Regions:
             from tfvl.preprocessing.regions.reading import read_npz
 
             return read_npz(item)
+        if isinstance(item, Mapping):
+            if "features" not in item:
+                raise ValueError(f"the dict has {', '.join(map(str, item)) or 'no keys'}, but no features")
+            item, boxes = item["features"], item.get("boxes") if boxes is None else boxes
         return Regions(np.asarray(item, np.float32), None if boxes is None else np.asarray(boxes, np.float32))
     except ValueError as error:
         raise ValueError(f"{where}: {error}" if where else str(error)) from None

@@ -12,8 +12,9 @@ from tensorflow.lite.python.convert import ConverterError
 
 from tfvl import __version__
 from tfvl.answers.rows import head_name
+from tfvl.explanations.maps import Recorder, names_of, passes_of
 from tfvl.export.inputs import check_exportable, inputs_of
-from tfvl.export.signatures import outputs_of
+from tfvl.export.signatures import flattened, outputs_of
 from tfvl.export.tflite import int8 as lite_int8
 from tfvl.export.tflite import ops as lite_ops
 from tfvl.export.tflite import sizes as lite_sizes
@@ -21,6 +22,7 @@ from tfvl.export.tflite import text as lite_text
 from tfvl.export.tflite.calibration import requests
 from tfvl.export.tflite.form import lite_form
 from tfvl.files.quiet import quiet_logger, quiet_stderr
+from tfvl.layers.attention import observed_attention
 from tfvl.lite import file as lite_file
 from tfvl.lite import tokenizer as lite_tokenizer
 from tfvl.lite.file import LiteFile
@@ -47,6 +49,7 @@ def lite(
     pixel_mask: bool = True,
     resizable: bool = False,
     top_k: int = TOP_K,
+    explain: bool = False,
     calibration: Iterable[dict] | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -77,6 +80,8 @@ def lite(
         resizable: any batch, length and image size in place of fixed ones: exactly the Keras model's results for images
             of any shape, and slower. The five sizes above are not used.
         top_k: how many answers `Runner` gives.
+        explain: whether the attention maps are among the outputs, so that `tfvl.explain` of the file's `Runner` can do
+            "rollout" and "attention"; without them it can do "occlusion".
         calibration: for "int8", a hundred or so requests, as `Runner` takes them; None: questions about drawn scenes.
         overwrite: whether a file may be replaced.
 
@@ -92,6 +97,8 @@ def lite(
         raise ValueError(f"flavour is {flavour!r}, expected one of {', '.join(map(repr, lite_file.FLAVOURS))}")
     if quantize not in QUANTIZE:
         raise ValueError(f"quantize is {quantize!r}, expected one of {', '.join(map(repr, QUANTIZE))}")
+    if explain and flavour != "tensors":
+        raise ValueError(f'explain is for the flavour "tensors", not {flavour!r}; leave one of them out')
     if quantize != "int8" and calibration is not None:
         raise ValueError('calibration is for quantize="int8"; leave it out')
     if not isinstance(top_k, int) or top_k < 1:
@@ -109,7 +116,7 @@ def lite(
         limit = specs["input_ids"].shape[1] or options["tokenizer"]["model_max_length"]
         options["tokenizer"]["model_max_length"] = limit
         specs, encode = lite_text.raw(specs, exact, limit)
-    function, variables = graph_of(model, specs, encode, eight_bits=quantize in ("dynamic", "int8"))
+    function, variables = graph_of(model, specs, encode, eight_bits=quantize in ("dynamic", "int8"), explained=explain)
     lite_ops.check_graph(function, type(model).__name__, flavour)
     described = LiteFile(
         path,
@@ -150,16 +157,26 @@ def examples(preparer: Preparer, calibration: Iterable[dict] | None) -> list[dic
     return [{name: np.repeat(values[0][None], shape[0], axis=0) for name, values in row.items()} for row in rows]
 
 
-def graph_of(model, specs: dict[str, tf.TensorSpec], encode: lite_text.Encode | None, eight_bits: bool):
+def graph_of(
+    model, specs: dict[str, tf.TensorSpec], encode: lite_text.Encode | None, eight_bits: bool, explained: bool = False
+):
     """The model as a concrete function of its inputs, in the form for TFLite, and the variables that it reads."""
 
     def run(text=None, **inputs):
         inputs |= {} if text is None else encode(text)
-        return outputs_of(model, inputs)
+        return outputs_and_maps(model, inputs) if explained else outputs_of(model, inputs)
 
     with lite_form(model, eight_bits) as made:
         function = tf.function(run, autograph=False).get_concrete_function(**specs)
     return function, [*made, *(variable.value for variable in model.variables)]
+
+
+def outputs_and_maps(model, inputs: dict) -> dict[str, tf.Tensor]:
+    """The bare model's outputs, and every attention map by `maps.names_of`."""
+    recorder = Recorder()
+    with observed_attention(recorder):
+        outputs = model(inputs, output_attentions=True, output_hidden_states=False, training=False)
+    return flattened(outputs) | names_of(passes_of(model, recorder.of))
 
 
 def convert(

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tfvl.layers.attention import CrossAttention, SelfAttention, shape_of, take_positions
+from tfvl.layers.attention import CrossAttention, SelfAttention, observe, shape_of, take_positions
 from tfvl.layers.embeddings import TextEmbeddings
 from tfvl.vilt.embeddings import ViltEmbeddings
 
@@ -80,6 +80,7 @@ class LiteAttention:
         if attention_mask is not None:
             scores += (1.0 - tf.cast(attention_mask, tf.float32)) * MASKED
         probabilities = tf.nn.softmax(scores)
+        observe(self, probabilities)
         context = tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3])  # (batch, queries, heads, size)
         context = tf.reshape(context, [*shape_of(context)[:2], self.hidden_size])
         return self.output_dense(context), probabilities

@@ -1,0 +1,83 @@
+"""`explain`: from a model, an image and a text to an `Explanation`."""
+
+from typing import Any
+
+from tfvl.explanations.explainer import Explainer
+from tfvl.explanations.explanation import Explanation
+from tfvl.explanations.lite_explainer import LiteExplainer
+from tfvl.lite.runner import Runner
+from tfvl.preprocessing.requests import ARRAY_AXES, is_one, requests_of
+from tfvl.processors.base import Processor
+
+
+def explain(
+    model,
+    processor: Processor | None = None,
+    *,
+    image: Any = None,
+    text: Any = None,
+    images: Any = None,
+    texts: Any = None,
+    regions: Any = None,
+    boxes: Any = None,
+    choices: Any = None,
+    phrases: Any = None,
+    word: str | int | None = None,
+    method: str = "relevance",
+    target: Any = None,
+    layer: int | None = None,
+    head: int | None = None,
+) -> Explanation | list[Explanation]:
+    """Why the model gives its answer: a score for each word piece, and for each patch or region.
+
+        one = tfvl.explain(model, processor, image="cat.jpg", text="what color is the cat?")
+        one.save("why.png")
+
+    Methods:
+        relevance: gradient-weighted attention, carried through the layers (Chefer, Gur & Wolf, ICCV 2021).
+        rollout: attention, carried through the layers (Abnar & Zuidema, ACL 2020); the same for every answer.
+        attention: of one layer, as the position that the answer is read from attends.
+        occlusion: how much the answer's logit falls where a word, patch or region is hidden; slow.
+        alignment: of ViLT, which patches words are carried to by optimal transport (section 4.1); of no answer.
+
+    Args:
+        model: a model of tfvl whose head answers; or the `tfvl.lite.Runner` of a `.tflite` file, which has no
+            gradients: "occlusion", and "rollout" and "attention" where it was exported with `explain=True`.
+        processor: of the same checkpoint; with a detector where VisualBERT or LXMERT get images. None for a file.
+        image, images: one image, or a list, as the processor takes them; for a head that compares two, lists of two.
+        text, texts: one text or a list. One text goes with every image, one image with every text.
+        regions, boxes: in place of images, as the processor takes them.
+        choices, phrases: texts for each text, for the heads that read them.
+        word: which word is asked about: of token classification (the first one where None), of phrases the phrase, of
+            masked words the place of the mask, of "alignment" the word (all where None). A text, or the place of a
+            token.
+        method: see above.
+        target: the answer to explain, by its text or its number, for each where it is a list; None: the best one.
+        layer, head: of "attention", from 0 on or, from the last, -1; None: the last layer, and the mean over heads. Of
+            LXMERT the layers are those of the cross-modality encoder.
+
+    Returns: an `Explanation`; for lists a list of them.
+
+    Raises:
+        ValueError: the head gives no answers or cannot be explained so, an answer or a word is not there, or an input
+            cannot be used.
+    """
+    kind = LiteExplainer if isinstance(model, Runner) else Explainer
+    explainer = kind(model, processor, method, -1 if layer is None else layer, head)
+    if method != "attention" and (layer is not None or head is not None):
+        raise ValueError(f'layer and head are for method="attention", not {method!r}; leave them out')
+    given = {"images": (image, images), "text": (text, texts)}
+    for name, pair in given.items():
+        if all(each is not None for each in pair):
+            raise ValueError(f"{name} is given twice; give the singular or the plural")
+    asked = {name: first if first is not None else second for name, (first, second) in given.items()}
+    asked |= {"regions": regions, "boxes": boxes, "choices": choices, "phrases": phrases}
+    visual = "regions" if regions is not None else "images"
+    takes = explainer.takes(visual)
+    requests = requests_of(asked, takes, explainer.name)
+    targets = list(target) if isinstance(target, list | tuple) else [target] * len(requests)
+    if len(targets) != len(requests):
+        raise ValueError(f"got {len(targets)} targets for {len(requests)} texts; give one for each, or one for all")
+    found = [explainer(request, each, word) for request, each in zip(requests, targets, strict=True)]
+    alone = isinstance(asked["text"], str | bytes) and is_one(asked[visual], takes.images or 1, ARRAY_AXES[visual])
+    return found[0] if alone else found

@@ -1,0 +1,40 @@
+"""Where phrases stand in a tokenised text, and the vocabulary by id."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+
+def locate(phrases: tf.Tensor, encoded: dict, tokenizer, longest: int) -> tf.Tensor:
+    """Where phrases (N, P) stand in their row's tokenised text: int32 (N, P), or -1.
+
+    A phrase stands where its tokens do, first, as whole words; its place is that of its last token, as in the authors'
+    code. Words that the vocabulary lacks are all alike.
+    """
+    tokens = tokenizer(tf.reshape(phrases, [-1]), add_special_tokens=False, truncation=True, max_length=longest)
+    rows, count = tf.unstack(tf.shape(phrases))
+    ids = tf.reshape(tokens["input_ids"], [rows, count, tf.shape(tokens["input_ids"])[1]])  # (N, P, T)
+    lengths = tf.reshape(tf.reduce_sum(tokens["attention_mask"], axis=1), [rows, count])  # (N, P)
+    place, offset = tf.range(tf.shape(encoded["input_ids"])[1]), tf.range(tf.shape(ids)[2])  # (L,), (T,)
+
+    end = tf.reduce_sum(encoded["attention_mask"], axis=1, keepdims=True) - 1  # (N, 1): where [SEP] is
+    text = tf.where((place > 0) & (place < end), encoded["input_ids"], -1)  # (N, L)
+    text = tf.pad(text, [[0, 0], [0, tf.size(offset) + 1]], constant_values=-1)
+    runs = tf.gather(text, place[:, None] + offset, axis=1)  # (N, L, T)
+    same = (runs[:, None] == ids[:, :, None]) | (offset >= lengths[..., None, None])  # (N, P, L, T)
+    after = tf.gather(text, place + lengths[..., None], batch_dims=1)  # (N, P, L): the token behind the run
+    pieces = [token.startswith("##") for token in in_order(tokens_of(tokenizer))]
+    within_word = tf.gather(tf.constant(pieces), tf.maximum(after, 0))
+    found = tf.reduce_all(same, axis=3) & ~within_word & (lengths[..., None] > 0)  # (N, P, L)
+    first = tf.argmax(tf.cast(found, tf.int32), axis=2, output_type=tf.int32)
+    return tf.where(tf.reduce_any(found, axis=2), first + lengths - 1, -1)
+
+
+def tokens_of(tokenizer) -> dict[int, str]:
+    """The vocabulary, by id."""
+    return tokenizer.all_shown()
+
+
+def in_order(tokens: Mapping[int, str]) -> tuple[str, ...]:
+    """The tokens of a vocabulary; "" for an id that no token has."""
+    return tuple(tokens.get(index, "") for index in range(max(tokens) + 1))

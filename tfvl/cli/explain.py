@@ -59,11 +59,11 @@ def explain(
         else:
             source = auto.find(model, architecture=class_name, revision=revision)
             loaded, processor = source.load(detector=None if given else detector or source.default_detector)
-        one = explained(
+        (one,) = explained(
             loaded,
             processor,
-            **{"regions" if given else "image": visuals if len(visuals) > 1 else visuals[0]},
-            text=question,
+            **{"regions" if given else "images": [visuals]},
+            texts=[question],
             choices=choice,
             phrases=phrase,
             word=word,

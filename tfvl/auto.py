@@ -108,11 +108,18 @@ def find(src: str | Path, *, architecture: str | None = None, **hub_options) -> 
     Args:
         src: as in `from_pretrained`.
         architecture: name of the model class, where config.json does not say it or another head is wanted.
-        **hub_options: `revision`, `token`, `cache_dir`, `local_files_only`, and `weights`, as in `hub.resolve`.
+        **hub_options: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder` and `weights`, as in
+            `hub.resolve`.
 
     Raises:
         CheckpointError: there is no such checkpoint, or its config.json is missing or damaged.
+        ValueError: an option is not known.
     """
+    if unknown := hub_options.keys() - {*hub.OPTIONS, "weights"}:
+        raise ValueError(
+            f"there is no option {', '.join(sorted(unknown))} of a checkpoint; options are {', '.join(hub.OPTIONS)} "
+            "(those of models and processors are for their own from_pretrained)."
+        )
     path = hub.resolve(src, **hub_options)
     return Source(str(src), path, config_values(path), architecture)
 
@@ -125,7 +132,7 @@ def load(src: str | Path, *, architecture: str | None = None, dtype: str | None 
         architecture: name of the model class, where config.json does not say it or another head is wanted.
         dtype: Keras dtype policy of the model, e.g. "bfloat16"; the global one where None.
         detector: for VisualBERT and LXMERT, the `RegionDetector` or its source, so that the processor takes images.
-        **hub_options: `revision`, `token`, `cache_dir`, `local_files_only`.
+        **hub_options: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`.
 
     Returns: `(model, processor)`.
 

@@ -15,7 +15,7 @@ final class Pixels {
     private static final int WEIGHT_BITS = 22; // fixed point, in which 255 times all weights stays below 2**31
 
     final int height, width;
-    private final boolean padded;
+    private final boolean padded, onWhite;
     private final int shortestEdge, divisor;
     private final float[][] normalised = new float[CHANNELS][LEVELS];
 
@@ -27,6 +27,7 @@ final class Pixels {
         this.height = height;
         this.width = width;
         this.padded = padded;
+        onWhite = Boolean.TRUE.equals(options.get("do_convert_rgb"));
         Map<String, Object> size = Json.object(options.get("size"), "size");
         shortestEdge = Json.whole(size.get("shortest_edge"), "shortest_edge", 1, MAX_SIDE);
         divisor = Json.whole(options.get("size_divisor"), "size_divisor", 1, shortestEdge);
@@ -46,7 +47,8 @@ final class Pixels {
     /**
      * Resizes a picture and writes it to the top left of {@code values} (height, width, 3), and ones to {@code mask}.
      *
-     * @param argb rows of 0xAARRGGBB, as {@code Bitmap.getPixels} gives them; alpha is not looked at.
+     * @param argb rows of 0xAARRGGBB, as {@code Bitmap.getPixels} gives them; alpha is looked at only where the
+     *     file says {@code do_convert_rgb}, which lays the picture on white.
      * @throws IllegalArgumentException if the picture cannot be brought to the file's size.
      */
     void write(int[] argb, int givenHeight, int givenWidth, float[] values, int[] mask) {
@@ -55,6 +57,7 @@ final class Pixels {
                     "the picture has " + argb.length + " pixels, expected " + givenHeight + " x " + givenWidth);
         }
         int[] size = target(givenHeight, givenWidth);
+        if (onWhite) argb = laidOnWhite(argb);
         int[] pixels = resized(argb, givenHeight, givenWidth, size[0], size[1]);
         for (int y = 0; y < size[0]; y++) {
             for (int x = 0; x < size[1]; x++) {
@@ -65,6 +68,17 @@ final class Pixels {
                 }
             }
         }
+    }
+
+    private static int[] laidOnWhite(int[] argb) {
+        int[] opaque = new int[argb.length];
+        for (int place = 0; place < argb.length; place++) {
+            int alpha = argb[place] >>> 24, white = 255 * (255 - alpha) + 127; // 127 rounds
+            for (int shift = 0; shift < 24; shift += 8) {
+                opaque[place] |= ((argb[place] >> shift & 0xff) * alpha + white) / 255 << shift;
+            }
+        }
+        return opaque;
     }
 
     /** (height, width) after resizing: the processor's, or what a smaller shortest edge gives that fits the file. */

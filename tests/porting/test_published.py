@@ -9,15 +9,11 @@ import warnings
 
 import numpy as np
 import pytest
-from support.originals import write_torch
-from support.paths import GOLDEN
+from support.published import CHECKPOINTS, WORDS, config_of, state_of, write_repository
 
 import tfvl
 from tfvl.errors import CheckpointError
 from tfvl.porting import hub
-
-WORDS = {"visual_bert": "visual_bert.embeddings.word_embeddings.weight"}
-WORDS["lxmert"] = "lxmert.embeddings.word_embeddings.weight"
 
 # What each class has beside the body, as a file's names begin.
 BERT_HEADS = {"cls.predictions", "cls.seq_relationship"}
@@ -42,62 +38,6 @@ TARGETS = {
     "answer_head": "answer_head/",
 }
 
-
-def visual_bert(architecture: str, features: int, labels: int | None = None, scores: int | None = None) -> dict:
-    """`pad_token_id` 1 and the other ids are upstream's defaults; labels stand in `id2label` only, if beyond two."""
-    config = {
-        "architectures": [architecture],
-        "model_type": "visual_bert",
-        "transformers_version": "4.6.0.dev0",
-        **{"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
-        **{"vocab_size": 30522, "max_position_embeddings": 512, "type_vocab_size": 2},
-        **{"hidden_size": 24, "num_attention_heads": 4, "num_hidden_layers": 3, "intermediate_size": 37},
-        **{"visual_embedding_dim": features, "bypass_transformer": False, "special_visual_initialize": True},
-        **{"hidden_act": "gelu", "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
-        **{"initializer_range": 0.02, "layer_norm_eps": 1e-12},
-    }
-    if labels:
-        config["id2label"] = {str(index): f"LABEL_{index}" for index in range(labels)}
-        config["label2id"] = {f"LABEL_{index}": index for index in range(labels)}
-    sizes = {131: 30522, 19: features, 13: 512, 3: 2, 5: scores or labels or 2}
-    return {"config": config, "family": "visual_bert", "sizes": sizes, "copies": {"position_ids", "decoder.bias"}}
-
-
-def lxmert(architecture: str, answers: int) -> dict:
-    """No `id2label`; the layer counts a second time, as a dict, which upstream never reads."""
-    config = {
-        "architectures": [architecture],
-        "model_type": "lxmert",
-        **{"vocab_size": 30522, "max_position_embeddings": 512, "type_vocab_size": 2},
-        **{"hidden_size": 24, "num_attention_heads": 4, "intermediate_size": 37},
-        **{"l_layers": 3, "x_layers": 2, "r_layers": 4},
-        "num_hidden_layers": {"cross_encoder": 2, "language": 3, "vision": 4},
-        **{"num_qa_labels": answers, "num_object_labels": 1600, "num_attr_labels": 400},
-        **{"visual_feat_dim": 2048, "visual_pos_dim": 4, "visual_loss_normalizer": 6.67},
-        **{"task_mask_lm": True, "task_matched": True, "task_obj_predict": True, "task_qa": True},
-        **{"visual_obj_loss": True, "visual_attr_loss": True, "visual_feat_loss": True},
-        **{"hidden_act": "gelu", "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
-        **{"initializer_range": 0.02, "layer_norm_eps": 1e-12, "return_dict": False, "use_cache": False},
-    }
-    sizes = {131: 30522, 13: 512, 3: 2, 5: 4, 19: 2048, 11: answers, 9: 1600, 6: 400}
-    return {"config": config, "family": "lxmert", "sizes": sizes, "copies": set()}
-
-
-PRE = "VisualBertForPreTraining"
-CHECKPOINTS = {
-    "uclanlp/visualbert-vqa": visual_bert("VisualBertForQuestionAnswering", 2048, labels=3129),
-    "uclanlp/visualbert-vqa-pre": visual_bert(PRE, 2048),
-    "uclanlp/visualbert-vqa-coco-pre": visual_bert(PRE, 2048),
-    "uclanlp/visualbert-nlvr2": visual_bert("VisualBertForVisualReasoning", 1024),
-    "uclanlp/visualbert-nlvr2-pre": visual_bert(PRE, 1024),
-    "uclanlp/visualbert-nlvr2-coco-pre": visual_bert(PRE, 1024),
-    "uclanlp/visualbert-vcr": visual_bert("VisualBertForMultipleChoice", 512, scores=1),
-    "uclanlp/visualbert-vcr-pre": visual_bert(PRE, 512),
-    "uclanlp/visualbert-vcr-coco-pre": visual_bert(PRE, 512),
-    "unc-nlp/lxmert-base-uncased": lxmert("LxmertForPreTraining", 9500),
-    "unc-nlp/lxmert-vqa-uncased": lxmert("LxmertForQuestionAnswering", 3129),
-    "unc-nlp/lxmert-gqa-uncased": lxmert("LxmertForQuestionAnswering", 1842),
-}
 OWN = {name: checkpoint["config"]["architectures"][0] for name, checkpoint in CHECKPOINTS.items()}
 OTHERS = [
     (name, other)
@@ -107,25 +47,6 @@ OTHERS = [
 ]
 
 
-def state_of(name: str) -> dict[str, np.ndarray]:
-    """The file's tensors by name."""
-    checkpoint, architecture = CHECKPOINTS[name], OWN[name]
-    shapes = json.loads((GOLDEN / f"{checkpoint['family']}_state_dicts.json").read_text())[architecture]
-    if architecture == "VisualBertForMultipleChoice":  # one score for each choice
-        shapes |= {"cls.weight": [1, 24], "cls.bias": [1]}
-    rng, sizes = np.random.default_rng(0), checkpoint["sizes"]
-    state = {
-        key: rng.normal(size=[sizes.get(size, size) for size in shape]).astype("f4") for key, shape in shapes.items()
-    }
-    if "cls.predictions.bias" in state:  # a tied weight lies in PyTorch's files twice
-        state["cls.predictions.decoder.weight"] = state[WORDS[checkpoint["family"]]]
-    if "decoder.bias" in checkpoint["copies"] and "cls.predictions.bias" in state:
-        state["cls.predictions.decoder.bias"] = state["cls.predictions.bias"]
-    if "position_ids" in checkpoint["copies"]:
-        state["visual_bert.embeddings.position_ids"] = np.arange(512)[None]
-    return state
-
-
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     """A function from a repository's name to a directory with its config.json and pytorch_model.bin, no more."""
@@ -133,9 +54,7 @@ def directory(tmp_path_factory):
 
     def get(name):
         if name not in made:
-            made[name] = tmp_path_factory.mktemp("repository")
-            (made[name] / "config.json").write_text(json.dumps(CHECKPOINTS[name]["config"]))
-            write_torch(made[name] / "pytorch_model.bin", state_of(name), legacy=name.startswith("unc"))
+            made[name] = write_repository(tmp_path_factory.mktemp("repository"), name)
         return made[name]
 
     return get
@@ -221,7 +140,7 @@ def test_answers_have_names(name, first, some, directory, tmp_path):
 def test_a_configurations_own_answers_win(directory, tmp_path):
     name = "unc-nlp/lxmert-gqa-uncased"
     own = {str(index): f"answer {index}" for index in range(1842)}
-    (tmp_path / "config.json").write_text(json.dumps(CHECKPOINTS[name]["config"] | {"id2label": own}))
+    (tmp_path / "config.json").write_text(json.dumps(config_of(name, id2label=own)))
     (tmp_path / "pytorch_model.bin").symlink_to(directory(name) / "pytorch_model.bin")
     assert tfvl.LxmertForQuestionAnswering.from_pretrained(tmp_path).config.id2label[7] == "answer 7"
     config = tfvl.LxmertConfig.from_pretrained(directory(name))

@@ -26,6 +26,15 @@ def visual_bert_names(state: dict) -> dict:
     return names
 
 
+def mmf_names(state: dict) -> dict:
+    """MMF's: the whole model is called `model`, and holds a `VisualBERTBase` called `bert`; the heads lie beside."""
+    names = {}
+    for name, array in visual_bert_names(state).items():
+        name = name.removeprefix("bert.") if not name.startswith("bert.classifier.") else name
+        names["model." + name.replace("bert.classifier.", "classifier.1.")] = array
+    return names
+
+
 def lxmert_names(state: dict, start: str = "module.", head: str = "module.answer_head.") -> dict:
     """`*_LXRT.pth` by default; fine-tuning's `BEST.pth` has the starts `lxrt_encoder.model.` and none for the head."""
     starts = {"lxmert.": f"{start}bert.", "answer_head.": head, "": start}

@@ -23,7 +23,7 @@ def ask(
         Path,
         typer.Argument(
             help="JPEG, PNG, GIF, BMP or WebP file; for VisualBERT and LXMERT with --detector, or a file of region "
-            "features: .npz, or .tsv, .h5 or .tfrecord with --image-id.",
+            "features: .npz or .npy, or .tsv, .h5 or .tfrecord with --image-id.",
             exists=True,
             dir_okay=False,
         ),

@@ -11,7 +11,7 @@ from tfvl.files.quiet import quiet_tensorflow
 from tfvl.files.whole import refuse_to_overwrite
 
 # The endings of files of features: `region_files.READERS`, which is slow to import.
-FEATURES = (".npz", ".tsv", ".h5", ".hdf5", ".tfrecord", ".tfrecords")
+FEATURES = (".npz", ".npy", ".tsv", ".h5", ".hdf5", ".tfrecord", ".tfrecords")
 
 
 def regions(

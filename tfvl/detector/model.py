@@ -66,6 +66,7 @@ class RegionDetector(FasterRCNN):
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
+        subfolder: str = "",
         progress=None,
         **config_overrides,
     ) -> Self:
@@ -75,7 +76,7 @@ class RegionDetector(FasterRCNN):
             src: hub id, bundled name, directory with `config.yaml` and weights (`model.safetensors` or
                 `pytorch_model.bin`), or a weight file; the original's `.pkl` needs no `config.yaml` beside it.
             config: taken instead of the checkpoint's own `config.yaml`.
-            revision, token, cache_dir, local_files_only: as in huggingface_hub.
+            revision, token, cache_dir, local_files_only, subfolder: as in huggingface_hub.
             progress: called with (bytes done, bytes in all) while weights are read.
             **config_overrides: fields that replace the configuration's, such as `box_source="proposal"` or those of
                 `tfvl.detector.config.PRESETS`.
@@ -88,6 +89,7 @@ class RegionDetector(FasterRCNN):
         from tfvl.porting.load import load_weights, uninitialised_variables
 
         hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        hub["subfolder"] = subfolder
         path = resolve(src, **hub)
         checkpoint = open_weights(path)
         config = config.replace(**config_overrides) if config else read_config(path, config_overrides)

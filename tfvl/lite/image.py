@@ -34,6 +34,7 @@ class ImageProcessor:
             self.resample = Image.Resampling(options["resample"])
             self.max_pixels, self.factor = int(options["max_pixels"]), float(options["rescale_factor"])
             self.resize, self.rescale, self.normalize = (options[name] for name in SWITCHES)
+            self.on_white = bool(options.get("do_convert_rgb"))  # files of older versions do not say it
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"the image processor's options cannot be used: {error!r}") from None
         if not 1 <= self.divisor <= self.shortest_edge <= 2**14:
@@ -54,14 +55,15 @@ class ImageProcessor:
         Raises:
             ValueError: the image cannot be used.
         """
-        levels, shares = to_levels(image, self.max_pixels)
-        height, width = levels.shape[:2]
+        found = to_levels(image, self.max_pixels, on_white=self.on_white, any_floats=not self.resize)
+        height, width = found.size
         if not height or not width:
             raise ValueError(f"{height} x {width} pixels: the image is empty")
         target = self._target(height, width)
+        levels = found.levels
         if self.resize:
             levels = np.asarray(Image.fromarray(levels).resize(target[::-1], self.resample))
-        pixels = self._normalized(levels, shares)
+        pixels = self._normalized(levels, found.floats)
         size = self.size or target
         pixel_values, mask = np.zeros((*size, 3), np.float32), np.zeros(size, np.int32)
         pixel_values[: target[0], : target[1]] = pixels
@@ -97,11 +99,11 @@ class ImageProcessor:
             f"{width}; export it with --image-size {target[0]}x{target[1]}"
         )
 
-    def _normalized(self, levels: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
+    def _normalized(self, levels: np.ndarray | None, floats: np.ndarray | None) -> np.ndarray:
         """Rescaled and normalised in upstream's order and types."""
         pixels = levels
-        if shares is not None:
-            pixels = rescaled(levels, 1 / 255) if self.resize else shares
+        if floats is not None:
+            pixels = rescaled(levels, 1 / 255) if self.resize else floats
         if self.rescale:
             pixels = rescaled(pixels, self.factor)
         if self.normalize:

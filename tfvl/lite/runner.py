@@ -110,7 +110,7 @@ class Runner(Preparer):
                 several with a text, a list of lists.
             text: one text, or one for each image. One text goes with every image, one image with every text.
             regions: for VisualBERT and LXMERT, in place of images: for each a `tfvl.Regions`, an array (regions,
-                size), or the path of an `.npz`; for pairs, a list of lists of two.
+                size), or the path of an `.npz` or `.npy`; for pairs, a list of lists of two.
             boxes: (regions, 4) for each array of regions, for LXMERT.
             choices: texts to choose from, for each text.
             phrases: of each text, for their regions.

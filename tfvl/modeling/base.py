@@ -3,20 +3,20 @@
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import keras
 
 from tfvl.modeling import lora
 from tfvl.modeling.configuration import Config
 from tfvl.modeling.labels import flat
+from tfvl.modeling.loadable import Loadable
 from tfvl.modeling.losses import is_float
-from tfvl.modeling.pretrained import load_pretrained
 from tfvl.modeling.trainable import Trainable
 from tfvl.porting.save import save_weights
 
 
-class PreTrainedModel(Trainable, keras.Model):
+class PreTrainedModel(Loadable, Trainable, keras.Model):
     """A Keras model with upstream's conventions (upstream: `PreTrainedModel`).
 
     A call takes a dict of tensors under `input_names`, the same as keywords, or a list in that order, and returns a
@@ -178,56 +178,6 @@ class PreTrainedModel(Trainable, keras.Model):
             ValueError: the model sees no patches.
         """
         raise ValueError(f"wave_positions is for ViLT, whose patches have positions, not {type(self).__name__}.")
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        src: str | Path,
-        *,
-        config: Config | None = None,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-        ignore_mismatched_sizes: bool = False,
-        dtype: str | None = None,
-        progress=None,
-        **config_overrides,
-    ) -> Self:
-        """Loads a checkpoint of the hub, of a directory, of a single weight file, or a bundled one.
-
-        Args:
-            src: hub id, directory in the hub's layout, weight file beside its `config.json`, bundled name, or one of
-                the authors' own files (VisualBERT's `.th`, LXMERT's `*_LXRT.pth` and `BEST.pth`, ViLT's `.ckpt`).
-                Without a `config.json` beside it, sizes follow from the shapes of its tensors, and all else is the
-                family's default; `num_attention_heads` must be given where the width is not 768.
-            config: taken instead of the checkpoint's own `config.json`.
-            revision, token, cache_dir, local_files_only: as in huggingface_hub.
-            ignore_mismatched_sizes: initialise a head anew whose shapes differ, instead of refusing.
-            dtype: Keras dtype policy, for example "mixed_bfloat16"; the global one where None.
-            progress: called with (bytes done, bytes in all) while weights are read.
-            **config_overrides: fields that replace the configuration's, for example `num_labels=3`.
-
-        Returns:
-            The model. One `UserWarning` names a head that the checkpoint has not got (and that was initialised) and
-            weights of other heads that were left out. The published VQA and GQA heads, whose files name no answers,
-            get theirs as `config.id2label` (tfvl/modeling/published_answers.py).
-
-        Raises:
-            CheckpointError: a file is missing or damaged, or does not fit the class; lists every key that is wrong.
-        """
-        hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        model, _ = load_pretrained(
-            cls,
-            src,
-            config=config,
-            config_overrides=config_overrides,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-            dtype=dtype,
-            progress=progress,
-            **hub,
-        )
-        return model
 
     def save_pretrained(self, directory: str | Path, *, max_shard_size: str | int = "5GB") -> None:
         """Writes `config.json` and `model.safetensors` as upstream does; `transformers` loads the directory.

@@ -9,7 +9,7 @@ from tfvl.errors import CheckpointError
 from tfvl.files.json_file import read_json, write_json
 from tfvl.files.reading import shown
 from tfvl.modeling.fields import check_fields, checked, flag, is_size
-from tfvl.porting.hub import resolve
+from tfvl.porting.hub import resolve, split_options
 
 MAX_LABELS = 2**17  # each gets a name
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
@@ -129,19 +129,22 @@ class Config:
         return {**self.extra, "model_type": self.model_type, **own}
 
     @classmethod
-    def from_pretrained(cls, src: str | Path, *, overrides: Mapping[str, Any] | None = None, **hub) -> Self:
+    def from_pretrained(cls, src: str | Path, *, overrides: Mapping[str, Any] | None = None, **options) -> Self:
         """Reads `config.json` of a hub id, a directory or a bundled model.
 
         Args:
             src: hub id, directory, path of a `config.json`, or the name of a bundled model.
             overrides: fields that replace the file's.
-            **hub: `revision`, `token`, `cache_dir`, `local_files_only`, as `tfvl.porting.hub.resolve` takes them.
+            **options: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`, as in huggingface_hub; and
+                fields that replace the file's, as in upstream.
 
         Raises:
             CheckpointError: the file is missing, is no JSON object, or holds an impossible value; names the file.
         """
-        path = resolve(src, weights=False, **hub)
-        return cls.from_file(path if path.name == "config.json" else path / "config.json", overrides)
+        hub_options, fields = split_options(options)
+        path = resolve(src, weights=False, **hub_options)
+        file = path if path.name == "config.json" else path / "config.json"
+        return cls.from_file(file, {**(overrides or {}), **fields})
 
     @classmethod
     def from_file(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Self:

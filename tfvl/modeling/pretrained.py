@@ -19,6 +19,7 @@ def load_pretrained(
     config=None,
     config_overrides: Mapping | None = None,
     ignore_mismatched_sizes: bool = False,
+    resize_position_embeddings: bool = False,
     dtype: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     **hub_options,
@@ -33,6 +34,12 @@ def load_pretrained(
         config = model_class.config_class.from_values(values, path, config_overrides)
     elif config_overrides:
         config = config.replace(**config_overrides)
+    refits = {}
+    if ignore_mismatched_sizes:
+        config, refits = model_class.completed(config), dict(model_class.refits)
+    if resize_position_embeddings:
+        held = model_class.config_class.from_values(config_values(path, checkpoint, config.num_attention_heads), path)
+        refits |= model_class.position_refits(held, config)
     if decoder_is_untied(checkpoint, model_class.weight_rules, model_class.base_model_prefix):
         config = config.replace(tie_word_embeddings=False)
     layers = sum(value for name, value in vars(config).items() if name.endswith("_layers") and isinstance(value, int))
@@ -44,7 +51,12 @@ def load_pretrained(
         model = model_class(config, dtype=dtype)
     others = {rule for each in model_class.family() for rule in each.weight_rules}
     report = load_weights(
-        model, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes, progress=progress, others=others
+        model,
+        checkpoint,
+        ignore_mismatched_sizes=ignore_mismatched_sizes,
+        progress=progress,
+        others=others,
+        refits=refits,
     )
     if published and not report.plan.initialised:  # a new head has answers of its own
         model.config = with_answers(model.config, model_class.__name__)

@@ -1,7 +1,9 @@
 """Where a checkpoint lies: a bundled name, a local path, or a repository of the Hugging Face hub."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tfvl.errors import CheckpointError
 from tfvl.porting.formats import WEIGHT_FILES
@@ -37,7 +39,15 @@ WEIGHT_PATTERNS = (
     ("tf_model.h5",),
 )
 
+# what the hub is asked with: arguments of `resolve` that every `from_pretrained` takes
+OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keywords of a `from_pretrained` as those for the hub, and the others."""
+    return tuple({k: v for k, v in options.items() if (k in OPTIONS) == of_hub} for of_hub in (True, False))
 
 
 def resolve(
@@ -47,6 +57,7 @@ def resolve(
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
+    subfolder: str = "",
     weights: bool = True,
 ) -> Path:
     """The directory, or the single weight file, that `src` stands for.
@@ -58,17 +69,16 @@ def resolve(
         token: hub token for gated and private repositories; None takes the one that `hf auth login` stored.
         cache_dir: where the hub's files are kept; None is the hub's own cache.
         local_files_only: do not ask the network, as `HF_HUB_OFFLINE=1` does everywhere.
+        subfolder: of the repository, or of a directory, in which the files lie.
         weights: fetch the weights too; processors and configurations need only the small files.
 
     Raises:
         CheckpointError: there is no such thing, or the hub refused it; the sentence says what to do.
     """
     bundled = {path.name: path for path in BUNDLED_DIRECTORY.glob("shapes-*")}
-    if str(src) in bundled:
-        return bundled[str(src)]
-    path = Path(src).expanduser()
+    path = bundled.get(str(src), Path(src).expanduser())
     if path.exists() and src != "":
-        return path
+        return _below(path, subfolder)
     if src in VOCABULARY_NAMES and not weights and revision is None:
         return BUNDLED_DIRECTORY / VOCABULARY
     if isinstance(src, Path) or not _HUB_ID.fullmatch(src) or src.startswith("."):
@@ -77,7 +87,15 @@ def resolve(
             f"bundled models are {', '.join(sorted(bundled))}."
         )
     options = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-    return _from_hub(src, weights, **options)
+    return _from_hub(src, weights, subfolder, **options)
+
+
+def _below(path: Path, subfolder: str) -> Path:
+    """The subfolder of a directory. Raises CheckpointError where there is no such directory below it."""
+    found = path / (subfolder or "")
+    if not found.exists() or not found.resolve().is_relative_to(path.resolve()):
+        raise CheckpointError(f"{path}: there is no subfolder {subfolder!r} in it.")
+    return found
 
 
 def tokenizer_directory(src: str | Path, **hub_options) -> Path:
@@ -88,7 +106,7 @@ def tokenizer_directory(src: str | Path, **hub_options) -> Path:
 
     Args:
         src: as in `resolve`; a weight file stands for its directory.
-        **hub_options: `revision`, `token`, `cache_dir`, `local_files_only`.
+        **hub_options: those of `OPTIONS`.
 
     Raises:
         CheckpointError: there is no such checkpoint, or its `config.json` is damaged.
@@ -102,11 +120,12 @@ def tokenizer_directory(src: str | Path, **hub_options) -> Path:
     return BUNDLED_DIRECTORY / VOCABULARY if size == VOCABULARY_SIZE else directory
 
 
-def _from_hub(repo: str, weights: bool, **options) -> Path:
+def _from_hub(repo: str, weights: bool, subfolder: str, **options) -> Path:
     """The snapshot of a repository in the hub's cache, with weights in the best format that it has."""
-    directory = None
+    directory, start = None, f"{subfolder}/" if subfolder else ""
     for patterns in WEIGHT_PATTERNS if weights else ((),):
-        directory = _snapshot(repo, [*SMALL_FILES, *patterns], **options)
+        snapshot = _snapshot(repo, [f"{start}{name}" for name in (*SMALL_FILES, *patterns)], **options)
+        directory = _below(snapshot, subfolder)
         if not weights or any((directory / name).is_file() for name in WEIGHT_FILES):
             return directory
     raise CheckpointError(

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfvl.errors import CheckpointError
-from tfvl.porting.plan import Fill, Plan, make_plan, warning_of
+from tfvl.porting.plan import Fill, Plan, Refit, make_plan, warning_of
 from tfvl.porting.rules import Rule
 from tfvl.porting.tensors import Checkpoint, Tensor
 
@@ -32,6 +32,7 @@ class LoadReport:
             "tensors read": sum(len(fill.tensors) for fill in plan.fills),
             "of these fused": fused,
             "variables filled": len(plan.fills),
+            "variables resized": len(plan.refitted),
             "variables newly initialised": len(plan.initialised),
             "tensors tied or stored twice": len(plan.repeated),
             "old buffers dropped": len(plan.dropped),
@@ -61,6 +62,7 @@ def load_weights(
     ignore_mismatched_sizes: bool = False,
     progress: Callable[[int, int], None] | None = None,
     others: Iterable[Rule] = (),
+    refits: Mapping[str, Refit] | None = None,
 ) -> LoadReport:
     """Fill the variables of `model`, whether or not they have values already.
 
@@ -69,12 +71,12 @@ def load_weights(
     Args:
         model: a model with `weight_names`, `weight_rules` and `base_model_prefix`.
         checkpoint: from `open_checkpoint`.
-        ignore_mismatched_sizes: initialise a head's variable anew where its shape differs from the checkpoint's.
+        ignore_mismatched_sizes: initialise a variable anew where its shape differs from the checkpoint's.
         progress: called after each variable with the bytes read so far and in all.
-        others: as `make_plan` takes them.
+        others, refits: as `make_plan` takes them.
 
     Warns:
-        UserWarning: once, naming the heads that the checkpoint lacks and those of it that the model has not.
+        UserWarning: once, naming the weights that are initialised anew or resized, and those that are left out.
 
     Raises:
         CheckpointError: the checkpoint does not fit, with everything that is wrong; or a weight is NaN or infinite.
@@ -83,13 +85,13 @@ def load_weights(
     shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
     name = type(model).__name__
     rules, prefix = model.weight_rules, model.base_model_prefix
-    plan = make_plan(checkpoint, shapes, rules, prefix, name, ignore_mismatched_sizes, others)
+    plan = make_plan(checkpoint, shapes, rules, prefix, name, ignore_mismatched_sizes, others, refits)
     total = sum(tensor.nbytes for fill in plan.fills for tensor in fill.tensors)
     done = 0
     fills = sorted(plan.fills, key=lambda fill: -math.prod(shapes[fill.path]))  # while there is most memory to spare
 
     def value_of(fill: Fill):
-        return _value(fill, variables[fill.path].dtype)
+        return _value(fill, variables[fill.path].dtype, shapes[fill.path])
 
     with ThreadPoolExecutor(WORKERS) as pool:
         for fill, value in zip(fills, pool.map(value_of, fills), strict=True):
@@ -106,11 +108,14 @@ def load_weights(
     return LoadReport(plan, total)
 
 
-def _value(fill: Fill, dtype: str):
-    """The value of a variable of element type `dtype`, a backend tensor."""
+def _value(fill: Fill, dtype: str, shape: tuple[int, ...]):
+    """The value of a variable of element type `dtype` and of that shape, a backend tensor."""
     from keras import ops
 
-    sources = [ops.convert_to_tensor(_GivenAway(_finite(tensor, dtype))) for tensor in fill.tensors]
+    arrays = [_finite(tensor, dtype) for tensor in fill.tensors]
+    if fill.refit:
+        arrays = [fill.refit(array, shape) for array in arrays]
+    sources = [ops.convert_to_tensor(_GivenAway(array)) for array in arrays]
     value = ops.cast(fill.rule.transform.forward(sources, ops), dtype)
     if dtype == "float16" and not ops.all(ops.isfinite(value)):
         raise CheckpointError(f"{fill.tensors[0].path}: {fill.tensors[0].name} has values too large for float16.")

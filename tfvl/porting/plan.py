@@ -4,9 +4,11 @@ Only names, shapes and element types are looked at (and the values of tensors th
 that does not fit is refused before any variable has a value.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from tfvl.errors import CheckpointError
 from tfvl.porting.keras_names import as_state_dict
@@ -16,14 +18,18 @@ from tfvl.porting.tensors import FLOATS, Checkpoint, Tensor
 
 MOST_PROBLEMS = 200  # lines in a message; a base-size model has as many tensors
 
+# From a checkpoint's table to one of another length: its values and the shape that the variable needs to new values.
+Refit = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+
 
 @dataclass(frozen=True)
 class Fill:
-    """One variable and the tensors that fill it."""
+    """One variable and the tensors that fill it; with `refit`, the one that is brought to the variable's length."""
 
     path: str
     rule: Rule
     tensors: tuple[Tensor, ...]
+    refit: Refit | None = None
 
 
 @dataclass
@@ -32,13 +38,14 @@ class Plan:
 
     Attributes:
         fills: the variables that the checkpoint fills.
-        initialised: paths of the variables of heads that it lacks or that do not fit.
+        initialised: paths of the variables of heads that it lacks, and of those whose shapes do not fit.
         left_out: names of tensors that belong to a head that the model has not.
         dropped: names of tensors that no model needs: old buffers, and what of an original transformers has not got.
         repeated: names of tensors that repeat another: tied weights, biases stored twice.
         overruled: of a tensor stored twice with different values, the one that transformers does not read, a phrase
             each.
         mismatched: what does not fit among the `initialised`, a sentence each.
+        refitted: which tables were brought to another length, a phrase each.
     """
 
     fills: list[Fill] = field(default_factory=list)
@@ -48,6 +55,7 @@ class Plan:
     repeated: list[str] = field(default_factory=list)
     overruled: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
+    refitted: list[str] = field(default_factory=list)
 
 
 def make_plan(
@@ -58,6 +66,7 @@ def make_plan(
     model_name: str,
     ignore_mismatched_sizes: bool = False,
     others: Iterable[Rule] = (),
+    refits: Mapping[str, Refit] | None = None,
 ) -> Plan:
     """How `checkpoint` fills the variables of a model.
 
@@ -67,14 +76,15 @@ def make_plan(
         rules: the table of the model's class.
         prefix: the name under which a model with a head holds the base model, such as `vilt`.
         model_name: what to call the model in messages.
-        ignore_mismatched_sizes: initialise a head's variable anew where its shape differs from the checkpoint's.
+        ignore_mismatched_sizes: initialise a variable anew where its shape differs from the checkpoint's.
         others: rows of other classes of the family, whose heads the checkpoint may hold beside.
+        refits: path of a variable, without `prefix`, to what brings the checkpoint's table to its length instead.
 
     Raises:
         CheckpointError: one message with every tensor that nothing knows, variable that nothing fills, row of the table
             that is out of date, double match, and difference in shape.
     """
-    account = _Account(checkpoint, shapes, Table(rules), prefix, ignore_mismatched_sizes, Table(others))
+    account = _Account(checkpoint, shapes, Table(rules), prefix, ignore_mismatched_sizes, Table(others), refits or {})
     if account.sources and not any(account.table.by_source(name) for name in account.sources):
         examples = ", ".join(list(checkpoint)[:3])
         raise CheckpointError(f"{checkpoint.path}: no weight in it is one of {model_name}'s (it has {examples}, ...).")
@@ -129,11 +139,12 @@ class _Account:
         prefix: str,
         ignore_mismatched_sizes: bool,
         others: Table,
+        refits: Mapping[str, Refit],
     ) -> None:
         self.plan, self.problems, self.table, self.others = Plan(), [], table, others
         self.sources = _canonical(checkpoint, prefix, self.plan.dropped, self.problems)
         self.shapes = shapes
-        self.ignore_mismatched_sizes = ignore_mismatched_sizes
+        self.ignore_mismatched_sizes, self.prefix, self.refits = ignore_mismatched_sizes, prefix, refits
         self.used: dict[str, str] = {}  # source: the variable it fills
         self.matched: set[Rule] = set()  # the rows whose variable the model has
         self.stand_ins = self._stand_ins()
@@ -194,8 +205,18 @@ class _Account:
             if name in self.used:
                 self.problems.append(f"double: {name} fills both {self.used[name]} and {path}")
             self.used[name] = path
-        if self._fits(path, rule, tensors):
-            self.plan.fills.append(Fill(path, rule, tensors))
+        refit = self._refit(path, tensors)
+        if refit or self._fits(path, rule, tensors):
+            self.plan.fills.append(Fill(path, rule, tensors, refit))
+
+    def _refit(self, path: str, tensors: tuple[Tensor, ...]) -> Refit | None:
+        """What brings a table to the variable's length, where only the length differs."""
+        refit, shape = self.refits.get(path.removeprefix(f"{self.prefix}/")), self.shapes[path]
+        (first, *_) = tensors
+        if refit is None or first.shape == shape or len(first.shape) != len(shape) or first.shape[-1] != shape[-1]:
+            return None
+        self.plan.refitted.append(f"{path} from {first.shape} to {shape}")
+        return refit
 
     def _fits(self, path: str, rule: Rule, tensors: tuple[Tensor, ...]) -> bool:
         expected = rule.transform.source_shape(self.shapes[path], len(tensors))
@@ -204,7 +225,7 @@ class _Account:
             for tensor in tensors
             if tensor.shape != expected
         ]
-        if wrong and rule.head and self.ignore_mismatched_sizes:
+        if wrong and self.ignore_mismatched_sizes:
             self.plan.mismatched += wrong
             self.plan.initialised.append(path)
             return False
@@ -288,6 +309,8 @@ def warning_of(plan: Plan, path: Path, model_name: str) -> str:
             f"lends {', '.join(fill.path for fill in borrowed)} of {model_name} the values of {lenders}: a start "
             "for fine-tuning"
         )
+    if plan.refitted:
+        parts.append(f"has tables of another length, which were resized: {'; '.join(plan.refitted)}")
     if plan.overruled:
         parts.append(f"stores the same tensor twice with different values: {'; '.join(plan.overruled)}")
     if plan.left_out:

@@ -16,8 +16,11 @@ import numpy as np
 # Names that old files give to a tensor: the last part of the name, and what it is called today.
 OLD_LAST_PARTS = {"gamma": "weight", "beta": "bias"}
 
-# Prefixes that a wrapper (DataParallel, a training script) put before every name of a file.
-WRAPPER_PREFIXES = ("module.", "model.")
+# What wrappers put before every name of a file: DataParallel, training scripts, Lightning's and Accelerate's, once each
+# or one around the other. What torch.compile, FSDP and checkpointing put may stand within names too, where only a part
+# of the model was wrapped.
+WRAPPER_PREFIXES = ("module.", "model.", "_forward_module.", "network.", "net.")
+WRAPPER_PARTS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 
 
 @dataclass(frozen=True)
@@ -137,12 +140,22 @@ def template_pattern(template: str) -> re.Pattern:
 
 
 def unwrapped(names: Sequence[str]) -> dict[str, str]:
-    """Today's name for each name in a file: without the wrapper's prefix that all carry, `gamma` and `beta` renamed."""
+    """Today's name for each name in a file: without what wrappers added, `gamma` and `beta` renamed."""
+    bare = {name: _without_parts(name) for name in names}
     shift = 0
-    for prefix in WRAPPER_PREFIXES:
-        if names and all(name.startswith(prefix, shift) for name in names):
-            shift += len(prefix)
-    return {name: _renamed(name[shift:]) for name in names}
+    while prefix := next((each for each in WRAPPER_PREFIXES if names and _all_have(each, shift, bare.values())), None):
+        shift += len(prefix)
+    return {name: _renamed(short[shift:]) for name, short in bare.items()}
+
+
+def _all_have(prefix: str, shift: int, names: Iterable[str]) -> bool:
+    return all(name.startswith(prefix, shift) for name in names)
+
+
+def _without_parts(name: str) -> str:
+    for part in WRAPPER_PARTS:
+        name = re.sub(rf"(^|\.){re.escape(part)}", r"\1", name)
+    return name
 
 
 def _renamed(name: str) -> str:

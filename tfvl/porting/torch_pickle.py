@@ -21,7 +21,8 @@ from tfvl.porting.pickle_machine import DescribedTensor, Foreign, Storage, run_p
 from tfvl.porting.tensors import STORED, Tensor, check_inside, checked_shape
 
 MAX_PICKLE_BYTES = 1 << 22  # names and shapes only: a base-size model needs 50 kB
-WRAPPING_ENTRIES = ("state_dict", "model")  # where PyTorch Lightning's and Detectron2's files hold the weights
+# where the files of PyTorch Lightning, of Detectron2 and MMF, of training scripts, and of DeepSpeed hold the weights
+WRAPPING_ENTRIES = ("state_dict", "model", "model_state_dict", "module")
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
 

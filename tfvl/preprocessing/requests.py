@@ -244,7 +244,12 @@ def lists_of_texts(values: Any, name: str, count: int) -> list[list[str]]:
 
 
 def as_regions(item: Any, boxes: Any = None, where: str = "") -> Regions:
-    """The regions of one image: `Regions`, an array (R, size) and maybe one of boxes, a dict, or an `.npz` file.
+    """The regions of one image: `Regions`, an array (R, size) and maybe one of boxes, a dict, or a file.
+
+    Args:
+        item: the regions, or the path of an `.npz` or `.npy` file.
+        boxes: of an array.
+        where: what an error begins with.
 
     Raises:
         ValueError: they cannot be used; begins with `where`.
@@ -253,9 +258,9 @@ def as_regions(item: Any, boxes: Any = None, where: str = "") -> Regions:
         if isinstance(item, Regions):
             return item
         if isinstance(item, (str, os.PathLike)):
-            from tfvl.preprocessing.regions.reading import read_npz
+            from tfvl.preprocessing.regions.reading import read_one
 
-            return read_npz(item)
+            return read_one(item)
         if isinstance(item, Mapping):
             if "features" not in item:
                 raise ValueError(f"the dict has {', '.join(map(str, item)) or 'no keys'}, but no features")

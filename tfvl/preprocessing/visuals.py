@@ -1,15 +1,12 @@
 """Image files, and files of region features, as the visuals of a request."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
-
 from tfvl.files.reading import read_file
-from tfvl.preprocessing.image.decode import to_levels
+from tfvl.preprocessing.image.decode import as_png
 from tfvl.preprocessing.image.limits import MAX_FILE_BYTES
-from tfvl.preprocessing.regions.reading import READERS, open_regions, read_npz
+from tfvl.preprocessing.regions.reading import ONE_IMAGE, READERS, open_regions, read_one
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.regions.store import FORMATS as STORES
 from tfvl.preprocessing.regions.store import RegionStore
@@ -50,12 +47,9 @@ def servable(path: Path) -> bytes:
     if contents.startswith(GRAPH_FORMATS):
         return contents
     try:
-        image = Image.fromarray(to_levels(contents, MAX_PIXELS).levels)
+        return as_png(contents, MAX_PIXELS)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; region features come in {', '.join(READERS)} files") from error
-    file = BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 def read_regions(path: Path, image_id: str | None) -> Regions:
@@ -64,10 +58,10 @@ def read_regions(path: Path, image_id: str | None) -> Regions:
     Raises:
         ValueError: the file cannot be used, has no such image, or has several and `image_id` is None.
     """
-    if path.suffix.lower() == ".npz":
+    if path.suffix.lower() in ONE_IMAGE:
         if image_id is not None:
             raise ValueError(f"{path} holds the regions of one image only; leave --image-id out")
-        return read_npz(path)
+        return read_one(path)
     if path.suffix.lower() in STORES:
         with RegionStore(path) as store:
             ids = list(store)

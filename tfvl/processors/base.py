@@ -12,7 +12,6 @@ from tfvl.porting import hub
 from tfvl.porting.originals import reading as originals
 from tfvl.preprocessing.text.tokenizer import ARGUMENTS, NO_LIMIT, BertTokenizer
 
-HUB_OPTIONS = frozenset(("revision", "token", "cache_dir", "local_files_only"))
 TOKENIZER_OPTIONS = frozenset(ARGUMENTS) - {"vocab"}
 TEXT_OPTIONS = frozenset(inspect.signature(BertTokenizer.__call__).parameters) - {
     *("self", "text", "text_pair", "return_tensors", "others")
@@ -80,13 +79,12 @@ class Processor:
             CheckpointError: a file is missing or cannot be used; names the file.
             ValueError: an option that is not known.
         """
-        known = TOKENIZER_OPTIONS | HUB_OPTIONS
-        if unknown := [name for name in options if name not in known and not name.endswith("_token")]:
+        hub_options, options = hub.split_options(options)
+        if unknown := [name for name in options if name not in TOKENIZER_OPTIONS and not name.endswith("_token")]:
             raise ValueError(
                 f"{cls.__name__}.from_pretrained has no option {', '.join(unknown)}; it takes "
-                f"{', '.join([*sorted(known), *sorted(others)])}"
+                f"{', '.join([*sorted(TOKENIZER_OPTIONS.union(hub.OPTIONS)), *sorted(others)])}"
             )
-        hub_options = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
         path = hub.resolve(src, weights=False, **hub_options)
         directory = path if path.is_dir() else path.parent
         file = path if originals.is_alone(path) else directory / "config.json"

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvl.preprocessing.image.batch import flatten
-from tfvl.preprocessing.regions.reading import read_npz
+from tfvl.preprocessing.regions.reading import read_one
 from tfvl.preprocessing.regions.regions import BOX_TOLERANCE, CORNERS, Regions, pad_regions, with_corners
 from tfvl.preprocessing.text.tokenizer import BertTokenizer
 from tfvl.processors.base import Processor, as_kind, match_rows
@@ -24,7 +24,9 @@ from tfvl.processors.region_values import (
     refuse,
 )
 
-FORMS = "expected Regions, an array (regions, feature_size), a dict with features and boxes, or an .npz file's path"
+FORMS = (
+    "expected Regions, an array (regions, feature_size), a dict with features and boxes, or an .npz or .npy file's path"
+)
 NO_REGIONS = "there are no regions; leave the image out, or lower the detector's threshold"
 AS_SHARES = "expected x1, y1, x2, y2 in shares of width and height (tfvl.preprocessing.regions.regions.normalize_boxes)"
 
@@ -63,7 +65,7 @@ class RegionProcessor(Processor):
         Args:
             src: the checkpoint.
             detector: a `RegionDetector`, or its source: `unc-nlp/frcnn-vg-finetuned`, a directory, `shapes-detector`.
-            **options: `revision`, `token`, `cache_dir`, `local_files_only`, for `src`; and those of `BertTokenizer`, in
+            **options: those of the hub, as `subfolder`, for `src`; and those of `BertTokenizer`, in
                 place of what its files say.
 
         Raises:
@@ -103,9 +105,10 @@ class RegionProcessor(Processor):
             text: one text or a list of N. One text goes with every image, one image with every text.
             text_pair: second texts, as many as `text`.
             regions: one image or a list of N: `Regions`, an array (regions, feature_size), a dict with `features` and
-                maybe `boxes`, or the path of an `.npz` file. Images with fewer regions than others are padded. Also an
-                array or tensor (N, regions, feature_size), in which regions of nothing but zeros are padding; a
-                RaggedTensor of that shape; or what `pad_regions` returns. Inside a graph only these last ones.
+                maybe `boxes`, or the path of an `.npz` or `.npy` file. Images with fewer regions than others are
+                padded. Also an array or tensor (N, regions, feature_size), in which regions of nothing but zeros are
+                padding; a RaggedTensor of that shape; or what `pad_regions` returns. Inside a graph only these last
+                ones.
             boxes: where `regions` are arrays or tensors, the corners x1, y1, x2, y2 of each region from 0 to 1: an
                 array (regions, 4) per image, or (N, regions, 4).
             images: in place of `regions`, for a processor with a detector: one image or a list of N, each encoded
@@ -281,7 +284,7 @@ class RegionProcessor(Processor):
         if isinstance(image, Mapping):
             image, boxes, _ = fields_of(image, where)
         if isinstance(image, (str, os.PathLike)):
-            image = read_npz(image)
+            image = read_one(image)
         if isinstance(image, Regions):
             if boxes is not None:
                 raise ValueError(f"{where} brings its own boxes; give boxes only with arrays")

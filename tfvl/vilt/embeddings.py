@@ -1,5 +1,7 @@
 """ViLT's input sequence: the words, then [class] and the patches of the image (Kim, Son & Kim 2021, section 3.1)."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -175,6 +177,29 @@ class ViltEmbeddings(keras.layers.Layer):
         patches = ops.take(ops.reshape(patches, (-1, self.config.hidden_size)), rows, axis=0)
         mask = ops.take(ops.reshape(mask, (-1,)), rows, axis=0)
         return ops.reshape(patches, (batch, -1, self.config.hidden_size)), ops.reshape(mask, (batch, -1))
+
+
+def resized_positions(table, shape, held: tuple[int, int], wanted: tuple[int, int]) -> np.ndarray:
+    """The table (1, patches + 1, hidden) of a grid `held`, rows and columns, for a grid `wanted`; of that `shape`.
+
+    Bilinear with aligned corners, as `ViltEmbeddings.positions` does for images of other sizes.
+
+    Raises:
+        ValueError: the table is not of the grid `held`.
+    """
+    if table.shape[1] != math.prod(held) + 1:
+        raise ValueError(f"the position embeddings are {table.shape[1]}, expected 1 + {held[0]} × {held[1]} patches.")
+    first, grid = table[:, :1], table[:, 1:].reshape(*held, -1)
+    down, across = (
+        ops.convert_to_numpy(interpolation(new, new, old))[0] for new, old in zip(wanted, held, strict=True)
+    )
+    grid = np.einsum("rp,pqh,cq->rch", down, grid, across)
+    return np.concatenate([first, grid.reshape(1, -1, shape[-1])], axis=1).astype(table.dtype)
+
+
+def repeated_last_row(table, shape) -> np.ndarray:
+    """The table's first rows as far as `shape` goes; its last one stands for those that it lacks."""
+    return table[np.minimum(np.arange(shape[0]), len(table) - 1)]
 
 
 def nearest_resize(mask, rows, columns):

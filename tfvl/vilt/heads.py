@@ -13,7 +13,10 @@ from tfvl.modeling.base import HeadModel
 from tfvl.modeling.checks import check_range
 from tfvl.modeling.losses import IGNORED, cross_entropy, soft_binary_cross_entropy
 from tfvl.modeling.metrics import HeadAccuracy, VqaScore
+from tfvl.vilt.embeddings import repeated_last_row
 from tfvl.vilt.model import ViltModel, ViltPreTrainedModel
+
+IMAGES_OF_A_PAIR = 2  # NLVR2
 
 
 class ViltHeadModel(HeadModel, ViltPreTrainedModel):
@@ -168,12 +171,20 @@ class ViltForImagesAndTextClassification(ViltHeadModel):
     """
 
     loss_name = "classification"
+    # the second image's type starts as the first's: dandelin/ViLT, vilt/modules/vilt_module.py
+    refits: ClassVar = {"embeddings/token_type_embeddings/embeddings": repeated_last_row}
     per_image: ClassVar = {"pixel_values": 5, "pixel_mask": 4, "image_embeds": 4}
     ranks: ClassVar = ViltHeadModel.ranks | {"pixel_values": (4, 5), "image_embeds": (3, 4)}
     exported_inputs: ClassVar = ViltHeadModel.exported_inputs | {
         "pixel_values": ("num_images", None, None, "num_channels"),
         "pixel_mask": ("num_images", None, None),
     }
+
+    @classmethod
+    def completed(cls, config):
+        images = config.num_images if config.num_images > 0 else IMAGES_OF_A_PAIR
+        types = max(config.modality_type_vocab_size, images + 1)
+        return config.replace(num_images=images, modality_type_vocab_size=types)
 
     def add_head(self, config, policy):
         if config.num_images < 1:

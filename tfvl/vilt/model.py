@@ -1,5 +1,6 @@
 """ViLT: one transformer over words and image patches (Kim, Son & Kim 2021)."""
 
+import functools
 from typing import ClassVar
 
 import keras
@@ -13,7 +14,7 @@ from tfvl.modeling.base import PreTrainedModel
 from tfvl.modeling.checks import check_exactly_one, check_text_ids
 from tfvl.modeling.recipes import Recipe
 from tfvl.vilt.config import ViltConfig
-from tfvl.vilt.embeddings import ViltEmbeddings
+from tfvl.vilt.embeddings import ViltEmbeddings, resized_positions
 from tfvl.vilt.weights import RULES
 
 
@@ -81,6 +82,11 @@ class ViltPreTrainedModel(PreTrainedModel):
             )
         if "head_mask" in inputs:
             check_head_mask(inputs["head_mask"], self.config.num_hidden_layers, self.config.num_attention_heads)
+
+    @classmethod
+    def position_refits(cls, held, wanted):
+        resized = functools.partial(resized_positions, held=held.grid, wanted=wanted.grid)
+        return {"embeddings/position_embeddings": resized}
 
     def start_as_waves(self):
         getattr(self, self.base_model_prefix, self).embeddings.start_as_waves()

@@ -48,8 +48,8 @@ class ViltProcessor(Processor):
 
         Args:
             src: the checkpoint.
-            **options: `revision`, `token`, `cache_dir`, `local_files_only`; and those of `BertTokenizer` and of
-                `ViltImageProcessor`, in place of what their files say.
+            **options: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`; and those of `BertTokenizer`
+                and of `ViltImageProcessor`, in place of what their files say.
 
         Raises:
             CheckpointError: a file is missing or cannot be used; names the file.
@@ -59,7 +59,7 @@ class ViltProcessor(Processor):
         read = cls.read(src, IMAGE_FIELDS, **options)
         alone = is_alone(Path(src).expanduser())
         images = ViltImageProcessor() if alone else ViltImageProcessor.from_pretrained(read.directory)
-        processor = cls(dataclasses.replace(images, **of_images), read.tokenizer)
+        processor = cls(images.replace(**of_images), read.tokenizer)
         processor.positions = read.positions
         return processor
 

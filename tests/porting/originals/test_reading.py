@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from support import lxmert, vilt, visual_bert
-from support.originals import lightning, lxmert_names, vilt_names, visual_bert_names, write_torch
+from support.originals import lightning, lxmert_names, mmf_names, vilt_names, visual_bert_names, write_torch
 from support.paths import GOLDEN
 from support.porting import Call, Global
 
@@ -124,6 +124,22 @@ def test_the_number_of_labels_tells_visual_berts_classifiers_apart(labels, archi
     values = describe(open_checkpoint(write_torch(tmp_path / "x.th", visual_bert_names(state))))
     assert values["architectures"] == [architecture]
     assert values.get("num_labels") == (labels if labels > 1 else None)
+
+
+def test_visual_bert_of_mmf(tmp_path):
+    """Of MMF's trainer: the weights lie under `model`; a fine-tuned classifier has a layer more, and is left."""
+    name = "VisualBertForPreTraining"
+    wrap = lambda entries: {"model": entries, "best_iteration": 4000, "config": {"lr": 1}}  # noqa: E731
+    file = write_torch(tmp_path / "visual_bert.pth", mmf_names(state_of(name)), wrap=wrap)
+    assert config_values(file, heads=HEADS)["architectures"] == [name]
+    expected, loaded = load(name, hub_directory(name, tmp_path / "hub")), load(name, file, num_attention_heads=HEADS)
+    for path, variable in expected.weight_names().items():
+        np.testing.assert_array_equal(loaded.weight_names()[path].numpy(), variable.numpy(), err_msg=path)
+    answers = state_of("VisualBertForQuestionAnswering")
+    dense = {"model.classifier.0.dense.weight": np.zeros((24, 24), "f4")}
+    file = write_torch(tmp_path / "vqa.ckpt", mmf_names(answers) | dense)
+    with pytest.warns(UserWarning, match="no weights for cls/bias, cls/kernel"):
+        tfvl.VisualBertForQuestionAnswering.from_pretrained(file, num_attention_heads=HEADS)
 
 
 def test_what_no_model_here_has_is_dropped(tmp_path):

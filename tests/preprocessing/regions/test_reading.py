@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.regions import as_regions, assert_is, fails, image, images, traced, write_tsv, write_val
 
+import tfvl
 from tfvl.preprocessing.regions import h5 as region_h5
 from tfvl.preprocessing.regions.reading import open_regions, read_npz
 from tfvl.preprocessing.regions.store import RegionStore, convert
@@ -49,6 +50,34 @@ def test_npz_with_boxes_from_0_to_1_and_padding(tmp_path):
     assert regions.image_id == "the id"
     assert regions.features.shape == (5, 3)
     np.testing.assert_array_equal(regions.boxes, boxes[:5].astype(np.float32))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_npz_of_uniter(tmp_path, more):
+    """`norm_bb`: corners from 0 to 1, width and height, and in some files the area; half floats."""
+    path = tmp_path / "nlvr2_dev-850-0-img0.npz"
+    corners = FOUND["boxes"] / np.array([FOUND["image_w"], FOUND["image_h"]] * 2, np.float32)
+    boxes = np.concatenate([corners, corners[:, 2:] - corners[:, :2], np.zeros((5, more))], axis=1)
+    half = {"features": FOUND["features"].astype("f2"), "norm_bb": boxes.astype("f2")}
+    np.savez_compressed(path, conf=np.ones(5, "f2"), soft_labels=np.ones((5, 1601), "f2"), **half)
+    regions = read_npz(path)
+    assert regions.image_id == "nlvr2_dev-850-0-img0"
+    np.testing.assert_array_equal(regions.boxes, boxes[:, :4].astype("f2"))
+    np.testing.assert_array_equal(regions.features, half["features"])
+
+
+def test_npy_is_the_features_alone(tmp_path):
+    path = tmp_path / "COCO_val2014_000000000007.npy"
+    np.save(path, FOUND["features"])
+    (regions,) = open_regions(path)
+    np.testing.assert_array_equal(regions.features, FOUND["features"])
+    assert (regions.image_id, regions.boxes) == (path.stem, None)
+    batch = tfvl.VisualBertProcessor.from_pretrained("shapes-visual-bert")
+    batch.feature_size = FOUND["features"].shape[1]
+    np.testing.assert_array_equal(batch(regions=[str(path)])["visual_embeds"][0], FOUND["features"])
+    np.save(path, {"features": FOUND["features"]}, allow_pickle=True)  # MMF's
+    with pytest.raises(ValueError, match=r"npy: the array is an array of Python objects, which only a pickle"):
+        next(open_regions(path))
 
 
 def npy(header: str, content: bytes = b"") -> bytes:

@@ -1,7 +1,9 @@
 """The authors' own VisualBERT files: `vqa_fine_tuned.th`, `nlvr2_pre_trained.th`, `vcr_coco_pre_train.th`, …
 
 Source: uclanlp/visualbert, `models/model.py` and `pytorch_pretrained_bert/modeling.py` (the names), and transformers'
-`convert_visual_bert_original_pytorch_checkpoint_to_pytorch.py` (what becomes of them).
+`convert_visual_bert_original_pytorch_checkpoint_to_pytorch.py` (what becomes of them). MMF's files of the model
+(`mmf/models/visual_bert.py`) have the same names with one `bert.` less; their classifier has a layer more than
+transformers', and starts anew.
 """
 
 from tfvl.porting.originals.layout import BERT_SIZES, Original, Shapes, size_of
@@ -15,6 +17,11 @@ RENAMES = {
     "bert.cls.": "cls.",
     "bert.classifier.": "cls.",
     "bert.flickr_attention.": "attention.",
+    "bert.embeddings.token_type_embeddings_visual.": f"{_VISUAL}token_type_embeddings.",  # from here on MMF's
+    "bert.embeddings.position_embeddings_visual.": f"{_VISUAL}position_embeddings.",
+    "bert.embeddings.projection.": f"{_VISUAL}projection.",
+    "bert.": "visual_bert.",
+    "classifier.": None,
     "detector.": None,  # the ResNet that gave VCR's region features; upstream leaves it out as well
 }
 
@@ -40,7 +47,7 @@ def more(shapes: Shapes) -> dict:
 ORIGINAL = Original(
     model_type="visual_bert",
     prefix="visual_bert.",
-    marks=("bert.bert.embeddings.token_type_embeddings_visual.weight",),
+    marks=tuple(f"{start}embeddings.token_type_embeddings_visual.weight" for start in ("bert.bert.", "bert.")),
     renames=RENAMES,
     sizes=BERT_SIZES
     | {

@@ -1,5 +1,6 @@
 """Rows of images that differ in size: flatten a batch, nest it again, mask what is padding."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,17 @@ def at_least_one(rows: tf.Tensor) -> tf.Tensor:
 def nested(rows: tf.Tensor, leading: tf.Tensor) -> tf.Tensor:
     """(rows, ...) -> (*leading, ...)."""
     return tf.reshape(rows[: tf.reduce_prod(leading)], tf.concat([leading, tf.shape(rows)[1:]], axis=0))
+
+
+def padded(images: Sequence[np.ndarray], value: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """N images (h, w, channels), at least one, as float32 (N, H, W, channels) and their mask, int32 (N, H, W)."""
+    height, width = np.max([image.shape[:2] for image in images], axis=0)
+    values = np.full([len(images), height, width, images[0].shape[2]], value, np.float32)
+    masks = np.zeros([len(images), height, width], np.int32)
+    for row, image in enumerate(images):
+        values[row, : image.shape[0], : image.shape[1]] = image
+        masks[row, : image.shape[0], : image.shape[1]] = 1
+    return values, masks
 
 
 def mask(sizes: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:

@@ -10,11 +10,11 @@ so levels differ by 1 (and CMYK without Adobe's marker, which Pillow inverts all
 
 import tensorflow as tf
 
+from tfvl.preprocessing.image import gif
+from tfvl.preprocessing.image.gif import BEYOND_LIMITS, integer
 from tfvl.preprocessing.image.limits import (
     EOI,
-    MAX_BLOCKS,
     MAX_FILE_BYTES,
-    MAX_METADATA_BYTES,
     MAX_SCANS,
     MAX_SEGMENTS,
     NO_LENGTH,
@@ -22,12 +22,12 @@ from tfvl.preprocessing.image.limits import (
     TOO_MANY_BLOCKS,
     TOO_MANY_SCANS,
 )
+from tfvl.preprocessing.image.pillow import laid_on_white
 
+PNG_KIND = 25  # the byte of a PNG that says whether there is colour, a palette, an alpha channel
 UNKNOWN, JPEG, PNG, GIF, BMP, WEBP = range(6)
-CORRUPT, BEYOND_LIMITS = -1, -2  # in place of a size
-MAX_FRAME_BYTES = 1 << 25  # of a GIF: what follows is of other frames
+CORRUPT = -1  # in place of a size
 WINDOW_BYTES = 1 << 16
-CHAIN_BYTES = 1 << 14
 SIGNATURES = {JPEG: b"\xff\xd8\xff", PNG: b"\x89PNG\r\n\x1a\n", GIF: b"GIF8", BMP: b"BM", WEBP: b"RIFF"}
 
 
@@ -39,17 +39,20 @@ def sniff(contents: tf.Tensor) -> tf.Tensor:
     )
 
 
-def read(contents: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
+def read(contents: tf.Tensor, max_pixels: int, on_white: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode one file without ever failing.
 
     Args:
         contents: the file, tf.string scalar.
         max_pixels: a larger image is not decoded.
+        on_white: lay transparent images on white; else their transparency is dropped.
 
     Returns:
         image (height, width, 3) uint8, empty if the file was not decoded; size (2,) int64: height and width by the
         header, or `CORRUPT` (or of a format that is not supported), or `BEYOND_LIMITS`.
     """
+
+    decoders = [ON_WHITE.get(decoder, decoder) if on_white else decoder for decoder in DECODERS]
 
     def attempt(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         number = sniff(contents)
@@ -61,7 +64,7 @@ def read(contents: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
         fits = tf.reduce_all(size > 0) & (tf.reduce_prod(size) <= max_pixels)
         image = tf.cond(
             fits,
-            lambda: tf.switch_case(number, [lambda function=function: function(contents) for function in DECODERS]),
+            lambda: tf.switch_case(number, [lambda function=function: function(contents) for function in decoders]),
             lambda: tf.zeros([0, 0, 3], tf.uint8),
         )
         return tf.ensure_shape(image, [None, None, 3]), tf.ensure_shape(size, [2])
@@ -70,11 +73,6 @@ def read(contents: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
     failure = tf.data.Dataset.from_tensors((tf.zeros([0, 0, 3], tf.uint8), tf.constant([CORRUPT] * 2, tf.int64)))
     result = tf.data.Dataset.from_tensors(contents).map(attempt).ignore_errors().concatenate(failure)
     return result.take(1).get_single_element()
-
-
-def _integer(contents: tf.Tensor, position: int | tf.Tensor, dtype: tf.DType, little_endian: bool = True) -> tf.Tensor:
-    field = tf.strings.substr(contents, position, dtype.size)
-    return tf.cast(tf.io.decode_raw(field, dtype, little_endian=little_endian)[0], tf.int64)
 
 
 def _unsupported_size(contents: tf.Tensor) -> tf.Tensor:
@@ -122,7 +120,7 @@ def _counts_many_scans(contents: tf.Tensor) -> tf.Tensor:
             size = tf.cond(
                 stands_alone | (start + 4 > length),
                 lambda: tf.constant(0, tf.int64),
-                lambda: _integer(contents, start + 2, tf.uint16, little_endian=False),
+                lambda: integer(contents, start + 2, tf.uint16, little_endian=False),
             )
             end = tf.where(marker == EOI, length, start + 2 + tf.cast(size, tf.int32))
             return end, scans + tf.cast(marker == SOS, tf.int32), segments + tf.cast(~stands_alone, tf.int32)
@@ -143,126 +141,39 @@ def _decode_jpeg(contents: tf.Tensor) -> tf.Tensor:
 
 
 def _png_size(contents: tf.Tensor) -> tf.Tensor:
-    return tf.stack([_integer(contents, position, tf.int32, little_endian=False) for position in (20, 16)])
+    return tf.stack([integer(contents, position, tf.int32, little_endian=False) for position in (20, 16)])
 
 
 def _decode_png(contents: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_png(contents, channels=3)
 
 
-# --- GIF -------------------------------------------------------------------------------------------------------------
-
-
-def _gif_first_frame(contents: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Find the first frame: its rectangle, its colours, and a GIF file that holds nothing else.
-
-    TensorFlow decodes every frame and paints transparent pixels black; Pillow keeps their palette colour.
-    """
-    contents = tf.strings.substr(contents, 0, MAX_FRAME_BYTES)
-
-    def byte(position: tf.Tensor | int) -> tf.Tensor:
-        return tf.cast(_integer(contents, position, tf.uint8), tf.int32)
-
-    def part(start: tf.Tensor | int, stop: tf.Tensor | int) -> tf.Tensor:
-        return tf.strings.substr(contents, start, stop - start)
-
-    def after_colors(position: tf.Tensor | int, packed: tf.Tensor) -> tf.Tensor:
-        return position + tf.where(packed >= 128, 3 * tf.bitwise.left_shift(2, packed % 8), 0)
-
-    def skip_extension(position: tf.Tensor, transparent: tf.Tensor, blocks: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        graphic_control = byte(position + 1) == 0xF9
-        has_transparency = tf.cond(graphic_control, lambda: byte(position + 3) % 2 == 1, lambda: False)
-        transparent = tf.cond(has_transparency, lambda: byte(position + 6), lambda: transparent)
-        return _end_of_chain(contents, position + 2, MAX_METADATA_BYTES) + 1, transparent, blocks + 1
-
-    def is_too_much(position: tf.Tensor, blocks: tf.Tensor) -> tf.Tensor:
-        return (blocks > MAX_BLOCKS) | (position > MAX_METADATA_BYTES)
-
-    descriptor, background, blocks = tf.while_loop(
-        lambda position, _, blocks: ~is_too_much(position, blocks) & (byte(position) == 0x21),
-        skip_extension,
-        [after_colors(13, byte(10)), 0, 0],
+def _decode_png_on_white(contents: tf.Tensor) -> tf.Tensor:
+    """With an alpha channel only where there is one: TensorFlow adds one wrongly to levels of less than 8 bits."""
+    kind = integer(contents, PNG_KIND, tf.uint8)
+    transparent = (kind == 4) | (kind == 6) | tf.strings.regex_full_match(contents, r"\C*tRNS\C*")
+    return tf.cond(
+        transparent, lambda: rgba_on_white(tf.io.decode_png(contents, channels=4)), lambda: _decode_png(contents)
     )
-    too_many = is_too_much(descriptor, blocks)
-    descriptor = tf.where(too_many, 0, descriptor)
-    tf.debugging.assert_equal((byte(descriptor) == 0x2C) | too_many, True, "no frame")
-    local_colors = byte(descriptor + 9) >= 128
-    pixels = after_colors(descriptor + 10, byte(descriptor + 9))
-    end = tf.cond(too_many, lambda: pixels, lambda: _end_of_chain(contents, pixels + 1, MAX_FRAME_BYTES) + 1)
-    tf.debugging.assert_less_equal(end, tf.strings.length(contents), "truncated")
-    canvas = [_integer(contents, position, tf.uint16) for position in (8, 6)]
-    left, top, width, height = (_integer(contents, descriptor + 1 + 2 * field, tf.uint16) for field in range(4))
-    colors = tf.where(local_colors, descriptor + 10, 13)
-    size = tf.stack([tf.maximum(canvas[0], top + height), tf.maximum(canvas[1], left + width)])
-    return {
-        "size": tf.where(too_many, tf.constant(BEYOND_LIMITS, tf.int64), size),
-        "origin": tf.stack([top, left]),
-        "background": tf.io.decode_raw(part(colors + 3 * background, colors + 3 * background + 3), tf.uint8),
-        "file": tf.strings.join(
-            [
-                part(0, 6),
-                part(descriptor + 5, descriptor + 9),  # the canvas is the frame
-                part(10, after_colors(13, byte(10))),
-                b",\0\0\0\0",
-                part(descriptor + 5, end),
-                b";",
-            ]
-        ),
-    }
 
 
-def _end_of_chain(contents: tf.Tensor, position: tf.Tensor, stop: int) -> tf.Tensor:
-    """Where a chain of sub-blocks that begins at `position` ends: each is led by its length, 0 at the end.
-
-    A chain that reaches `stop`, or the end of the file, is not followed further.
-    """
-    stop = tf.minimum(stop, tf.strings.length(contents) - 1)
-
-    def follow(position: tf.Tensor, _) -> tuple[tf.Tensor, tf.Tensor]:
-        window = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, position, CHAIN_BYTES), tf.uint8), tf.int32)
-        # `chain[i]` leads from i to the end of the chain or out of the window, found for all i at once by doubling
-        # the jumps; a place outside leads to itself.
-        chain = tf.range(tf.size(window) + 256) + tf.pad(tf.where(window > 0, window + 1, 0), [[0, 256]])
-
-        def double(chain: tf.Tensor, _) -> tuple[tf.Tensor, tf.Tensor]:
-            further = tf.gather(chain, chain)
-            return further, tf.reduce_any(further != chain)
-
-        chain, _ = tf.while_loop(lambda _, goes_on: goes_on, double, [chain, True])
-        return position + chain[0], chain[0] < tf.size(window)
-
-    return tf.while_loop(lambda position, is_end: ~is_end & (position <= stop), follow, [position, False])[0]
-
-
-def _gif_size(contents: tf.Tensor) -> tf.Tensor:
-    return _gif_first_frame(contents)["size"]
-
-
-def _decode_gif(contents: tf.Tensor) -> tf.Tensor:
-    frame = _gif_first_frame(contents)
-    pixels = tf.io.decode_gif(frame["file"])[0]
-    size = tf.shape(pixels, tf.int64)[:2]
-
-    def on_canvas() -> tf.Tensor:
-        padding = tf.stack([frame["origin"], frame["size"] - frame["origin"] - size], axis=1)
-        rows, columns = (tf.pad(tf.ones([size[axis]], tf.bool), padding[axis : axis + 1]) for axis in range(2))
-        inside = rows[:, None, None] & columns[None, :, None]
-        return tf.where(inside, tf.pad(pixels, tf.pad(padding, [[0, 1], [0, 0]])), frame["background"])
-
-    return tf.cond(tf.reduce_all(size == frame["size"]), lambda: pixels, on_canvas)
+def rgba_on_white(pixels: tf.Tensor) -> tf.Tensor:
+    """RGBA levels (…, 4) uint8 to RGB (…, 3) uint8, as Pillow lays them on white."""
+    levels = tf.cast(pixels, tf.int32)
+    return tf.cast(laid_on_white(levels[..., :3], levels[..., 3:]), tf.uint8)
 
 
 # --- BMP -------------------------------------------------------------------------------------------------------------
 
 
 def _bmp_size(contents: tf.Tensor) -> tf.Tensor:
-    return tf.stack([tf.abs(_integer(contents, 22, tf.int32)), _integer(contents, 18, tf.int32)])
+    return tf.stack([tf.abs(integer(contents, 22, tf.int32)), integer(contents, 18, tf.int32)])
 
 
 def _decode_bmp(contents: tf.Tensor) -> tf.Tensor:
     """Uncompressed, with 1, 4, 8 (palette), 24 or 32 bits per pixel; `tf.io.decode_bmp` knows no palettes."""
-    offset, header_size = (tf.cast(_integer(contents, position, tf.int32), tf.int32) for position in (10, 14))
-    bits, compression = (tf.cast(_integer(contents, position, tf.uint16), tf.int32) for position in (28, 30))
+    offset, header_size = (tf.cast(integer(contents, position, tf.int32), tf.int32) for position in (10, 14))
+    bits, compression = (tf.cast(integer(contents, position, tf.uint16), tf.int32) for position in (28, 30))
     tf.debugging.assert_greater_equal(header_size, 40, "unsupported BMP header")
     tf.debugging.assert_equal(compression, 0, "compressed BMP")
     tf.debugging.assert_equal(tf.reduce_any(bits == [1, 4, 8, 24, 32]), True, "unsupported BMP depth")
@@ -286,12 +197,13 @@ def _decode_bmp(contents: tf.Tensor) -> tf.Tensor:
         return tf.gather(tf.pad(colors, [[0, 256 - tf.shape(colors)[0]], [0, 0]]), indices)
 
     image = tf.cond(bits > 8, true_color, palette)
-    bottom_up = _integer(contents, 22, tf.int32) > 0
+    bottom_up = integer(contents, 22, tf.int32) > 0
     return tf.cond(bottom_up, lambda: tf.reverse(image, axis=[0]), lambda: image)
 
 
-SIZES = (_unsupported_size, _jpeg_size, _png_size, _gif_size, _bmp_size, _unsupported_size)
-DECODERS = (_unsupported, _decode_jpeg, _decode_png, _decode_gif, _decode_bmp, _unsupported)
+SIZES = (_unsupported_size, _jpeg_size, _png_size, gif.size, _bmp_size, _unsupported_size)
+DECODERS = (_unsupported, _decode_jpeg, _decode_png, gif.decode, _decode_bmp, _unsupported)
+ON_WHITE = {_decode_png: _decode_png_on_white, gif.decode: gif.decode_on_white}  # the formats with transparency
 
 
 def problem(contents: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

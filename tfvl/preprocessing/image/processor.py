@@ -2,30 +2,24 @@
 
 import dataclasses
 import functools
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tfvl.errors import CheckpointError
-from tfvl.files.json_file import read_json, write_json
 from tfvl.preprocessing.image import formats
-from tfvl.preprocessing.image.batch import at_least_one, flatten, mask, nested
+from tfvl.preprocessing.image.batch import at_least_one, flatten, mask, nested, padded
 from tfvl.preprocessing.image.decode import CHANNELS_FIRST, Levels, to_levels
-from tfvl.preprocessing.image.resize import FILTERS, NEAREST, resize, target_size
+from tfvl.preprocessing.image.options import ImageOptions
+from tfvl.preprocessing.image.resize import resize, target_size
 
-CONFIG_NAME = "preprocessor_config.json"
-PROCESSOR_NAME = "processor_config.json"  # where transformers 5 nests the image processor's options
 PARALLEL_ROWS = 4
-MAX_EDGE = 2**14  # stops a hostile configuration before it asks for gigabytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ViltImageProcessor:
+class ViltImageProcessor(ImageOptions):
     """Resize, rescale, normalise and pad images for ViLT (upstream: `ViltImageProcessor`, Pillow backend).
 
     Works on Python objects, and on tensors eagerly, inside `tf.data` and inside an exported graph. The options can be
@@ -39,6 +33,9 @@ class ViltImageProcessor:
         resample: a `PIL.Image.Resampling` value, 3 is bicubic.
         do_rescale, rescale_factor: multiply the levels 0 to 255.
         do_normalize, image_mean, image_std: subtract and divide, per channel or one number for all.
+        do_convert_rgb: lay transparent images on white, as upstream; else transparency is dropped, as the authors do
+            (`Image.convert("RGB")`; upstream then refuses such images).
+        crop_size, do_center_crop, pad_size: not read, as upstream's ViLT does not; kept for its files.
         do_pad: pad the batch's images with zeros, right and below, to the largest height and width; without it they
             must all have one size.
         max_pixels: an image with more is refused before it is decoded; the default is Pillow's warning limit.
@@ -46,86 +43,6 @@ class ViltImageProcessor:
     Raises:
         ValueError: an option is out of its range.
     """
-
-    do_resize: bool = True
-    size: int | Mapping[str, int] = 384
-    size_divisor: int = 32
-    resample: int = 3
-    do_rescale: bool = True
-    rescale_factor: float = 1 / 255
-    do_normalize: bool = True
-    image_mean: float | Sequence[float] = (0.5, 0.5, 0.5)
-    image_std: float | Sequence[float] = (0.5, 0.5, 0.5)
-    do_pad: bool = True
-    max_pixels: int = 89_478_485
-
-    def __post_init__(self):
-        size = self.size if isinstance(self.size, Mapping) else {"shortest_edge": self.size}
-        shortest_edge = size.get("shortest_edge")
-        if not isinstance(self.size_divisor, int) or self.size_divisor < 1:
-            raise ValueError(f"size_divisor={self.size_divisor!r} must be a whole number, at least 1")
-        if not isinstance(shortest_edge, int) or not self.size_divisor <= shortest_edge <= MAX_EDGE:
-            raise ValueError(
-                f'size={self.size!r} must be {{"shortest_edge": length}} with a whole number of pixels, '
-                f"from size_divisor={self.size_divisor} to {MAX_EDGE}"
-            )
-        if self.resample not in FILTERS and self.resample != NEAREST:
-            raise ValueError(f"resample={self.resample!r} is not a Pillow filter; use one of 0 to 5 (3 is bicubic)")
-        for name in ("image_mean", "image_std"):
-            values = np.broadcast_to(np.asarray(getattr(self, name), np.float64), [3])
-            if not np.isfinite(values).all() or (name == "image_std" and not values.all()):
-                raise ValueError(f"{name}={getattr(self, name)!r} must be finite, and image_std not zero")
-            self._set(name, tuple(values.tolist()))
-        self._set("size", {"shortest_edge": shortest_edge})
-        self._set("resample", int(self.resample))
-
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
-
-    # --- reading and writing ------------------------------------------------------------------------------------------
-
-    @classmethod
-    def from_dict(cls, options: Mapping[str, Any]) -> "ViltImageProcessor":
-        """Build from the contents of preprocessor_config.json; keys that are no option of ViLT are passed over."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in options.items() if name in names and value is not None})
-
-    @classmethod
-    def from_pretrained(cls, src: str | os.PathLike, **hub_options: Any) -> "ViltImageProcessor":
-        """Read preprocessor_config.json, or the `image_processor` part of transformers 5's processor_config.json.
-
-        Args:
-            src: a directory, a hub id or the name of a bundled model.
-            **hub_options: `revision`, `token`, `cache_dir`, `local_files_only`.
-
-        Raises:
-            CheckpointError: neither file is there, or it is not what it should be.
-        """
-        from tfvl.porting.hub import resolve
-
-        path = resolve(src, weights=False, **hub_options)
-        directory = path.parent if path.is_file() else path
-        file = directory / PROCESSOR_NAME
-        options = read_json(file).get("image_processor") if file.is_file() else None
-        if not isinstance(options, dict):
-            file = directory / CONFIG_NAME
-            options = read_json(file)
-        try:
-            return cls.from_dict(options)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise CheckpointError(f"{file}: the image processor's options cannot be used: {error}") from error
-
-    def to_dict(self) -> dict[str, Any]:
-        """The options under upstream's names, as preprocessor_config.json holds them."""
-        options = dataclasses.asdict(self)
-        del options["max_pixels"]
-        return {"image_processor_type": "ViltImageProcessor", **options}
-
-    def save_pretrained(self, directory: str | os.PathLike) -> None:
-        """Write preprocessor_config.json, which transformers reads too."""
-        write_json(Path(directory, CONFIG_NAME), self.to_dict())
-
-    # --- images -------------------------------------------------------------------------------------------------------
 
     def __call__(self, images: Any, *, input_data_format: str | None = None, **overrides: Any) -> dict[str, tf.Tensor]:
         """Prepare one image or a batch.
@@ -148,7 +65,7 @@ class ViltImageProcessor:
                 comes as `tf.errors.InvalidArgumentError`.
         """
         if overrides:
-            return dataclasses.replace(self, **overrides)(images, input_data_format=input_data_format)
+            return self.replace(**overrides)(images, input_data_format=input_data_format)
         if isinstance(images, np.ndarray) and images.dtype.kind in "OSU":
             images = images.tolist()
         if not tf.is_tensor(images):
@@ -197,7 +114,7 @@ class ViltImageProcessor:
 
     def _row(self, contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """One file -> the resized levels (serialised, as rows differ in size), their size (2,), the status."""
-        image, size = formats.read(contents, self.max_pixels)
+        image, size = formats.read(contents, self.max_pixels, bool(self.do_convert_rgb))
         pixels = tf.strings.join([tf.strings.as_string(size[0]), " x ", tf.strings.as_string(size[1]), " pixels"])
         valid_size = tf.reduce_all(size > 0)
         target = self._target(tf.maximum(tf.cast(size, tf.float64), 1.0))
@@ -283,7 +200,9 @@ class ViltImageProcessor:
         channels = images.shape[-1]
         if channels not in (1, 2, 3, 4):
             raise ValueError(f"an image tensor has 1, 2, 3 or 4 channels in its last axis; the shape is {images.shape}")
-        images = images[..., :3] if channels > 2 else tf.repeat(images[..., :1], 3, axis=-1)
+        colors = images[..., :3] if channels > 2 else tf.repeat(images[..., :1], 3, axis=-1)
+        transparent = channels in (2, 4) and self.do_convert_rgb
+        images = formats.rgba_on_white(tf.concat([colors, images[..., -1:]], axis=-1)) if transparent else colors
         leading = tf.shape(images)[:-3]
         flat = at_least_one(tf.reshape(images, tf.concat([[-1], tf.shape(images)[-3:]], axis=0)))
         with tf.device("/cpu:0"):
@@ -307,29 +226,60 @@ class ViltImageProcessor:
         pixels = []
         for row, image in enumerate(rows):
             try:
-                pixels.append(self._pixels(to_levels(image, self.max_pixels, input_data_format)))
+                pixels.append(self._pixels(self.to_levels(image, input_data_format)))
             except ValueError as error:
                 raise ValueError(f"images[{row}]: {error}") from error
-        sizes = np.array([image.shape[:2] for image in pixels] or [[self.size_divisor] * 2], np.int32)
-        if not self.do_pad and (sizes != sizes[0]).any():
-            raise ValueError(f"do_pad=False needs images of one size; these have {sizes.tolist()} (height, width)")
-        height, width = sizes.max(axis=0)
-        pixel_values = np.zeros([len(pixels), height, width, 3], np.float32)
-        pixel_mask = np.zeros([len(pixels), height, width], np.int32)
-        for row, image in enumerate(pixels):
-            pixel_values[row, : image.shape[0], : image.shape[1]] = image
-            pixel_mask[row, : image.shape[0], : image.shape[1]] = 1
-        outputs = {"pixel_values": pixel_values, "pixel_mask": pixel_mask}
+        sizes = [image.shape[:2] for image in pixels]
+        if not self.do_pad and len(set(sizes)) > 1:
+            raise ValueError(f"do_pad=False needs images of one size; these have {sizes} (height, width)")
+        values, masks = padded(pixels or [np.zeros([self.size_divisor, self.size_divisor, 3], np.float32)])
+        outputs = {"pixel_values": values[: len(pixels)], "pixel_mask": masks[: len(pixels)]}
         return {name: tf.constant(value.reshape(leading + value.shape[1:])) for name, value in outputs.items()}
+
+    def to_levels(self, image: Any, input_data_format: str | None = None) -> Levels:
+        """One image of any kind in Python as levels, by the options; see `decode.to_levels`."""
+        options = {"on_white": bool(self.do_convert_rgb), "any_floats": not self.do_resize}
+        return to_levels(image, self.max_pixels, input_data_format, **options)
+
+    def pad(
+        self,
+        images: Sequence[Any],
+        constant_values: float = 0.0,
+        return_pixel_mask: bool = True,
+        return_tensors: str | None = None,
+    ) -> dict[str, Any]:
+        """Pads images that are prepared already to the largest height and width, right and below (upstream's name).
+
+        Args:
+            images: a list of N arrays or tensors (height, width, channels), as `pixel_values` of a single image.
+            constant_values: what is padded with.
+            return_pixel_mask: whether the mask is returned.
+            return_tensors: "tf" (the default) or "np".
+
+        Returns:
+            `pixel_values` (N, H, W, channels) float32, and `pixel_mask` (N, H, W) int32.
+
+        Raises:
+            ValueError: there are no images, or one has another number of axes or channels; or another kind of tensors.
+        """
+        arrays = [np.asarray(image, np.float32) for image in images]
+        shapes = [array.shape for array in arrays]
+        if not shapes or any(len(shape) != 3 or shape[2] != shapes[0][2] for shape in shapes):
+            raise ValueError(f"pad takes images (height, width, channels) of as many channels each, got {shapes}")
+        if return_tensors not in (None, "tf", "np"):
+            raise ValueError(f"return_tensors is {return_tensors!r}; pad returns 'tf' or 'np'")
+        values, masks = padded(arrays, constant_values)
+        outputs = {"pixel_values": values, "pixel_mask": masks} if return_pixel_mask else {"pixel_values": values}
+        return outputs if return_tensors == "np" else {name: tf.constant(value) for name, value in outputs.items()}
 
     def _pixels(self, image: Levels) -> np.ndarray:
         """One image, resized and normalised: (h, w, 3) float32."""
-        height, width = image.levels.shape[:2]
+        height, width = image.size
         if not height or not width:
             raise ValueError(f"{height} x {width} pixels: the image is empty")
         with tf.init_scope(), tf.device("/cpu:0"):  # eagerly, also where a graph is being built
             if not self.do_resize:
-                return self._normalized(tf.constant(image.levels if image.shares is None else image.shares)).numpy()
+                return self._normalized(tf.constant(image.levels if image.floats is None else image.floats)).numpy()
             new_height, new_width = self._target(tf.constant([height, width])).numpy().tolist()
             if not new_height or not new_width:
                 raise ValueError(f"{height} x {width} pixels is too long and thin to resize")
@@ -337,7 +287,7 @@ class ViltImageProcessor:
             resized = Image.fromarray(image.levels).resize((new_width, new_height), self.resample)
             levels = tf.constant(np.asarray(resized))
             # Upstream turns shares into levels and back to resize them, and then rescales as always.
-            return self._normalized(levels if image.shares is None else _rescaled(levels, 1 / 255)).numpy()
+            return self._normalized(levels if image.floats is None else _rescaled(levels, 1 / 255)).numpy()
 
 
 def _rescaled(pixels: tf.Tensor, factor: float) -> tf.Tensor:

@@ -1,12 +1,14 @@
-"""Region features from any file or directory of files; and the `.npz` format, one image a file."""
+"""Region features from any file or directory of files; and the `.npz` and `.npy` formats, one image a file."""
 
+import contextlib
 import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tfvl.files.archive import ERRORS, open_archive
-from tfvl.files.arrays import read_npy
+from tfvl.files.arrays import read_array, read_npy
+from tfvl.files.reading import open_regular
 from tfvl.preprocessing.regions.h5 import read_h5
 from tfvl.preprocessing.regions.regions import MAX_IMAGE_BYTES, Regions, field_names, from_fields, warn
 from tfvl.preprocessing.regions.tfrecord import read_tfrecord
@@ -18,7 +20,7 @@ Progress = Callable[[float], None] | None
 def read_npz(path: str | os.PathLike) -> Regions:
     """The regions of one image from the `.npz` that a bottom-up-attention exporter wrote.
 
-    The arrays are called as in `regions.NAMES` (`x` or `features`, `bbox` or `boxes`, `image_w`, `image_h`,
+    The arrays are called as in `regions.NAMES` (`x` or `features`, `bbox`, `boxes` or `norm_bb`, `image_w`, `image_h`,
     `num_bbox`); others, such as the pickled `info`, are not touched. The image id is `image_id`, or else the file's
     name without the ending.
 
@@ -27,7 +29,7 @@ def read_npz(path: str | os.PathLike) -> Regions:
             do not fit each other.
     """
     path = Path(path)
-    try:
+    with _readable(path, ".npz"):
         with open_archive(path) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
             names = field_names(members)
@@ -41,22 +43,47 @@ def read_npz(path: str | os.PathLike) -> Regions:
         image_id = fields.pop("image_id", None)
         image_id = path.stem if image_id is None or image_id.size != 1 else str(image_id.item())
         return from_fields(fields, image_id)
+
+
+def read_features(path: str | os.PathLike) -> Regions:
+    """The regions of one image from an `.npy` file: an array (regions, feature_size); the image id is the file's name.
+
+    Raises:
+        ValueError: the file is damaged, or holds something else, such as MMF's pickled dict.
+    """
+    path = Path(path)
+    with _readable(path, ".npy"), open_regular(path) as file:
+        array = read_array(file, os.fstat(file.fileno()).st_size, "the array", MAX_IMAGE_BYTES)
+        return from_fields({"features": array}, path.stem)
+
+
+def read_one(path: str | os.PathLike) -> Regions:
+    """The regions of one image from an `.npz` or `.npy` file; errors as those of `read_npz`."""
+    return (read_features if Path(path).suffix.lower() == ".npy" else read_npz)(path)
+
+
+@contextlib.contextmanager
+def _readable(path: Path, kind: str) -> Iterator[None]:
+    """Makes one sentence, a ValueError, of whatever a damaged file provokes."""
+    try:
+        yield
     except (OSError, zlib.error, *ERRORS) as error:
-        raise ValueError(f"{path}: damaged, or no .npz file ({error}).") from None
+        raise ValueError(f"{path}: damaged, or no {kind} file ({error}).") from None
     except (ValueError, TypeError, MemoryError) as error:
         raise ValueError(f"{path}: {str(error).rstrip('.')}.") from None
 
 
-def _read_one_npz(path: Path, on_error: Callable[[str], None], on_progress: Progress = None) -> Iterator[Regions]:
-    yield read_npz(path)
+def _read_one(path: Path, on_error: Callable[[str], None], on_progress: Progress = None) -> Iterator[Regions]:
+    yield read_one(path)
 
 
 def _read_tsv(path: Path, on_error: Callable[[str], None], on_progress: Progress = None) -> Iterator[Regions]:
     return read_tsv(path, on_error=on_error, on_progress=on_progress)
 
 
+ONE_IMAGE = (".npz", ".npy")  # the files that hold the regions of one image
 READERS = {
-    ".npz": _read_one_npz,
+    **dict.fromkeys(ONE_IMAGE, _read_one),
     ".h5": read_h5,
     ".hdf5": read_h5,
     ".tsv": _read_tsv,
@@ -71,7 +98,7 @@ def open_regions(
     """The images of a file, or of all files of a directory in the order of their names, one after the other.
 
     Args:
-        path: a `.tsv`, `.npz`, `.h5`, `.hdf5` or `.tfrecord` file, or a directory with such files.
+        path: a `.tsv`, `.npz`, `.npy`, `.h5`, `.hdf5` or `.tfrecord` file, or a directory with such files.
         on_error: called with one sentence for every line, image or file of a directory that cannot be used; the rest is
             read all the same. By default it warns; `list.append` collects.
         on_progress: called now and then with the part that is read, 0 to 1.

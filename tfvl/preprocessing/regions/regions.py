@@ -18,11 +18,11 @@ CORNERS = 4  # numbers of a box
 BOX_TOLERANCE = 1e-5  # how far outside 0 … 1 LXMERT lets a box reach, for boxes that were rounded
 
 # How each field is called in the files of the common exporters (bottom-up-attention, its PyTorch port, OpenVQA, LXMERT,
-# and the HDF5 files made for bottom-up-attention-vqa); the first name is tfvl's own. `spatial_features` are the
-# normalised corners, width and height.
+# UNITER and VILLA, and the HDF5 files made for bottom-up-attention-vqa); the first name is tfvl's own.
+# `spatial_features` and `norm_bb` are the normalised corners, width and height.
 NAMES = {
     "features": ("features", "x", "image_features"),
-    "boxes": ("boxes", "bbox", "spatial_features", "image_bb"),
+    "boxes": ("boxes", "bbox", "spatial_features", "norm_bb", "image_bb", "bboxes", "normalized_boxes"),
     "image_id": ("image_id", "image_ids", "img_id", "img_ids", "ids"),
     "width": ("image_w", "img_w", "width", "widths"),
     "height": ("image_h", "img_h", "height", "heights"),

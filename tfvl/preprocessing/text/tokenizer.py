@@ -143,19 +143,19 @@ class BertTokenizer(Detokenizer):
     def from_pretrained(
         cls,
         src: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-        **overrides: Any,
+        **options: Any,
     ) -> Self:
-        """Load from a bundled name, a directory, a vocab.txt or a hub id; `overrides` replace what the files say."""
-        from tfvl.porting.hub import resolve
+        """Load from a bundled name, a directory, a vocab.txt or a hub id.
 
-        path = resolve(
-            src, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only, weights=False
-        )
+        Args:
+            src: where the files are.
+            **options: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`, as in huggingface_hub; and
+                arguments of the class, in place of what the files say.
+        """
+        from tfvl.porting.hub import resolve, split_options
+
+        hub_options, overrides = split_options(options)
+        path = resolve(src, weights=False, **hub_options)
         is_list, directory = path.suffix == ".txt", path if path.is_dir() else path.parent
         arguments = {"vocab": path, **overrides} if is_list else vocabulary.read_directory(directory, overrides)
         try:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from tfvl.preprocessing.image.decode import to_levels
 from tfvl.preprocessing.image.processor import ViltImageProcessor
 from tfvl.preprocessing.image.resize import target_size
 from tfvl.preprocessing.regions.regions import Regions
@@ -91,7 +90,7 @@ def shrunk(content: bytes, processor: ViltImageProcessor | None) -> bytes:
     Raises:
         ValueError: it cannot be decoded.
     """
-    levels = to_levels(content, (processor or ViltImageProcessor()).max_pixels).levels
+    levels = (processor or ViltImageProcessor()).to_levels(content).levels
     if processor is None or not processor.do_resize:
         return content
     height, width = target(levels.shape, processor)

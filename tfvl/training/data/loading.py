@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from tfvl.modeling.losses import IGNORED
-from tfvl.preprocessing.image.decode import to_levels
 from tfvl.preprocessing.regions.regions import Regions, pad_regions
 from tfvl.preprocessing.regions.store import RegionStore
 from tfvl.training.data.examples import Example, Examples, Report
@@ -76,7 +75,7 @@ class Pictures:
 
     def _decode(self, name: str) -> np.ndarray:
         try:
-            return to_levels(self.source.read(name), self.image_processor.max_pixels).levels
+            return self.image_processor.to_levels(self.source.read(name)).levels
         except ValueError as error:
             raise ValueError(f"image {name!r}: {error}") from None
 

@@ -169,9 +169,10 @@ def make_model(run: RunConfig, model_class: type, path: Path) -> keras.Model:
     if names is not None and (config is None or config.answer_names != names):
         changes |= model_class.config_class.answer_fields(names)
     if run.from_scratch:
-        model = model_class(config.replace(**changes), dtype=run.precision)
+        model = model_class(model_class.completed(config.replace(**changes)), dtype=run.precision)
     else:
-        model = model_class.from_pretrained(path, dtype=run.precision, ignore_mismatched_sizes=True, **changes)
+        fitted = {"ignore_mismatched_sizes": True, "resize_position_embeddings": run.resize_position_embeddings}
+        model = model_class.from_pretrained(path, dtype=run.precision, **fitted, **changes)
     if run.wave_positions:
         model.start_as_waves()
     for part, layers in (run.freeze or {}).items():

@@ -36,6 +36,8 @@ class RunConfig:
         model_class: name of the model class, where the task has several for the model's family.
         from_scratch: take of `model` the configuration, the tokenizer and the image processing, and fresh weights.
         config: fields that replace the model configuration's, such as `hidden_dropout_prob`.
+        resize_position_embeddings: ViLT with another `image_size` in `config`: resize the positions of patches that the
+            checkpoint has; else they start anew.
         wave_positions: ViLT from scratch only: position embeddings start as waves, by which near patches are alike.
         train_split, validation_split: as the data's files call them; the second may be "none".
         validation_limit: ask only the first so many examples.
@@ -80,6 +82,7 @@ class RunConfig:
     config: Mapping[str, Any] | None = checked(
         None, lambda value: isinstance(value, Mapping), "a mapping", optional=True
     )
+    resize_position_embeddings: bool = flag()
     wave_positions: bool = flag()
     train_split: str | None = text()
     validation_split: str | None = text()

@@ -20,21 +20,21 @@ def majority(examples: Iterable[Example]) -> Iterator[str]:
             yield answer
 
 
-def build_vocabulary(answers: Iterable[str], min_occurrences: int = MIN_OCCURRENCES) -> list[str]:
+def build_vocabulary(answers: Iterable[str], min_answers: int = MIN_OCCURRENCES) -> list[str]:
     """The normalised answers that occur often enough, in the order of their first occurrence (as ViLT's script).
 
     Args:
         answers: one for each question, see `majority`.
-        min_occurrences: 9 in the papers.
+        min_answers: 9 in the papers.
 
     Raises:
         ValueError: no answer occurs that often.
     """
     counts = Counter(normalize_answer(answer) for answer in answers)
-    vocabulary = [answer for answer, count in counts.items() if count >= min_occurrences]
+    vocabulary = [answer for answer, count in counts.items() if count >= min_answers]
     if not vocabulary:
         raise ValueError(
-            f"none of {len(counts)} answers occurs {min_occurrences} times; lower min_occurrences for a small data set."
+            f"none of {len(counts)} answers occurs {min_answers} times; lower min_answers for a small data set."
         )
     return vocabulary
 

@@ -1,0 +1,67 @@
+"""The table of word embeddings under another number of words, and what of a model goes with it."""
+
+import keras
+import numpy as np
+
+from tfvl.layers.attention import normal
+from tfvl.layers.embeddings import TextEmbeddings
+from tfvl.layers.heads import MaskedLMHead
+
+
+def word_embeddings(model) -> keras.layers.Embedding:
+    """The layer that holds the model's word embeddings."""
+    return next(layer for layer in model._flatten_layers() if isinstance(layer, TextEmbeddings)).word_embeddings
+
+
+def resize_token_embeddings(model, words: int, mean_resizing: bool) -> None:
+    """As `PreTrainedModel.resize_token_embeddings`, to a number of words that is known to be one."""
+    table = word_embeddings(model)
+    layers = list(model._flatten_layers())
+    if any(getattr(layer, "quantization_mode", None) for layer in layers):
+        raise ValueError("The model is quantized, and its tables cannot be resized any more; resize them before.")
+    stddev = None if mean_resizing else model.config.initializer_range
+    replace_weight(table, "_embeddings", 0, words, stddev)
+    table.input_dim = words
+    for head in layers:
+        if isinstance(head, MaskedLMHead):
+            replace_weight(head, "bias", 0, words, stddev)
+            head.vocab_size = words
+            if head.decoder is not None:
+                replace_weight(head.decoder, "_kernel", 1, words, stddev)
+                head.decoder.units = words
+    changed = {"vocab_size": words}
+    if model.config.pad_token_id is not None:
+        changed["pad_token_id"] = model.config.pad_token_id % model.config.vocab_size  # as it was counted so far
+    config = model.config.replace(**changed)
+    for layer in layers:
+        if hasattr(layer, "config"):
+            layer.config = config
+    model.train_function = model.test_function = model.predict_function = None
+    model.compiled = False  # the optimizer has states for the weights of before
+
+
+def replace_weight(layer: keras.layers.Layer, name: str, axis: int, length: int, stddev: float | None) -> None:
+    """Gives `layer` a weight of another length along `axis` in place of the one that it has under a name.
+
+    What is new is the mean of what there was (`stddev` None), or normal with that standard deviation; biases then zero.
+    """
+    old = getattr(layer, name)
+    values = np.moveaxis(old.numpy(), axis, 0)
+    kept, more = values[:length], length - len(values)
+    if more > 0:
+        shape = (more, *values.shape[1:])
+        if stddev is None:
+            added = np.broadcast_to(values.mean(axis=0, dtype="float64"), shape)
+        else:
+            drawn = normal(stddev) if len(shape) > 1 else keras.initializers.Zeros()
+            added = keras.ops.convert_to_numpy(drawn(shape, "float32"))
+        kept = np.concatenate([kept, added.astype(values.dtype)])
+    value = np.moveaxis(kept, 0, axis)
+    layer._untrack_variable(old)
+    layer._tracker.unlock()
+    with layer._open_name_scope():
+        new = layer.add_weight(shape=value.shape, initializer="zeros", name=old.name, dtype=old.dtype)
+    layer._tracker.lock()
+    new.trainable = old.trainable
+    new.assign(value)
+    setattr(layer, name, new)

@@ -45,6 +45,7 @@ _MODULES = {
     ),
     "tfvl.explanations": ("explain",),
     "tfvl.pipelines": ("pipeline",),
+    "tfvl.training.dataset": ("dataset",),
     "tfvl.errors": ("CheckpointError",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

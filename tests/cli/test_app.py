@@ -10,6 +10,7 @@ from PIL import Image
 from support.checkpoint import LABELS, save_tiny
 from support.cli import fails, scores
 
+import tfvl
 from tfvl.cli import app as cli
 
 
@@ -245,3 +246,25 @@ def test_tensorflow_is_silent_in_a_process_of_its_own(tmp_path):
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert "saved_model.pb is missing" in line
+
+
+def test_the_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tfvl {tfvl.__version__}\n"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_a_wrong_option_points_to_the_help_of_its_command(capsys, command):
+    assert fails(capsys, command, "--no-such-option").endswith(f"(see `tfvl {command} --help`)")
+
+
+def test_names_of_extras_are_shown(capsys):
+    assert cli.main(["port", "--help"]) == 0
+    assert "tfvl[parity]" in capsys.readouterr().out
+
+
+def test_the_shell_completes_commands():
+    environment = os.environ | {"_TFVL_COMPLETE": "complete_bash", "COMP_WORDS": "tfvl ex", "COMP_CWORD": "1"}
+    code = "import sys; from tfvl.cli.app import main; sys.exit(main([]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.split() == ["export"]

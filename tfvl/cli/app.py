@@ -7,9 +7,11 @@ on stderr and exit code 2, anything unexpected one line and exit code 1; `TFVL_T
 import os
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 
+from tfvl import __version__
 from tfvl.cli.ask import ask
 from tfvl.cli.check import check
 from tfvl.cli.demo import demo
@@ -37,11 +39,26 @@ COMMANDS = {
 app = typer.Typer(
     name="tfvl",
     help="Vision-language checkpoints of the Hugging Face hub in TensorFlow: load, ask, export, check.",
-    add_completion=False,
+    rich_markup_mode="markdown",  # in which tfvl[train] stays what it is
     pretty_exceptions_enable=False,
 )
 for name, command in COMMANDS.items():
     app.command(name)(command)
+
+
+def show_version(asked: bool) -> None:
+    if asked:
+        print(f"tfvl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+):
+    pass
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,7 +87,8 @@ def describe(error: Exception) -> tuple[int, str]:
     """Exit code and the one line that the user gets to read."""
     message = " ".join(str(error).split())
     if hasattr(error, "format_message"):  # a wrong option or argument, in typer's own words
-        return 2, f"{' '.join(error.format_message().split())} (see `tfvl --help`)"
+        command = getattr(getattr(error, "ctx", None), "command_path", "tfvl")
+        return 2, f"{' '.join(error.format_message().split())} (see `{command} --help`)"
     if hasattr(error, "exit_code"):  # of its own
         return error.exit_code, message
     if isinstance(error, OSError) and error.filename and error.strerror:

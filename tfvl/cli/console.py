@@ -17,6 +17,25 @@ Detector = Annotated[
     str | None,
     typer.Option(help="Finds the regions of images, for VisualBERT and LXMERT: hub id, directory or shapes-detector."),
 ]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Directory with the data set's files as published or prepared; or a CSV, JSONL or Parquet file of your "
+        "own, or a directory with one."
+    ),
+]
+Images = Annotated[str | None, typer.Option(help="Folder of images, or TFRecord files; without it, DATA is searched.")]
+RegionFile = Annotated[
+    str | None, typer.Option("--regions", help="File of region features; without it, DATA is searched.")
+]
+MaxRegions = Annotated[int | None, typer.Option(help="Take so many regions of an image at most.")]
+ImageColumn = Annotated[str | None, typer.Option(help="Of a file of your own, instead of image.")]
+Image2Column = Annotated[str | None, typer.Option("--image2-column", help="Instead of image2.")]
+QuestionColumn = Annotated[str | None, typer.Option(help="Instead of question, sentence, caption or text.")]
+AnswerColumn = Annotated[str | None, typer.Option(help="Instead of answer, answers, label or labels.")]
+SplitColumn = Annotated[str | None, typer.Option(help="Instead of split.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout and nothing else.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse data that cannot be used.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DST.")]
 
 
@@ -49,6 +68,23 @@ def progress_bar(*columns):
     return Progress(
         TextColumn("{task.description}"), BarColumn(), *columns, console=stderr, disable=not stderr.is_terminal
     )
+
+
+def print_json(document: dict) -> None:
+    """On stdout; numbers that JSON has not (NaN) are null."""
+    import json
+    import math
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {str(name): plain(each) for name, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(each) for each in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+
+    print(json.dumps(plain(document), ensure_ascii=False, indent=2))
 
 
 def print_table(title: str, columns: tuple[str, ...], rows: list[tuple]) -> None:

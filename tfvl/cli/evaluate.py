@@ -5,30 +5,60 @@ from typing import Annotated
 
 import typer
 
-from tfvl.cli.console import SOURCE_HELP, print_report, print_table, progress_bar
+from tfvl.cli.console import (
+    SOURCE_HELP,
+    AnswerColumn,
+    AsJson,
+    Data,
+    Image2Column,
+    ImageColumn,
+    Images,
+    MaxRegions,
+    QuestionColumn,
+    RegionFile,
+    SplitColumn,
+    Strict,
+    print_json,
+    print_report,
+    print_table,
+    progress_bar,
+)
 from tfvl.files.quiet import quiet_tensorflow
 
 
 def evaluate(
-    task: Annotated[str, typer.Option(help="vqa, gqa, nlvr2, retrieval, vcr-answer, vcr-rationale, entities, shapes.")],
+    task: Annotated[
+        str, typer.Option(help="vqa, gqa, nlvr2, retrieval, vcr-answer, vcr-rationale, entities, tokens, shapes.")
+    ],
     model: Annotated[str, typer.Option(help=SOURCE_HELP + " Or the directory of an exported model.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Directory with the data set's files as published, or as prepared.")
+    data: Data = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            "--validation-split",
+            help="As the files call it; without it, that for validation. Of a file of your own also all.",
+        ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="As the files call it; without it, that for validation.")] = None,
-    images: Annotated[
-        str | None, typer.Option(help="Folder of images, or TFRecord files; without it, DATA is searched.")
-    ] = None,
-    regions: Annotated[str | None, typer.Option(help="File of region features; without it, DATA is searched.")] = None,
-    max_regions: Annotated[int | None, typer.Option(help="Take so many regions of an image at most.")] = None,
+    images: Images = None,
+    regions: RegionFile = None,
+    max_regions: MaxRegions = None,
+    image_column: ImageColumn = None,
+    image2_column: Image2Column = None,
+    question_column: QuestionColumn = None,
+    answer_column: AnswerColumn = None,
+    split_column: SplitColumn = None,
     out: Annotated[Path | None, typer.Option(help="File for the predictions.", dir_okay=False)] = None,
     vcr_answers: Annotated[
         Path | None,
         typer.Option(help="For vcr-rationale: predictions of vcr-answer, for Q->AR.", dir_okay=False, exists=True),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples that are answered at once.")] = 32,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first so many examples.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse data that cannot be used.")] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "--validation-limit", min=1, help="Ask only the first so many examples.")
+    ] = None,
+    strict: Strict = False,
+    as_json: AsJson = False,
 ):
     """Ask a model about a split, and print the data set's official metric."""
     quiet_tensorflow()
@@ -36,6 +66,7 @@ def evaluate(
 
     from tfvl.training.evaluation.evaluate import write_predictions
     from tfvl.training.run.evaluation import evaluate_split
+    from tfvl.training.run.opening import task_of
     from tfvl.training.run.settings import RunConfig
     from tfvl.training.tasks.table import TASKS
 
@@ -52,6 +83,11 @@ def evaluate(
         images=images,
         regions=regions,
         max_regions=max_regions,
+        image_column=image_column,
+        image2_column=image2_column,
+        question_column=question_column,
+        answer_column=answer_column,
+        split_column=split_column,
         batch_size=batch_size,
         strict=strict,
     )
@@ -61,11 +97,15 @@ def evaluate(
     metrics = evaluation.metrics
     if vcr_answers is not None and metrics:
         metrics = metrics | TASKS[task].joint(vcr_answers, evaluation.examples, evaluation.predictions)
+    if out is not None:
+        write_predictions(out, task_of(run), evaluation)
+    if as_json:
+        counted = {"examples": len(evaluation.examples), "metrics": metrics, "skipped": dict(report.counts)}
+        return print_json({"task": task, "model": model, "predictions": out} | counted)
     rows = [(name, f"{100 * value:.2f}") for name, value in metrics.items()]
     print_table(f"{model} on {task}, {len(evaluation.examples):,} examples", ("metric", "%"), rows)
     if not rows:
         print("The truth of this split is not published.")
     print_report(report)
     if out is not None:
-        write_predictions(out, TASKS[task], evaluation)
         print(f"Predictions written to {out}.")

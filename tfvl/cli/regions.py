@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tfvl.cli.console import print_table, progress_bar
+from tfvl.cli.console import AsJson, print_json, print_table, progress_bar
 from tfvl.files.quiet import quiet_tensorflow
 from tfvl.files.whole import refuse_to_overwrite
 
@@ -36,6 +36,7 @@ def regions(
     workers: Annotated[int, typer.Option(min=1, help="Processes that extract, each with its own detector.")] = 1,
     dtype: Annotated[str, typer.Option(help="float32, or float16 for half the size.")] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
+    as_json: AsJson = False,
 ):
     """Write the regions that a detector finds in images as one file (tfvl.RegionStore), or paint them.
 
@@ -47,15 +48,24 @@ def regions(
             *sources, out = sources
         check_conversion(sources, out, draw, preset)
         refuse_to_overwrite(out, overwrite, "file")
-        rewrite(sources[0], out, dtype)
-        return
+        title, counts = rewrite(sources[0], out, dtype)
+        return show(title, counts, as_json)
     if out is None and draw is None:
         raise ValueError("name the file to write with --out regions.h5, or a directory for pictures with --draw")
     if out is not None:
         refuse_to_overwrite(out, overwrite, "file")
     quiet_tensorflow()
     with tempfile.TemporaryDirectory() as scratch:
-        extract_images(sources, out or Path(scratch) / "regions.h5", detector, preset, workers, dtype, draw)
+        file = out or Path(scratch) / "regions.h5"
+        title, counts = extract_images(sources, file, detector, preset, workers, dtype, draw)
+    show(title, counts, as_json)
+
+
+def show(title: str, counts: dict[str, int], as_json: bool) -> None:
+    """What was done, as a table or a document."""
+    if as_json:
+        return print_json({name.replace(" ", "_"): count for name, count in counts.items()})
+    print_table(title, ("", ""), [(name, f"{count:,}") for name, count in counts.items()])
 
 
 def check_conversion(sources: list[Path], out: Path | None, draw: Path | None, preset: str | None) -> None:
@@ -72,8 +82,8 @@ def check_conversion(sources: list[Path], out: Path | None, draw: Path | None, p
         )
 
 
-def rewrite(source: Path, out: Path, dtype: str) -> None:
-    """Features that others extracted, as one file."""
+def rewrite(source: Path, out: Path, dtype: str) -> tuple[str, dict[str, int]]:
+    """Features that others extracted, as one file; what was done, and counts."""
     from rich.progress import TaskProgressColumn, TimeRemainingColumn
 
     from tfvl.preprocessing.regions.store import convert
@@ -83,12 +93,12 @@ def rewrite(source: Path, out: Path, dtype: str) -> None:
         written = convert(
             source, out, dtype=dtype, on_error=warner(bar), on_progress=lambda done: bar.update(task, completed=done)
         )
-    rows = [("images", written.images), ("could not be used", written.skipped), ("bytes", f"{out.stat().st_size:,}")]
-    print_table(f"{source} → {out}", ("", ""), rows)
+    counts = {"images": written.images, "could not be used": written.skipped, "bytes": out.stat().st_size}
+    return f"{source} → {out}", counts
 
 
 def extract_images(sources, out: Path, detector: str, preset: str | None, workers: int, dtype: str, draw: Path | None):
-    """The regions of images, as one file, and maybe as pictures."""
+    """The regions of images, as one file, and maybe as pictures; what was done, and counts."""
     from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
     from tfvl.detector.config import PRESETS
@@ -111,8 +121,8 @@ def extract_images(sources, out: Path, detector: str, preset: str | None, worker
             on_progress=lambda count, total: bar.update(task, completed=count, total=total),
         )
         drawn = paint(images, out, found, draw, bar) if draw else 0
-    rows = [("images", done.images), ("extracted earlier", done.resumed), ("could not be used", len(done.unreadable))]
-    print_table(f"{detector} → {draw or out}", ("", ""), [*rows, *[("pictures", drawn)] * bool(draw)])
+    counts = {"images": done.images, "extracted earlier": done.resumed, "could not be used": len(done.unreadable)}
+    return f"{detector} → {draw or out}", counts | ({"pictures": drawn} if draw else {})
 
 
 def paint(images: dict[str, Path], store: Path, detector: Path, directory: Path, bar) -> int:

@@ -6,22 +6,45 @@ from typing import Annotated
 
 import typer
 
-from tfvl.cli.console import SOURCE_HELP, console, print_table, progress_bar
+from tfvl.cli.console import (
+    SOURCE_HELP,
+    AnswerColumn,
+    Data,
+    Image2Column,
+    ImageColumn,
+    Images,
+    MaxRegions,
+    QuestionColumn,
+    RegionFile,
+    SplitColumn,
+    Strict,
+    console,
+    print_table,
+    progress_bar,
+)
 from tfvl.files.quiet import quiet_tensorflow
 
 
 def train(
     out: Annotated[Path, typer.Option(help="Directory for checkpoints, logs and the trained model.")],
     task: Annotated[str | None, typer.Option(help="vqa, gqa, nlvr2, retrieval, …, or shapes (needs no data).")] = None,
-    data: Annotated[Path | None, typer.Option(help="Directory with the data set's files as published.")] = None,
+    data: Data = None,
     model: Annotated[str | None, typer.Option(help=SOURCE_HELP)] = None,
+    images: Images = None,
+    regions: RegionFile = None,
+    max_regions: MaxRegions = None,
+    image_column: ImageColumn = None,
+    image2_column: Image2Column = None,
+    question_column: QuestionColumn = None,
+    answer_column: AnswerColumn = None,
+    split_column: SplitColumn = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with these and all other settings.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Over the training split.")] = None,
     steps: Annotated[int | None, typer.Option(help="Stop after so many batches.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Of all machines together.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The highest; without it, the paper's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is random.")] = None,
-    strict: Annotated[bool | None, typer.Option("--strict", help="Refuse data that cannot be used.")] = None,
+    strict: Strict = False,
 ):
     """Train a model; the same command again goes on where it was interrupted."""
     quiet_tensorflow()
@@ -41,7 +64,15 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seed": seed,
-        "strict": strict,
+        "strict": strict or None,
+        "images": images,
+        "regions": regions,
+        "max_regions": max_regions,
+        "image_column": image_column,
+        "image2_column": image2_column,
+        "question_column": question_column,
+        "answer_column": answer_column,
+        "split_column": split_column,
     }
     run, here = RunConfig.read(config, given), workers()
     with progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_text  # noqa: F401  # registers the ops of an exported tokenizer
 
 from tfvl.preprocessing.requests import Takes
+from tfvl.preprocessing.text.tf_text import tensorflow_text  # noqa: F401  # registers the ops of artefacts
 
 
 class LoadedModel:

@@ -8,12 +8,13 @@ had been moved out of the way for a new version that never came.
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from filelock import FileLock
 
 LOCK, NEW, OLD = "lock", "new", "old"  # in a scratch directory
 SCRATCH = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
@@ -87,10 +88,10 @@ def scratch(target: Path) -> Iterator[Path]:
     unlocked = directory / f".{target.name[:50]}.{os.urandom(8).hex()}"
     try:
         unlocked.mkdir()
-        descriptor = os.open(unlocked / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+        lock = FileLock(unlocked / LOCK)
         try:
-            with contextlib.suppress(OSError):  # without locks on this file system nobody takes it for a left-over
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError, NotImplementedError):  # where there are no locks, nobody takes it away
+                lock.acquire()
             place = unlocked.rename(f"{unlocked}.tmp")  # a name that others look at
             try:
                 (place / NEW).mkdir()
@@ -98,7 +99,7 @@ def scratch(target: Path) -> Iterator[Path]:
             finally:
                 _remove(place)
         finally:
-            os.close(descriptor)
+            lock.release()
     except OSError as error:
         if str(error.filename).startswith(str(unlocked)) or (error.filename is None and error.errno in FULL):
             raise OSError(error.errno, error.strerror, str(target)) from None
@@ -110,13 +111,10 @@ def remove_left_overs(directory: Path) -> None:
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         found = [Path(entry) for entry in entries if SCRATCH.fullmatch(entry.name) and not entry.is_symlink()]
         for place in found:
-            with contextlib.suppress(OSError):  # it is locked, or gone in the meantime
-                descriptor = os.open(place / LOCK, os.O_RDWR | os.O_NOFOLLOW)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _remove(place)
-                finally:
-                    os.close(descriptor)
+            if not (place / LOCK).is_file():  # it is gone in the meantime, or none of ours
+                continue
+            with contextlib.suppress(OSError, NotImplementedError), FileLock(place / LOCK, blocking=False):
+                _remove(place)  # a lock that is held is a Timeout, an OSError
 
 
 def _remove(place: Path) -> None:

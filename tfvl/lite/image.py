@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tfvl.preprocessing.image.decode import to_levels
+from tfvl.preprocessing.image.decode import to_levels, warn_of_shares
 
 LONGEST_TO_SHORTEST = 1333 / 800  # of the training set's images, as upstream
 SWITCHES = ("do_resize", "do_rescale", "do_normalize")
@@ -56,6 +56,8 @@ class ImageProcessor:
             ValueError: the image cannot be used.
         """
         found = to_levels(image, self.max_pixels, on_white=self.on_white, any_floats=not self.resize)
+        if found.floats is not None and self.rescale:
+            warn_of_shares(found.floats)
         height, width = found.size
         if not height or not width:
             raise ValueError(f"{height} x {width} pixels: the image is empty")

@@ -53,6 +53,7 @@ def test_options(options):
 
 
 @pytest.mark.parametrize("options", [{"do_rescale": False}, {}, {"do_resize": False}, {"do_normalize": False}], ids=str)
+@pytest.mark.filterwarnings("ignore:an image holds floats")
 def test_floats_between_0_and_1(options):
     image = noise(50, 61, 3) / np.float32(255)
     check([image], [image], **options)

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from support.images import DATA, DIGESTS, cases, digest, encode, noise, photo, transparent
 
 from tfvl.errors import CheckpointError
+from tfvl.preprocessing.image.decode import _warn_once
 from tfvl.preprocessing.image.processor import ViltImageProcessor
 from tfvl.preprocessing.image.resize import resize, target_size
 
@@ -302,3 +304,18 @@ def test_unusable_configuration(tmp_path, content, sentence):
         (tmp_path / "preprocessor_config.json").write_text(content)
     with pytest.raises(CheckpointError, match=sentence):
         ViltImageProcessor.from_pretrained(tmp_path)
+
+
+def test_floats_from_0_to_1_are_warned_of_once():
+    """Upstream rescales them in silence; the numbers stay upstream's."""
+    shares = np.linspace(0, 1, 3 * 40 * 40, dtype=np.float32).reshape(40, 40, 3)
+    _warn_once.cache_clear()
+    with pytest.warns(UserWarning, match="do_rescale=False") as caught:
+        dark, _ = [ViltImageProcessor(size=32)([shares])["pixel_values"] for _ in range(2)]
+    assert len(caught) == 1
+    assert float(tf.reduce_max(dark)) < -0.9  # black, after normalisation
+    _warn_once.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        right = ViltImageProcessor(size=32)([shares], do_rescale=False)["pixel_values"]
+    assert float(tf.reduce_max(right)) > 0.9

@@ -1,7 +1,9 @@
 """Anything in Python that shows a picture, to RGB levels: encoded bytes, files, Pillow images, arrays."""
 
+import functools
 import io
 import os
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +72,21 @@ def to_levels(
     if isinstance(image, np.ndarray) or hasattr(image, "__array__"):
         return _array_levels(_channels_last(np.asarray(image), input_data_format), on_white, any_floats)
     raise ValueError(f"{type(image).__name__} is not an image; give bytes, a path, a PIL image or an array")
+
+
+@functools.cache
+def _warn_once() -> None:
+    warnings.warn(
+        "an image holds floats from 0 to 1, and do_rescale=True divides them by 255 once more, as upstream does, so "
+        "that the model sees black; give do_rescale=False for such images, or levels from 0 to 255.",
+        stacklevel=3,
+    )
+
+
+def warn_of_shares(shares: np.ndarray) -> None:
+    """Warns, once in a process, of floats from 0 to 1 that are going to be rescaled, which upstream does in silence."""
+    if shares.size and shares.max() <= 1:
+        _warn_once()
 
 
 def as_png(contents: bytes, max_pixels: int) -> bytes:

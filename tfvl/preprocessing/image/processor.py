@@ -11,7 +11,7 @@ from PIL import Image
 
 from tfvl.preprocessing.image import formats
 from tfvl.preprocessing.image.batch import at_least_one, flatten, mask, nested, padded
-from tfvl.preprocessing.image.decode import CHANNELS_FIRST, Levels, to_levels
+from tfvl.preprocessing.image.decode import CHANNELS_FIRST, Levels, to_levels, warn_of_shares
 from tfvl.preprocessing.image.options import ImageOptions
 from tfvl.preprocessing.image.resize import resize, target_size
 
@@ -274,6 +274,8 @@ class ViltImageProcessor(ImageOptions):
 
     def _pixels(self, image: Levels) -> np.ndarray:
         """One image, resized and normalised: (h, w, 3) float32."""
+        if image.floats is not None and self.do_rescale:
+            warn_of_shares(image.floats)
         height, width = image.size
         if not height or not width:
             raise ValueError(f"{height} x {width} pixels: the image is empty")

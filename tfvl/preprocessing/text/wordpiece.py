@@ -9,11 +9,11 @@ from functools import partial
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_text as tf_text
-from tensorflow_text.core.pybinds.pywrap_fast_wordpiece_tokenizer_model_builder import build_fast_wordpiece_model
 
 from tfvl.preprocessing.text import unicode_tables as tables
 from tfvl.preprocessing.text.added_tokens import AddedToken, Pattern, Stages, markers_of, stages
+from tfvl.preprocessing.text.tf_text import build_fast_wordpiece_model
+from tfvl.preprocessing.text.tf_text import tensorflow_text as tf_text
 
 MAX_WORD_CHARACTERS = 100  # upstream's max_input_chars_per_word: a longer word is unknown as a whole
 MAX_WORD_BYTES = 4 * MAX_WORD_CHARACTERS

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_text  # noqa: F401  # registers the ops that the artefacts use
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfvl.files.quiet import quiet_logger
+from tfvl.preprocessing.text.tf_text import tensorflow_text  # noqa: F401  # registers the ops of artefacts
 from tfvl.serving.client.errors import HTTP_STATUS, RequestError
 from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Servable, Tensors
 

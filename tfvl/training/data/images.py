@@ -56,14 +56,49 @@ class ImageFolder:
         path = self._path(name)
         if path is None:
             raise ValueError(f"{self.directory}: there is no image {name!r}, or more than one.")
-        try:
-            with open(self.directory / path, "rb") as file:
-                return file.read(limit)
-        except OSError as error:
-            raise ValueError(f"{self.directory / path} cannot be read: {error.strerror}.") from None
+        return _read_file(self.directory / path, limit)
 
     def _path(self, name: str) -> str | None:
         return self._exact.get(name) or self._by_last_part.get(name.rpartition("/")[2])
+
+
+class ImageFiles:
+    """Image files by their paths, as rows of one's own name them.
+
+    Args:
+        directory: what paths are relative to; they are looked for in its folder `images`, too. A path without a suffix
+            stands for the one file that has it.
+
+    Raises:
+        ValueError: there is no such directory.
+    """
+
+    def __init__(self, directory: str | os.PathLike):
+        self.directory = Path(directory)
+        if not self.directory.is_dir():
+            raise ValueError(f"{self.directory} is no directory; give the one that holds the images.")
+
+    def __contains__(self, name: str) -> bool:
+        return self._path(name) is not None
+
+    def read(self, name: str, limit: int = -1) -> bytes:
+        """As `ImageFolder.read`."""
+        path = self._path(name)
+        if path is None:
+            raise ValueError(f"there is no image {name!r}, neither in {self.directory} nor in its folder images.")
+        return _read_file(path, limit)
+
+    def _path(self, name: str) -> str | None:
+        for directory in (self.directory, self.directory / "images"):
+            path = os.path.join(directory, name)
+            endings = ("",) if os.path.splitext(path)[1] else ("", *sorted(SUFFIXES))
+            for ending in endings:
+                try:
+                    if os.path.isfile(path + ending):
+                        return path + ending
+                except ValueError:  # a NUL in the name
+                    return None
+        return None
 
 
 class ImageRecords:
@@ -153,6 +188,14 @@ def image_sizes(source: ImageFolder | ImageRecords, names: Iterable[str]) -> dic
     """(height, width) of images from their headers, without decoding them; None where a header cannot be read."""
     known = getattr(source, "sizes", {})
     return {name: known.get(name) or _size(source, name) for name in names}
+
+
+def _read_file(path: str | os.PathLike, limit: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(limit)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _size(source: ImageFolder | ImageRecords, name: str) -> tuple[int, int] | None:

@@ -9,10 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-try:
-    import ijson
-except ImportError as error:
-    raise ImportError("Data sets are read with ijson, which is missing: pip install 'tfvl[train]'.") from error
+from tfvl.files.extras import require
 
 MAX_LINE_BYTES = 1 << 24
 
@@ -24,7 +21,7 @@ def stream_list(path: Path, name: str) -> Iterator[dict]:
         ValueError: there is no such file or list, it is empty, or the file is not valid JSON (a torn one breaks off at
             the damage, after the records before it).
     """
-    records = _records(path, lambda file: ijson.items(file, f"{name}.item", use_float=True))
+    records = _records(path, lambda file: _ijson().items(file, f"{name}.item", use_float=True))
     for number, record in enumerate(_checked(records, path, f"list {name!r}")):
         if not isinstance(record, dict):
             raise ValueError(f"{path}: entry {number} of {name!r} is {record!r:.40}, expected a JSON object.")
@@ -33,7 +30,9 @@ def stream_list(path: Path, name: str) -> Iterator[dict]:
 
 def stream_object(path: Path) -> Iterator[tuple[str, Any]]:
     """The keys and values of the JSON object of a file, one by one; raises ValueError as `stream_list` does."""
-    return _checked(_records(path, lambda file: ijson.kvitems(file, "", use_float=True)), path, "object with records")
+    return _checked(
+        _records(path, lambda file: _ijson().kvitems(file, "", use_float=True)), path, "object with records"
+    )
 
 
 def stream_lines(path: Path) -> Iterator[tuple[int, Any]]:
@@ -49,7 +48,7 @@ def stream_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 def find_value(path: Path, name: str) -> Any:
     """The value called `name` in the JSON object of a file, or None; reads as far as it has to."""
-    return next(_records(path, lambda file: ijson.items(file, name, use_float=True)), None)
+    return next(_records(path, lambda file: _ijson().items(file, name, use_float=True)), None)
 
 
 def join(records: Iterable[dict], others: Iterable[dict], key: str) -> Iterator[tuple[dict | None, dict | None]]:
@@ -107,13 +106,21 @@ class _Waiting:
         self._database.close()
 
 
+def _ijson():
+    """The library, which files of JSON lines and drawn scenes do not need."""
+    require("ijson", "train", "the published data sets are read with it")
+    import ijson
+
+    return ijson
+
+
 def _records(path: Path, parse) -> Iterator:
     try:
         with open(path, "rb") as file:
             yield from parse(file)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
-    except ijson.JSONError as error:
+    except _ijson().JSONError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not valid JSON or torn ({reason:.120}); download or write it again.") from None
 

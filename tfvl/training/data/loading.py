@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -133,7 +134,14 @@ class StoredRegions:
         return Regions(**fields | {name: fields[name][: self.max_regions] for name in arrays})
 
     def _id(self, name: str) -> str:
-        return name if name in self.store else name.rpartition("/")[2]
+        return stored_name(self.store, name)
+
+
+def stored_name(store: Mapping, name: str) -> str:
+    """The name under which a store of regions has an image: its own, or the last part of it, each without a suffix."""
+    last = name.rpartition("/")[2]
+    names = (name, last, os.path.splitext(name)[0], os.path.splitext(last)[0])
+    return next((each for each in names if each in store), last)
 
 
 @dataclasses.dataclass

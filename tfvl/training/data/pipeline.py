@@ -6,6 +6,7 @@ what one that never stopped would have given from there on.
 """
 
 import functools
+import itertools
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -184,6 +185,14 @@ class BatchPipeline:
         dataset = tf.data.Dataset.range(first, last)
         dataset = dataset.map(functools.partial(self._made, spec), num_parallel_calls=calls, deterministic=True)
         return dataset.prefetch(PREFETCHED)
+
+    def next_epoch(self) -> tf.data.Dataset:
+        """The batches of an epoch, the first one; each time that the dataset is gone through again, of the next."""
+        spec, epochs = self.spec, itertools.count()
+        epoch = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(lambda: next(epochs), [], tf.int64))
+        steps = epoch.flat_map(lambda number: tf.data.Dataset.range(number * self.steps, (number + 1) * self.steps))
+        made = steps.map(functools.partial(self._made, spec), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return made.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(PREFETCHED)
 
     @functools.cached_property
     def spec(self) -> tuple:

@@ -10,6 +10,15 @@ from typing import Any
 from tfvl.training.data import json_stream
 from tfvl.training.data.examples import Example, Report
 
+
+class UnusableError(ValueError):
+    """A record cannot be used, for a reason that is counted by itself."""
+
+    def __init__(self, reason: str, sentence: str):
+        super().__init__(sentence)
+        self.reason = reason
+
+
 UNUSABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # what a record of another form raises
 
 
@@ -21,8 +30,9 @@ def converted(path: Path, records: Iterable[tuple[str, Any]], convert: Callable,
                 raise record
             example = convert(record)
         except UNUSABLE as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split()).rstrip(".")
-            report.skip("malformed records", f"{path}, {name}, cannot be used: {reason}.")
+            why = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split()).rstrip(".")
+            reason = getattr(error, "reason", "malformed records")
+            report.skip(reason, f"{path}, {name}, cannot be used: {why}.")
         else:
             yield example
 

@@ -8,6 +8,7 @@ from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.requests import Request, Takes, arrays
 from tfvl.training.data.examples import Example, Examples
 from tfvl.training.data.images import ImageFolder, ImageRecords
+from tfvl.training.data.loading import stored_name
 from tfvl.training.evaluation.evaluate import Evaluation, measured
 from tfvl.training.tasks.table import TASKS
 from tfvl.training.tasks.task import Progress, Task
@@ -116,4 +117,4 @@ def visual(source, name: str) -> bytes | Regions:
     """An image's bytes or regions. Raises ValueError where the source has not got it, or it is damaged."""
     if hasattr(source, "read"):
         return source.read(name)
-    return source[name if name in source else name.rpartition("/")[2]]
+    return source[stored_name(source, name)]

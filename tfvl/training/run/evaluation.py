@@ -40,9 +40,6 @@ def _exported(run: RunConfig, task: Task, split: str, progress: Progress) -> tup
     if task.checkpoint_only:  # before its files are looked for
         raise ValueError(task.checkpoint_only)
     model = ExportedModel(run.model)
-    if model.takes.visual == "regions":
-        source = opening.region_source(run.regions, run.data)
-    else:
-        source = opening.image_source(run.images or run.data)
+    source = opening.regions_of(run) if model.takes.visual == "regions" else opening.images_of(run)
     examples = task.examples(run.data, split, strict=run.strict, limit=run.validation_limit)
     return evaluate_exported(model, examples, source, task, run.batch_size, progress), examples.report

@@ -1,11 +1,12 @@
 """One run in a directory at a time, and a process that finishes its step before it stops."""
 
 import contextlib
-import fcntl
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from tfvl.files.whole import remove_left_overs
 
@@ -19,14 +20,17 @@ def locked(out: Path) -> Iterator[None]:
     What a process that was killed had half written is removed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with open(out / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process is training in {out}; wait for it, or choose another --out.") from None
+    lock = FileLock(out / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"another process is training in {out}; wait for it, or choose another --out.") from None
+    try:
         for place in (out, out / "checkpoints", out / "logs"):
             remove_left_overs(place)
         yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

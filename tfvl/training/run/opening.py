@@ -11,15 +11,15 @@ import keras
 from tfvl import auto
 from tfvl.modeling.configuration import is_placeholder
 from tfvl.preprocessing.regions.store import RegionStore
-from tfvl.training.data import prepared
+from tfvl.training.data import prepared, tables
 from tfvl.training.data.examples import Report
-from tfvl.training.data.images import ImageFolder, ImageRecords
+from tfvl.training.data.images import ImageFiles, ImageFolder, ImageRecords
 from tfvl.training.data.loading import Loader, Pictures, StoredRegions
 from tfvl.training.data.pipeline import BatchPipeline, BatchPlan, bucket_keys
 from tfvl.training.run.settings import RunConfig
+from tfvl.training.tasks.own import own_task
 from tfvl.training.tasks.table import task_named
 from tfvl.training.tasks.task import Task, find_file
-from tfvl.training.tasks.vocabulary import build_vocabulary, majority
 
 MAX_ANSWER_BYTES = 1 << 26
 
@@ -34,8 +34,15 @@ class Opened(NamedTuple):
 
 
 def task_of(run: RunConfig) -> Task:
-    """The run's task, with its settings. Raises ValueError where there is none."""
-    return task_named(run.task).configured(run.scenes, run.seed)
+    """The run's task, with its settings and, where its data are a table of one's own, its rows.
+
+    Raises:
+        ValueError: there is no such task, or it reads no tables.
+    """
+    task = task_named(run.task)
+    data = run.data if task.needs_data else None
+    table = tables.find(data, run.image_column or "image") if data else None
+    return task.configured(run.scenes, run.seed) if table is None else own_task(run.task, table, run.columns)
 
 
 def source_of(run: RunConfig) -> auto.Source:
@@ -71,7 +78,9 @@ def source_of(run: RunConfig) -> auto.Source:
 def check_data(run: RunConfig) -> None:
     """Raises ValueError where the task needs files and none are named."""
     if task_of(run).needs_data and run.data is None:
-        raise ValueError(f"the task {run.task!r} needs --data, the directory with its files.")
+        raise ValueError(
+            f"the task {run.task!r} needs --data: the directory with its files, or a CSV, JSONL or Parquet file."
+        )
 
 
 def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1), source: auto.Source | None = None) -> Opened:
@@ -88,7 +97,7 @@ def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1), source: auto.Sourc
     check_data(run)
     source = source or source_of(run)
     path, model_class = source.path, source.model_class
-    run = run.completed(model_class)
+    run = run.completed(model_class, task_of(run))
     processor = source.processor_class.from_pretrained(path)
     if size := (run.config or {}).get(processor.feature_size_field):
         processor = type(processor)(processor.tokenizer, size)
@@ -134,8 +143,22 @@ def visual_of(run: RunConfig, processor):
         return drawn
     cache = run.cache_mb * 10**6
     if processor.sees == "images":
-        return Pictures(image_source(run.images or run.data), processor.image_processor, cache)
-    return StoredRegions(region_source(run.regions, run.data), processor, run.max_regions, cache)
+        return Pictures(images_of(run), processor.image_processor, cache)
+    return StoredRegions(regions_of(run), processor, run.max_regions, cache)
+
+
+def images_of(run: RunConfig) -> ImageFolder | ImageFiles | ImageRecords:
+    """The run's images: for a table of one's own the files that it names, else those of `images` or `data`."""
+    table = task_of(run).table
+    if table is not None and (run.images is None or Path(run.images).is_dir()):
+        return ImageFiles(run.images or table.root)
+    return image_source(run.images or run.data)
+
+
+def regions_of(run: RunConfig) -> RegionStore | prepared.RegionShards:
+    """The run's regions: of `regions`, or of the file that lies beside the data."""
+    table = task_of(run).table
+    return region_source(run.regions, run.data if table is None else str(table.root))
 
 
 def image_source(where: str) -> ImageFolder | ImageRecords:
@@ -152,7 +175,13 @@ def region_source(file: str | None, data: str) -> RegionStore | prepared.RegionS
     """The regions of a file, or of the one that a data set has, or of a prepared data set."""
     if file:
         return RegionStore(file)
-    return prepared.open_regions(data) or RegionStore(find_file(Path(data), "*region*"))
+    found = prepared.open_regions(data)
+    if found is None and not any(path.is_file() for path in Path(data).rglob("*region*")):
+        raise ValueError(
+            f"{data} has no file of regions, which VisualBERT and LXMERT read; write one with `tfvl regions IMAGES "
+            "--out regions.h5 --detector unc-nlp/frcnn-vg-finetuned` and name it by --regions, or take a ViLT."
+        )
+    return found or RegionStore(find_file(Path(data), "*region*"))
 
 
 # --- the model ------------------------------------------------------------------------------------------------------
@@ -165,7 +194,7 @@ def make_model(run: RunConfig, model_class: type, path: Path) -> keras.Model:
     config = model_class.config_class.from_pretrained(path, overrides=changes) if path.is_dir() else None
     if run.from_scratch and config is None:
         raise ValueError(f"from_scratch takes a directory with a config.json as its model, {run.model} is a file.")
-    names = answer_names(run, config) if task_of(run).answers else None
+    names = answer_names(run, task_of(run), config) if task_of(run).answers else None
     if names is not None and (config is None or config.answer_names != names):
         changes |= model_class.config_class.answer_fields(names)
     if run.from_scratch:
@@ -184,16 +213,17 @@ def make_model(run: RunConfig, model_class: type, path: Path) -> keras.Model:
     return model
 
 
-def answer_names(run: RunConfig, config) -> tuple[str, ...]:
+def answer_names(run: RunConfig, task: Task, config) -> tuple[str, ...]:
     """The answers that are classes: of a file, the task's, the model's own, or the training split's."""
     if run.answers:
         return read_answers(Path(run.answers))
-    if own := task_of(run).vocabulary():
+    if own := task.vocabulary():
         return own
-    if config is not None and not is_placeholder(config.answer_names):
-        return config.answer_names
-    asked = task_of(run).stream(run.data, run.train_split, Report(run.strict))
-    return tuple(build_vocabulary(majority(asked), run.min_answers))
+    named = () if config is None or is_placeholder(config.answer_names) else config.answer_names
+    if named and not task.names_from_rows:
+        return named
+    found = task.class_names(task.stream(run.data, run.train_split, Report(run.strict)), run.min_answers)
+    return named if set(named) == set(found) else found
 
 
 def read_answers(path: Path) -> tuple[str, ...]:

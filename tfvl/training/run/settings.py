@@ -1,16 +1,18 @@
 """The settings of a training run: a YAML file's, the command line's, and what the paper's recipe fills in."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from tfvl.files.yaml_file import read_yaml, write_yaml
 from tfvl.modeling.fields import check_fields, checked, choice, count, flag, number, probability, text
-from tfvl.training.tasks.table import task_named
+from tfvl.training.tasks.own import VALIDATION_SHARE, Columns
+from tfvl.training.tasks.task import Task
 
 POLICIES = ("float32", "bfloat16", "mixed_float16", "mixed_bfloat16")
 SCHEDULES = ("linear", "cosine", "constant")
+TRACKER_NAMES = ("tensorboard", "wandb", "mlflow")
 LORA = ("rank", "targets", "alpha")
 
 
@@ -25,13 +27,18 @@ def _is_lora(value) -> bool:
     return isinstance(value, Mapping) and "rank" in value and value.keys() <= set(LORA)
 
 
+def _are_trackers(value) -> bool:
+    return isinstance(value, list | tuple) and set(value) <= set(TRACKER_NAMES)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What `tfvl train` does, but for where it writes. Defaults of None are the paper's, or follow from the data.
 
     Attributes:
         task: one of `tfvl.training.tasks.table.TASKS`.
-        data: directory with the data set's files as published; "shapes" needs none.
+        data: directory with the data set's files as published, or a CSV, JSONL or Parquet file of your own, or a
+            directory with one; "shapes" needs none.
         model: hub id, directory, or the name of a bundled model.
         model_class: name of the model class, where the task has several for the model's family.
         from_scratch: take of `model` the configuration, the tokenizer and the image processing, and fresh weights.
@@ -40,12 +47,17 @@ class RunConfig:
             checkpoint has; else they start anew.
         wave_positions: ViLT from scratch only: position embeddings start as waves, by which near patches are alike.
         train_split, validation_split: as the data's files call them; the second may be "none".
+        validation_share: of a file of your own that says no splits: the share of the images that is for validation.
+        split_seed: by which these images are drawn.
+        image_column, image2_column, question_column, answer_column, split_column: of a file of your own, other names
+            than the task's; the question is the text, be it a sentence or a caption, the answer the label.
         validation_limit: ask only the first so many examples.
         images: folder of images, or TFRecord files (a pattern such as "images/*.tfrecord"); else `data` is searched.
         regions: file of a `RegionStore`; else `data` is searched for one.
         max_regions: of an image with more, the first are taken.
         answers: JSON file with a list of the answers; else the model's own, or those that the training split gives.
-        min_answers: how often an answer occurs that becomes a class, where the training split gives them.
+        min_answers: how often an answer occurs that becomes a class, where the training split gives them; 9, and 1 for
+            a file of your own.
         scenes: "shapes" only: how many scenes are drawn for training.
         strict: refuse the first example that cannot be used, instead of leaving it out.
         seed: of the order, masks, dropout and fresh weights.
@@ -66,6 +78,10 @@ class RunConfig:
         whole_words: hide words whole (masked language modelling).
         log_steps: batches between two rows of `history.csv`.
         validation_steps: batches between two validations; else after each epoch.
+        early_stopping: stop after so many validations in a row without a better metric.
+        keep_best: how many of the best models stay: the best as `best/`, and where there are several, each as
+            `best-STEP/`.
+        trackers: names among "tensorboard" (always on), "wandb" and "mlflow", which follow the run as well.
         checkpoint_steps, checkpoint_minutes: between two checkpoints, whichever comes first.
         workers: batches that are made at once, each in a thread.
         cache_mb: memory for decoded images or regions.
@@ -86,12 +102,19 @@ class RunConfig:
     wave_positions: bool = flag()
     train_split: str | None = text()
     validation_split: str | None = text()
+    validation_share: float = probability(VALIDATION_SHARE)
+    split_seed: int = count(0, 0)
+    image_column: str | None = text()
+    image2_column: str | None = text()
+    question_column: str | None = text()
+    answer_column: str | None = text()
+    split_column: str | None = text()
     validation_limit: int | None = count(None, optional=True)
     images: str | None = text()
     regions: str | None = text()
     max_regions: int | None = count(None, optional=True)
     answers: str | None = text()
-    min_answers: int = count(9)
+    min_answers: int | None = count(None, optional=True)
     scenes: int = count(8000)
     strict: bool = flag()
     seed: int = count(0, 0)
@@ -123,6 +146,11 @@ class RunConfig:
     whole_words: bool | None = flag(None, optional=True)
     log_steps: int = count(50)
     validation_steps: int | None = count(None, optional=True)
+    early_stopping: int | None = count(None, optional=True)
+    keep_best: int = count(1)
+    trackers: Sequence[str] | None = checked(
+        None, _are_trackers, f"a list of names among {', '.join(TRACKER_NAMES)}", optional=True
+    )
     checkpoint_steps: int | None = count(None, optional=True)
     checkpoint_minutes: float = number(10, 0)
     workers: int | None = count(None, optional=True)
@@ -149,11 +177,19 @@ class RunConfig:
                 raise ValueError(f"there is no {name}; give --{name}, or a file with it by --config.")
         return run
 
-    def completed(self, model_class: type) -> Self:
+    @property
+    def columns(self) -> Columns:
+        """Of a file of one's own; without a validation all rows without a split are for training."""
+        names = {part: getattr(self, f"{part}_column") for part in ("image", "image2", "question", "answer", "split")}
+        share = 0.0 if self.validation_split == "none" else self.validation_share
+        return Columns(**names, share=share, seed=self.split_seed)
+
+    def completed(self, model_class: type, task: Task) -> Self:
         """With the paper's recipe, and the task's splits, where nothing else was given."""
         names = ("learning_rate", "warmup", "weight_decay", "beta_2", "epsilon", "clip_norm", "rate_multipliers")
         usual = {name: getattr(model_class.recipe, name) for name in names}
-        usual |= dict(zip(("train_split", "validation_split"), task_named(self.task).splits, strict=True))
+        usual |= dict(zip(("train_split", "validation_split"), task.splits, strict=True))
+        usual["min_answers"] = task.min_answers
         missing = {name: value for name, value in usual.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
 
@@ -168,9 +204,11 @@ FREE = frozenset({"workers", "cache_mb", "checkpoint_steps", "checkpoint_minutes
 def check_same(path: Path, run: RunConfig) -> None:
     """Raises ValueError with the first setting that differs from those that a run was begun with."""
     begun = read_yaml(path, "the settings that the run was begun with")
+    usual = {field.name: field.default for field in dataclasses.fields(run)}
     for name, value in dataclasses.asdict(run).items():
-        if name not in FREE and begun.get(name) != value:
+        old = begun.get(name, usual[name])
+        if name not in FREE and old != value:
             raise ValueError(
-                f"{path.parent} holds a run with {name}: {begun.get(name)}, this one has {name}: {value}; "
+                f"{path.parent} holds a run with {name}: {old}, this one has {name}: {value}; "
                 "take the same settings to go on with it, or another --out."
             )

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +18,13 @@ from tfvl.modeling.schedules import WarmupDecay
 from tfvl.training.distributed import Workers
 from tfvl.training.evaluation.evaluate import evaluate
 from tfvl.training.run import checkpoint
+from tfvl.training.run.best import Best
 from tfvl.training.run.guards import locked, signals_remembered
 from tfvl.training.run.history import History, Row, draw_curves
 from tfvl.training.run.model_card import model_card
 from tfvl.training.run.opening import Opened, open_run, source_of, task_of
 from tfvl.training.run.settings import RunConfig, check_same
+from tfvl.training.run.trackers import check_trackers, tracking
 
 SETTINGS, CHECKPOINTS, CURVES = "run.yaml", "checkpoints", "curves.png"
 SHOWN_IDS = 64
@@ -70,8 +73,9 @@ def train(
         WorkerLost: another of the workers is gone.
     """
     workers, listener = workers or Workers(), listener or Listener()
+    check_trackers(run)
     source = source_of(run)
-    run = run.completed(source.model_class)
+    run = run.completed(source.model_class, task_of(run))
     with workers.together(), locked(out) if workers.is_chief else contextlib.nullcontext():
         if (out / SETTINGS).exists():
             check_same(out / SETTINGS, run)
@@ -100,7 +104,7 @@ class Trainer:
         self.model, self.processor, self.training, self.validation = opened
         every = run.epochs * self.training.steps
         self.total = min(run.steps or every, every)
-        self.step, self.best, self.metrics, self.seconds, self.saved_step = 0, None, {}, 0.0, None
+        self.step, self.found, self.metrics, self.seconds, self.saved_step = 0, Best(), {}, 0.0, None
         self.history: History | None = None
         self.to_restore: dict | None = None
         self.compile()
@@ -123,15 +127,17 @@ class Trainer:
     # --- the steps ---
 
     def run_to_the_end(self) -> dict[str, Any]:
+        run = self.run
         per_epoch, started = self.training.steps, time.monotonic() - self.seconds
         for pipeline in (self.training, self.validation):
             if pipeline and pipeline.loader.report.counts:
                 self.listener.say(f"{pipeline.loader.report}; {' '.join(pipeline.loader.report.sentences)}")
         if self.step:
             self.listener.say(f"going on after step {self.step} of {self.total}")
-        with signals_remembered() as asked:
-            step = AfterStep(self, asked, started)
-            while self.step < self.total:
+        followed = tracking(run, self.out) if self.workers.is_chief else contextlib.nullcontext([])
+        with signals_remembered() as asked, followed as trackers:
+            callbacks = [AfterStep(self, asked, started), *trackers]
+            while self.step < self.total and not self.found.stops(run.early_stopping):
                 epoch, first = divmod(self.step, per_epoch)
                 dataset = self.training.dataset(epoch, first).take(self.total - self.step)
                 try:
@@ -142,7 +148,7 @@ class Trainer:
                         steps_per_epoch=min(per_epoch - first, self.total - self.step),
                         shuffle=False,  # the pipeline has done that
                         verbose=0,
-                        callbacks=[step],
+                        callbacks=callbacks,
                     )
                 except tf.errors.OpError:
                     failures = [pipeline.failure for pipeline in (self.training, self.validation) if pipeline]
@@ -180,7 +186,10 @@ class Trainer:
             if self.history:
                 self.history.add(row)
             self.listener.row(row, self.total)
-        if self.step < self.total and self.is_checkpoint_due():
+        if self.found.stops(run.early_stopping):
+            self.model.stop_training = True
+            self.listener.say(self.found.sentence(self.step))
+        elif self.step < self.total and self.is_checkpoint_due():
             self.save()
 
     def check_finite(self, loss: float) -> None:
@@ -210,11 +219,13 @@ class Trainer:
             self.metrics = self.model.evaluate(self.validation.dataset(), return_dict=True, verbose=0)
             self.model.reset_metrics()
             name, sign = "loss", -1
-        value = self.metrics.get(name)
-        if value is not None and (self.best is None or sign * value > sign * self.best["value"]):
-            self.best = {"step": self.step, "name": name, "value": float(value)}
+        if name in self.metrics:
+            write, remove = self.found.add(self.step, name, float(self.metrics[name]), sign, self.run.keep_best)
             if self.workers.is_chief:
-                self.save_model("best")
+                for each in write:
+                    self.save_model(each)
+                for each in remove:
+                    shutil.rmtree(self.out / each, ignore_errors=True)
         return {f"val_{key}": float(value) for key, value in self.metrics.items()}
 
     # --- what is written ---
@@ -230,7 +241,7 @@ class Trainer:
         return {
             "step": self.step,
             "finished": finished,
-            "best": self.best,
+            **dataclasses.asdict(self.found),
             "metrics": {name: float(value) for name, value in self.metrics.items()},
             "seconds": self.seconds,
             "rows": self.history.rows if self.history else [],
@@ -252,9 +263,8 @@ class Trainer:
         self.saved_at = time.monotonic()
         if saved:
             state = saved.state
-            self.step, self.best, self.metrics, self.seconds = (
-                state[name] for name in ("step", "best", "metrics", "seconds")
-            )
+            self.step, self.metrics, self.seconds = (state[name] for name in ("step", "metrics", "seconds"))
+            self.found = Best(state["best"], state.get("kept", []), state.get("since", 0))
             self.saved_step = self.step
             groups = self.groups()
             checkpoint.assign(groups, saved.arrays)
@@ -285,7 +295,7 @@ class Trainer:
             (directory / "README.md").write_text(card, encoding="utf-8")
 
     def curves(self) -> None:
-        draw_curves(self.history, f"val_{self.best['name']}" if self.best else "", self.out / CURVES)
+        draw_curves(self.history, f"val_{self.found.best['name']}" if self.found.best else "", self.out / CURVES)
 
 
 class AfterStep(keras.callbacks.Callback):
@@ -297,6 +307,10 @@ class AfterStep(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.trainer.restore_metrics()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.trainer.validation is not None:  # for the trackers, which come after this one
+            logs |= {f"val_{name}": value for name, value in self.trainer.metrics.items()}
 
     def on_train_batch_end(self, batch, logs=None):
         trainer = self.trainer

@@ -62,7 +62,15 @@ class Nlvr2(Task):
                 )
             sentence = "-".join((*parts[:2], parts[3]))
             sentences[sentence] = sentences.get(sentence, True) and hit
-        return {"accuracy": float(np.mean(right)), "consistency": float(np.mean(list(sentences.values())))}
+        return self.accuracy(predictions, examples) | {"consistency": float(np.mean(list(sentences.values())))}
+
+    @staticmethod
+    def accuracy(predictions: Sequence[int], examples: Sequence[Example]) -> dict[str, float]:
+        """`accuracy`: the share of examples whose class is right."""
+        check_lengths(predictions=predictions, examples=examples)
+        return {
+            "accuracy": float(np.mean([said == each.label for said, each in zip(predictions, examples, strict=True)]))
+        }
 
     def from_exported(self, example: Example, answer: str, score: float) -> int:
         return CLASSES.get(answer.lower(), self.unread)

@@ -7,6 +7,7 @@ from tfvl.training.tasks.pretraining import Pretraining, PretrainingQuestions
 from tfvl.training.tasks.retrieval import Retrieval
 from tfvl.training.tasks.shapes import Shapes
 from tfvl.training.tasks.task import Task
+from tfvl.training.tasks.tokens import Tokens
 from tfvl.training.tasks.vcr import VcrAnswer, VcrRationale
 from tfvl.training.tasks.vqa import Vqa
 
@@ -23,6 +24,7 @@ TASKS: dict[str, Task] = {
         Entities(),
         Pretraining(),
         PretrainingQuestions(),
+        Tokens(),
     )
 }
 

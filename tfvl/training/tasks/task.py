@@ -16,8 +16,9 @@ from tfvl.training.data.examples import Example, Examples, Report
 from tfvl.training.data.loading import Batch, Loader
 from tfvl.training.data.masking import WordMasker
 from tfvl.training.data.pipeline import BatchPipeline
+from tfvl.training.data.tables import Table
 from tfvl.training.tasks.predictions import json_lines
-from tfvl.training.tasks.vocabulary import answer_scores
+from tfvl.training.tasks.vocabulary import MIN_OCCURRENCES, answer_scores, build_vocabulary, majority
 
 Progress = Callable[[int, int], None]
 
@@ -31,6 +32,7 @@ class Task(ABC):
             with a text or one (`tfvl.answers.rows`), and are trained with a label of this name.
         splits: for training and validation, as the files call them.
         needs_data: whether it reads files.
+        table: the rows of one's own that it reads; None: published files.
         prepared_for: the tasks that read the same examples, so that data prepared for one serves all; () is none else.
         answers: whether the labels are answers of a vocabulary.
         free_label_axes: of labels by their names (where there is one array, "labels"), the axes beside the first whose
@@ -38,6 +40,8 @@ class Task(ABC):
         unread: what stands for the prediction of an example whose image cannot be read; no truth is equal to it. None:
             what the model predicts for a blank image.
         checkpoint_only: why splits are not evaluated with an exported model; "" where they are.
+        min_answers: how often an answer occurs that becomes a class, unless it is said.
+        names_from_rows: whether the classes are those of the rows also where the model brings its own.
         pipeline_tag: the hub's name for what its models do; "" where it has none.
         metric: gives the official results of (predictions, examples), shares from 0 to 1 by name; None: only the loss.
         from_exported: gives the prediction of (example, an exported model's best answer, its score); None: exported
@@ -53,11 +57,14 @@ class Task(ABC):
     label: ClassVar[str] = "labels"
     splits: ClassVar[tuple[str, str]] = ("train", "val")
     needs_data: ClassVar[bool] = True
+    table: Table | None = None
     prepared_for: ClassVar[tuple[str, ...]] = ()
     answers: ClassVar[bool] = False
     free_label_axes: ClassVar[Mapping[str, tuple[int, ...]]] = {}
     unread: ClassVar[str | int | None] = -1
     checkpoint_only: ClassVar[str] = ""
+    min_answers: ClassVar[int] = MIN_OCCURRENCES
+    names_from_rows: ClassVar[bool] = False
     pipeline_tag: ClassVar[str] = ""
     metric: Callable[[Sequence, Sequence[Example]], dict[str, float]] | None = None
     from_exported: Callable[[Example, str, float], Any] | None = None
@@ -82,6 +89,10 @@ class Task(ABC):
     def vocabulary(self) -> tuple[str, ...]:
         """The answers that are classes, where the task itself says them; else ()."""
         return ()
+
+    def class_names(self, examples: Iterable[Example], min_answers: int) -> tuple[str, ...]:
+        """The answers of examples that are classes. Raises ValueError where there are none."""
+        return tuple(build_vocabulary(majority(examples), min_answers))
 
     # --- examples ---
 

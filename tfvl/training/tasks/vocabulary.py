@@ -10,6 +10,7 @@ from tfvl.training.data.examples import Example
 from tfvl.training.tasks.vqa_answers import normalize_answer
 
 MIN_OCCURRENCES = 9  # ViLT's and LXMERT's 3,129 answers of VQA v2 are those given this often in train and val
+ANNOTATORS = 10  # of each question of VQA
 SCORES = (0.0, 0.3, 0.6, 0.9, 1.0)  # by the number of annotators who gave the answer, four and more alike
 
 
@@ -42,14 +43,21 @@ def build_vocabulary(answers: Iterable[str], min_answers: int = MIN_OCCURRENCES)
 def answer_scores(answers: Sequence[str], label2id: Mapping[str, int]) -> dict[int, float]:
     """The classes that annotators gave, with their scores; empty where none is in the vocabulary.
 
-    As in the papers' scripts annotators' answers are looked up as they are written; GQA's only one scores 1.
+    As in the papers' scripts annotators' answers are looked up as they are written. GQA's only one scores 1, as do
+    those of fewer annotators than VQA's that are given most often.
     """
-    if len(answers) == 1:
-        return {label2id[answer]: 1.0 for answer in answers if answer in label2id}
+    if len(answers) < ANNOTATORS:
+        return {label2id[answer]: share for answer, share in answer_shares(answers).items() if answer in label2id}
     counts = Counter(answers)
     return {
         label2id[answer]: SCORES[min(count, len(SCORES) - 1)] for answer, count in counts.items() if answer in label2id
     }
+
+
+def answer_shares(answers: Iterable[str]) -> dict[str, float]:
+    """For each answer how often it is given, in parts of the most frequent one."""
+    counts = Counter(answers)
+    return {answer: count / max(counts.values()) for answer, count in counts.items()}
 
 
 def soft_targets(rows: Sequence[Sequence[str]], label2id: Mapping[str, int], num_labels: int) -> np.ndarray:

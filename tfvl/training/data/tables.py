@@ -1,0 +1,273 @@
+"""Tables of one's own: CSV, JSON lines or Parquet, read a row at a time, so that memory does not grow with the file.
+
+Spreadsheets write many kinds of CSV: with commas, semicolons, tabs or bars, with a byte order mark, in UTF-16 or
+Latin-1. All of them are read; a cell that is not UTF-8 is decoded as Latin-1.
+"""
+
+import codecs
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tfvl.files.extras import require
+
+DELIMITERS = ",;\t|"
+MAX_LINE = 1 << 24  # bytes or characters; no row of a table is longer
+PARQUET_ROWS = 1024  # that are in memory at once
+SPLITS = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
+SPLIT_IN_NAME = re.compile(r"(train|val|validation|valid|dev|test)(?=$|[-_.\d])", re.IGNORECASE)
+
+Numbered = tuple[str, dict[str, Any] | Exception]
+
+
+def split_name(value: Any) -> str:
+    """A split as it is called here: "validation", "valid" and "dev" are "val"."""
+    name = str(value).strip().lower()
+    return SPLITS.get(name, name)
+
+
+def column_name(name: Any) -> str:
+    """A column's name as it is compared: in lower case, without white space around it."""
+    return str(name).strip().lower()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One file, or several with the same columns.
+
+    Attributes:
+        files: (path, split) of each; the split is "" where the file's name says none.
+        stamps: size and time of each, so that a table that was changed is another one.
+        naming: how the user says another name for the column of a part.
+    """
+
+    naming: ClassVar[str] = "--{}-column"
+
+    files: tuple[tuple[Path, str], ...]
+    stamps: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, files: list[tuple[Path, str]]) -> "Table":
+        found = [os.stat(path) for path, _ in files]
+        return cls(tuple(files), tuple((each.st_size, each.st_mtime_ns) for each in found))
+
+    @property
+    def root(self) -> Path:
+        """The directory to which the paths of images are relative."""
+        return self.files[0][0].parent
+
+    @property
+    def name(self) -> str:
+        return ", ".join(str(path) for path, _ in self.files)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the first file's columns. Raises ValueError where it cannot be read or is empty."""
+        path, _ = self.files[0]
+        return READERS[path.suffix.lower()].columns(path)
+
+    def rows(self) -> Iterator[tuple[str, str, dict[str, Any] | Exception]]:
+        """Of each row its place ("my.csv, line 7"), the split of its file, and its values by column.
+
+        A row that cannot be read gives an exception as its values.
+
+        Raises:
+            ValueError: a file cannot be read.
+        """
+        for path, split in self.files:
+            try:
+                for place, row in READERS[path.suffix.lower()].rows(path):
+                    yield f"{path.name}, {place}", split, row
+            except OSError as error:
+                raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def find(where: str | os.PathLike, wanted: str = "image") -> Table | None:
+    """The table that `--data` names: a file, or the one of a directory; several whose names begin with a split are one.
+
+    Args:
+        where: the file or directory.
+        wanted: a column without which a directory's file is no table of one's own; the published data sets have JSON
+            lines too.
+
+    Returns: None for a directory without such a file.
+
+    Raises:
+        ValueError: the file is of an unknown kind or not there, or a directory has several that belong to no split.
+    """
+    where = Path(where)
+    if not where.is_dir():
+        if where.suffix.lower() not in READERS:
+            known = ", ".join(READERS)
+            raise ValueError(f"{where} is no directory, and no table of a known kind ({known}).")
+        if not where.is_file():
+            raise ValueError(f"there is no file {where}.")
+        return Table.of([(where, "")])
+    listed = sorted(path for path in where.iterdir() if path.suffix.lower() in READERS and path.is_file())
+    found = [path for path in listed if column_name(wanted) in _columns_or_none(path)]
+    if len(found) < 2:
+        return Table.of([(path, "") for path in found]) if found else None
+    splits = [SPLIT_IN_NAME.match(path.name) for path in found]
+    if not all(splits):
+        named = ", ".join(path.name for path in found[:5])
+        raise ValueError(f"{where} has several tables: {named}; name one, or call them train, val and test.")
+    return Table.of([(path, split_name(split[0])) for path, split in zip(found, splits, strict=True)])
+
+
+def _columns_or_none(path: Path) -> tuple[str, ...]:
+    try:
+        return READERS[path.suffix.lower()].columns(path)
+    except ValueError:
+        return ()
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+def _csv_columns(path: Path) -> tuple[str, ...]:
+    reader, names = _opened_csv(path)
+    reader.close()
+    return names
+
+
+def _csv_rows(path: Path) -> Iterator[Numbered]:
+    lines, names = _opened_csv(path)
+    reader = csv.reader(lines, delimiter=_delimiter_of(path))
+    next(reader)
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield f"line {reader.line_num}", ValueError(f"it is no row of CSV ({error}); is a quote left open?")
+            continue
+        if not any(cells):
+            continue
+        place = f"line {reader.line_num}"
+        if len(cells) > len(names) and any(cells[len(names) :]):
+            yield place, ValueError(f"it has {len(cells)} cells, but there are {len(names)} columns")
+        else:
+            yield place, dict(zip(names, map(utf8_or_latin1, cells), strict=False))
+
+
+def _opened_csv(path: Path) -> tuple[Iterator[str], tuple[str, ...]]:
+    """The lines, and the names of the columns."""
+    lines = _lines(path)
+    header = next(csv.reader(_lines(path), delimiter=_delimiter_of(path)), None)
+    if not header or not any(header):
+        raise ValueError(f"{path} is empty; its first line should name the columns.")
+    return lines, tuple(column_name(utf8_or_latin1(name)) for name in header)
+
+
+def _delimiter_of(path: Path) -> str:
+    """Of `DELIMITERS` the one that makes the most columns of the first line, the first of equal ones."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    first = next(_lines(path), "")
+    return max(DELIMITERS, key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file; bytes that are not UTF-8 are surrogates. Raises ValueError for one that has no end."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+    wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding, errors = ("utf-16", "replace") if wide else ("utf-8-sig", "surrogateescape")
+    with open(path, encoding=encoding, errors=errors, newline="") as file:
+        while line := file.readline(MAX_LINE + 1):
+            if len(line) > MAX_LINE:
+                raise ValueError(f"{path} has a line of more than {MAX_LINE} characters; it is no CSV file.")
+            yield line
+
+
+def utf8_or_latin1(cell: str) -> str:
+    """A cell that was read with "surrogateescape"; one with bytes that are not UTF-8, as Latin-1."""
+    if cell.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in cell):
+        return cell
+    return cell.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+# --- JSON lines and Parquet -------------------------------------------------------------------------------------------
+
+
+def _jsonl_columns(path: Path) -> tuple[str, ...]:
+    rows = (row for _, row in _jsonl_rows(path) if isinstance(row, dict))
+    first = next(rows, None)
+    if first is None:
+        raise ValueError(f"{path} has no line with a JSON object; each line should be one.")
+    return tuple({name: None for row in [first, *islice(rows, 99)] for name in row})
+
+
+def _jsonl_rows(path: Path) -> Iterator[Numbered]:
+    with open(path, "rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE + 1):
+            number += 1
+            if len(line) > MAX_LINE:
+                raise ValueError(f"{path}, line {number}, is longer than {MAX_LINE} bytes; it is no JSONL file.")
+            if line.strip():
+                yield f"line {number}", _parsed(line.removeprefix(codecs.BOM_UTF8))
+
+
+def _parsed(line: bytes) -> dict[str, Any] | Exception:
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        text = line.decode("latin-1")
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return ValueError(f"it is not valid JSON ({error})")
+    if not isinstance(row, dict):
+        return ValueError(f"it is {row!r:.40}, not a JSON object")
+    return {column_name(name): value for name, value in row.items()}
+
+
+def _parquet(path: Path):
+    require("pyarrow", "parquet", "Parquet files are read with it")
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        return ParquetFile(path)
+    except (ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is no Parquet file, or torn ({' '.join(str(error).split()):.120}).") from None
+
+
+def _parquet_columns(path: Path) -> tuple[str, ...]:
+    with _parquet(path) as file:
+        return tuple(map(column_name, file.schema_arrow.names))
+
+
+def _parquet_rows(path: Path) -> Iterator[Numbered]:
+    with _parquet(path) as file:
+        number = 0
+        for batch in file.iter_batches(batch_size=PARQUET_ROWS):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"row {number}", {column_name(name): value for name, value in row.items()}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A kind of file: the names of its columns, and its rows with their places."""
+
+    columns: Callable[[Path], tuple[str, ...]]
+    rows: Callable[[Path], Iterator[Numbered]]
+
+
+CSV = Reader(_csv_columns, _csv_rows)
+READERS = {
+    ".csv": CSV,
+    ".tsv": CSV,
+    ".jsonl": Reader(_jsonl_columns, _jsonl_rows),
+    ".parquet": Reader(_parquet_columns, _parquet_rows),
+}

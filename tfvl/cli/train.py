@@ -44,6 +44,9 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Of all machines together.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The highest; without it, the paper's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is random.")] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(metavar="USER/NAME", help="Repository of the hub for the best model.")
+    ] = None,
     strict: Strict = False,
 ):
     """Train a model; the same command again goes on where it was interrupted."""
@@ -65,6 +68,7 @@ def train(
         "learning_rate": learning_rate,
         "seed": seed,
         "strict": strict or None,
+        "push_to_hub": push_to_hub,
         "images": images,
         "regions": regions,
         "max_regions": max_regions,

@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 import keras
 
 from tfvl.modeling import lora
+from tfvl.modeling.card import write_card
 from tfvl.modeling.configuration import Config
 from tfvl.modeling.labels import flat
 from tfvl.modeling.loadable import Loadable
 from tfvl.modeling.losses import is_float
 from tfvl.modeling.trainable import Trainable
 from tfvl.porting.save import save_weights
+from tfvl.porting.upload import push
 
 
 class PreTrainedModel(Loadable, Trainable, keras.Model):
@@ -182,6 +184,8 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
     def save_pretrained(self, directory: str | Path, *, max_shard_size: str | int = "5GB") -> None:
         """Writes `config.json` and `model.safetensors` as upstream does; `transformers` loads the directory.
 
+        A model card, `README.md`, is written where there is none.
+
         Args:
             directory: made if missing.
             max_shard_size: bytes, or a text such as "5GB"; a larger model is written in several files and an index.
@@ -190,6 +194,22 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         extra = {name: value for name, value in self.config.extra.items() if name != "torch_dtype"}
         extra["dtype"] = self.dtype_policy.variable_dtype  # of these weights, whatever the checkpoint's were
         self.config.replace(architectures=(type(self).__name__,), extra=extra).save_pretrained(directory)
+        write_card(self, Path(directory))
+
+    def push_to_hub(self, repo_id: str, **options) -> str:
+        """Uploads what `save_pretrained` writes, a model card with it, to a repository of the hub.
+
+        Args:
+            repo_id: "USER/NAME"; made if there is none.
+            **options: `commit_message`, `private`, `token`, `revision`, `create_pr`, as in huggingface_hub.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            CheckpointError: the hub refused it or cannot be reached.
+        """
+        return push(self.save_pretrained, repo_id, **options)
 
     def gradient_checkpointing_enable(self, enable: bool = True) -> None:
         """Recomputes each block in the backward pass instead of keeping its activations (upstream's name)."""

@@ -42,7 +42,7 @@ WEIGHT_PATTERNS = (
 # what the hub is asked with: arguments of `resolve` that every `from_pretrained` takes
 OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -81,7 +81,7 @@ def resolve(
         return _below(path, subfolder)
     if src in VOCABULARY_NAMES and not weights and revision is None:
         return BUNDLED_DIRECTORY / VOCABULARY
-    if isinstance(src, Path) or not _HUB_ID.fullmatch(src) or src.startswith("."):
+    if isinstance(src, Path) or not HUB_ID.fullmatch(src) or src.startswith("."):
         raise CheckpointError(
             f"{src}: there is no such directory or file, and a hub id looks like `owner/name`; "
             f"bundled models are {', '.join(sorted(bundled))}."

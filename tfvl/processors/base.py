@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import tensorflow as tf
 
 from tfvl.modeling.configuration import Config
-from tfvl.porting import hub
+from tfvl.porting import hub, upload
 from tfvl.porting.originals import reading as originals
 from tfvl.preprocessing.text.tokenizer import ARGUMENTS, NO_LIMIT, BertTokenizer
 
@@ -119,6 +119,10 @@ class Processor:
         if max_length != NO_LIMIT:
             options |= {"max_length": max_length}  # so that a text that may not be cut is refused
         return self.tokenizer(text, text_pair, **options)
+
+    def push_to_hub(self, repo_id: str, **options) -> str:
+        """Uploads what `save_pretrained` writes to a repository of the hub; as `PreTrainedModel.push_to_hub`."""
+        return upload.push(self.save_pretrained, repo_id, **options)
 
     @property
     def model_input_names(self) -> list[str]:

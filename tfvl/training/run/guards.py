@@ -1,6 +1,7 @@
 """One run in a directory at a time, and a process that finishes its step before it stops."""
 
 import contextlib
+import errno
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from filelock import FileLock, Timeout
 from tfvl.files.whole import remove_left_overs
 
 LOCK = ".lock"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -52,3 +54,18 @@ def signals_remembered() -> Iterator[list]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def disk_full_in_a_sentence(trainer) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "errno", None) not in FULL and "No space left on device" not in str(error):
+            raise
+        saved = trainer.saved_step
+        kept = "there is no checkpoint yet" if saved is None else f"the checkpoint of step {saved} is whole"
+        raise ValueError(
+            f"the disk of {trainer.out} is full at step {trainer.step}; {kept}: free some space and give the same "
+            "command again."
+        ) from error

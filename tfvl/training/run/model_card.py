@@ -3,7 +3,10 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 
+from tfvl.modeling.card import card, pipeline_tag
+from tfvl.porting.hub import HUB_ID
 from tfvl.training.run.settings import RunConfig
 from tfvl.training.tasks.table import task_named
 
@@ -21,32 +24,32 @@ def model_card(
         step: after which the weights were taken.
         command: that makes this run again.
     """
-    import yaml
+    from huggingface_hub import EvalResult
 
-    tags = [model.config.model_type, "tfvl"]
-    front = {"library_name": "tfvl", "tags": tags}
-    if tag := task_named(run.task).pipeline_tag:
-        front["pipeline_tag"] = tag
-    name = type(model).__name__
+    task, name = task_named(run.task), type(model).__name__
+    tag = pipeline_tag(type(model)) or "other"
+    measured = [
+        EvalResult(
+            task_type=tag,
+            dataset_type=run.task,
+            dataset_name=run.task,
+            dataset_split=run.validation_split,
+            metric_type=key.partition("/")[0],
+            metric_name=key,
+            metric_value=round(float(value), 6),
+        )
+        for key, value in (metrics.items() if task.metric else ())
+    ]
     settings = {
         key: value for key, value in dataclasses.asdict(run).items() if value is not None and value is not False
     }
     versions = {package: _version(package) for package in PACKAGES}
     start = "from fresh weights, of the architecture of" if run.from_scratch else "from"
-    return "\n".join(
+    return card(
+        model,
+        f"{name}, trained for the task “{run.task}”",
         [
-            "---",
-            yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),
-            "---",
-            f"# {name}, trained for the task “{run.task}”",
-            "",
             f"Trained with `tfvl train` {start} `{run.model}`; these are the weights after step {step:,}.",
-            "",
-            "```python",
-            "import tfvl",
-            "",
-            'model, processor = tfvl.auto.load("DIRECTORY")  # transformers loads it too',
-            "```",
             "",
             *_section("Data", data),
             *_section("Results on the validation split", [(key, f"{value:.4f}") for key, value in metrics.items()]),
@@ -57,8 +60,11 @@ def model_card(
             "```",
             command,
             "```",
-            "",
-        ]
+        ],
+        measured,
+        license=run.license,
+        datasets=list(run.datasets or ()),
+        base_model=run.model if HUB_ID.fullmatch(run.model) and not Path(run.model).exists() else None,
     )
 
 

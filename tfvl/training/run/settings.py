@@ -82,6 +82,8 @@ class RunConfig:
         keep_best: how many of the best models stay: the best as `best/`, and where there are several, each as
             `best-STEP/`.
         trackers: names among "tensorboard" (always on), "wandb" and "mlflow", which follow the run as well.
+        push_to_hub: repository of the hub, USER/NAME, where the best model goes when the run ends.
+        license, datasets: for the model card, as the hub calls them.
         checkpoint_steps, checkpoint_minutes: between two checkpoints, whichever comes first.
         workers: batches that are made at once, each in a thread.
         cache_mb: memory for decoded images or regions.
@@ -151,6 +153,11 @@ class RunConfig:
     trackers: Sequence[str] | None = checked(
         None, _are_trackers, f"a list of names among {', '.join(TRACKER_NAMES)}", optional=True
     )
+    push_to_hub: str | None = text()
+    license: str | None = text()
+    datasets: Sequence[str] | None = checked(
+        None, lambda value: isinstance(value, list | tuple), "a list of names of data sets", optional=True
+    )
     checkpoint_steps: int | None = count(None, optional=True)
     checkpoint_minutes: float = number(10, 0)
     workers: int | None = count(None, optional=True)
@@ -198,7 +205,7 @@ class RunConfig:
 
 
 # What may change between a run and its continuation: the weights do not depend on it.
-FREE = frozenset({"workers", "cache_mb", "checkpoint_steps", "checkpoint_minutes"})
+FREE = frozenset({"workers", "cache_mb", "checkpoint_steps", "checkpoint_minutes", "push_to_hub"})
 
 
 def check_same(path: Path, run: RunConfig) -> None:

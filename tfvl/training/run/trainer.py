@@ -2,11 +2,10 @@
 
 import contextlib
 import dataclasses
-import errno
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ import tensorflow as tf
 
 from tfvl.files.whole import written_whole
 from tfvl.modeling.schedules import WarmupDecay
+from tfvl.porting.upload import make_repository, push
 from tfvl.training.distributed import Workers
 from tfvl.training.evaluation.evaluate import evaluate
 from tfvl.training.run import checkpoint
 from tfvl.training.run.best import Best
-from tfvl.training.run.guards import locked, signals_remembered
+from tfvl.training.run.guards import disk_full_in_a_sentence, locked, signals_remembered
 from tfvl.training.run.history import History, Row, draw_curves
 from tfvl.training.run.model_card import model_card
 from tfvl.training.run.opening import Opened, open_run, source_of, task_of
@@ -28,7 +28,6 @@ from tfvl.training.run.trackers import check_trackers, tracking
 
 SETTINGS, CHECKPOINTS, CURVES = "run.yaml", "checkpoints", "curves.png"
 SHOWN_IDS = 64
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class NonFiniteError(ValueError):
@@ -74,6 +73,8 @@ def train(
     """
     workers, listener = workers or Workers(), listener or Listener()
     check_trackers(run)
+    if run.push_to_hub and workers.is_chief:  # a name or a token that is wrong is found before the work
+        make_repository(run.push_to_hub)
     source = source_of(run)
     run = run.completed(source.model_class, task_of(run))
     with workers.together(), locked(out) if workers.is_chief else contextlib.nullcontext():
@@ -160,6 +161,7 @@ class Trainer:
             self.curves()
             self.save(finished=True)
             self.history.close()
+            self.push()
         self.workers.agree(self.step, "numbers of steps")  # nobody leaves before the chief has written everything
         return self.state(finished=True)
 
@@ -294,6 +296,13 @@ class Trainer:
             card = model_card(self.run, self.model, data, self.metrics, self.step, self.command)
             (directory / "README.md").write_text(card, encoding="utf-8")
 
+    def push(self) -> None:
+        """Uploads the best model, or without a validation the last one, where that is wanted."""
+        if self.run.push_to_hub:
+            found = self.out / ("best" if self.found.best else "last")
+            address = push(lambda place: shutil.copytree(found, place, dirs_exist_ok=True), self.run.push_to_hub)
+            self.listener.say(f"{found} is on the hub: {address}")
+
     def curves(self) -> None:
         draw_curves(self.history, f"val_{self.found.best['name']}" if self.found.best else "", self.out / CURVES)
 
@@ -334,18 +343,3 @@ def schedule(run: RunConfig, steps: int) -> keras.optimizers.schedules.LearningR
         )
     end = run.learning_rate if run.schedule == "constant" else 0.0
     return WarmupDecay(run.learning_rate, steps, run.warmup, end)
-
-
-@contextlib.contextmanager
-def disk_full_in_a_sentence(trainer: Trainer) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if getattr(error, "errno", None) not in FULL and "No space left on device" not in str(error):
-            raise
-        saved = trainer.saved_step
-        kept = "there is no checkpoint yet" if saved is None else f"the checkpoint of step {saved} is whole"
-        raise ValueError(
-            f"the disk of {trainer.out} is full at step {trainer.step}; {kept}: free some space and give the same "
-            "command again."
-        ) from error

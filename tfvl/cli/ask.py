@@ -1,5 +1,7 @@
 """`tfvl ask`."""
 
+import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -8,14 +10,23 @@ import typer
 from tfvl.cli.console import (
     DEFAULT_MODEL,
     SOURCE_HELP,
+    AsJson,
     ClassName,
     Detector,
     Revision,
     TopK,
     console,
+    print_json,
     print_table,
 )
 from tfvl.files.quiet import quiet_tensorflow
+
+AT_ONCE = 8  # questions in a batch
+SIDE, PLAIN = 64, 0.25  # pixels that are looked at along an edge, and the share that has the ground's colour
+PHOTOGRAPH = (
+    "{} knows drawn shapes only, and this looks like a photograph; ask a checkpoint for those, such as "
+    "--model dandelin/vilt-b32-finetuned-vqa"
+)
 
 
 def ask(
@@ -28,8 +39,12 @@ def ask(
             dir_okay=False,
         ),
     ],
-    question: Annotated[
-        str, typer.Argument(help="Question, sentence with [MASK]s, or caption, as the model wants it.")
+    questions: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="QUESTION…",
+            help="Questions, sentences with [MASK]s, or captions, as the model wants them; - reads lines of stdin.",
+        ),
     ],
     model: Annotated[
         str | None,
@@ -52,6 +67,7 @@ def ask(
     detector: Detector = None,
     class_name: ClassName = None,
     revision: Revision = None,
+    as_json: AsJson = False,
 ):
     """Ask a model, or an exported one, about an image or its region features."""
     from tfvl.pipelines import ServerPipeline, open_pipeline
@@ -65,7 +81,9 @@ def ask(
     if is_lite and (class_name or revision):
         raise ValueError("--class and --revision are for a checkpoint; leave them out with a .tflite file")
     files, visuals = read_all([image, *(more or [])], image_id or [])
-    request = Request(question, visuals, choice or [], phrase or [], [str(file) for file in files])
+    names = [str(file) for file in files]
+    texts = read_questions(questions)
+    requests = [Request(text, visuals, choice or [], phrase or [], names) for text in texts]
     if server is None and (detector or not is_lite):
         quiet_tensorflow()
     with console(stderr=True).status("answering"):
@@ -74,9 +92,48 @@ def ask(
         else:
             pipeline = open_pipeline(src, top_k=top_k, detector=detector, architecture=class_name, revision=revision)
         with pipeline:
-            (answers,) = pipeline.ask([request])
-    if answers.filled:
-        print(answers.filled)
-    if answers.match is not None:
-        print(f"text and image belong together: {answers.match:.4f}")
-    print_table(question, ("answer", "score"), [(text, f"{score:.4f}") for text, score in answers.scored])
+            chunks = [requests[start : start + AT_ONCE] for start in range(0, len(requests), AT_ONCE)]
+            found = [answers for chunk in chunks for answers in pipeline.ask(chunk)]
+    if server is None and src.startswith("shapes-") and not all(map(looks_drawn, visuals)):
+        warnings.warn(PHOTOGRAPH.format(src), stacklevel=2)
+    if as_json:
+        shown = [document(text, answers) for text, answers in zip(texts, found, strict=True)]
+        return print_json({"model": model or src, "images": names, "results": shown})
+    for text, answers in zip(texts, found, strict=True):
+        if answers.filled:
+            print(answers.filled)
+        if answers.match is not None:
+            print(f"text and image belong together: {answers.match:.4f}")
+        print_table(text, ("answer", "score"), [(said, f"{score:.4f}") for said, score in answers.scored])
+
+
+def read_questions(given: list[str]) -> list[str]:
+    """The questions, those of stdin in the place of "-". Raises ValueError where there are none."""
+    lines = (line.strip() for text in given if text == "-" for line in sys.stdin)
+    read = [line for line in lines if line]
+    texts = [each for text in given for each in (read if text == "-" else [text])]
+    if not texts:
+        raise ValueError("there are no questions on stdin; give one a line")
+    return texts
+
+
+def document(text: str, answers) -> dict:
+    """What a model said to a question, for JSON."""
+    more = {"filled": answers.filled or None, "match": answers.match}
+    more = {name: value for name, value in more.items() if value is not None}
+    return {"question": text, "answers": [dict(each) for each in answers], **more}
+
+
+def looks_drawn(visual) -> bool:
+    """Whether an image has a plain ground, as all drawn scenes have and hardly a photograph; True for regions."""
+    if not isinstance(visual, bytes):
+        return True
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(io.BytesIO(visual)) as image:
+        levels = np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.NEAREST)) >> 4
+    _, counts = np.unique(levels.reshape(-1, 3), axis=0, return_counts=True)
+    return counts.max() >= PLAIN * SIDE * SIDE

@@ -13,6 +13,7 @@ import typer
 
 from tfvl.answers.rows import HEADS, head_name
 from tfvl.cli.console import DEFAULT_MODEL, SOURCE_HELP
+from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
 
 # All that a Python client needs; tensorflow_text is imported for the ops of the tokenizer. Bytes are written as in the
@@ -61,6 +62,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Directory for the picture and the exported model.")] = Path("tfvl-demo"),
 ):
     """Draw a scene, export a bundled model, and let the exported artefact answer questions on the scene."""
+    require_tensorflow("tfvl demo, which exports a model,")
     quiet_tensorflow()
     run_demo(model=model, seed=seed, out=out)
 

@@ -23,6 +23,7 @@ from tfvl.cli.console import (
     print_table,
     progress_bar,
 )
+from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
 
 
@@ -61,6 +62,7 @@ def evaluate(
     as_json: AsJson = False,
 ):
     """Ask a model about a split, and print the data set's official metric."""
+    require_tensorflow("tfvl eval", "measure with model.evaluate(tfvl.dataset(…)), which runs there")
     quiet_tensorflow()
     from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 

@@ -1,6 +1,7 @@
 """`tfvl export`: a SavedModel for TensorFlow Serving, or one `.tflite` file."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ import typer
 
 from tfvl.cli.check import show_file, show_saved_model
 from tfvl.cli.console import ClassName, Detector, Overwrite, Revision, Source, TopK, console
+from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
 from tfvl.files.whole import refuse_to_overwrite
 
@@ -46,6 +48,7 @@ def export(
     resizable: Resizable = False,
 ):
     """Write a SavedModel that takes texts, and image bytes or regions, and gives answers, for TensorFlow Serving."""
+    require_tensorflow("tfvl export")
     sizes = {"image_size": image_size, "text_length": text_length, "batch": batch, "regions": regions}
     sizes |= {"quantize": quantize, "flavour": flavour, "resizable": resizable or None}
     if file_format == "tflite":
@@ -55,6 +58,9 @@ def export(
         return export_tflite(src, dst, top_k=top_k, overwrite=overwrite, load=load, explain=explain or None, **sizes)
     check_format(file_format, sizes, dst)
     refuse_to_overwrite(dst, overwrite)
+    if not dst.name.isdecimal():
+        advice = f"{dst} has no version number, without which TensorFlow Serving finds no model; export to {dst / '1'}"
+        warnings.warn(advice, stacklevel=2)
     quiet_tensorflow()
     from tfvl import auto
     from tfvl.export import saved_model
@@ -66,7 +72,8 @@ def export(
     print(f"Written to {directory}. Next:")
     image = "IMAGE" if processor.takes_images else "REGIONS"
     print(f'  tfvl ask {image} "question" --model {directory}')
-    print(f"  tensorflow_model_server --model_name={directory.parent.name} --model_base_path={directory.parent}")
+    if dst.name.isdecimal():
+        print(f"  tensorflow_model_server --model_name={directory.parent.name} --model_base_path={directory.parent}")
 
 
 def export_tflite(

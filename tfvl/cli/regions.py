@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tfvl.cli.console import AsJson, print_json, print_table, progress_bar
+from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
 from tfvl.files.whole import refuse_to_overwrite
 
@@ -54,6 +55,7 @@ def regions(
         raise ValueError("name the file to write with --out regions.h5, or a directory for pictures with --draw")
     if out is not None:
         refuse_to_overwrite(out, overwrite, "file")
+    require_tensorflow("the detector")
     quiet_tensorflow()
     with tempfile.TemporaryDirectory() as scratch:
         file = out or Path(scratch) / "regions.h5"

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from tfvl.files.backend import require_tensorflow
+
 
 def serve(
     path: Annotated[
@@ -43,6 +45,7 @@ def serve(
     ] = False,
 ):
     """Serve an exported model over REST and gRPC, as TensorFlow Serving does."""
+    require_tensorflow("tfvl serve")
     from tfvl.serving.server import directories, launch
 
     serving = launch.Serving(

@@ -22,6 +22,7 @@ from tfvl.cli.console import (
     print_table,
     progress_bar,
 )
+from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
 
 
@@ -50,6 +51,7 @@ def train(
     strict: Strict = False,
 ):
     """Train a model; the same command again goes on where it was interrupted."""
+    require_tensorflow("tfvl train", "train with model.compile() and model.fit(tfvl.dataset(…)), which run there")
     quiet_tensorflow()
     from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 

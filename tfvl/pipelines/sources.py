@@ -49,6 +49,15 @@ class CheckpointPipeline(Pipeline):
         return self._signatures[key]
 
     def compiled(self, regions: bool, top_k: int) -> tuple[Takes, Callable[[dict], dict]]:
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            from tfvl.files.backend import require_tensorflow
+            from tfvl.pipelines.eager import eager
+
+            if self.source.reads_regions and not regions:
+                require_tensorflow("the detector that finds regions in images", "give region features")
+            return eager(self.model, self.processor, top_k)
         import tensorflow as tf
 
         from tfvl.export.signatures import inputs_of, serving_default

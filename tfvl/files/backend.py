@@ -1,0 +1,28 @@
+"""What runs on TensorFlow only says so at once, where Keras was set up for another backend."""
+
+import json
+import os
+from pathlib import Path
+
+
+def keras_backend() -> str:
+    """The backend that Keras takes, or has taken, without importing it: KERAS_BACKEND, then its file of settings."""
+    if "KERAS_BACKEND" in os.environ:
+        return os.environ["KERAS_BACKEND"]
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    try:
+        return str(json.loads((home / "keras.json").read_text()).get("backend", "tensorflow"))
+    except (OSError, ValueError, AttributeError):
+        return "tensorflow"
+
+
+def require_tensorflow(what: str, instead: str = "") -> None:
+    """Raises ValueError where Keras runs on another backend.
+
+    Args:
+        what: runs on TensorFlow only.
+        instead: a clause that says what does the same there.
+    """
+    if (backend := keras_backend()) != "tensorflow":
+        advice = "set KERAS_BACKEND=tensorflow" + (f", or {instead}" if instead else "")
+        raise ValueError(f"{what} runs on TensorFlow, but the Keras backend is {backend!r}; {advice}.")

@@ -1,5 +1,6 @@
 """The command line: what each command does on a tiny model, and one line on stderr for every mistake."""
 
+import io
 import json
 import os
 import subprocess
@@ -9,9 +10,12 @@ import pytest
 from PIL import Image
 from support.checkpoint import LABELS, save_tiny
 from support.cli import fails, scores
+from support.paths import ROOT
 
 import tfvl
+from tfvl import shapes
 from tfvl.cli import app as cli
+from tfvl.cli.ask import looks_drawn
 
 
 @pytest.fixture(scope="module")
@@ -268,3 +272,51 @@ def test_the_shell_completes_commands():
     code = "import sys; from tfvl.cli.app import main; sys.exit(main([]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout.split() == ["export"]
+
+
+def test_ask_takes_several_questions(capsys, checkpoint, picture, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("what?\n\nhow many?\n"))
+    assert cli.main(["ask", str(picture), "which?", "-", "--model", str(checkpoint), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [result["question"] for result in document["results"]] == ["which?", "what?", "how many?"]
+    assert {answer["answer"] for answer in document["results"][0]["answers"]} == set(LABELS.values())
+    assert document["images"] == [str(picture)]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert "no questions on stdin" in fails(capsys, "ask", picture, "-", "--model", checkpoint)
+
+
+def test_the_bundled_model_says_that_it_knows_no_photographs():
+    def encoded(image, kind):
+        file = io.BytesIO()
+        image.save(file, kind)
+        return file.getvalue()
+
+    drawn = (shapes.draw_scene(seed).image() for seed in range(20))
+    assert all(looks_drawn(encoded(image, kind)) for image in drawn for kind in ("PNG", "JPEG"))
+    data = ROOT / "tests" / "data"
+    assert not any(looks_drawn((data / name).read_bytes()) for name in ("astronaut.png", "rocket.jpg", "cat_444.jpg"))
+
+
+def test_an_export_without_a_version_number_says_so(capsys, checkpoint, tmp_path):
+    assert cli.main(["export", str(checkpoint), str(tmp_path / "vqa")]) == 0
+    captured = capsys.readouterr()
+    assert f"export to {tmp_path / 'vqa' / '1'}" in captured.err
+    assert "tensorflow_model_server" not in captured.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "--task", "shapes", "--model", "shapes-vilt", "--out", "out"),
+        ("eval", "--task", "shapes", "--model", "shapes-vilt"),
+        ("demo", "--out", "out"),
+        ("export", "shapes-vilt", "out/1"),
+        ("serve", "."),
+        ("regions", ".", "--out", "out.h5", "--detector", "shapes-detector"),
+    ],
+)
+def test_what_needs_tensorflow_says_so_at_once(capsys, monkeypatch, tmp_path, arguments):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.chdir(tmp_path)
+    assert "runs on TensorFlow, but the Keras backend is 'jax'; set KERAS_BACKEND" in fails(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []

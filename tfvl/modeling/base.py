@@ -1,5 +1,6 @@
 """The base class of all models: inputs by name, checkpoints in and out, the paper's training by default."""
 
+import math
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -210,6 +211,11 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
             CheckpointError: the hub refused it or cannot be reached.
         """
         return push(self.save_pretrained, repo_id, **options)
+
+    def num_parameters(self, only_trainable: bool = False) -> int:
+        """How many numbers the weights are (upstream's name)."""
+        weights = self.trainable_weights if only_trainable else self.weights
+        return sum(math.prod(variable.shape) for variable in weights)
 
     def gradient_checkpointing_enable(self, enable: bool = True) -> None:
         """Recomputes each block in the backward pass instead of keeping its activations (upstream's name)."""

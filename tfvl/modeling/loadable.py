@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import keras
 
-from tfvl.modeling import token_embeddings
+from tfvl.modeling import token_embeddings, upstream_arguments
 from tfvl.modeling.configuration import Config
 from tfvl.modeling.fields import is_size
 from tfvl.modeling.pretrained import load_pretrained
@@ -82,6 +82,7 @@ class Loadable:
         Raises:
             CheckpointError: a file is missing or damaged, or does not fit the class; lists every key that is wrong.
         """
+        upstream_arguments.refuse(config_overrides, f"{cls.__name__}.from_pretrained")
         hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         hub["subfolder"] = subfolder
         model, _ = load_pretrained(

@@ -1,11 +1,12 @@
-"""Makes README's table of the public model classes from the results of tests/modeling/test_classes.py.
+"""Makes README's table of the public model classes from the results of test_classes.py and
+test_backends.py in tests/modeling/.
 
     python tools/check/class_table.py                          # runs the tests and writes the table into README.md
     python tools/check/class_table.py --check                  # runs the tests; fails where README says something else
     python tools/check/class_table.py --check --junit a.xml --junit b.xml    # takes results that are there already
 
-Run it where torch and transformers are installed, or give results of such a run as well: a cell whose test was skipped
-in all of them is "not run". The check is of the marks, not of the differences' digits.
+Run it where torch, transformers and JAX are installed, or give results of such runs as well: a cell whose test was
+skipped in all of them is "not run". The check is of the marks, not of the differences' digits.
 """
 
 import argparse
@@ -18,9 +19,10 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-README, TESTS = ROOT / "tests" / "README.md", ROOT / "tests" / "modeling" / "test_classes.py"
+README = ROOT / "tests" / "README.md"
+TESTS = tuple(ROOT / "tests" / "modeling" / name for name in ("test_classes.py", "test_backends.py"))
 MARKERS = ("<!-- made by tools/check/class_table.py -->", "<!-- end of what tools/check/class_table.py made -->")
-COLUMNS = {  # title: test in tests/modeling/test_classes.py
+COLUMNS = {  # title: test in one of `TESTS`
     "forward": "test_forward",
     "loss": "test_loss",
     "gradient": "test_gradient",
@@ -29,6 +31,8 @@ COLUMNS = {  # title: test in tests/modeling/test_classes.py
     "fit": "test_fit",
     ".keras": "test_keras_file",
     "SavedModel": "test_saved_model",
+    "JAX": "test_on_jax",
+    "PyTorch": "test_on_torch",
 }
 PASSED, FAILED, NOT_RUN = "✓", "✗ fails", "not run"
 
@@ -79,7 +83,7 @@ def run() -> dict[tuple[str, str], str]:
             sys.executable,
             "-m",
             "pytest",
-            str(TESTS),
+            *map(str, TESTS),
             "-q",
             "-o",
             "junit_family=xunit1",
@@ -99,7 +103,7 @@ def read(path: Path) -> dict[tuple[str, str], str]:
     cells = {}
     for case in cases:
         test = re.fullmatch(r"(\w+)\[(\w+)\]", case.get("name", ""))
-        if test and test[1] in columns and case.get("classname", "").endswith(TESTS.stem):
+        if test and test[1] in columns and case.get("classname", "").endswith(tuple(path.stem for path in TESTS)):
             cells[test[2], columns[test[1]]] = cell_of(case)
     return cells
 

@@ -1,0 +1,46 @@
+"""What every class gives on a Keras backend: its outputs, and those after ten steps of training.
+
+    KERAS_BACKEND=jax python -m support.backends DIRECTORY
+
+reads the checkpoints that `save` has written into the directory and writes the results beside them.
+"""
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import tfvl
+from support.classes import CLASSES, compiled, dataset, flat, small_model, training_example
+
+STEPS = 10
+
+
+def save(directory: Path) -> None:
+    """A checkpoint for each class."""
+    for head in CLASSES:
+        small_model(head).save_pretrained(directory / head)
+
+
+def results(head: str, directory: Path) -> dict[str, np.ndarray]:
+    """Outputs by name, behind "before/" and "after/" the training."""
+    model = getattr(tfvl, head).from_pretrained(directory / head)
+    inputs, _ = training_example(head)
+    before = outputs_of(model, inputs)
+    compiled(model).fit(dataset(head), epochs=STEPS, verbose=0)
+    after = outputs_of(model, inputs)
+    return {f"before/{name}": value for name, value in before.items()} | {
+        f"after/{name}": value for name, value in after.items()
+    }
+
+
+def outputs_of(model, inputs: dict) -> dict[str, np.ndarray]:
+    outputs = model(inputs)
+    return flat(keras.tree.map_structure(keras.ops.convert_to_numpy, outputs))
+
+
+if __name__ == "__main__":
+    directory, name = Path(sys.argv[1]), keras.backend.backend()
+    for head in CLASSES:
+        np.savez(directory / f"{head}.{name}.npz", **results(head, directory))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tfvl.cli.console import console, print_table
+from tfvl.files.extras import require
 from tfvl.files.quiet import quiet_tensorflow
 
 
@@ -58,6 +59,8 @@ def check_file(path: Path, against: str | None, picture: Path | None) -> None:
     """`tfvl check FILE.tflite [--against SRC [--png PICTURE]]`."""
     if picture is not None and not picture.parent.is_dir():
         raise ValueError(f"--png is {picture}, but there is no directory {picture.parent}; make it first")
+    if picture is not None:
+        require("matplotlib", "train", "--png draws with it")
     show_file(path)
     if against is None:
         return

@@ -83,10 +83,14 @@ def train(
     run, here = RunConfig.read(config, given), workers()
     with progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         done = bar.add_task("training", total=None)
+        validation = bar.add_task("validating", total=None, visible=False)
         lines = bar.console if bar.console.is_terminal else console()
 
         def show_step(number: int, total: int) -> None:
             bar.update(done, completed=number, total=total)
+
+        def show_validation(number: int, total: int) -> None:
+            bar.update(validation, completed=number, total=total, visible=number < total)
 
         def show_row(row: dict, total: int) -> None:
             shown = [f"{name} {value:.4g}" for name, value in row.items() if name != "step" and "/" not in name]
@@ -95,7 +99,9 @@ def train(
         def say(sentence: str) -> None:
             bar.console.print(f"tfvl: {sentence}", soft_wrap=True)
 
-        listener = Listener(say=say, step=show_step, row=show_row) if here.is_chief else Listener()
+        listener = (
+            Listener(say=say, step=show_step, row=show_row, validation=show_validation) if here.is_chief else Listener()
+        )
         state = train_model(run, out, workers=here, command=command_line(given, config, out), listener=listener)
     if here.is_chief:
         best = state["best"]

@@ -19,6 +19,18 @@ def quiet_stderr() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def shown(what: str) -> Iterator[None]:
+    """With a spinner on stderr where that is a terminal, also while file descriptor 2 is silent."""
+    if not os.isatty(2):
+        yield
+        return
+    from rich.console import Console
+
+    with os.fdopen(os.dup(2), "w") as terminal, Console(file=terminal).status(what):
+        yield
+
+
+@contextlib.contextmanager
 def quiet_logger() -> Iterator[None]:
     """Without what TensorFlow says in Python, but for errors."""
     import tensorflow
@@ -38,6 +50,6 @@ def quiet_tensorflow() -> None:
     While it loads, TensorFlow 2.21 writes to file descriptor 2 before it looks at TF_CPP_MIN_LOG_LEVEL.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
-        with quiet_stderr():
+        with shown("importing TensorFlow"), quiet_stderr():
             import tensorflow
         tensorflow.get_logger().setLevel("ERROR")

@@ -1,6 +1,5 @@
 """The TFLite runtimes of Python behind one small interface: named arrays in, named arrays out."""
 
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvl.files.quiet import quiet_stderr
+from tfvl.files.quiet import quiet_stderr, quiet_tensorflow
 
 RUNTIMES = ("litert", "tensorflow")
 INSTALL = 'no TFLite runtime is installed; `pip install "tfvl[lite]"` brings ai-edge-litert'
@@ -99,7 +98,7 @@ def interpreter_of(runtime: str | None, signature: str | None = None) -> tuple[s
             if runtime == "litert":
                 raise ValueError(INSTALL) from None
     try:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        quiet_tensorflow()
         import tensorflow as tf
 
         return "tensorflow", tf.lite.Interpreter
@@ -110,7 +109,7 @@ def interpreter_of(runtime: str | None, signature: str | None = None) -> tuple[s
 def text_interpreter_of(runtime: str | None) -> tuple[str, Callable]:
     """With tf.text's operations; TensorFlow's unless `runtime` says otherwise, since tf.text needs it in any case."""
     try:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        quiet_tensorflow()
         if runtime == "litert":
             from ai_edge_litert.interpreter import InterpreterWithCustomOps
         else:

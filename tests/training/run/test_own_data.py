@@ -1,6 +1,8 @@
 """`tfvl train` and `tfvl eval` on a file of one's own."""
 
+import importlib.util
 import json
+import sys
 
 import pytest
 import tensorflow as tf
@@ -124,3 +126,17 @@ def test_early_stopping_and_the_best_models(model, tmp_path, capsys):
     assert {path.name for path in out.glob("best*")} == {"best", "best-1", "best-2"}
     assert main(list(map(str, ("train", *options)))) == 0
     assert "finished after 3 steps" in "".join(capsys.readouterr())
+
+
+def test_a_missing_library_is_found_before_the_work(model, tmp_path, capsys, monkeypatch):
+    """Published files are read with ijson; a table of one's own is not."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ijson" else real(name))
+    monkeypatch.delitem(sys.modules, "ijson", raising=False)
+    datasets.write_vqa(tmp_path / "vqa")
+    options = ("--model", model, "--out", tmp_path / "out")
+    line = fails(capsys, "train", "--task", "vqa", "--data", tmp_path / "vqa", *options)
+    assert "pip install ijson" in line
+    assert not (tmp_path / "out").exists()
+    path = own_rows.write_own(tmp_path / "data")
+    assert len(open_run(RunConfig(task="vqa", data=str(path), model=str(model), batch_size=2)).training.loader.examples)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import keras
 
 from tfvl import auto
+from tfvl.files.extras import require
 from tfvl.modeling.configuration import is_placeholder
 from tfvl.preprocessing.regions.store import RegionStore
 from tfvl.training.data import prepared, tables
@@ -76,11 +77,16 @@ def source_of(run: RunConfig) -> auto.Source:
 
 
 def check_data(run: RunConfig) -> None:
-    """Raises ValueError where the task needs files and none are named."""
-    if task_of(run).needs_data and run.data is None:
+    """Raises ValueError where the task needs files and none are named, MissingExtraError where ijson is missing."""
+    task = task_of(run)
+    if not task.needs_data:
+        return
+    if run.data is None:
         raise ValueError(
             f"the task {run.task!r} needs --data: the directory with its files, or a CSV, JSONL or Parquet file."
         )
+    if task.reads_json and task.table is None and prepared.find(run.data, run.train_split or task.splits[0]) is None:
+        require("ijson", "train", f"the published files of the task {run.task!r} are read with it")
 
 
 def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1), source: auto.Source | None = None) -> Opened:

@@ -6,6 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tfvl.training.run.best import Best
 from tfvl.training.run.guards import disk_full_in_a_sentence, locked, signals_remembered
 from tfvl.training.run.history import History, Row, draw_curves
 from tfvl.training.run.model_card import model_card
-from tfvl.training.run.opening import Opened, open_run, source_of, task_of
+from tfvl.training.run.opening import Opened, check_data, open_run, source_of, task_of
 from tfvl.training.run.settings import RunConfig, check_same
 from tfvl.training.run.trackers import check_trackers, tracking
 
@@ -42,11 +43,13 @@ class Listener:
         say: a sentence.
         step: the number of steps done, and of all.
         row: a row of the history, and the number of all steps.
+        validation: the number of steps done of a validation, and of all.
     """
 
     say: Callable[[str], None] = lambda sentence: None
     step: Callable[[int, int], None] = lambda done, total: None
     row: Callable[[Row, int], None] = lambda row, total: None
+    validation: Callable[[int, int], None] = lambda done, total: None
 
 
 def train(
@@ -62,8 +65,7 @@ def train(
         command: for the model card.
         listener: is told what happens.
 
-    Returns:
-        The state of the last checkpoint: `step`, `best` (`step` and `value`), `rows`, `metrics`, …
+    Returns: the state of the last checkpoint: `step`, `best` (`step` and `value`), `rows`, `metrics`, …
 
     Raises:
         ValueError: settings or data cannot be used, `out` holds another run or one that is going on, the disk is full,
@@ -72,7 +74,10 @@ def train(
         WorkerLost: another of the workers is gone.
     """
     workers, listener = workers or Workers(), listener or Listener()
+    check_data(run)
     check_trackers(run)
+    if find_spec("matplotlib") is None:
+        listener.say(f"{CURVES} will not be drawn: matplotlib is not installed (pip install matplotlib)")
     if run.push_to_hub and workers.is_chief:  # a name or a token that is wrong is found before the work
         make_repository(run.push_to_hub)
     source = source_of(run)
@@ -215,7 +220,7 @@ class Trainer:
         """Measures the model, keeps it if it is the best, and returns the columns for the history."""
         task = task_of(self.run)
         if task.metric:
-            self.metrics = evaluate(self.model, self.validation, task).metrics
+            self.metrics = evaluate(self.model, self.validation, task, self.listener.validation).metrics
             name, sign = next(iter(self.metrics), None), 1
         else:
             self.metrics = self.model.evaluate(self.validation.dataset(), return_dict=True, verbose=0)

@@ -18,6 +18,7 @@ class Gqa(Answering):
     """GQA; files of predictions are those that its `eval.py` reads."""
 
     name = "gqa"
+    reads_json = True
     splits = ("train_balanced", "val_balanced")
     pipeline_tag = "visual-question-answering"
     lines = staticmethod(json_list)

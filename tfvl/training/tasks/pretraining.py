@@ -24,6 +24,7 @@ class Pretraining(Task):
     """Captions: masked words, and as far as the model class has labels for it, matching, regions and answers."""
 
     name = "pretraining"
+    reads_json = True
     kinds = ("masks", "pretraining")
     prepared_for = Retrieval.prepared_for
     free_label_axes: ClassVar = dict.fromkeys(("labels", "obj", "attr", "feat"), (1,))

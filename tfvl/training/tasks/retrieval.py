@@ -30,6 +30,7 @@ class Retrieval(Task):
     """
 
     name = "retrieval"
+    reads_json = True
     kinds = ("match",)
     prepared_for = ("retrieval", "pretraining")
     checkpoint_only = "retrieval scores every image with every text; evaluate the checkpoint, not an exported model."

@@ -32,6 +32,7 @@ class Task(ABC):
             with a text or one (`tfvl.answers.rows`), and are trained with a label of this name.
         splits: for training and validation, as the files call them.
         needs_data: whether it reads files.
+        reads_json: whether its published files are read with ijson, which an extra brings.
         table: the rows of one's own that it reads; None: published files.
         prepared_for: the tasks that read the same examples, so that data prepared for one serves all; () is none else.
         answers: whether the labels are answers of a vocabulary.
@@ -57,6 +58,7 @@ class Task(ABC):
     label: ClassVar[str] = "labels"
     splits: ClassVar[tuple[str, str]] = ("train", "val")
     needs_data: ClassVar[bool] = True
+    reads_json: ClassVar[bool] = False
     table: Table | None = None
     prepared_for: ClassVar[tuple[str, ...]] = ()
     answers: ClassVar[bool] = False

@@ -21,6 +21,7 @@ class Vqa(Answering):
     """VQA v2; files of predictions are those of its evaluation server."""
 
     name = "vqa"
+    reads_json = True
     soft = True
     pipeline_tag = "visual-question-answering"
     lines = staticmethod(json_list)

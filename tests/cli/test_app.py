@@ -320,3 +320,11 @@ def test_what_needs_tensorflow_says_so_at_once(capsys, monkeypatch, tmp_path, ar
     monkeypatch.chdir(tmp_path)
     assert "runs on TensorFlow, but the Keras backend is 'jax'; set KERAS_BACKEND" in fails(capsys, *arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_check_as_json(capsys, exported):
+    assert cli.main(["check", str(exported), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["problems"] == []
+    assert document["signatures"]["serving_default"]["outputs"].keys() >= {"answers", "scores", "status"}
+    assert "2.20" in document["served_by"]

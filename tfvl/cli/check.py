@@ -1,11 +1,12 @@
 """`tfvl check`: what is in an exported model. `tfvl export` says the same of what it wrote."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tfvl.cli.console import console, print_table
+from tfvl.cli.console import AsJson, console, print_json, print_table
 from tfvl.files.extras import require
 from tfvl.files.quiet import quiet_tensorflow
 
@@ -19,6 +20,7 @@ def check(
         str | None, typer.Option(metavar="SRC", help="Of a .tflite file: the model it was made of, to compare with.")
     ] = None,
     picture: Annotated[Path | None, typer.Option("--png", help="Where to draw that comparison.")] = None,
+    as_json: AsJson = False,
 ):
     """Say what an exported model takes and gives, and what would keep TensorFlow Serving from running it."""
     if directory.suffix == ".tflite":
@@ -26,19 +28,22 @@ def check(
             raise ValueError("--target is for a SavedModel; leave it out with a .tflite file")
         if picture is not None and against is None:
             raise ValueError("--png draws a comparison; name the model to compare with, --against SRC")
-        return check_file(directory, against, picture)
+        return check_file(directory, against, picture, as_json)
     if against is not None or picture is not None:
         raise ValueError("--against and --png are for a .tflite file; leave them out")
-    if problems := show_saved_model(directory, target):
+    if problems := show_saved_model(directory, target, as_json):
         raise ValueError(f"{directory} would not be served: {'; '.join(problems)}")
 
 
-def show_saved_model(directory: Path, target: str | None = None) -> tuple[str, ...]:
+def show_saved_model(directory: Path, target: str | None = None, as_json: bool = False) -> tuple[str, ...]:
     """Prints what `tfvl.export.check` found and returns the problems with the target (None: the newest)."""
     quiet_tensorflow()
     from tfvl.export import check
 
     report = check(directory, *([target] if target else []))
+    if as_json:
+        print_json(dataclasses.asdict(report) | {"served_by": report.served_by})
+        return report.problems
     tensors = [
         (signature, side.removesuffix("s"), name, spec)
         for signature, sides in report.signatures.items()
@@ -55,19 +60,23 @@ def show_saved_model(directory: Path, target: str | None = None) -> tuple[str, .
     return report.problems
 
 
-def check_file(path: Path, against: str | None, picture: Path | None) -> None:
+def check_file(path: Path, against: str | None, picture: Path | None, as_json: bool = False) -> None:
     """`tfvl check FILE.tflite [--against SRC [--png PICTURE]]`."""
     if picture is not None and not picture.parent.is_dir():
         raise ValueError(f"--png is {picture}, but there is no directory {picture.parent}; make it first")
     if picture is not None:
         require("matplotlib", "train", "--png draws with it")
-    show_file(path)
+    document = show_file(path, as_json)
     if against is None:
-        return
+        return print_json(document) if as_json else None
     from tfvl.export.tflite.drift import drift, plot
 
     with console(stderr=True).status("comparing"):
         report = drift(path, against)
+    if as_json:
+        if picture is not None:
+            plot([report], picture)
+        return print_json(document | {"against": against, "drift": dataclasses.asdict(report)})
     rows = [
         (
             each.output,
@@ -89,8 +98,8 @@ def check_file(path: Path, against: str | None, picture: Path | None) -> None:
         print(f"drawn to {picture}")
 
 
-def show_file(path: Path) -> None:
-    """Prints inputs, outputs, operators and size of a `.tflite` file."""
+def show_file(path: Path, as_json: bool = False) -> dict:
+    """Inputs, outputs, operators and size of a `.tflite` file; printed, unless they are wanted as JSON."""
     quiet_tensorflow()
     from tfvl.export.tflite.ops import operators
     from tfvl.lite import file
@@ -102,6 +111,17 @@ def show_file(path: Path) -> None:
         counts = operators(path.read_bytes(), flavour)
     except ValueError as error:
         raise cannot_load(path, error) from None
+    document = {
+        "file": path,
+        "flavour": flavour,
+        "inputs": described.description["inputs"],
+        "outputs": described.description["outputs"],
+        "operators": dict(counts),
+        "bytes": path.stat().st_size,
+        "weights": described.description.get("quantize") or "float32",
+    }
+    if as_json:
+        return document
     shown = [
         ("input", name, f"{spec['dtype']} ({', '.join('?' if size < 0 else str(size) for size in spec['shape'])})")
         for name, spec in described.description["inputs"].items()
@@ -117,7 +137,8 @@ def show_file(path: Path) -> None:
         print(f"{len(layers) - kept} matrix products in 8 bits, {kept} in floats. Least exact (rounding alone: 0.29):")
         for layer in layers[:5]:
             print(f"  {layer.get('steps', 0):.2f} steps  {readable(str(layer.get('name')))}")
-    print(f"{path.stat().st_size / 1e6:.1f} MB, weights: {described.description.get('quantize') or 'float32'}")
+    print(f"{path.stat().st_size / 1e6:.1f} MB, weights: {document['weights']}")
+    return document
 
 
 def readable(name: str) -> str:

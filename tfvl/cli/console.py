@@ -80,6 +80,8 @@ def print_json(document: dict) -> None:
             return {str(name): plain(each) for name, each in value.items()}
         if isinstance(value, (list, tuple)):
             return [plain(each) for each in value]
+        if hasattr(value, "tolist"):
+            return plain(value.tolist())
         if isinstance(value, float) and not math.isfinite(value):
             return None
         return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

@@ -39,7 +39,8 @@ def eager(model, processor, top_k: int) -> tuple[Takes, Callable[[dict], dict]]:
         outputs = flat(model({name: value for name, value in inputs.items() if name in model.input_names}))
         outputs = {name: keras.ops.convert_to_numpy(value)[0] for name, value in outputs.items() if value is not None}
         ids = inputs["input_ids"][0][inputs["attention_mask"][0] == 1].tolist()
-        regions = sum(map(len, np.ravel(shown.get("regions", []))))
+        listed = [each for row in shown.get("regions", ()) for each in (row if isinstance(row, list) else [row])]
+        regions = sum(map(len, listed))
         return answer(head, outputs, Row(ids, text, regions=regions), words)
 
     def run(made: dict) -> dict:

@@ -79,7 +79,7 @@ def test_numbers_are_float32_whatever_the_model_computes_in():
     processor = region_processor("LxmertForPreTraining")
     inputs, raw = inputs_of(model, processor), region_requests("LxmertForPreTraining")
     encoded, _ = inputs.encode(raw)
-    assert {value.dtype for value in tensors(model)(**encoded).values()} == {tf.float32}
+    assert {value.dtype for value in tensors(model, inputs)(**encoded).values()} == {tf.float32}
     assert answers(model)["status"].numpy().tolist() == [b""] * 3
 
 

@@ -29,7 +29,7 @@ from tfvl.pipelines import (
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.requests import Request
 
-NEEDED = ("tensorflow_serving", "fastapi", "grpc_health", "ai_edge_litert")
+NEEDED = ("tensorflow_serving", "starlette", "grpc_health", "ai_edge_litert")
 pytestmark = pytest.mark.skipif(not all(map(find_spec, NEEDED)), reason="needs tfvl[serving,lite]")
 
 # A few small blocks in float32 with trained weights: the graph, XNNPACK and eager kernels sum in other orders.

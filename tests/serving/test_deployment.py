@@ -170,7 +170,7 @@ def directory(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(directory):
     """README's first commands: the model is exported, and served by the embedded server."""
-    pytest.importorskip("fastapi", reason="fastapi is not installed")
+    pytest.importorskip("starlette", reason="starlette is not installed")
     pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
     from support.server import start
 

@@ -1,8 +1,10 @@
 """Requests over gRPC in TensorFlow Serving's own messages; tests that import this need `tensorflow-serving-api`."""
 
 import grpc
+import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import predict_pb2
 
 from support.server import ANSWER_SECONDS, MODEL, questions
@@ -25,3 +27,16 @@ def refusal(call, message) -> tuple[str, str]:
     with pytest.raises(grpc.RpcError) as caught:
         call(message, timeout=ANSWER_SECONDS)
     return caught.value.code().name, caught.value.details()
+
+
+def repeated(value, *shape: int) -> TensorProto:
+    """A tensor of one value, which is said once."""
+    proto = tf.make_tensor_proto(np.array([value], object) if isinstance(value, bytes) else np.array([value]))
+    del proto.tensor_shape.dim[:]
+    if proto.tensor_content:
+        field = "int_val" if proto.dtype == tf.int32.as_datatype_enum else "float_val"
+        getattr(proto, field).append(value)
+        proto.ClearField("tensor_content")
+    for size in shape:
+        proto.tensor_shape.dim.add(size=size)
+    return proto

@@ -158,6 +158,7 @@ def wait_for(condition, what: str):
 def serving(path: Path, name: str):
     """A server of one model, in this process."""
     from tfvl.serving.server import directories
+    from tfvl.serving.server.access import Access
     from tfvl.serving.server.loaders import Loader
     from tfvl.serving.server.metrics import Metrics
     from tfvl.serving.server.repository import Repository
@@ -167,8 +168,9 @@ def serving(path: Path, name: str):
     batching = {"max_rows": 4, "wait": 0.0, "threads": 1}
     repository = Repository(name, directories.finder(path), Loader(), batching=batching, log=lambda _: None)
     repository.scan(settled=True)
-    limits = {"max_bytes": 2**20, "read_seconds": 600, "drain_seconds": 600}
-    server = Embedded(Service([repository], Metrics()), host="127.0.0.1", rest_port=0, grpc_port=0, **limits)
+    service, access = Service([repository], Metrics(), max_bytes=2**20), Access("127.0.0.1")
+    limits = {"read_seconds": 600, "drain_seconds": 600}
+    server = Embedded(service, access, host="127.0.0.1", rest_port=0, grpc_port=0, **limits)
     yield server
     server.stop()
     repository.close()

@@ -40,6 +40,19 @@ def serve(
     drain: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long requests may take to end after SIGTERM.")
     ] = 30.0,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Another name that requests may call the server, beside those of loopback and --host; * for any.",
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN", help="Web pages that may ask, e.g. https://example.org:8080; * for any, none without it."
+        ),
+    ] = None,
     embedded: Annotated[
         bool, typer.Option("--embedded", help="Also where tensorflow_model_server is on PATH.")
     ] = False,
@@ -56,6 +69,8 @@ def serve(
         grpc_port=grpc_port,
         keep=keep,
         labels=launch.parse_labels(label or []),
+        allow_hosts=allow_host or (),
+        allow_origins=allow_origin or (),
         batching={"max_batch_size": max_batch_size, "timeout_ms": batch_timeout, "threads": batch_threads},
     )
     tflite = any(directories.lite_files(version) for version in serving.find().values())

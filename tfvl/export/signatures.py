@@ -11,6 +11,7 @@ from tfvl.answers.rows import Words
 from tfvl.explanations.scores import scores_of_maps
 from tfvl.export.answers import answer
 from tfvl.export.inputs import Inputs, head_of_model, inputs_of
+from tfvl.export.limits import size_checks, within_limits
 from tfvl.export.rows import first_problem, not_empty, only
 from tfvl.preprocessing.text.phrases import in_order, tokens_of
 
@@ -21,7 +22,7 @@ def signatures(model, processor, inputs: Inputs, top_k: int, explained: bool = F
     """The signatures as concrete functions, by name; `explain` among them where the model is to explain itself."""
     functions = {
         "serving_default": (serving_default(model, processor, inputs, top_k), inputs.raw),
-        "tensors": (tensors(model), inputs.tensors),
+        "tensors": (tensors(model, inputs), inputs.tensors),
     }
     if explained:
         functions["explain"] = explain(model, processor, inputs), inputs.raw
@@ -85,7 +86,9 @@ def served(inputs: Inputs, respond):
         ]
         with tf.control_dependencies(checks):
             raw = {name: not_empty(value, value.shape.rank if _is_text(value) else 1) for name, value in raw.items()}
+        raw, beyond = within_limits(raw)
         encoded, status = inputs.encode(raw)
+        status = first_problem(beyond, status)
         asked = {name: only(status == "", value) for name, value in raw.items() if _is_text(value)}
         results = respond(encoded, asked)
         status = first_problem(status, results.pop("status", tf.zeros_like(status)), _overflows(results))
@@ -95,15 +98,19 @@ def served(inputs: Inputs, respond):
     return serve
 
 
-def tensors(model):
+def tensors(model, inputs: Inputs):
     """A function from the model's inputs, as the processor makes them, to its outputs, float32, by their own names.
 
     Outputs within another, as LXMERT's `visual_prediction_scores`, are named `outer_inner`.
     """
 
-    def serve(**inputs):
-        rows = tf.shape(inputs["input_ids"])[0]
-        outputs = outputs_of(model, {name: not_empty(value, 1) for name, value in inputs.items()})
+    patch = getattr(model.config, "patch_size", 1)
+
+    def serve(**values):
+        rows = tf.shape(values["input_ids"])[0]
+        with tf.control_dependencies(size_checks(values, inputs.axes, patch)):
+            values = {name: not_empty(value, 1) for name, value in values.items()}
+        outputs = outputs_of(model, values)
         return {name: value[:rows] for name, value in outputs.items()}
 
     return serve

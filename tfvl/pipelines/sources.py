@@ -183,13 +183,20 @@ class ServerPipeline(Pipeline):
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
-        return tasks_of_signatures(self.client.signatures)
+        return tasks_of_signatures(self.signatures)
+
+    @cached_property
+    def signatures(self) -> dict:
+        name, found = self.client.signature, self.client.signatures
+        if name not in found:
+            raise ValueError(f"the model has no signature {name}, only {', '.join(found) or 'none'}")
+        return found
 
     def takes(self, regions):
-        return Takes.of_signature(self.client.signatures[self.client.signature]["inputs"])
+        return Takes.of_signature(self.signatures[self.client.signature]["inputs"])
 
     def rows(self, requests, top_k):
-        return self.served(requests, self.takes(regions=False), self.client.predict)
+        return self.served(requests, self.takes(regions=False), self.client.predict_rows)
 
     def close(self):
         self.client.close()

@@ -17,6 +17,11 @@ TEXTS = READ[3:]
 SPEC_AXES = {"image": 1, "regions": 3}  # of a signature's input, where one image goes with a text
 ARRAY_AXES = {"images": 3, "regions": 2}  # of an array that is one image, or its regions
 
+# What an exported model reads of a row at most, wherever it runs; more of anything is a status of the row.
+MAX_CHARACTERS = 2**18  # of its texts; they are read in a quarter of a second
+MAX_ITEMS = {"regions": 1024, "choices": 64, "phrases": 128}
+MAX_CHOSEN_REGIONS = 4096  # choices times regions: the model sees all regions with each choice
+
 
 @dataclass(frozen=True)
 class Request:
@@ -126,6 +131,24 @@ def region_arrays(rows: Sequence[Regions], boxes: bool) -> dict[str, np.ndarray]
         raise ValueError("there are no boxes, and the model needs the box of each region")
     made = pad_regions(rows)
     return {"regions": made["features"], "boxes": made["boxes"]}
+
+
+def beyond_limits(sizes: Mapping[str, int]) -> str:
+    """What is wrong with a row of so many regions, choices and phrases; "" where they are not too many."""
+    for name, most in MAX_ITEMS.items():
+        if sizes.get(name, 0) > most:
+            return f"{name}: there are {sizes[name]} of them, at most {most} are read"
+    if sizes.get("choices", 0) * sizes.get("regions", 0) > MAX_CHOSEN_REGIONS:
+        return (
+            f"choices: there are {sizes['choices']} of them with {sizes['regions']} regions, at most "
+            f"{MAX_CHOSEN_REGIONS} regions in all are read"
+        )
+    return ""
+
+
+def count_characters(text: str, more: Sequence[str]) -> int:
+    """That are read for a row: a text is read once alone, and once with each of its choices or phrases."""
+    return len(text) * (1 + len(more)) + sum(map(len, more))
 
 
 def padded(rows: Iterable[Sequence[str | bytes]]) -> list[list[str | bytes]]:

@@ -29,7 +29,7 @@ from support.server import (
 )
 
 pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
-pytest.importorskip("fastapi", reason="fastapi is not installed")
+pytest.importorskip("starlette", reason="starlette is not installed")
 pytest.importorskip("grpc_health", reason="grpcio-health-checking is not installed")
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc

@@ -12,6 +12,7 @@ import threading
 
 import grpc
 import pytest
+from support.hostile import address, head, huge_png
 from support.server import (
     ANSWER_SECONDS,
     MODEL,
@@ -24,10 +25,9 @@ from support.server import (
     start,
     wait_for,
 )
-from support.soak import address, head, huge_png
 
 pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
-pytest.importorskip("fastapi", reason="fastapi is not installed")
+pytest.importorskip("starlette", reason="starlette is not installed")
 pytest.importorskip("grpc_health", reason="grpcio-health-checking is not installed")
 
 from support.grpc_requests import predict_request
@@ -116,13 +116,13 @@ def test_a_client_that_goes_stops_its_request(server):
     request = predict_request(0)
     del request.inputs["image"].string_val[:], request.inputs["text"].string_val[:]
     for tensor in request.inputs.values():
-        tensor.tensor_shape.dim[0].size = 500_000
+        tensor.tensor_shape.dim[0].size = 200_000
         tensor.string_val.append(b"")  # which stands for all
     before = batches(server)
     with grpc.insecure_channel(server.grpc) as channel:
         call = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(request)
         wait_for(lambda: batches(server) > before or call.done(), "the first batch has run")
-        assert call.cancel(), call  # half a million rows were answered before
+        assert call.cancel(), call  # all rows were answered before
     wait_for(
         lambda: b'entrypoint="GRPC",status="CANCELLED"' in server.ask_raw("GET", "/monitoring/prometheus/metrics")[1],
         "the call is given up",

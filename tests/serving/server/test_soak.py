@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.hostile import HOSTILE_KINDS, MAX_MEGABYTES, READ_SECONDS
 from support.server import ANSWER_SECONDS, assert_rows, exported, instances, questions, start
-from support.soak import HOSTILE_KINDS, MAX_MEGABYTES, READ_SECONDS, soak
+from support.soak import soak
 
 pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
-pytest.importorskip("fastapi", reason="fastapi is not installed")
+pytest.importorskip("starlette", reason="starlette is not installed")
 pytest.importorskip("grpc_health", reason="grpcio-health-checking is not installed")
 
 pytestmark = [pytest.mark.serving, pytest.mark.slow]

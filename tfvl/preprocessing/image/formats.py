@@ -13,6 +13,8 @@ import tensorflow as tf
 from tfvl.preprocessing.image import gif
 from tfvl.preprocessing.image.gif import BEYOND_LIMITS, integer
 from tfvl.preprocessing.image.limits import (
+    BASE64_HINT,
+    BASE64_IMAGE,
     EOI,
     MAX_FILE_BYTES,
     MAX_SCANS,
@@ -217,9 +219,14 @@ def problem(contents: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     corrupt = tf.switch_case(
         tf.clip_by_value(sniff(contents), 0, 5),
         [
-            lambda: tf.strings.join(["image: not a JPEG, PNG, GIF or BMP (", length, " bytes)"]),
+            lambda: tf.strings.join(["image: not a JPEG, PNG, GIF or BMP (", length, " bytes)", _hint(contents)]),
             *[lambda: tf.strings.join(["image: a ", name, " of ", length, " bytes that cannot be decoded"])] * 4,
             lambda: tf.constant("image: WebP cannot be decoded here; send a JPEG, PNG, GIF or BMP"),
         ],
     )
     return tf.where(size[0] == BEYOND_LIMITS, beyond, corrupt)
+
+
+def _hint(contents: tf.Tensor) -> tf.Tensor:
+    beginning = tf.strings.substr(contents, 0, 16)
+    return tf.where(tf.strings.regex_full_match(beginning, f"(?:{BASE64_IMAGE}).*"), BASE64_HINT, "")

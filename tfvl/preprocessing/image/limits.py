@@ -17,6 +17,10 @@ MAX_CHUNKS = 1 << 17  # of a PNG; libpng writes one for 8 kB
 TOO_MANY_SCANS = f"more than {MAX_SCANS} scans"
 TOO_MANY_BLOCKS = f"more than {MAX_BLOCKS} blocks or {MAX_METADATA_BYTES} bytes before its first frame"
 
+# How a JPEG, PNG, GIF, WebP or BMP begins in base64, which a request in JSON has to mark.
+BASE64_IMAGE = "data:image/|/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk[0-9A-Za-z+/]{8}"
+BASE64_HINT = '; it is base64, which has to be written {"b64": "…"} in JSON'
+
 SOI, SOS, EOI, NO_LENGTH = 0xD8, 0xDA, 0xD9, (0x01, 0xD8)
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # neither a level of 255 nor a restart
 _PNG_SIGNATURE_BYTES, _CHUNK_FRAME_BYTES = 8, 12  # a chunk's length, name and checksum

@@ -25,7 +25,9 @@ from tfvl.serving.client.transport import (
     ServerUnavailableError,
     Spec,
     Transport,
+    not_understood,
     retried,
+    understood,
 )
 
 __all__ = ["Answer", "Client", "DeadlineExceededError", "RequestRefusedError", "ServerUnavailableError", "Spec"]
@@ -145,14 +147,23 @@ class Client:
         answers = []
         for start in range(0, len(requests), self.max_rows):
             rows = requests[start : start + self.max_rows]
-            outputs = self.predict(arrays(rows, Takes.all_of(rows)), timeout=deadline - time.monotonic())
-            answers += [_answer(outputs, row) for row in range(len(rows))]
+            outputs = self.predict_rows(arrays(rows, Takes.all_of(rows)), timeout=deadline - time.monotonic())
+            with understood(self._transport.server):
+                answers += [_answer(outputs, row) for row in range(len(rows))]
         return answers
 
     def predict(self, inputs: dict[str, np.ndarray], *, timeout: float | None = None) -> dict[str, np.ndarray]:
         """One request with the signature's inputs as they are, to its outputs; strings come as bytes."""
         inputs = {name: np.asarray(value) for name, value in inputs.items()}
         return self._call(lambda left: self._transport.predict(self.model, self.signature, inputs, left), timeout)
+
+    def predict_rows(self, inputs: dict[str, np.ndarray], *, timeout: float | None = None) -> dict[str, np.ndarray]:
+        """As `predict`, of a signature whose outputs have a row for each row of its inputs."""
+        outputs = self.predict(inputs, timeout=timeout)
+        rows = {value.shape[:1] for value in (*inputs.values(), *outputs.values())}
+        if len(rows) != 1 or not outputs:
+            raise not_understood(self._transport.server)
+        return outputs
 
     @cached_property
     def signatures(self) -> dict[str, dict[str, dict[str, Spec]]]:

@@ -21,15 +21,18 @@ HTTP_STATUS = {
 }
 
 
+MAX_SENTENCE = 1000  # characters; gRPC sends a sentence as a header, and no reader wants 24 kB
+
+
 class RequestError(Exception):
-    """A request that is answered with an error.
+    """A request that is answered with an error. What is behind the first `MAX_SENTENCE` characters is cut off.
 
     Attributes:
         code: a key of `HTTP_STATUS`, which are gRPC's names too.
     """
 
     def __init__(self, code: str, message: str):
-        super().__init__(message)
+        super().__init__(message if len(message) <= MAX_SENTENCE else f"{message[: MAX_SENTENCE - 1]}…")
         self.code = code
 
 

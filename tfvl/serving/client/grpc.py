@@ -6,12 +6,15 @@ import grpc
 import numpy as np
 
 from tfvl.serving.client import messages
+from tfvl.serving.client.errors import MAX_SENTENCE
 from tfvl.serving.client.transport import (
+    MAX_ANSWER_BYTES,
     DeadlineExceededError,
     Model,
     RequestRefusedError,
     ServerUnavailableError,
     Spec,
+    understood,
 )
 
 _METHODS = (
@@ -19,7 +22,7 @@ _METHODS = (
     ("PredictionService", "GetModelMetadata", "GetModelMetadataRequest", "GetModelMetadataResponse"),
     ("ModelService", "GetModelStatus", "GetModelStatusRequest", "GetModelStatusResponse"),
 )
-_UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", MAX_ANSWER_BYTES))
 
 
 class Grpc:
@@ -29,9 +32,9 @@ class Grpc:
         parts = urlsplit(url)
         self.server = f"{parts.scheme}://{parts.netloc}"
         if parts.scheme == "grpcs":
-            self._channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(), _UNLIMITED)
+            self._channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(), _OPTIONS)
         else:
-            self._channel = grpc.insecure_channel(parts.netloc, _UNLIMITED)
+            self._channel = grpc.insecure_channel(parts.netloc, _OPTIONS)
         self._methods = {
             name: self._channel.unary_unary(
                 f"/tensorflow.serving.{service}/{name}",
@@ -46,12 +49,14 @@ class Grpc:
         for name, value in inputs.items():
             request.inputs[name].CopyFrom(messages.to_proto(value))
         outputs = self._call("Predict", request, seconds).outputs
-        return {name: messages.to_array(proto) for name, proto in outputs.items()}
+        with understood(self.server):
+            return {name: messages.to_array(proto) for name, proto in outputs.items()}
 
     def metadata(self, model: Model, seconds: float) -> dict:
         request = messages.GetModelMetadataRequest(model_spec=_model_spec(model), metadata_field=["signature_def"])
         packed = self._call("GetModelMetadata", request, seconds).metadata["signature_def"]
-        signatures = messages.SignatureDefMap.FromString(packed.value).signature_def
+        with understood(self.server):
+            signatures = messages.SignatureDefMap.FromString(packed.value).signature_def
         return {
             name: {
                 side: {key: _proto_spec(info) for key, info in getattr(signature, side).items()}
@@ -74,7 +79,7 @@ class Grpc:
         try:
             return self._methods[method](request, timeout=seconds)
         except grpc.RpcError as error:
-            code, words = error.code().name, " ".join((error.details() or "").split())
+            code, words = error.code().name, " ".join((error.details() or "")[:MAX_SENTENCE].split())
             if code == "UNAVAILABLE":
                 raise ServerUnavailableError(f"{self.server} cannot be reached or cannot answer now: {words}") from None
             if code == "DEADLINE_EXCEEDED":

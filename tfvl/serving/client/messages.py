@@ -6,8 +6,12 @@ tensorflow/core/framework and tensorflow_serving/apis. Enumerations are int32 he
 no member of a `oneof` excludes another. They live in a descriptor pool of their own and get in nobody's way.
 """
 
+import math
+
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from tfvl.serving.client.transport import MAX_ANSWER_BYTES
 
 _PACKAGE = "tfvl.serving"
 # Message to its fields: `name number type`. `*type` is repeated, `{type}` a map from strings.
@@ -111,7 +115,7 @@ def to_proto(value: np.ndarray):
 def to_array(proto) -> np.ndarray:
     """The array in a `Tensor`; strings are bytes in an array of objects. Raises ValueError for a type not in `DTYPES`.
 
-    A single value stands for all (TensorFlow packs equal values so).
+    The last value stands for all that follow (TensorFlow packs equal values so), and none at all for zeros.
     """
     if proto.dtype not in DTYPES:
         raise ValueError(f"the answer holds a tensor of type {proto.dtype}, which this client does not read")
@@ -124,9 +128,12 @@ def to_array(proto) -> np.ndarray:
     else:
         values = np.array(getattr(proto, _VALUES[proto.dtype]))
         values = values.astype(np.uint16).view(dtype) if dtype == np.float16 else values.astype(dtype)
-    size = int(np.prod(shape))
-    if 0 < len(values) < size:
-        values = np.concatenate([values, np.repeat(values[-1:], size - len(values))])
+    size = math.prod(shape)
+    if not 0 <= size * dtype.itemsize <= MAX_ANSWER_BYTES or min(shape, default=0) < 0:
+        raise ValueError(f"the answer holds a tensor of shape {tuple(shape)}")
+    if len(values) < size:
+        last = values[-1:] if len(values) else np.full(1, b"" if dtype.kind == "O" else 0, dtype)
+        values = np.concatenate([values, np.repeat(last, size - len(values))])
     if len(values) != size:
         raise ValueError(f"the answer holds {len(values)} values for a tensor of shape {tuple(shape)}")
     return values.reshape(shape)

@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -10,13 +11,15 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from tfvl.serving.client.errors import HTTP_STATUS
+from tfvl.serving.client.errors import HTTP_STATUS, MAX_SENTENCE
 from tfvl.serving.client.transport import (
+    MAX_ANSWER_BYTES,
     DeadlineExceededError,
     Model,
     RequestRefusedError,
     ServerUnavailableError,
     Spec,
+    understood,
 )
 
 _CHUNK = 1 << 16
@@ -39,25 +42,28 @@ class Rest:
         columns = {name: _to_json(value.tolist()) for name, value in inputs.items()}
         body = json.dumps({"signature_name": signature, "inputs": columns}).encode()
         answer = self._call("POST", f"{_path(model)}:predict", body, seconds)
-        outputs = answer.get("outputs")
-        if not isinstance(outputs, dict):  # a signature with one output: its values alone
-            outputs = {"outputs": outputs}
-        return {name: _from_json(value) for name, value in outputs.items()}
+        with understood(self.server):
+            outputs = answer["outputs"]
+            if not isinstance(outputs, dict):  # a signature with one output: its values alone
+                outputs = {"outputs": outputs}
+            return {name: _from_json(value) for name, value in outputs.items()}
 
     def metadata(self, model: Model, seconds: float) -> dict:
         answer = self._call("GET", f"{_path(model)}/metadata", None, seconds)
-        signatures = answer["metadata"]["signature_def"]["signature_def"]
-        return {
-            name: {
-                side: {key: _json_spec(info) for key, info in signature.get(side, {}).items()}
-                for side in ("inputs", "outputs")
+        with understood(self.server):
+            signatures = answer["metadata"]["signature_def"]["signature_def"]
+            return {
+                name: {
+                    side: {key: _json_spec(info) for key, info in signature.get(side, {}).items()}
+                    for side in ("inputs", "outputs")
+                }
+                for name, signature in signatures.items()
             }
-            for name, signature in signatures.items()
-        }
 
     def status(self, model: Model, seconds: float) -> dict[int, str]:
         answer = self._call("GET", _path(model), None, seconds)
-        return {int(one["version"]): one["state"] for one in answer["model_version_status"]}
+        with understood(self.server):
+            return {int(one["version"]): str(one["state"]) for one in answer["model_version_status"]}
 
     def close(self) -> None:
         for connection in self._open:
@@ -68,31 +74,39 @@ class Rest:
         fresh = getattr(self._threads, "connection", None) is None
         try:
             return self._attempt(method, path, body, deadline)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, TimeoutError) or time.monotonic() >= deadline:
+                raise DeadlineExceededError(f"{self.server} gave no answer in the time allowed") from None
+            if not isinstance(error, http.client.RemoteDisconnected | BrokenPipeError | ConnectionResetError):
+                raise ServerUnavailableError(f"{self.server} cannot be reached: {error}") from None
             if fresh:
                 raise ServerUnavailableError(
                     f"{self.server} closed the connection without an answer: {error}"
                 ) from None
-            return self._call(method, path, body, deadline - time.monotonic())  # it had been idle for too long
-        except TimeoutError:
-            raise DeadlineExceededError(f"{self.server} gave no answer in the time allowed") from None
-        except (OSError, http.client.HTTPException) as error:
-            raise ServerUnavailableError(f"{self.server} cannot be reached: {error}") from None
+        return self._call(method, path, body, deadline - time.monotonic())  # it had been idle for too long
 
     def _attempt(self, method: str, path: str, body: bytes | None, deadline: float) -> dict:
         connection = self._connection(deadline)
+        # A timeout of the socket is about one read, and a server may send byte after byte.
+        guard = threading.Timer(_remaining(deadline), _hang_up, [connection])
+        guard.daemon = True
+        guard.start()
         try:
             connection.request(method, self._prefix + path, body, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
-            chunks = []
+            chunks, read = [], 0
             while chunk := response.read1(_CHUNK):
                 chunks.append(chunk)
-                if connection.sock is not None:  # it is None once the server has said that it will close
-                    connection.sock.settimeout(_remaining(deadline))
+                read += len(chunk)
+                if read > MAX_ANSWER_BYTES:
+                    raise RequestRefusedError("UNKNOWN", f"{self.server} gave more than {MAX_ANSWER_BYTES} bytes")
             response.read()  # nothing is left, but only this tells the connection that it is free again
+            _remaining(deadline)  # what was read after it may have been cut off
         except BaseException:
             self._forget()
             raise
+        finally:
+            guard.cancel()
         if response.will_close:
             self._forget()
         return _checked(self.server, response.status, b"".join(chunks))
@@ -115,19 +129,25 @@ class Rest:
 
 def _checked(server: str, status: int, body: bytes) -> dict:
     """The answer, or the error that it is."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         answer = json.loads(body)
         if status == 200 and isinstance(answer, dict):
             return answer
-        body = str(answer["error"]).encode() if isinstance(answer, dict) and "error" in answer else body
+        if isinstance(answer, dict) and isinstance(answer.get("error"), str):
+            body = answer["error"].encode("utf-8", "replace")
     if status == 200:
         raise RequestRefusedError("UNKNOWN", f"{server} gave an answer that is no JSON object; is it a model server?")
-    words = " ".join(body[:1000].decode("utf-8", "replace").split())
+    words = " ".join(body[:MAX_SENTENCE].decode("utf-8", "replace").split())
     if status in _TRY_AGAIN:
         raise ServerUnavailableError(f"{server} cannot answer now ({status}): {words}")
     if status == HTTP_STATUS["DEADLINE_EXCEEDED"]:
         raise DeadlineExceededError(f"{server} took too long ({status}): {words}")
     raise RequestRefusedError(_CODES.get(status, "UNKNOWN"), f"{server} refused the request ({status}): {words}")
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    with suppress(OSError, AttributeError):  # it is closed already
+        connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _remaining(deadline: float) -> float:

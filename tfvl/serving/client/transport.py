@@ -5,12 +5,14 @@ A `Transport` makes one attempt and raises one of the errors below; `retried` ma
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+MAX_ANSWER_BYTES = 2**28  # of an answer; a server that sends more is none that this client asks
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds before the first repetition, which doubles up to the longest
 
 
@@ -32,6 +34,19 @@ class RequestRefusedError(ValueError):
     def __init__(self, code: str, message: str):
         super().__init__(message)
         self.code = code
+
+
+@contextmanager
+def understood(server: str) -> Iterator[None]:
+    """Raises RequestRefusedError in place of whatever reading the answer of another service ends in."""
+    try:
+        yield
+    except Exception:
+        raise not_understood(server) from None
+
+
+def not_understood(server: str) -> RequestRefusedError:
+    return RequestRefusedError("UNKNOWN", f"{server} gave an answer that a model server does not give; is it one?")
 
 
 class Spec(NamedTuple):

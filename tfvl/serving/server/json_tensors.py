@@ -8,6 +8,7 @@ a signature with one output gives it without its name. Text that is not UTF-8 pa
 import binascii
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,15 @@ from tfvl.serving.client.errors import RequestError, invalid
 from tfvl.serving.server.servable import Tensors, numpy_type
 
 MAX_ECHO = 200  # characters of a wrong value that an error repeats
+_MAX_AXES = 32  # of nested lists
+_OBJECT_BYTES, _ITEM_BYTES = 80, 32  # an empty list or object, and a number with its place in a list
 _LARGEST_EXACT = {np.dtype(np.float32): 2**24 - 1, np.dtype(np.float64): 2**53 - 1}  # integers, in TF Serving's count
 _JSON_TYPES = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
+
+
+def expanded_bytes(body: bytes) -> int:
+    """About what the lists, objects and numbers of a request take in memory, beside the request itself."""
+    return _OBJECT_BYTES * (body.count(b"[") + body.count(b"{")) + _ITEM_BYTES * body.count(b",")
 
 
 def parse(body: bytes) -> dict:
@@ -50,6 +58,7 @@ def signature_name(document: dict) -> str:
 def read(document: dict, signature: SignatureDef) -> tuple[dict[str, np.ndarray], bool]:
     """The inputs of a request, and whether they came as `instances`. Raises RequestError."""
     instances, inputs = (document.get(key) for key in ("instances", "inputs"))
+    infos = dict(signature.inputs)  # a map of protobuf does not take names that are no text
     try:
         if "instances" in document and "inputs" in document:
             raise invalid(
@@ -61,11 +70,11 @@ def read(document: dict, signature: SignatureDef) -> tuple[dict[str, np.ndarray]
                 raise invalid(f"JSON Value: {_echo(document)} Excepting 'instances' to be an list/array")
             if not instances:
                 raise invalid(f"JSON Value: {_echo(document)} No values in 'instances' array")
-            return _from_rows(instances, signature.inputs), True
+            return _from_rows(instances, infos), True
         if "inputs" in document:
-            return _from_columns(inputs, signature.inputs), False
+            return _from_columns(inputs, infos), False
     except RecursionError:
-        raise invalid("JSON Parse error: the lists are nested too deep") from None
+        raise _too_deep() from None
     raise invalid("Missing 'inputs' or 'instances' key")
 
 
@@ -83,7 +92,8 @@ def write(outputs: Tensors, as_rows: bool) -> bytes:
 
 
 def write_error(message: str) -> bytes:
-    return _dump({"error": message})
+    """With escapes for what is no text, such as half a surrogate pair of a wrong value."""
+    return _dump({"error": message.encode("utf-8", "backslashreplace").decode()})
 
 
 def _from_rows(instances: list, infos: Mapping) -> dict[str, np.ndarray]:
@@ -142,15 +152,17 @@ def _from_columns(inputs: Any, infos: Mapping) -> dict[str, np.ndarray]:
 
 
 def _tensor(value: Any, dtype: np.dtype) -> np.ndarray:
-    if dtype.kind != "O" and isinstance(value, list) and (array := _plain_numbers(value, dtype)) is not None:
-        return array
     shape = []
     inner = value
     while isinstance(inner, list):
         shape.append(len(inner))
+        if len(shape) > _MAX_AXES:
+            raise _too_deep()
         if not inner:
             break
         inner = inner[0]
+    if dtype.kind != "O" and shape and (array := _plain_numbers(value, dtype)) is not None:
+        return array
     values: list = []
     _collect(value, 0, shape, dtype, values)
     array = np.empty(len(values), dtype)
@@ -163,6 +175,8 @@ def _plain_numbers(value: list, dtype: np.dtype) -> np.ndarray | None:
     try:
         array = np.array(value)
     except (ValueError, OverflowError):
+        return None
+    if array.dtype.kind == "O":
         return None
     if dtype.kind == "f":
         fits = array.dtype.kind in "if" and not (np.abs(array) > _limit(array, dtype)).any()
@@ -264,5 +278,17 @@ def _dump(document: Any) -> bytes:
 
 
 def _echo(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= MAX_ECHO else f"{text[:MAX_ECHO]}…"
+    """The beginning of a value, which is not written to its end for that."""
+    text = ""
+    with suppress(RecursionError):
+        for part in json.JSONEncoder(ensure_ascii=False).iterencode(value):
+            text += part
+            if len(text) > MAX_ECHO:
+                break
+        else:
+            return text
+    return f"{text[:MAX_ECHO]}…"
+
+
+def _too_deep() -> RequestError:
+    return invalid("JSON Parse error: the lists are nested too deep")

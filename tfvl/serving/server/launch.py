@@ -9,15 +9,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tfvl.serving.server import configs
+from tfvl.serving.server import configs, ports
+from tfvl.serving.server.access import Access
 from tfvl.serving.server.directories import NUMBER, Find, numbered
 
 MODEL_SERVER = "tensorflow_model_server"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class Serving:
         keep: how many versions are served, the highest ones.
         labels: label to version number.
         batching: keywords of `configs.batching_config`.
+        allow_hosts, allow_origins: who is served beside loopback and the same origin, as `access.Access` takes them.
     """
 
     find: Find
@@ -42,6 +45,8 @@ class Serving:
     keep: int
     labels: Mapping[str, int]
     batching: Mapping
+    allow_hosts: Sequence[str] = ()
+    allow_origins: Sequence[str] = ()
 
 
 def parse_labels(labels: list[str]) -> dict[str, int]:
@@ -60,7 +65,11 @@ def model_server() -> str | None:
 
 
 def run_model_server(serving: Serving) -> None:
-    """Becomes `tensorflow_model_server`. It listens on all addresses, and takes its settings from files."""
+    """Becomes `tensorflow_model_server`. It listens on all addresses, and takes its settings from files.
+
+    Raises OSError if a port cannot be used.
+    """
+    ports.check("0.0.0.0", serving.rest_port, serving.grpc_port)
     name, files = serving.name, Path(tempfile.mkdtemp(prefix="tfvl-serve-"))
     versions = serving.find()
     directory = next(iter(versions.values())).resolve().parent
@@ -81,34 +90,53 @@ def run_model_server(serving: Serving) -> None:
     for flag, content in contents.items():
         (files / flag).write_text(content)
         arguments.append(f"--{flag}={files / flag}")
+    if serving.allow_origins:
+        arguments.append("--rest_api_enable_cors_support=true")
+    if serving.allow_hosts or serving.allow_origins:
+        print(f"tfvl: warning: {MODEL_SERVER} serves every host, and with --allow-origin every origin", file=sys.stderr)
     if serving.host != "0.0.0.0":
         print(f"tfvl: warning: {MODEL_SERVER} listens on all addresses, not only on {serving.host}", file=sys.stderr)
     print(" ".join([MODEL_SERVER, *arguments]), flush=True)
     os.execv(model_server(), [MODEL_SERVER, *arguments])
 
 
-def run_embedded(serving: Serving, *, threads: int | None, poll: float, **limits) -> None:
+def run_embedded(
+    serving: Serving,
+    *,
+    threads: int | None,
+    poll: float,
+    max_bytes: int,
+    read_seconds: float,
+    drain_seconds: float,
+) -> None:
     """Serves until SIGTERM or Ctrl-C, then drains.
 
     Args:
+        serving: what is served, and where.
         threads: of the CPU for a `.tflite` file; None: one for each core, at most four.
         poll: seconds between two looks for new versions.
-        limits: keywords of `Server`.
+        max_bytes: the largest request.
+        read_seconds, drain_seconds: as those of `Server`.
 
     Raises ValueError if no version can be loaded, OSError if a port cannot be used.
     """
     name, host, batching = serving.name, serving.host, serving.batching
     configs.check_name(name)
+    access = Access(host, serving.allow_hosts, serving.allow_origins)
+    ports.check(host, serving.rest_port, serving.grpc_port)
     start = time.monotonic()
     print("tfvl serve: this server is for development; put TensorFlow Serving before users", file=sys.stderr)
     try:
-        import fastapi  # noqa: F401
         import grpc_health  # noqa: F401
+        import starlette  # noqa: F401
         import tensorflow_serving  # noqa: F401
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise ValueError(f"`tfvl serve` needs {error.name}; install tfvl[serving]") from None
     from tfvl.files.quiet import quiet_tensorflow
 
+    for number in _SIGNALS:
+        signal.signal(number, _end_at_once)
     quiet_tensorflow()
     from tfvl.serving.server.loaders import Loader
     from tfvl.serving.server.metrics import Metrics
@@ -116,9 +144,6 @@ def run_embedded(serving: Serving, *, threads: int | None, poll: float, **limits
     from tfvl.serving.server.server import Server
     from tfvl.serving.server.service import Service
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     metrics = Metrics()
     options = {
         "max_rows": batching["max_batch_size"],
@@ -138,10 +163,14 @@ def run_embedded(serving: Serving, *, threads: int | None, poll: float, **limits
     if not any(version.state == AVAILABLE for version in repository.versions()):
         problems = "; ".join(f"version {version.number}: {version.problem}" for version in repository.versions())
         raise ValueError(f"no version of {name} can be served: {problems}")
-    ports = {"rest_port": serving.rest_port, "grpc_port": serving.grpc_port}
-    server = Server(Service([repository], metrics), host=host, **ports, **limits)
+    stop = threading.Event()
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: stop.set())
+    where = {"host": host, "rest_port": serving.rest_port, "grpc_port": serving.grpc_port}
+    service = Service([repository], metrics, max_bytes=max_bytes)
+    server = Server(service, access, **where, read_seconds=read_seconds, drain_seconds=drain_seconds)
     repository.watch(poll)
-    shown = f"[{host}]" if ":" in host else host
+    shown = ports.bracketed(host)
     print(
         f"{name}: ready after {time.monotonic() - start:.1f} s, "
         f"REST http://{shown}:{server.rest_port}/v1/models/{name}, gRPC {shown}:{server.grpc_port}",
@@ -149,8 +178,21 @@ def run_embedded(serving: Serving, *, threads: int | None, poll: float, **limits
     )
     stop.wait()
     print(f"{name}: finishing the requests under way", file=sys.stderr, flush=True)
+    end_after(drain_seconds + 1)
     server.stop()
     repository.close()
+
+
+def end_after(seconds: float) -> None:
+    """Ends this process then, whatever its threads still do: no stop waits for a batch that does not end."""
+    timer = threading.Timer(seconds, os._exit, [0])
+    timer.daemon = True
+    timer.start()
+
+
+def _end_at_once(*_) -> None:
+    """While models are loaded there are no requests to finish."""
+    raise SystemExit(0)
 
 
 def _free_port() -> int:

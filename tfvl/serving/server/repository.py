@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfvl.serving.client.errors import RequestError, invalid
-from tfvl.serving.server.batching import Batcher
+from tfvl.serving.server.lanes import Lanes
 from tfvl.serving.server.loaders import Loader
 from tfvl.serving.server.servable import Servable
 
@@ -33,7 +33,7 @@ class Version:
     problem: str = ""
     files: tuple = ()  # as they were when it was last looked at
     servable: Servable | None = None
-    predict: Batcher | None = None
+    predict: Lanes | None = None
     leases: int = 0
 
     @property
@@ -133,11 +133,16 @@ class Repository:
         """Scans again and again, in a thread, until `close`."""
 
         def look():
+            said = ""
             while not self._stopped.wait(seconds):
+                problem = ""
                 try:
                     self.scan()
                 except Exception as error:  # e.g. the directory is being moved; the next look may succeed
-                    self._log(f"{self.name}: {type(error).__name__}: {error}")
+                    problem = f"{self.name}: {type(error).__name__}: {error}"
+                if problem and problem != said:
+                    self._log(problem)
+                said = problem
 
         self._watcher = threading.Thread(target=look, name=f"watch-{self.name}", daemon=True)
         self._watcher.start()
@@ -150,8 +155,8 @@ class Repository:
         for version in self.versions():
             if version.state == AVAILABLE:
                 self._unload(version)
-            if batcher := version.predict:
-                batcher.close()
+            if lanes := version.predict:
+                lanes.close()
 
     def _complete(self, settled: bool) -> list[Version]:
         """The versions that can be loaded or are so already, the highest first; one that failed only if it changed."""
@@ -192,7 +197,7 @@ class Repository:
         batching = dict(self._batching)
         if version.servable.max_rows is not None:
             batching["max_rows"] = min(batching["max_rows"], version.servable.max_rows)
-        version.predict = Batcher(self._run_timed(version.servable), **batching)
+        version.predict = Lanes(self._run_timed(version.servable), **batching)
         with self._lock:
             version.state = AVAILABLE
         self._log(f"{self.name}: version {version.number} is served")

@@ -1,4 +1,4 @@
-"""The REST interface of TF Serving, as a FastAPI application; and what keeps slow and huge requests from doing harm."""
+"""The REST interface of TF Serving, as an ASGI application; and what keeps slow and huge requests from doing harm."""
 
 import asyncio
 import json
@@ -7,14 +7,15 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 import anyio
-from fastapi import FastAPI, Request, Response
 from google.protobuf.json_format import MessageToDict
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tfvl.serving.client.errors import HTTP_STATUS, RequestError, invalid
 from tfvl.serving.server import json_tensors
+from tfvl.serving.server.access import PREFLIGHT, Access
 from tfvl.serving.server.configs import METRICS_PATH
 from tfvl.serving.server.servable import DEFAULT_SIGNATURE
 from tfvl.serving.server.service import Service, predict, signature_of
@@ -23,12 +24,11 @@ from tfvl.serving.server.service import Service, predict, signature_of
 _WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _POST = re.compile(rf"(?i)/v1/models/(?P<name>[^/:]+){_WHICH}:(?P<method>classify|regress|predict)")
 _GET = re.compile(rf"(?i)/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?P<metadata>/metadata)?")
-_METHODS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]
 _LARGEST_VERSION = 2**63 - 1
 
 THREADS = 32  # requests that are read, run and written at the same time
-LARGE, LARGE_AT_ONCE = 4 * 2**20, 2  # bodies of so many bytes are worked on by so few threads: lists take much memory
-BODIES_IN_MEMORY = 8  # times the largest body
+QUICK_THREADS = 4  # of these, for what needs no model: states and metrics are told whatever else goes on
+LARGE, LARGE_AT_ONCE = 4 * 2**20, 2  # bodies of so many bytes are worked on by so few threads
 DISCARD = 8  # times the largest body that is read and thrown away, so that the client gets to read the answer
 
 
@@ -36,40 +36,58 @@ class RefusedBodyError(Exception):
     """A body that was not read to its end; the arguments are HTTP status and sentence."""
 
 
-def application(service: Service, *, max_bytes: int, read_seconds: float) -> FastAPI:
+def application(service: Service, access: Access, *, read_seconds: float) -> ASGIApp:
     """The application.
 
     Args:
-        max_bytes: the largest body of a request; larger ones get 413.
+        service: the models; bodies larger than its `max_bytes` get 413.
+        access: who is served; others get 403.
         read_seconds: within which a body must have arrived; slower ones get 408.
     """
-    app = FastAPI(openapi_url=None, redirect_slashes=False)
-    bodies = Bodies(max_bytes, read_seconds)
-    threads, large = anyio.CapacityLimiter(THREADS), anyio.CapacityLimiter(LARGE_AT_ONCE)
+    bodies = Bodies(service, read_seconds)
+    threads, quick, large = map(anyio.CapacityLimiter, (THREADS, QUICK_THREADS, LARGE_AT_ONCE))
 
-    @app.get(METRICS_PATH)
-    def prometheus() -> Response:
-        return Response(service.metrics.render(), media_type="text/plain")
-
-    @app.api_route("/{path:path}", methods=_METHODS)
-    async def everything(request: Request) -> Response:
-        path = request.scope["raw_path"].decode("ascii", "replace").partition("?")[0]
+    async def answered(request: Request) -> Response:
+        headers = request.headers
+        if "transfer-encoding" in headers and "content-length" in headers:  # who knows where it ends?
+            raise RefusedBodyError(400, "the request has both Transfer-Encoding and Content-Length")
+        body = await bodies.read(request)
         try:
-            body = await bodies.read(request)
-        except RefusedBodyError as refusal:
-            status, sentence = refusal.args
-            return _response(status, json_tensors.write_error(sentence), {"Connection": "close"})
-        except ClientDisconnect:
-            return Response(status_code=HTTP_STATUS["CANCELLED"])
-
-        def wanted() -> bool:
-            return not anyio.from_thread.run(request.is_disconnected)
-
-        try:
-            limiter = large if len(body) > LARGE else threads
-            return await anyio.to_thread.run_sync(answer, service, request.method, path, body, wanted, limiter=limiter)
+            more = access.check(headers.getlist("host"), headers.getlist("origin"))
+            if more and request.method == "OPTIONS":
+                return Response(headers=more | PREFLIGHT)
+            response = await worked_out(request, body)
+            response.headers.update(more)
+            return response
+        except RequestError as error:
+            return _response(HTTP_STATUS[error.code], json_tensors.write_error(str(error)))
         finally:
             bodies.forget(body)
+
+    async def worked_out(request: Request, body: bytes) -> Response:
+        """The answer, in a thread; where the client has gone meanwhile, less is computed."""
+        connection, path = request.state.connection, request.scope["raw_path"].decode("ascii", "replace")
+
+        async def is_wanted() -> bool:
+            connection.look_for_client()
+            return not await request.is_disconnected()
+
+        arguments = service, request.method, path, body, lambda: anyio.from_thread.run(is_wanted)
+        limiter = large if len(body) > LARGE else threads if request.method == "POST" else quick
+        return await anyio.to_thread.run_sync(answer, *arguments, limiter=limiter, abandon_on_cancel=True)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await answered(Request(scope, receive))
+        except RefusedBodyError as refusal:  # nothing can follow a request that was not read to its end
+            status, sentence = refusal.args
+            response = _response(status, json_tensors.write_error(sentence))
+            response.headers["Connection"] = "close"
+        except ClientDisconnect:
+            response = Response(status_code=HTTP_STATUS["CANCELLED"])
+        except asyncio.CancelledError:  # the time for finishing what is under way is over
+            response = _response(HTTP_STATUS["UNAVAILABLE"], json_tensors.write_error("the server is shutting down"))
+        await response(scope, receive, send)
 
     return app
 
@@ -77,9 +95,8 @@ def application(service: Service, *, max_bytes: int, read_seconds: float) -> Fas
 class Bodies:
     """Reads the bodies of requests within limits."""
 
-    def __init__(self, max_bytes: int, read_seconds: float):
-        self._max_bytes, self._read_seconds = max_bytes, read_seconds
-        self._held = 0
+    def __init__(self, service: Service, read_seconds: float):
+        self._max_bytes, self._budget, self._read_seconds = service.max_bytes, service.budget, read_seconds
 
     async def read(self, request: Request) -> bytes:
         """The body; `forget` it afterwards. Raises RefusedBodyError."""
@@ -88,17 +105,16 @@ class Bodies:
             async with asyncio.timeout(self._read_seconds):
                 async for chunk in request.stream():
                     read += len(chunk)
-                    refusal = refusal or self._refusal(read, len(chunk))
+                    refusal = refusal or self._taken(read, len(chunk))
                     if not refusal:
                         chunks.append(chunk)
                         held += len(chunk)
-                        self._held += len(chunk)
                     elif read > DISCARD * self._max_bytes:
                         break
             if refusal:
                 raise refusal
         except BaseException as error:
-            self._held -= held
+            self._budget.give_back(held)
             if isinstance(error, TimeoutError):
                 raise RefusedBodyError(
                     408, f"the request did not arrive within {self._read_seconds:g} seconds"
@@ -106,22 +122,26 @@ class Bodies:
             raise
         return b"".join(chunks)
 
-    def _refusal(self, read: int, more: int) -> RefusedBodyError | None:
+    def _taken(self, read: int, more: int) -> RefusedBodyError | None:
         if read > self._max_bytes:
             return RefusedBodyError(
                 413, f"the request is larger than {self._max_bytes} bytes, the most this server takes"
             )
-        if self._held + more > BODIES_IN_MEMORY * self._max_bytes:
-            return RefusedBodyError(503, "too many large requests at once; try again")
+        try:
+            self._budget.take(more)
+        except RequestError as error:
+            return RefusedBodyError(HTTP_STATUS[error.code], str(error))
         return None
 
     def forget(self, body: bytes) -> None:
-        self._held -= len(body)
+        self._budget.give_back(len(body))
 
 
 def answer(service: Service, method: str, path: str, body: bytes, wanted: Callable[[], bool]) -> Response:
     """The response to a request, errors among them; once it is no longer `wanted`, nothing more is computed for it."""
     try:
+        if (method, path) == ("GET", METRICS_PATH):
+            return Response(service.metrics.render(), media_type="text/plain")
         if not path.lower().startswith("/v1/"):
             raise RequestError("NOT_FOUND", f"Unexpected path: {path}")
         match = {"POST": _POST, "GET": _GET}.get(method, re.compile("(?!)")).fullmatch(path)
@@ -143,11 +163,19 @@ def answer(service: Service, method: str, path: str, body: bytes, wanted: Callab
     except RequestError as error:
         return _response(HTTP_STATUS[error.code], json_tensors.write_error(str(error)))
     except Exception as error:
-        return _response(500, json_tensors.write_error(f"{type(error).__name__}: {error}"))
+        internal = RequestError("INTERNAL", f"{type(error).__name__}: {error}")
+        return _response(500, json_tensors.write_error(str(internal)))
 
 
 def _predict(service: Service, which: tuple, body: bytes, wanted: Callable[[], bool]) -> bytes:
-    document = json_tensors.parse(body)
+    nbytes = json_tensors.expanded_bytes(body)
+    if nbytes > service.budget.most:
+        raise invalid(f"the request's lists and objects take {nbytes} bytes, at most {service.budget.most} are taken")
+    with service.budget.holding(nbytes):
+        return _predicted(service, which, json_tensors.parse(body), wanted)
+
+
+def _predicted(service: Service, which: tuple, document: dict, wanted: Callable[[], bool]) -> bytes:
     name = json_tensors.signature_name(document) or DEFAULT_SIGNATURE
     with service.lease(*which) as version:
         signature = signature_of(version, name)
@@ -184,32 +212,5 @@ def _version(digits: str | None) -> int | None:
     return int(digits)
 
 
-def _response(status: int, content: bytes, headers: dict | None = None) -> Response:
-    return Response(content, status, headers, media_type="application/json")
-
-
-def patient_protocol(seconds: float) -> type[H11Protocol]:
-    """uvicorn's protocol, which also closes connections that have not begun a request within so many seconds."""
-
-    class Protocol(H11Protocol):
-        def connection_made(self, transport):
-            super().connection_made(transport)
-            self._seen = None
-            self._look_again()
-
-        def connection_lost(self, error):
-            self._timer.cancel()
-            super().connection_lost(error)
-
-        def _look_again(self):
-            self._timer = self.loop.call_later(seconds, self._look)
-
-        def _look(self):
-            waiting = self.cycle is None or self.cycle.response_complete
-            if waiting and self.cycle is self._seen:
-                self.transport.close()
-            else:
-                self._seen = self.cycle
-                self._look_again()
-
-    return Protocol
+def _response(status: int, content: bytes) -> Response:
+    return Response(content, status, media_type="application/json")

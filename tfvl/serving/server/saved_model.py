@@ -35,7 +35,9 @@ def load(directory: Path) -> Servable:
     try:
         # Without the advice to use `tf.saved_model.load`: a session can be closed, and then everything is freed.
         with session.graph.as_default(), quiet_logger():
-            signatures = dict(tf.compat.v1.saved_model.load(session, ["serve"], str(directory)).signature_def)
+            loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(directory)).signature_def
+        # What TensorFlow itself runs when it loads a model answers no request.
+        signatures = {name: each for name, each in loaded.items() if not name.startswith("__")}
 
         def run(name: str, inputs: Tensors, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
             signature = signatures[name]
@@ -43,7 +45,7 @@ def load(directory: Path) -> Servable:
             try:
                 return session.run({key: signature.outputs[key].name for key in outputs}, feeds)
             except tf.errors.OpError as error:
-                raise RequestError(_CODES[error.error_code], error.message) from None
+                raise RequestError(_CODES[error.error_code], " ".join(error.message.split())) from None
 
         servable = Servable(signatures, run, session.close)
         _warm_up(servable, directory / WARM_UP)

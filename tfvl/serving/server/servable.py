@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -35,8 +36,13 @@ def numpy_type(data_type: int) -> np.dtype:
     return np.dtype(tf.as_dtype(data_type).as_numpy_dtype)
 
 
-def check_inputs(signature: SignatureDef, inputs: Tensors) -> None:
-    """Raises RequestError, in TF Serving's words where it has some, for inputs that the signature does not take."""
+def check_inputs(signature: SignatureDef, inputs: Mapping[str, Any]) -> None:
+    """Raises RequestError, in TF Serving's words where it has some, for inputs that the signature does not take.
+
+    Args:
+        signature: what the model takes.
+        inputs: arrays, or anything that has their `dtype` and `shape`.
+    """
     expected, sent = set(signature.inputs), set(inputs)
     if expected != sent:
 
@@ -55,14 +61,17 @@ def check_inputs(signature: SignatureDef, inputs: Tensors) -> None:
                 f"input {name} is to be {tf.as_dtype(info.dtype).name} but "
                 f"{'string' if value.dtype == object else value.dtype.name} is provided"
             )
-        if value.ndim == 0:
+        if not value.shape:
             raise invalid(f"input {name} must have at least one dimension, that of the rows")
         sizes = [dimension.size for dimension in info.tensor_shape.dim]
         if not info.tensor_shape.unknown_rank and (
-            len(sizes) != value.ndim or any(size not in (-1, got) for size, got in zip(sizes, value.shape, strict=True))
+            len(sizes) != len(value.shape)
+            or any(size not in (-1, got) for size, got in zip(sizes, value.shape, strict=True))
         ):
             shape = ",".join("?" if size < 0 else str(size) for size in sizes)
             raise invalid(f"input {name} has the shape [{','.join(map(str, value.shape))}], expected [{shape}]")
-    if len({len(value) for value in inputs.values()}) > 1:
-        rows = ", ".join(f"{name} has {len(value)}" for name, value in sorted(inputs.items()))
+    if not inputs:
+        raise invalid("the signature takes no inputs, and so has no rows to answer")
+    if len({value.shape[0] for value in inputs.values()}) > 1:
+        rows = ", ".join(f"{name} has {value.shape[0]}" for name, value in sorted(inputs.items()))
         raise invalid(f"all inputs must have equal 0th-dimension size: {rows}")

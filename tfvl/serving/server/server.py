@@ -1,15 +1,21 @@
 """The embedded server: REST and gRPC for the same models, in one process."""
 
-import socket
+import logging
+import resource
 import threading
 
 import uvicorn
 
+from tfvl.serving.server import ports
+from tfvl.serving.server.access import Access
+from tfvl.serving.server.connections import protocol
 from tfvl.serving.server.grpc import GrpcServer
-from tfvl.serving.server.rest import application, patient_protocol
+from tfvl.serving.server.limits import Seldom
+from tfvl.serving.server.rest import application
 from tfvl.serving.server.service import Service
 
-MAX_CONNECTIONS = 256
+MAX_CONNECTIONS = 256  # of each interface
+BACKLOG = 128  # connections that wait until they are accepted, all of which may be at once
 KEEP_ALIVE_SECONDS = 60
 
 
@@ -18,10 +24,11 @@ class Server:
 
     Args:
         service: the models.
+        access: who is served over REST.
         host: the address to listen on.
         rest_port, grpc_port: 0 for any that is free.
-        max_bytes: the largest request.
         read_seconds: within which the headers of a request, and then its body, must have arrived.
+        drain_seconds: how long requests may take to end after `stop`.
 
     Raises OSError if a port cannot be used.
     """
@@ -29,29 +36,35 @@ class Server:
     def __init__(
         self,
         service: Service,
+        access: Access,
         *,
         host: str,
         rest_port: int,
         grpc_port: int,
-        max_bytes: int,
         read_seconds: float,
         drain_seconds: float,
     ):
         self._drain_seconds = drain_seconds
-        self._socket = _listen(host, rest_port)
+        connections = _most_connections()
+        self._socket = ports.listener(host, rest_port, BACKLOG)  # whoever comes before uvicorn runs, waits
         self.rest_port = self._socket.getsockname()[1]
-        self._grpc = GrpcServer(service, f"{_bracketed(host)}:{grpc_port}", max_bytes=max_bytes)
+        self._grpc = GrpcServer(
+            service, f"{ports.bracketed(host)}:{grpc_port}", connections=connections, read_seconds=read_seconds
+        )
         self.grpc_port = self._grpc.port
+        for name in ("asyncio", "uvicorn.error"):
+            logging.getLogger(name).addFilter(Seldom())
         config = uvicorn.Config(
-            application(service, max_bytes=max_bytes, read_seconds=read_seconds),
-            http=patient_protocol(read_seconds),
+            application(service, access, read_seconds=read_seconds),
+            http=protocol(read_seconds, connections),
             loop="asyncio",
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=MAX_CONNECTIONS,
+            limit_concurrency=connections + BACKLOG,
+            backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(drain_seconds),
         )
@@ -67,21 +80,11 @@ class Server:
         self._thread.join(self._drain_seconds + 5)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio switches Nagle's algorithm off only where the protocol is named; with it every answer waits 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(MAX_CONNECTIONS)  # whoever comes before uvicorn runs, waits
-    except OSError as error:
-        listener.close()
-        raise OSError(
-            f"REST cannot listen on {_bracketed(host)}:{port} ({error.strerror}); give another with --rest-port"
-        ) from None
-    return listener
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _most_connections() -> int:
+    """Of each interface, so that files, pipes and both interfaces have descriptors enough."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * (MAX_CONNECTIONS + BACKLOG)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(min(MAX_CONNECTIONS, soft // 4), 1)

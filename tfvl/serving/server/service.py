@@ -10,6 +10,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse,
 from tensorflow_serving.apis.status_pb2 import StatusProto
 
 from tfvl.serving.client.errors import RequestError, invalid
+from tfvl.serving.server.limits import IN_FLIGHT, Budget
 from tfvl.serving.server.metrics import Metrics
 from tfvl.serving.server.repository import Repository, Version, servable_not_found
 from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Tensors, check_inputs
@@ -18,11 +19,16 @@ _UNKNOWN_ERROR = 2  # tensorflow.error.Code
 
 
 class Service:
-    """The models of a server, by name. Names are looked up here and never in the file system."""
+    """The models of a server, by name. Names are looked up here and never in the file system.
 
-    def __init__(self, repositories: list[Repository], metrics: Metrics):
+    Attributes:
+        max_bytes: the largest request, and the most that its tensors may take.
+        budget: of all requests under way.
+    """
+
+    def __init__(self, repositories: list[Repository], metrics: Metrics, *, max_bytes: int):
         self._repositories = {repository.name: repository for repository in repositories}
-        self.metrics = metrics
+        self.metrics, self.max_bytes, self.budget = metrics, max_bytes, Budget(IN_FLIGHT * max_bytes)
 
     def lease(self, name: str, number: int | None = None, label: str = "") -> AbstractContextManager[Version]:
         """As `Repository.lease`. Raises RequestError for a model that is not served."""
@@ -45,6 +51,14 @@ class Service:
         finally:
             known = name if name in self._repositories else ""
             self.metrics.request(known, code, entrypoint, time.monotonic() - start)
+
+    @contextmanager
+    def expanding(self, nbytes: int) -> Iterator[None]:
+        """Holds a part of the budget for a request's tensors. Raises RequestError where they are too much."""
+        if nbytes > self.max_bytes:
+            raise invalid(f"the request's tensors take {nbytes} bytes, at most {self.max_bytes} are taken")
+        with self.budget.holding(nbytes):
+            yield
 
     def status(self, name: str, number: int | None = None, label: str = "") -> GetModelStatusResponse:
         """The states of a model's versions, or of one. Raises RequestError if there are none."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
-pytest.importorskip("fastapi", reason="fastapi is not installed")
+pytest.importorskip("starlette", reason="starlette is not installed")
 pytest.importorskip("grpc_health", reason="grpcio-health-checking is not installed")
 
 import tensorflow as tf

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from tfvl.answers.rows import STRING, Output
+from tfvl.preprocessing.image.limits import BASE64_HINT, BASE64_IMAGE
+from tfvl.preprocessing.requests import MAX_CHARACTERS, beyond_limits, count_characters
 from tfvl.serving.client.errors import invalid
 from tfvl.serving.server.servable import Tensors
 
@@ -15,7 +17,7 @@ from tfvl.serving.server.servable import Tensors
 IMAGE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM")
 # Of the bare model's inputs, the number of rows in the table that each is looked up in, by its name in config.json.
 TABLES = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size", "visual_token_type_ids": "type_vocab_size"}
-MAX_CHARACTERS = 2**18  # of a row's texts; they are read in a quarter of a second
+_BASE64 = re.compile(BASE64_IMAGE.encode())
 MAX_SENTENCE = 500  # characters of a status; the runner's may repeat a whole text
 OVERFLOW = "the model's numbers overflow; are the inputs too large?"
 
@@ -45,6 +47,8 @@ def request(inputs: Tensors, row: int) -> RowRequest:
     """A row of the inputs of `serving_default`."""
     of_row, widths = {name: value[row] for name, value in inputs.items()}, widths_of(inputs)
     try:
+        if problem := beyond_limits(widths):
+            raise BadRowError(problem)
         asked, places = {}, {}
         if "image" in of_row:
             asked["images"] = _images(of_row["image"])
@@ -83,7 +87,8 @@ def _images(contents: bytes | np.ndarray) -> bytes | list[list[bytes]]:
     for number, file in enumerate(files, start=1):
         if not IMAGE.match(file):
             name = f"image {number}" if several else "image"
-            raise BadRowError(f"{name}: not a JPEG, PNG, GIF or BMP ({len(file)} bytes)")
+            hint = BASE64_HINT if _BASE64.match(file) else ""
+            raise BadRowError(f"{name}: not a JPEG, PNG, GIF or BMP ({len(file)} bytes){hint}")
     return [files] if several else files[0]
 
 
@@ -120,9 +125,8 @@ def _text(name: str, value: bytes) -> str:
 
 
 def _check_length(text: str, *more: Sequence[str]) -> None:
-    """Refuses texts that would keep the tokenizer, which reads a text once with each of its choices, busy for long."""
-    pairs = [each for texts in more for each in texts]
-    count = len(text) * (1 + len(pairs)) + sum(map(len, pairs))
+    """Refuses texts that would keep the tokenizer busy for long."""
+    count = count_characters(text, [each for texts in more for each in texts])
     if count > MAX_CHARACTERS:
         raise BadRowError(f"text: there are {count} characters to read, at most {MAX_CHARACTERS} are")
 

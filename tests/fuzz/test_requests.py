@@ -1,0 +1,153 @@
+"""Changed requests over REST and gRPC are read as they say, or refused in one short sentence.
+
+TFVL_FUZZ=20000 python -m pytest tests/fuzz/test_requests.py
+"""
+
+import base64
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+
+pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
+
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+
+from tfvl.serving.client import messages
+from tfvl.serving.client.errors import MAX_SENTENCE, RequestError
+from tfvl.serving.server import json_tensors
+from tfvl.serving.server.proto_tensors import described, to_array
+from tfvl.serving.server.servable import check_inputs
+
+REQUESTS = int(os.environ.get("TFVL_FUZZ", "500"))
+KEPT = (6, 82, 278, 641, 1372)  # numbers of requests that once were read wrongly
+MAX_BYTES = 2**20  # that a tensor of these requests may take
+DTYPES = {"image": tf.string, "ids": tf.int32, "pixels": tf.float32, "flag": tf.bool, "long": tf.int64}
+ROW = {"image": {"b64": "/9j/AA=="}, "ids": [1, 2], "pixels": [[0.5, -1e-3]], "flag": True, "long": 2**40}
+BODIES = (
+    {"instances": [ROW, ROW | {"ids": [3, 4]}]},
+    {"inputs": {name: [value] for name, value in ROW.items()}},
+    {"signature_name": "a", "instances": [ROW]},
+)
+TOKENS = (
+    *(b"[", b"]", b"{", b"}", b",", b":", b'"', b"null", b"true", b"NaN", b"-Infinity", b"1e999", b"-0", b"9" * 30),
+    *(b'{"b64": "?"}', b'"\\ud800"', b"\xff", b"\xed\xa0\x80", b"[" * 70, b"1" * 5000, b"1.5", b"2147483648", b"[[]]"),
+)
+
+
+def signature() -> SignatureDef:
+    made = SignatureDef()
+    for name, dtype in DTYPES.items():
+        made.inputs[name].dtype = dtype.as_datatype_enum
+        made.inputs[name].tensor_shape.unknown_rank = True
+    return made
+
+
+def changed(content: bytes, rng: np.random.Generator) -> bytes:
+    """A few changes: bits, pieces that vanish, come twice or come from elsewhere, and words of the format."""
+    for _ in range(rng.integers(1, 4)):
+        start, end = sorted(rng.integers(0, len(content) + 1, 2).tolist())
+        end = min(end, start + int(rng.integers(0, 12)))
+        kind = rng.integers(4)
+        if kind == 0:
+            content = content[:start] + content[end:]
+        elif kind == 1:
+            content = content[:end] + content[start:end] * int(rng.integers(1, 5)) + content[end:]
+        elif kind == 2:
+            content = content[:start] + TOKENS[rng.integers(len(TOKENS))] + content[end:]
+        elif content:
+            place = int(rng.integers(len(content)))
+            content = content[:place] + bytes([content[place] ^ 1 << int(rng.integers(8))]) + content[place + 1 :]
+    return content
+
+
+def assert_refused(error: RequestError) -> None:
+    assert error.code == "INVALID_ARGUMENT"
+    assert len(str(error)) <= MAX_SENTENCE
+    assert json.loads(json_tensors.write_error(str(error)))["error"]
+
+
+def value_of(item, dtype: tf.DType):
+    """What an item of nested lists says, read without the server's code."""
+    if isinstance(item, list):
+        return [value_of(each, dtype) for each in item]
+    if dtype != tf.string:
+        return item
+    if isinstance(item, dict):
+        text = "".join(item["b64"].split()).rstrip("=")
+        return base64.b64decode(text + "=" * (-len(text) % 4))
+    return item.encode("utf-8", "surrogateescape")
+
+
+def read_rest(number: int) -> None:
+    rng = np.random.default_rng(number)
+    body = changed(json.dumps(BODIES[number % len(BODIES)]).encode(), rng)
+    try:
+        document = json_tensors.parse(body)
+        json_tensors.signature_name(document)
+        arrays, as_rows = json_tensors.read(document, signature())
+    except RequestError as error:
+        assert_refused(error)
+        return
+    assert as_rows == ("instances" in document)
+    for name, array in arrays.items():
+        given = [row[name] for row in document["instances"]] if as_rows else document["inputs"][name]
+        assert array.dtype == DTYPES[name].as_numpy_dtype
+        wanted = np.empty(array.shape, DTYPES[name].as_numpy_dtype)
+        wanted[...] = np.array(value_of(given, DTYPES[name]), wanted.dtype).reshape(array.shape)
+        np.testing.assert_array_equal(array, wanted)
+
+
+def read_grpc(number: int) -> None:
+    rng = np.random.default_rng(number)
+    request = PredictRequest()
+    for name, value in (
+        ("image", np.array([b"\xff\xd8\xff", b""], object)),
+        ("ids", np.array([[1, 2], [3, 4]], np.int32)),
+        ("pixels", np.array([[0.5], [0.25]], np.float32)),
+        ("flag", np.array([True, False])),
+        ("long", np.array([2**40, -1])),
+    ):
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    request.inputs["pixels"].ClearField("tensor_content")
+    request.inputs["pixels"].float_val.append(0.5)
+    try:
+        request = PredictRequest.FromString(changed(request.SerializeToString(deterministic=True), rng))
+    except DecodeError:
+        return
+    for name, tensor in request.inputs.items():
+        try:
+            found = described(name, tensor)
+            if found.nbytes > MAX_BYTES:
+                continue
+            array = to_array(name, tensor)
+            check_inputs(signature(), {each: found if each == name else FITS[each] for each in DTYPES})
+        except RequestError as error:
+            assert_refused(error)
+            continue
+        assert (array.dtype, array.shape) == (found.dtype, found.shape)
+        wanted = messages.to_array(messages.Tensor.FromString(tensor.SerializeToString()))
+        np.testing.assert_array_equal(array, wanted.astype(array.dtype))
+
+
+FITS = {name: np.empty(2, dtype.as_numpy_dtype) for name, dtype in DTYPES.items()}
+READERS = {"REST": read_rest, "gRPC": read_grpc}
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+def test_changed_requests_are_read_right_or_refused(reader):
+    for number in range(REQUESTS):
+        try:
+            reader(number)
+        except Exception as error:
+            raise AssertionError(f"request {number}: {type(error).__name__}: {error}") from error
+
+
+@pytest.mark.parametrize("number", KEPT)
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+def test_requests_that_were_once_read_wrongly(reader, number):
+    reader(number)

@@ -17,6 +17,7 @@ WIDTH = 6.0  # inches; at 100 dots each, 600 pixels
 DPI = 200
 FONT = 11  # points: 15 pixels where the picture is 600 wide
 LABELLED = 3  # regions
+MOST_PIXELS = 1200  # of an edge of an image in a picture
 MARGIN = 1.4  # inches, left of the grid of maps
 LINE = 0.32  # inches
 PICTURE_HEIGHTS = (1.0, 6.0)  # inches, least and most
@@ -58,6 +59,7 @@ def figure(explanation):
     """The picture of an explanation: its images with their heat maps, its words, its answers."""
     images, heat = explanation.images, explanation.heatmap
     heats = heat if isinstance(heat, tuple) else (heat,) * len(images)
+    images, heats = (list(map(thinned, each)) for each in (images, heats))
     panel = WIDTH / 2  # the image as it is, and beside it the heat map
     heights = [float(np.clip(image.shape[0] / image.shape[1] * panel, *PICTURE_HEIGHTS)) for image in images]
     lines = wrapped(explanation.tokens)
@@ -84,6 +86,12 @@ def figure(explanation):
     draw_words(axes, lines, explanation.tokens, explanation.token_scores)
     draw_answers(axes, explanation, LINE * len(lines) + 0.3)
     return made
+
+
+def thinned(pixels: np.ndarray) -> np.ndarray:
+    """Every pixel, or of large images every second, third, … of each axis: more than a picture can show."""
+    step = max(1, max(pixels.shape[:2]) // MOST_PIXELS)
+    return pixels[::step, ::step]
 
 
 def draw_heat(axes, image: np.ndarray, heat: np.ndarray, largest: float) -> None:

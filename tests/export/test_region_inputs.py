@@ -35,6 +35,13 @@ def test_what_is_not_in_the_text_has_no_place():
     assert places(beyond, "a blue", "blue square", "blue") == [8, -1, 8]
 
 
+def test_places_behind_padding_on_the_left():
+    tokenizer = tfvl.BertTokenizer(VOCABULARY, padding_side="left")
+    encoded = tokenizer(["the red circle", "a " * LENGTH], max_length=LENGTH)
+    phrases = tf.constant([["the", "red", "the red circle", "blue"], ["a"] * 4])
+    assert locate(phrases, encoded, tokenizer, LENGTH).numpy().tolist() == [[6, 7, 8, -1], [1] * 4]
+
+
 def test_a_phrase_of_several_tokens_is_scored_at_its_last_one():
     model, processor = region_model(ALIGNMENT), region_processor(ALIGNMENT)
     raw = region_requests(ALIGNMENT)

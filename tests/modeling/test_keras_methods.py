@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.classes import CLASSES, difference, family, flat, inputs_of, small_model, training_example
+from support.paths import ROOT
 from support.training import HEADS, example, train, values, worst
 
 # relative to 1 + the value: sums of some dozen float32 terms in another order
@@ -120,6 +121,15 @@ def test_converted_by_tensorflow(head, told):
     assert len(found) == len(expected)
     for value in expected:
         assert difference(found[np.array(value.shape, "int32").tobytes()], value) <= TOLERANCE
+
+
+def test_the_documents_name_the_call_for_what_tensorflow_does_not_convert():
+    model, inputs = small_model("LxmertForPreTraining"), inputs_of("LxmertForPreTraining")
+    model.build({name: value.shape for name, value in inputs.items() if name in model.exported_inputs})
+    with pytest.raises(ValueError, match="cannot be saved because the input shapes have not been set"):
+        tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    row = "| the same of `LxmertForPreTraining` | fails inside TensorFlow; use `tfvl.export.lite` |"
+    assert row in (ROOT / "tfvl/export/README.md").read_text().splitlines()
 
 
 def test_what_export_leaves_to_others(tmp_path):

@@ -20,6 +20,7 @@ class Row:
         text: as it was asked.
         choices, phrases: likewise.
         regions: how many there are.
+        start: the place of the first of `ids` in the model's inputs, behind padding on the left.
     """
 
     ids: Sequence[int]
@@ -27,6 +28,7 @@ class Row:
     choices: Sequence[str] = ()
     phrases: Sequence[str] = ()
     regions: int = 0
+    start: int = 0
 
 
 def answer(head: Head, outputs: Outputs, row: Row, words: Words) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def best_labels(scores: np.ndarray, words: Words) -> tuple[list[str], np.ndarray
 
 def fill_masks(logits: np.ndarray, row: Row, words: Words) -> dict[str, Any]:
     """`filled`, `candidates` and `candidate_scores` (masks, k), and `answers` and `scores` (k,) of the first mask."""
-    places = [place for place, token in enumerate(row.ids) if token == words.mask_id]
+    places = [place for place, token in enumerate(row.ids, row.start) if token == words.mask_id]
     scores = softmax(logits[places])[:, : words.vocabulary_size]  # (masks, vocabulary)
     ids = [best(each, words.top_k) for each in scores]
     candidates = [[words.tokens.get(i, "") for i in each] for each in ids]
@@ -120,7 +122,7 @@ def match(head: Head, outputs: Outputs, row: Row, words: Words):
 
 
 def tokens(head: Head, outputs: Outputs, row: Row, words: Words):
-    scores = softmax(outputs[head.logits][: len(row.ids)])
+    scores = softmax(outputs[head.logits][row.start : row.start + len(row.ids)])
     return {
         "tokens": [words.tokens.get(i, "") for i in row.ids],
         "answers": [words.labels[i] for i in scores.argmax(axis=-1)],

@@ -14,14 +14,21 @@ from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
 from tfvl.files.whole import refuse_to_overwrite
 
+ANY_SIZE = "Of tflite: any sizes in place of fixed ones; not for LiteRT's CompiledModel and @litertjs/core."
+Signatures = Annotated[
+    str | None, typer.Option(help="Of savedmodel: tensors makes one without the ops of tf.text; serving_default.")
+]
 Format = Annotated[str, typer.Option("--format", help="savedmodel, or tflite: one file that phones run too.")]
 Quantize = Annotated[str | None, typer.Option(help="Of tflite: float16, dynamic (8-bit weights) or int8.")]
-Flavour = Annotated[str | None, typer.Option(help="Of tflite: tensors (ids in), or text (the raw question in).")]
+Flavour = Annotated[
+    str | None,
+    typer.Option(help="Of tflite: tensors (ids in), or text (the raw question in)."),
+]
 ImageSize = Annotated[str | None, typer.Option(metavar="N|HxW", help="Of tflite: pixels, e.g. 384 or 384x640.")]
 TextLength = Annotated[int | None, typer.Option(help="Of tflite: tokens; 40 without it.")]
 Batch = Annotated[int | None, typer.Option(help="Of tflite: rows of a call; 1 without it.")]
 RegionCount = Annotated[int | None, typer.Option("--regions", help="Of tflite: regions of an image; 36 without it.")]
-Resizable = Annotated[bool, typer.Option("--resizable", help="Of tflite: any sizes in place of fixed ones.")]
+Resizable = Annotated[bool, typer.Option("--resizable", help=ANY_SIZE)]
 Explain = Annotated[
     bool,
     typer.Option("--explain", help="Add the signature explain, which says why; of tflite: put out the attention maps."),
@@ -38,6 +45,7 @@ def export(
     class_name: ClassName = None,
     explain: Explain = False,
     overwrite: Overwrite = False,
+    signatures: Signatures = None,
     file_format: Format = "savedmodel",
     quantize: Quantize = None,
     flavour: Flavour = None,
@@ -51,6 +59,12 @@ def export(
     require_tensorflow("tfvl export")
     sizes = {"image_size": image_size, "text_length": text_length, "batch": batch, "regions": regions}
     sizes |= {"quantize": quantize, "flavour": flavour, "resizable": resizable or None}
+    if signatures is not None and (file_format == "tflite" or (detector is not None and signatures == "tensors")):
+        raise ValueError(
+            "--signatures is an option of --format savedmodel; a .tflite file has one, of its --flavour"
+            if file_format == "tflite"
+            else "--detector is part of serving_default, which --signatures tensors leaves out; leave one of them out"
+        )
     if file_format == "tflite":
         if detector is not None:
             raise ValueError("--detector becomes part of a SavedModel; a .tflite file takes regions, so leave it out")
@@ -64,14 +78,17 @@ def export(
     quiet_tensorflow()
     from tfvl import auto
     from tfvl.export import saved_model
+    from tfvl.export.signatures import checked_names
 
+    chosen = {} if signatures is None else {"signatures": checked_names(signatures.split(","))}
     with console(stderr=True).status("exporting"):
         model, processor = auto.load(src, architecture=class_name, revision=revision, detector=detector)
-        directory = saved_model(model, processor, dst, top_k=top_k, explain=explain, overwrite=overwrite)
+        directory = saved_model(model, processor, dst, top_k=top_k, explain=explain, overwrite=overwrite, **chosen)
     show_saved_model(directory)
     print(f"Written to {directory}. Next:")
     image = "IMAGE" if processor.takes_images else "REGIONS"
-    print(f'  tfvl ask {image} "question" --model {directory}')
+    if signatures is None or "serving_default" in signatures:
+        print(f'  tfvl ask {image} "question" --model {directory}')
     if dst.name.isdecimal():
         print(f"  tensorflow_model_server --model_name={directory.parent.name} --model_base_path={directory.parent}")
 

@@ -142,7 +142,9 @@ def tokens(head, outputs, inputs, words):
         "answers": tf.gather(tf.constant(words.labels), tf.argmax(scores, axis=-1)),
         "scores": tf.reduce_max(scores, axis=-1),
     }
-    return {name: only(inputs["attention_mask"] > 0, value) for name, value in results.items()}
+    padding = inputs["attention_mask"] == 0
+    text_first = tf.argsort(tf.cast(padding, tf.int32), axis=1, stable=True)  # on whichever side the padding is
+    return {name: tf.gather(only(~padding, value), text_first, batch_dims=1) for name, value in results.items()}
 
 
 def choices(head, outputs, inputs, words):

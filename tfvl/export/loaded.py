@@ -26,7 +26,7 @@ class LoadedModel:
             raise ValueError(f"{directory} holds no saved_model.pb; give the directory of an exported model.")
         self._loaded = tf.saved_model.load(directory)  # kept: the signature does not keep its variables
         if "serving_default" not in self._loaded.signatures:
-            raise ValueError(f"{directory} has no signature serving_default; export the model by `tfvl export`.")
+            raise ValueError(f"{directory} has no signature serving_default; export the model without --signatures.")
         self._serve = self._loaded.signatures["serving_default"]
         self.inputs: Mapping[str, tf.TensorSpec] = self._serve.structured_input_signature[1]
         self.takes = Takes.of_signature(self.inputs)

@@ -1,19 +1,29 @@
 """`saved_model`: a model and its processor become one SavedModel that answers raw questions on images or regions."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from tfvl.export import warmup
-from tfvl.export.inputs import check_exportable, inputs_of
+from tfvl.export.inputs import Inputs, check_exportable, inputs_of
 from tfvl.export.op_check.check import check
-from tfvl.export.signatures import signatures
+from tfvl.export.signatures import SIGNATURES, checked_names
+from tfvl.export.signatures import signatures as functions_of
 from tfvl.files.whole import refuse_to_overwrite, written_whole
 
 
 def saved_model(
-    model, processor, directory: str | Path, *, top_k: int = 5, explain: bool = False, overwrite: bool = False
+    model,
+    processor,
+    directory: str | Path,
+    *,
+    signatures: str | Sequence[str] = SIGNATURES,
+    top_k: int = 5,
+    explain: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Writes `model` with all of its pre- and postprocessing as a SavedModel for TF Serving.
 
@@ -33,6 +43,8 @@ def saved_model(
         processor: the processor of the same checkpoint.
         directory: where the artefact goes, exactly there. TF Serving serves the numbered subdirectories (versions) of a
             model's directory, so end it in a number for that.
+        signatures: those that the artefact has, or one of them. With "tensors" alone it holds no op of tf.text, so that
+            programs that do not register these load it too: `saved_model_cli`, Triton, TensorFlow for Java, C and Go.
         top_k: how many answers a row gets, at most; a model with fewer labels gives all of them.
         explain: whether there is a third signature, `explain`, which takes what `serving_default` takes and gives the
             scores of words and of patches or regions, see `tfvl.export.signatures.explain`.
@@ -41,26 +53,37 @@ def saved_model(
     Returns: the directory.
 
     Raises:
-        ValueError: the model has no export, model and processor do not fit together, or the artefact would need an op
-            that TF Serving lacks (nothing is written then).
+        ValueError: `signatures` names another, the model has no export, model and processor do not fit together, or the
+            artefact would need an op that TF Serving lacks (nothing is written then).
         FileExistsError: the directory is not empty and `overwrite` is false.
     """
     directory = Path(os.path.abspath(directory))
     versions = [int(path.name) for path in directory.glob("*") if path.name.isdigit()]
     advice = f"export to {directory / str(max(versions) + 1)}" if versions else ""
     refuse_to_overwrite(directory, overwrite, advice=advice)
+    names = checked_names(signatures)
+    if explain and "serving_default" not in names:
+        raise ValueError("explain takes what serving_default takes, which signatures leaves out; leave one of them out")
     check_exportable("saved_model", model, processor)
     inputs = inputs_of(model, processor)
     module = tf.Module()
-    variables = [*model.variables, *(processor.detector.variables if processor.detector else ())]
+    detector = processor.detector if "serving_default" in names else None  # which prepares what `tensors` takes
+    variables = [*model.variables, *(detector.variables if detector else ())]
     module.weights = [variable.value for variable in variables]
-    functions = signatures(model, processor, inputs, top_k, explain)
+    functions = functions_of(model, processor, inputs, top_k, (*names, "explain") if explain else names)
+    example = inputs.example if "serving_default" in names else encoded(inputs)
 
     with written_whole(directory) as new:  # until then under a name that is no number, which TF Serving looks past
         # Without custom gradients and debug information, which an artefact for inference only carries around.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False, save_debug_info=False)
         tf.saved_model.save(module, str(new), signatures=functions, options=options)
-        warmup.write(new, directory.parent.name, "serving_default", inputs.example)
+        warmup.write(new, directory.parent.name, names[0], example)
         if problems := check(new).problems:
             raise ValueError(f"the artefact would not be served: {'; '.join(problems)}")
     return directory
+
+
+def encoded(inputs: Inputs) -> dict[str, np.ndarray]:
+    """The example of the raw inputs as `tensors` takes it."""
+    tensors, _ = inputs.encode({name: tf.constant(value) for name, value in inputs.example.items()})
+    return {name: value.numpy() for name, value in tensors.items()}

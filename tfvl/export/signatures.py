@@ -5,6 +5,8 @@
 What a model takes and what it answers follows from its head's row in `tfvl.answers.rows`, the same way for all.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from tfvl.answers.rows import Words
@@ -16,20 +18,34 @@ from tfvl.export.rows import first_problem, not_empty, only
 from tfvl.preprocessing.text.phrases import in_order, tokens_of
 
 __all__ = ["inputs_of", "outputs_of", "serving_default", "signatures", "tensors"]
+SIGNATURES = ("serving_default", "tensors")
 
 
-def signatures(model, processor, inputs: Inputs, top_k: int, explained: bool = False) -> dict:
-    """The signatures as concrete functions, by name; `explain` among them where the model is to explain itself."""
+def signatures(model, processor, inputs: Inputs, top_k: int, names: Sequence[str] = SIGNATURES) -> dict:
+    """The signatures of these names as concrete functions, by name; `explain` may be one of them."""
     functions = {
-        "serving_default": (serving_default(model, processor, inputs, top_k), inputs.raw),
-        "tensors": (tensors(model, inputs), inputs.tensors),
+        "serving_default": lambda: (serving_default(model, processor, inputs, top_k), inputs.raw),
+        "tensors": lambda: (tensors(model, inputs), inputs.tensors),
+        "explain": lambda: (explain(model, processor, inputs), inputs.raw),
     }
-    if explained:
-        functions["explain"] = explain(model, processor, inputs), inputs.raw
+    chosen = {name: functions[name]() for name in names}
     return {
         name: tf.function(function, autograph=False).get_concrete_function(**specs)
-        for name, (function, specs) in functions.items()
+        for name, (function, specs) in chosen.items()
     }
+
+
+def checked_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of signatures, or one, in the order of `SIGNATURES`. Raises ValueError for none, or for another name."""
+    given = {names} if isinstance(names, str) else set(names)
+    unknown = sorted(given - set(SIGNATURES))
+    if unknown or not given:
+        raise ValueError(
+            f"signatures names {unknown[0]!r}, expected {' or '.join(SIGNATURES)}"
+            if unknown
+            else f"signatures is empty, expected {' or '.join(SIGNATURES)}"
+        )
+    return tuple(name for name in SIGNATURES if name in given)
 
 
 def serving_default(model, processor, inputs: Inputs, top_k: int):

@@ -60,6 +60,30 @@ class Dense(keras.layers.Dense):
         outputs = super().call(ops.reshape(inputs, (-1, width)), training=training)  # (rows, units)
         return ops.reshape(outputs, (*shape_of(inputs)[:-1], self.units))
 
+    def quantize(self, mode=None, type_check=True, **options):
+        """As Keras' own, which `type_check` keeps from classes that are derived from its own."""
+        super().quantize(mode, type_check=False, **options)
+
+    @property
+    def keeps_lora(self) -> bool:
+        """Whether files hold LoRA's matrices beside the kernel: a quantized one cannot take their product exactly."""
+        return self.lora_enabled and self.quantization_mode is not None
+
+    def save_own_variables(self, store):
+        if not self.keeps_lora:
+            super().save_own_variables(store)
+            return
+        self.lora_enabled = False  # else Keras would quantize the sum anew
+        super().save_own_variables(store)
+        self.lora_enabled = True
+        store["lora_kernel_a"], store["lora_kernel_b"] = self.lora_kernel_a, self.lora_kernel_b
+
+    def load_own_variables(self, store):
+        super().load_own_variables(store)
+        if self.keeps_lora and "lora_kernel_a" in store.keys():  # noqa: SIM118  # Keras' store is no dict
+            self.lora_kernel_a.assign(store["lora_kernel_a"])
+            self.lora_kernel_b.assign(store["lora_kernel_b"])
+
 
 def expand_mask(attention_mask):
     """Turns a mask of 1 (attend) and 0 (ignore), (batch, length), into a boolean one (batch, 1, 1, length).

@@ -147,6 +147,13 @@ class PatchEmbeddings(keras.layers.Layer):
         return ops.reshape(embedded, (batch, rows, columns, self.hidden_size))
 
 
+def table_of(layer):
+    """The table of an embedding layer as it acts, (rows, width): with LoRA's product, and in floats if quantized."""
+    if layer.quantization_mode is None:
+        return layer.embeddings
+    return layer(ops.arange(layer.input_dim, dtype="int32"))
+
+
 def text_length(inputs) -> int:
     """Number of text positions, which come first in the encoder's sequence."""
     return ops.shape(inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"])[1]

@@ -4,12 +4,16 @@ Light: NumPy, Pillow and a TFLite runtime (`ai-edge-litert`, or TensorFlow's own
 the first, nothing here imports TensorFlow, and nothing ever Keras.
 """
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "attach"]
 
 
 def __getattr__(name: str):
-    if name != "Runner":
-        raise AttributeError(f"module 'tfvl.lite' has no attribute {name!r}")
-    from tfvl.lite.runner import Runner
+    if name == "Runner":
+        from tfvl.lite.runner import Runner
 
-    return Runner
+        return Runner
+    if name == "attach":
+        from tfvl.lite.rewritten import attach
+
+        return attach
+    raise AttributeError(f"module 'tfvl.lite' has no attribute {name!r}")

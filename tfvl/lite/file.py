@@ -31,7 +31,19 @@ MAX_ELEMENTS = 2**28  # of an input
 FORMAT = 1  # of the archive; a reader refuses what it does not know
 IDENTIFIER = b"TFL3"  # at byte 4 of every model
 ADVICE = "write one with `tfvl export SRC FILE.tflite --format tflite`"
-FLAVOURS = ("tensors", "text")  # and the name of a file's signature
+# Of each flavour, the operators of tf.text that its files hold beside TFLite's; who runs them registers these.
+CUSTOM_OPERATORS = {
+    "tensors": frozenset(),
+    "text": frozenset(
+        (
+            "TFText>Utf8Binarize",
+            "TFText>NgramsStringJoin",
+            "TFText>WhitespaceTokenizeWithOffsetsV2",
+            "FastWordpieceTokenizeWithOffsets",
+        )
+    ),
+}
+FLAVOURS = tuple(CUSTOM_OPERATORS)  # and the name of a file's signature
 TEXTS = {"input_ids", "text"}  # the input of texts, one for each flavour
 DTYPES = ("int32", "float32", "string")  # of inputs
 REQUIRED = {

@@ -21,16 +21,18 @@ def prepare(preparer, requests: Sequence[Request]) -> tuple[list[Row], dict[str,
             seen, regions = see(preparer, request.visuals)
         except ValueError as error:
             raise ValueError(f"{visual}[{number}]: {error}") from None
-        encoded, ids = of_text(preparer, request.text, request.choices, request.phrases)
-        rows.append(Row(ids, request.text, request.choices, request.phrases, regions))
+        encoded, ids, start = of_text(preparer, request.text, request.choices, request.phrases)
+        rows.append(Row(ids, request.text, request.choices, request.phrases, regions, start))
         # half a pair of surrogates is no UTF-8, and left out where it is read
         raw = np.array(request.text.encode("utf-8", "surrogatepass"))
         inputs.append(seen | encoded | {"text": raw})
     return rows, {name: [each[name] for each in inputs] for name in preparer.inputs}
 
 
-def of_text(preparer, text: str, choices: Sequence[str] = (), phrases: Sequence[str] = ()) -> tuple[dict, list[int]]:
-    """The text inputs of a row, and the ids of its text."""
+def of_text(
+    preparer, text: str, choices: Sequence[str] = (), phrases: Sequence[str] = ()
+) -> tuple[dict, list[int], int]:
+    """The text inputs of a row, the ids of its text, and where these begin in the inputs."""
     shape = preparer.ids_shape
     limit = preparer.file.description["tokenizer"]["model_max_length"]
     length = limit if shape[-1] == -1 else shape[-1]
@@ -39,8 +41,8 @@ def of_text(preparer, text: str, choices: Sequence[str] = (), phrases: Sequence[
     longest = max(len(ids) for ids, _ in encoded) if shape[-1] == -1 else length
     ids, types, mask = (np.zeros([len(encoded), longest], np.int32) for _ in TEXT)
     ids += preparer.tokenizer.pad_id
-    for row, (each, kinds) in enumerate(encoded):
-        start = longest - len(each) if preparer.tokenizer.padding_side == "left" else 0
+    starts = [longest - len(each) if preparer.tokenizer.padding_side == "left" else 0 for each, _ in encoded]
+    for row, ((each, kinds), start) in enumerate(zip(encoded, starts, strict=True)):
         place = slice(start, start + len(each))
         ids[row, place], types[row, place], mask[row, place] = each, kinds, 1
     tensors = dict(zip(TEXT, (ids, types, mask), strict=True))
@@ -49,11 +51,12 @@ def of_text(preparer, text: str, choices: Sequence[str] = (), phrases: Sequence[
     else:
         tensors = {name: value[0] for name, value in tensors.items()}
     if phrases:
-        places = start + np.array([locate(phrase, encoded[0][0], preparer.tokenizer) for phrase in phrases], np.int32)
+        found = [locate(phrase, encoded[0][0], preparer.tokenizer) for phrase in phrases]
+        places = starts[0] + np.array(found, np.int32)
         tensors["region_to_phrase_position"] = filled(
             places, preparer.inputs["region_to_phrase_position"][1], "phrases", blank=-1
         )
-    return tensors, encoded[0][0]
+    return tensors, encoded[0][0], starts[0]
 
 
 def filled(values: np.ndarray, count: int, name: str, blank: int | None = None) -> np.ndarray:

@@ -54,8 +54,11 @@ class Preparer:
 
     @property
     def ids_shape(self) -> tuple[int, ...]:
-        """Of the ids: (batch, [choices,] length); -1 for any size, as where the file takes the raw text."""
-        return self.inputs["input_ids"] if "input_ids" in self.inputs else (*self.inputs["text"], -1)
+        """Of the ids: (batch, [choices,] length), inside the model where it takes the raw text; -1 for any size."""
+        if "input_ids" in self.inputs:
+            return self.inputs["input_ids"]
+        length = -1 if self.resizable else self.file.description["tokenizer"]["model_max_length"]
+        return (*self.inputs["text"], length)
 
     @property
     def resizable(self) -> bool:

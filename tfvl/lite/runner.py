@@ -90,7 +90,10 @@ class Runner(Preparer):
             raise ValueError("TensorFlow's runtime has no weight cache; leave runtime or weight_cache out")
         if signature != "tensors" or self.resizable:
             kind = "of any size" if self.resizable else f"of the flavour {signature}"
-            raise ValueError(f"{self.file.path} is a file {kind}, which has no weight cache; leave weight_cache out")
+            raise ValueError(
+                f"{self.file.path} is a file {kind}, which LiteRT's CompiledModel cannot run, so that it has no weight "
+                "cache; leave weight_cache out"
+            )
         return Compiled(self.file.path, signature, threads, Path(weight_cache))
 
     def __call__(

@@ -26,6 +26,9 @@ class Interpreter:
         threads: of the CPU.
         runtime: one of `RUNTIMES`; None: the first that is installed, or, for the signature `text`, "tensorflow".
 
+    Attributes:
+        tensors: "input NAME" or "output NAME" to its shape, -1 for any size, and its dtype.
+
     Raises:
         ValueError: no runtime is installed, or no tf.text for the signature `text`, or this one cannot read the model.
     """
@@ -45,6 +48,12 @@ class Interpreter:
         details = runner.get_input_details().items()
         self._shapes = {name: tuple(each["shape"].tolist()) for name, each in details}
         self._sizes = {name: tuple(each["shape_signature"].tolist()) for name, each in details}  # -1 for any
+        outputs = runner.get_output_details().items()
+        self.tensors = {
+            f"{kind} {name}": (tuple(each["shape_signature"].tolist()), np.dtype(each["dtype"]).name)
+            for kind, named in (("input", details), ("output", outputs))
+            for name, each in named
+        }
         del runner  # a library's kept exception can hold this frame, and the model runs only where nobody else holds it
 
     def takes(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:

@@ -8,7 +8,9 @@ import keras
 from keras import ops
 
 from tfvl.layers.attention import Dense, normal
+from tfvl.layers.embeddings import table_of
 from tfvl.layers.heads import ClassifierHead, MaskedLMHead, TransformedHead
+from tfvl.layers.quantization import refuse_quantized
 from tfvl.lxmert.model import LxmertModel, LxmertPreTrainedModel
 from tfvl.modeling.base import HeadModel
 from tfvl.modeling.checks import check_labels, check_range, check_shape
@@ -116,11 +118,12 @@ class LxmertHeadModel(HeadModel, LxmertPreTrainedModel):
             The layer that scores the answers; None where the model has no answer head.
 
         Raises:
-            ValueError: `num_labels` is no size.
+            ValueError: `num_labels` is no size, or the head is quantized.
         """
         if getattr(self, "answer_head", None) is None:
             return None
         if num_labels is not None and num_labels != self.config.num_qa_labels:
+            refuse_quantized(self.answer_head, "resize_num_qa_labels")
             config = self.config.replace(num_qa_labels=num_labels)  # checks it
             if self.config.num_labels == self.config.num_qa_labels:
                 names = self.config.id2label
@@ -268,7 +271,7 @@ class LxmertForPreTraining(LxmertHeadModel):
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
         words, regions, pooled, more = self.encode(inputs, False, output_attentions, output_hidden_states, training)
         outputs = {
-            "prediction_logits": self.predictions(words, self.lxmert.embeddings.word_embeddings.embeddings),
+            "prediction_logits": self.predictions(words, table_of(self.lxmert.embeddings.word_embeddings)),
             "cross_relationship_score": self.seq_relationship(pooled),
         }
         if self.answer_head is not None:

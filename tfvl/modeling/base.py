@@ -10,6 +10,7 @@ import keras
 
 from tfvl.modeling import lora
 from tfvl.modeling.card import write_card
+from tfvl.modeling.changed_layers import apply_changes, changes_of
 from tfvl.modeling.configuration import Config
 from tfvl.modeling.labels import flat
 from tfvl.modeling.loadable import Loadable
@@ -135,6 +136,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "gradient_checkpointing": self.is_gradient_checkpointing,
             "frozen": self.frozen_weights,
+            "changed_layers": changes_of(self),
             **{name: getattr(self, name) for name in self.constructor_options},
         }
 
@@ -144,6 +146,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         options = {name: config[name] for name in cls.constructor_options}
         model = cls(cls.config_class.from_dict(config["config"]), **options, name=config["name"], dtype=dtype)
         model.gradient_checkpointing_enable(config.get("gradient_checkpointing", False))
+        apply_changes(model, config.get("changed_layers", {}))
         frozen = set(config.get("frozen", ()))
         for variable in model.weights:
             variable.trainable = variable.trainable and variable.path not in frozen
@@ -181,6 +184,24 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
             ValueError: the model sees no patches.
         """
         raise ValueError(f"wave_positions is for ViLT, whose patches have positions, not {type(self).__name__}.")
+
+    def quantize(self, mode=None, config=None, **options):
+        """As in Keras; every dense layer and table of the model is quantized, or those that `filters` names."""
+        if "float8" in (mode, getattr(config, "mode", None)) and lora.lora_layers(self):
+            raise ValueError(lora.NO_FLOAT8)
+        super().quantize(mode, config=config, **options)
+
+    def load_weights(self, filepath, skip_mismatch=False, **options):
+        """As in Keras; the file is of a model whose layers are quantized as this one's are."""
+        try:
+            super().load_weights(filepath, skip_mismatch=skip_mismatch, **options)
+        except ValueError as error:
+            if "could not be loaded" not in str(error):
+                raise
+            raise ValueError(
+                f"{filepath} holds the weights of other layers than this {type(self).__name__} has; where they were "
+                "quantized or adapted, call model.quantize(…) or enable_lora(…) first, as for the model in the file."
+            ) from error
 
     def save_pretrained(self, directory: str | Path, *, max_shard_size: str | int = "5GB") -> None:
         """Writes `config.json` and `model.safetensors` as upstream does; `transformers` loads the directory.

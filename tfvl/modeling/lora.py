@@ -7,6 +7,7 @@ import numpy as np
 
 # the projections to queries, keys and values, which the paper adapts; `qkv` and `key_value` are several in one kernel
 ATTENTION = ("qkv", "query", "key_value")
+NO_FLOAT8 = "Keras has no LoRA on layers quantized to float8; choose int8 or int4, or leave LoRA out."
 
 
 def enable_lora(model, base: keras.layers.Layer, rank: int, targets: Sequence[str], alpha: float | None) -> None:
@@ -22,6 +23,8 @@ def enable_lora(model, base: keras.layers.Layer, rank: int, targets: Sequence[st
         raise ValueError(
             f"No dense layer is in a part named {' or '.join(targets)}; dense layers are {', '.join(names)}."
         )
+    if any(layer.quantization_mode == "float8" for layer in chosen):
+        raise ValueError(NO_FLOAT8)
     for variable in base.variables:
         variable.trainable = False
     for layer in chosen:
@@ -34,26 +37,33 @@ def lora_layers(model) -> list[keras.layers.Layer]:
     return [layer for layer in model._flatten_layers() if getattr(layer, "lora_enabled", False)]
 
 
-class MergedKernel:
-    """An adapted layer's kernel as it acts: the frozen one plus the product of the low-rank matrices.
+def weight(layer, name: str = ""):
+    """The adapted weight of a layer, a kernel or a table, without what LoRA adds; or one of LoRA's two, "a" or "b"."""
+    kind = "kernel" if hasattr(layer, "lora_kernel_a") else "embeddings"
+    return getattr(layer, f"lora_{kind}_{name}" if name else f"_{kind}")
+
+
+class MergedWeight:
+    """An adapted layer's kernel or table as it acts: the frozen one plus the product of the low-rank matrices.
 
     What `tfvl.porting.save` reads of a variable: `shape`, `dtype`, `path`, `numpy()`.
     """
 
     def __init__(self, layer):
         self.layer = layer
-        self.shape, self.dtype, self.path = layer._kernel.shape, layer._kernel.dtype, layer._kernel.path
+        self.frozen = weight(layer)
+        self.shape, self.dtype, self.path = self.frozen.shape, self.frozen.dtype, self.frozen.path
 
     def numpy(self) -> np.ndarray:
         layer = self.layer
-        low_rank = layer.lora_kernel_a.numpy() @ layer.lora_kernel_b.numpy()  # float32, whatever the model computes in
-        merged = layer._kernel.numpy().astype("float32") + layer.lora_alpha / layer.lora_rank * low_rank
-        return merged.astype(layer._kernel.numpy().dtype)
+        low_rank = weight(layer, "a").numpy() @ weight(layer, "b").numpy()  # float32, whatever the model computes in
+        frozen = self.frozen.numpy()
+        return (frozen.astype("float32") + layer.lora_alpha / layer.lora_rank * low_rank).astype(frozen.dtype)
 
 
 def merged(names: dict[str, keras.Variable], model) -> dict:
-    """Weights by name with those of LoRA left out and the adapted kernels in their merged form."""
+    """Weights by name with those of LoRA left out and the adapted ones in their merged form."""
     layers = lora_layers(model)
-    kernels = {id(layer._kernel): MergedKernel(layer) for layer in layers}
-    low_rank = {id(variable) for layer in layers for variable in (layer.lora_kernel_a, layer.lora_kernel_b)}
-    return {name: kernels.get(id(value), value) for name, value in names.items() if id(value) not in low_rank}
+    adapted = {id(weight(layer)): MergedWeight(layer) for layer in layers}
+    low_rank = {id(weight(layer, name)) for layer in layers for name in "ab"}
+    return {name: adapted.get(id(value), value) for name, value in names.items() if id(value) not in low_rank}

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import keras
+
 from tfvl.errors import CheckpointError
 from tfvl.modeling.published_answers import with_answers
 from tfvl.porting.formats import open_checkpoint
@@ -25,6 +27,12 @@ def load_pretrained(
     **hub_options,
 ) -> tuple[object, LoadReport]:
     """A model with the weights of `src` (see `PreTrainedModel.from_pretrained`), and the `LoadReport` of the load."""
+    policy = keras.dtype_policies.get(dtype)
+    if policy.quantization_mode is not None:
+        raise ValueError(
+            f"dtype is {policy.name!r}, but a checkpoint holds floats; load it without, then call "
+            f"model.quantize({policy.quantization_mode!r})."
+        )
     path = resolve(src, **hub_options)
     checkpoint = open_checkpoint(path)
     label_fields = {"num_labels", *model_class.config_class.answer_fields(())}

@@ -301,12 +301,12 @@ class Trainable:
                 for variable in unread.weights:
                     variable.trainable = False
             if getattr(layer, "lora_enabled", False):
-                layer._kernel.trainable = False
+                lora.weight(layer).trainable = False
 
     @property
     def frozen_weights(self) -> list[str]:
-        """Paths of the weights that are not trained; none with LoRA, which files hold as a plain, merged model."""
-        if lora.lora_layers(self):
+        """Paths of the weights that are not trained; none with LoRA that files hold as a plain, merged model."""
+        if any(not getattr(layer, "keeps_lora", False) for layer in lora.lora_layers(self)):
             return []
         return [variable.path for variable in self.non_trainable_weights]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfvl.files.whole import written_files
+from tfvl.layers.quantization import refuse_quantized
 from tfvl.porting.rules import Rule, Table
 from tfvl.porting.safetensors_file import write_safetensors
 from tfvl.porting.tensors import STORED
@@ -34,8 +35,9 @@ def save_weights(model, directory: str | os.PathLike, max_shard_size: int | str 
         The files written.
 
     Raises:
-        ValueError: `max_shard_size` is no size, or the table has no row for a variable.
+        ValueError: `max_shard_size` is no size, the model is quantized, or the table has no row for a variable.
     """
+    refuse_quantized(model, "save_pretrained")
     limit = _bytes(max_shard_size)
     shards = _shards(_pending(model), limit)
     directory = Path(directory)

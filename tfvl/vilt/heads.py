@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tfvl.layers.attention import Dense, normal
-from tfvl.layers.embeddings import text_length
+from tfvl.layers.embeddings import table_of, text_length
 from tfvl.layers.heads import ClassifierHead, MaskedLMHead
 from tfvl.modeling.base import HeadModel
 from tfvl.modeling.checks import check_range
@@ -51,7 +51,7 @@ class ViltForMaskedLM(ViltHeadModel):
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
         length = text_length(inputs)
         hidden_states, _, more = self.encode(inputs, length, output_attentions, output_hidden_states, training)
-        words = self.vilt.embeddings.text_embeddings.word_embeddings.embeddings
+        words = table_of(self.vilt.embeddings.text_embeddings.word_embeddings)
         return self.with_loss({"logits": self.mlm_score(hidden_states[:, :length], words), **more}, inputs)
 
     def label_classes(self, inputs):
@@ -83,7 +83,7 @@ class ViltForPreTraining(ViltForMaskedLM):
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
         length = text_length(inputs)
         hidden_states, pooled, more = self.encode(inputs, length, output_attentions, output_hidden_states, training)
-        words = self.vilt.embeddings.text_embeddings.word_embeddings.embeddings
+        words = table_of(self.vilt.embeddings.text_embeddings.word_embeddings)
         outputs = {
             "prediction_logits": self.mlm_score(hidden_states[:, :length], words),
             "cross_relationship_score": self.itm_score(pooled),

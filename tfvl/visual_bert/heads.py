@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tfvl.layers.attention import MASKED, Dense, normal, take_positions
-from tfvl.layers.embeddings import text_length
+from tfvl.layers.embeddings import table_of, text_length
 from tfvl.layers.heads import MaskedLMHead
 from tfvl.layers.normalization import at_least_float32
 from tfvl.modeling.base import HeadModel
@@ -59,7 +59,7 @@ class VisualBertForPreTraining(VisualBertHeadModel):
 
     def call(self, inputs, output_attentions=False, output_hidden_states=False, training=None):
         hidden_states, pooled, more = self.encode(inputs, None, output_attentions, output_hidden_states, training)
-        words = self.visual_bert.embeddings.word_embeddings.embeddings
+        words = table_of(self.visual_bert.embeddings.word_embeddings)
         outputs = {
             "prediction_logits": self.predictions(hidden_states, words),
             "seq_relationship_logits": self.seq_relationship(pooled),

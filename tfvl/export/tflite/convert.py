@@ -23,10 +23,12 @@ from tfvl.export.tflite.calibration import requests
 from tfvl.export.tflite.form import lite_form
 from tfvl.files.quiet import quiet_logger, quiet_stderr
 from tfvl.layers.attention import observed_attention
+from tfvl.layers.quantization import refuse_quantized
 from tfvl.lite import file as lite_file
 from tfvl.lite import tokenizer as lite_tokenizer
 from tfvl.lite.file import LiteFile
 from tfvl.lite.preparer import Preparer
+from tfvl.modeling.changed_layers import in_float32
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 TOP_K = 5
@@ -62,12 +64,13 @@ def lite(
     configuration and preprocessing (see `tfvl.lite.file`); `tfvl.lite.Runner` answers from that one file.
 
     Args:
-        model: a model of tfvl.
+        model: a model of tfvl, not quantized by Keras. The file computes in 32-bit floats whatever the model's dtype
+            policy is, and holds weights as they act (of LoRA, the merged ones).
         processor: the processor of the same checkpoint.
         path: the file, whose name ends in `.tflite`.
         flavour: "tensors". Or "text": the signature `text` takes the raw question (batch,), a string, in place of ids
             and masks. Its ids are those of `tensors`; but it holds operations of tf.text, which phones' runtimes lack
-            unless they are built with them.
+            unless they are built with them, as do LiteRT's `CompiledModel` and `@litertjs/core`.
         quantize: None: 32-bit floats. "float16": weights in 16 bits, half the size. "dynamic": matrices and the table
             of words in 8 bits, a quarter of the size, activations in 8 bits where they are multiplied; the fastest.
             "int8": activations in fixed 8 bits too, as `calibration` shows them.
@@ -78,7 +81,8 @@ def lite(
         choices, phrases: of a row, for the heads that take them.
         pixel_mask: whether ViLT takes images smaller than `image_size`, padded; else all have that size.
         resizable: any batch, length and image size in place of fixed ones: exactly the Keras model's results for images
-            of any shape, and slower. The five sizes above are not used.
+            of any shape, and slower. The five sizes above are not used. Only interpreters run such a file: LiteRT's
+            newer `CompiledModel` gives zeros and NaN without an error, and `@litertjs/core` refuses its shapes.
         top_k: how many answers `Runner` gives.
         explain: whether the attention maps are among the outputs, so that `tfvl.explain` of the file's `Runner` can do
             "rollout" and "attention"; without them it can do "occlusion".
@@ -92,6 +96,8 @@ def lite(
             lacks (found before the conversion begins; names it).
         FileExistsError: the file exists and `overwrite` is false.
     """
+    check_exportable("lite", model, processor)
+    refuse_quantized(model, "lite")
     path = lite_sizes.checked_path(path, overwrite)
     if flavour not in lite_file.FLAVOURS:
         raise ValueError(f"flavour is {flavour!r}, expected one of {', '.join(map(repr, lite_file.FLAVOURS))}")
@@ -103,8 +109,8 @@ def lite(
         raise ValueError('calibration is for quantize="int8"; leave it out')
     if not isinstance(top_k, int) or top_k < 1:
         raise ValueError(f"top_k is {top_k!r}, expected a whole number from 1 on")
-    check_exportable("lite", model, processor)
     lite_ops.check_weights(model)
+    model = in_float32(model)
     inputs = inputs_of(model, processor)
     sizes = lite_sizes.sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases)
     specs = lite_sizes.fixed(inputs, None if resizable else sizes, pixel_mask and not resizable)

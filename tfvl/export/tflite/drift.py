@@ -11,6 +11,7 @@ from tfvl import auto, shapes
 from tfvl.answers.arrays import Row
 from tfvl.export.signatures import outputs_of
 from tfvl.export.tflite.calibration import requests
+from tfvl.lite.preparer import Preparer
 from tfvl.lite.runner import Runner
 
 EXAMPLES = 500
@@ -74,12 +75,12 @@ def drift(path: Path, src: str, count: int = EXAMPLES, **load_options) -> DriftR
     for asked, truth in requests(runner, count):
         (row,), inputs = runner.prepare(**asked)
         (outputs,), _ = runner.outputs(inputs)
-        expected = run(model_inputs(row, inputs))
-        kept = len(row.ids)
+        expected = run(model_inputs(runner, row, inputs))
+        kept = slice(row.start, row.start + len(row.ids))
         for name, value in expected.items():
             pair = outputs[name][0], value.numpy()[0]
             if pair[0].ndim == 2:  # of words and maybe regions; what is padding is nobody's business
-                pair = tuple(each[:kept] for each in pair)
+                pair = tuple(each[kept] for each in pair)
             found.setdefault(name, []).append(pair)
         truths.append(truth)
         examples += 1
@@ -87,12 +88,14 @@ def drift(path: Path, src: str, count: int = EXAMPLES, **load_options) -> DriftR
     return DriftReport(path, src, examples, outputs, accuracy(found, truths, runner.file.labels))
 
 
-def model_inputs(row: Row, prepared: dict[str, list[np.ndarray]]) -> dict[str, tf.Tensor]:
-    """Of one row; where the file takes the raw text, the ids of the exact tokenizer."""
+def model_inputs(preparer: Preparer, row: Row, prepared: dict[str, list[np.ndarray]]) -> dict[str, tf.Tensor]:
+    """Of one row; where the file takes the raw text, the ids of the exact tokenizer, padded as in the file."""
     inputs = {name: values[0][None] for name, values in prepared.items() if name != "text"}
     if "text" in prepared:
-        ids = np.array([row.ids], np.int32)
-        inputs |= {"input_ids": ids, "token_type_ids": np.zeros_like(ids), "attention_mask": np.ones_like(ids)}
+        ids = np.full([1, max(preparer.ids_shape[-1], len(row.ids))], preparer.tokenizer.pad_id, np.int32)
+        mask, text = np.zeros_like(ids), slice(row.start, row.start + len(row.ids))
+        ids[0, text], mask[0, text] = row.ids, 1
+        inputs |= {"input_ids": ids, "token_type_ids": np.zeros_like(ids), "attention_mask": mask}
     return {name: tf.constant(value) for name, value in inputs.items()}
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated
 
 from tfvl.export.op_check.targets import nodes_of
+from tfvl.lite.file import CUSTOM_OPERATORS
 
 MAX_WEIGHT_BYTES = 1_900_000_000  # protocol buffers and flatbuffers end at 2 GiB
 
@@ -25,18 +26,6 @@ BUILTIN = frozenset(
     Equal NotEqual Less LessEqual Greater GreaterEqual LogicalAnd LogicalOr LogicalNot
     """.split()
 )
-# tf.text's operations that a file of each flavour holds beside the builtin ones; who runs it registers them.
-CUSTOM = {
-    "tensors": frozenset(),
-    "text": frozenset(
-        (
-            "TFText>Utf8Binarize",
-            "TFText>NgramsStringJoin",
-            "TFText>WhitespaceTokenizeWithOffsetsV2",
-            "FastWordpieceTokenizeWithOffsets",
-        )
-    ),
-}
 WHY = {
     "Selu": "TFLite has no SELU; choose another hidden_act, or serve the model as a SavedModel",
 }
@@ -45,7 +34,7 @@ WHY = {
 def check_graph(function: tf.types.experimental.ConcreteFunction, name: str, flavour: str = "tensors") -> None:
     """Raises ValueError where `name`'s graph holds an operation that a TFLite file of the flavour cannot hold."""
     counts = Counter(node.op for node in nodes_of(function.graph.as_graph_def()))
-    for op in sorted(counts.keys() - BUILTIN - CUSTOM[flavour]):
+    for op in sorted(counts.keys() - BUILTIN - CUSTOM_OPERATORS[flavour]):
         reason = WHY.get(op, "it is none of TFLite's builtin operators, and needs TensorFlow's kernels")
         raise ValueError(f"{name} cannot be converted: {counts[op]} × {op} in its graph: {reason}")
 
@@ -68,6 +57,6 @@ def operators(content: bytes, flavour: str = "tensors") -> Counter:
             experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
     counts = Counter(each["op_name"] for each in interpreter._get_ops_details())
-    for name in sorted(counts.keys() - vars(schema_py_generated.BuiltinOperator).keys() - CUSTOM[flavour]):
+    for name in sorted(counts.keys() - vars(schema_py_generated.BuiltinOperator).keys() - CUSTOM_OPERATORS[flavour]):
         raise ValueError(f"the converted model holds {name}, which is no builtin operator of TFLite")
     return counts

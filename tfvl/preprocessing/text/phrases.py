@@ -11,14 +11,17 @@ def locate(phrases: tf.Tensor, encoded: dict, tokenizer, longest: int) -> tf.Ten
     A phrase stands where its tokens do, first, as whole words; its place is that of its last token, as in the authors'
     code. Words that the vocabulary lacks are all alike.
     """
-    tokens = tokenizer(tf.reshape(phrases, [-1]), add_special_tokens=False, truncation=True, max_length=longest)
+    options = {"add_special_tokens": False, "truncation": True, "max_length": longest, "padding_side": "right"}
+    tokens = tokenizer(tf.reshape(phrases, [-1]), **options)
     rows, count = tf.unstack(tf.shape(phrases))
     ids = tf.reshape(tokens["input_ids"], [rows, count, tf.shape(tokens["input_ids"])[1]])  # (N, P, T)
     lengths = tf.reshape(tf.reduce_sum(tokens["attention_mask"], axis=1), [rows, count])  # (N, P)
     place, offset = tf.range(tf.shape(encoded["input_ids"])[1]), tf.range(tf.shape(ids)[2])  # (L,), (T,)
 
-    end = tf.reduce_sum(encoded["attention_mask"], axis=1, keepdims=True) - 1  # (N, 1): where [SEP] is
-    text = tf.where((place > 0) & (place < end), encoded["input_ids"], -1)  # (N, L)
+    mask = encoded["attention_mask"]
+    begin = tf.argmax(mask, axis=1, output_type=tf.int32)[:, None]  # (N, 1): where [CLS] is
+    end = begin + tf.reduce_sum(mask, axis=1, keepdims=True) - 1  # (N, 1): where [SEP] is
+    text = tf.where((place > begin) & (place < end), encoded["input_ids"], -1)  # (N, L)
     text = tf.pad(text, [[0, 0], [0, tf.size(offset) + 1]], constant_values=-1)
     runs = tf.gather(text, place[:, None] + offset, axis=1)  # (N, L, T)
     same = (runs[:, None] == ids[:, :, None]) | (offset >= lengths[..., None, None])  # (N, P, L, T)

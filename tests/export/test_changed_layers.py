@@ -1,0 +1,260 @@
+"""Quantization, LoRA, dtype policies and freezing on every way out of a model: the documented table."""
+
+import re
+from functools import cache
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.classes import CLASSES, difference, flat, inputs_of, small_model
+from support.export_regions import region_inputs, region_model, region_processor
+from support.lite_files import SIZES
+from support.paths import ROOT
+
+import tfvl
+from tfvl.modeling import lora
+from tfvl.modeling.changed_layers import in_float32
+
+HEAD = "VisualBertForPreTraining"  # whose words are an input and, tied, an output
+TOLERANCE = 1e-5  # relative to 1 + the value: sums of some dozen float32 terms in another order
+# A last bit that differs can round to the next of few levels; the same weights misread differ by more than their size.
+ROUNDED = 0.1
+README = ROOT / "tfvl/export/README.md"
+
+
+def adapt(model, rank: int = 2) -> None:
+    """LoRA whose product is not zero."""
+    model.enable_lora(rank)
+    fill_adapters(model)
+
+
+def fill_adapters(model) -> None:
+    rng = np.random.default_rng(0)
+    for layer in lora.lora_layers(model):
+        for name in "ab":
+            matrix = lora.weight(layer, name)
+            matrix.assign(rng.normal(0, 0.5, matrix.shape))
+
+
+def quantize(model, mode: str, parts: str) -> None:
+    """As `model.quantize(mode, filters=parts)`, which not every Keras that tfvl runs with has."""
+    for layer in list(model._flatten_layers()):
+        if isinstance(layer, (keras.layers.Dense, keras.layers.Embedding)) and re.search(parts, layer.path):
+            layer.quantize(mode)
+
+
+# By the names of the table's rows: the dtype policy that the model is made with, and what is then done to it.
+ROWS = {
+    "as it was loaded": ("float32", lambda model: None),
+    '`freeze("encoder")`': ("float32", lambda model: model.freeze("encoder")),
+    "`enable_lora(8)`": ("float32", adapt),
+    '`dtype="mixed_bfloat16"`': ("mixed_bfloat16", lambda model: None),
+    '`dtype="mixed_float16"`': ("mixed_float16", lambda model: None),
+    '`dtype="bfloat16"`': ("bfloat16", lambda model: None),
+    '`dtype="float64"`': ("float64", lambda model: None),
+    '`quantize("int8")`': ("float32", lambda model: model.quantize("int8")),
+    '`quantize("int4")`': ("float32", lambda model: model.quantize("int4")),
+    '`quantize("float8")`': ("float32", lambda model: model.quantize("float8")),
+    '`quantize("int8")`, then `enable_lora(8)`': ("float32", lambda model: (model.quantize("int8"), adapt(model))),
+    '`enable_lora(8)`, then `quantize("int4")`': ("float32", lambda model: (adapt(model), model.quantize("int4"))),
+}
+
+
+def fresh(row: str):
+    """The model of a row, always the same."""
+    dtype, change = ROWS[row]
+    model = type(weights())(weights().config, dtype=dtype)
+    model.set_weights(weights().get_weights())
+    change(model)
+    return model
+
+
+@cache
+def weights():
+    model, rng = region_model(HEAD, num_hidden_layers=1), np.random.default_rng(1)
+    for variable in model.weights:
+        variable.assign(rng.normal(1.0 if "gamma" in variable.path else 0.0, 0.3, variable.shape))
+    return model
+
+
+def outputs(model, inputs: dict) -> dict[str, np.ndarray]:
+    return {name: tf.cast(value, "float32").numpy() for name, value in model(inputs, training=False).items()}
+
+
+# The ways out, by the names of the table's columns: each writes into a directory and gives what answers from there.
+
+
+def by_keras_file(model, row, directory):
+    model.save(directory / "model.keras")
+    return keras.models.load_model(directory / "model.keras")
+
+
+def by_weights_file(model, row, directory):
+    model.save_weights(directory / "model.weights.h5")
+    for variable in model.weights:
+        variable.assign(keras.ops.zeros_like(variable))
+    model.load_weights(directory / "model.weights.h5")
+    return model
+
+
+def by_save_pretrained(model, row, directory):
+    model.save_pretrained(directory / "hub")
+    return type(model).from_pretrained(directory / "hub", dtype=ROWS[row][0])
+
+
+def by_saved_model(model, row, directory):
+    path = tfvl.export.saved_model(model, region_processor(HEAD), directory / "1", signatures="tensors")
+    loaded = tf.saved_model.load(str(path))  # kept by the function: a signature does not keep its variables
+    return lambda inputs, training: loaded.signatures["tensors"](**inputs)
+
+
+def by_lite(model, row, directory):
+    batch, length = region_inputs(HEAD)["input_ids"].shape
+    sizes = SIZES | {"batch": batch, "text_length": length}
+    runner = tfvl.lite.Runner(tfvl.export.lite(model, region_processor(HEAD), directory / "x.tflite", **sizes))
+    return lambda inputs, training: runner.run(inputs)
+
+
+COLUMNS = {
+    "`.keras`": by_keras_file,
+    "`.weights.h5`": by_weights_file,
+    "`save_pretrained`": by_save_pretrained,
+    "`saved_model`": by_saved_model,
+    "`lite`": by_lite,
+}
+
+
+def said(model, row: str, way, directory) -> str:
+    """The cell of the table: what a way out made of a model."""
+    directory.mkdir()
+    inputs = {name: np.asarray(value) for name, value in region_inputs(HEAD).items()}
+    expected = outputs(model, inputs)
+    plain = None if "quantize" in row else outputs(in_float32(model), inputs)
+    try:
+        found = outputs(way(model, row, directory), inputs)
+    except ValueError as error:
+        one_sentence, written = "\n" not in str(error), list(directory.iterdir())
+        return "refused" if one_sentence and not written else f"{error} after {written}"
+
+    def furthest(others) -> float:
+        return max(difference(found[name], value, largest=True) for name, value in others.items())
+
+    if furthest(expected) <= TOLERANCE:
+        return "same"
+    if plain is not None and furthest(plain) <= TOLERANCE:
+        return "float32"
+    return "same" if furthest(expected) <= ROUNDED else f"differs by {furthest(expected)}"
+
+
+def documented() -> dict[str, dict[str, str]]:
+    """The table in the README: row to column to cell."""
+    lines = README.read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("| model |"))
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:]]
+    cells = cells[: next((number for number, row in enumerate(cells) if row == [""]), len(cells))]
+    return {row[0]: dict(zip(cells[0][1:], row[1:], strict=True)) for row in cells[2:]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ROWS)
+def test_the_documented_table_is_what_happens(row, tmp_path, recwarn):
+    assert documented().keys() == ROWS.keys()
+    model = fresh(row)
+    found = {name: said(model, row, way, tmp_path / str(place)) for place, (name, way) in enumerate(COLUMNS.items())}
+    assert found == documented()[row]
+
+
+# ── effective weights ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("head", CLASSES)
+def test_a_plain_model_of_an_adapted_one(head):
+    """LoRA on every dense layer and every table; the model itself where nothing is to be done."""
+    model = small_model(head)
+    assert in_float32(model) is model
+    for layer in model._flatten_layers():
+        if isinstance(layer, (keras.layers.Dense, keras.layers.Embedding)):
+            layer.enable_lora(2)
+    fill_adapters(model)
+    plain, inputs = in_float32(model), inputs_of(head)
+    assert not lora.lora_layers(plain)
+    found, expected = flat(plain(inputs)), flat(model(inputs))
+    assert max(difference(found[name], value, largest=True) for name, value in expected.items()) <= TOLERANCE
+    assert len(model.trainable_weights) < len(model.weights)
+
+
+WORDS = {
+    "ViltForMaskedLM": "logits",
+    "ViltForPreTraining": "prediction_logits",
+    "VisualBertForPreTraining": "prediction_logits",
+    "LxmertForPreTraining": "prediction_logits",
+}
+
+
+@pytest.mark.parametrize("head", WORDS)
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_a_tied_decoder_reads_what_a_quantized_table_means(head, mode):
+    model, inputs = small_model(head), inputs_of(head)
+    for variable in model.weights:
+        if variable.path.endswith("embeddings"):
+            variable.assign(variable * 20)
+    expected = np.asarray(model(inputs)[WORDS[head]])
+    quantize(model, mode, "word_embeddings")
+    found = np.asarray(model(inputs)[WORDS[head]])
+    agreement = np.sum(found * expected) / (np.linalg.norm(found) * np.linalg.norm(expected))
+    assert agreement > (0.999 if mode == "int8" else 0.95)
+    assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(expected), rel=0.2)
+
+
+def test_training_goes_on_from_a_file_of_adapted_quantized_layers(tmp_path):
+    """Every dense layer is quantized; LoRA's matrices are in the file, and the same weights are trained from there."""
+    head = "ViltForQuestionAnswering"
+    model = small_model(head)
+    quantize(model, "int8", "encoder|classifier")
+    kinds = {layer.name: layer.quantization_mode for layer in model._flatten_layers()}
+    assert {kinds[name] for name in ("qkv", "intermediate", "output", "dense", "out")} == {"int8"}
+    adapt(model)
+    model.compile("sgd")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert [weight.path for weight in loaded.trainable_weights] == [weight.path for weight in model.trainable_weights]
+    found, expected = flat(loaded(inputs_of(head))), flat(model(inputs_of(head)))
+    assert max(difference(found[name], value) for name, value in expected.items()) <= ROUNDED
+
+
+# ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_a_quantized_model_refuses():
+    model = small_model("LxmertForQuestionAnswering")
+    quantize(model, "int8", "answer_head")
+    labels = model.config.id2label
+    with pytest.raises(ValueError, match=r"resize_num_qa_labels takes weights in floats, but .* is quantized \(int8_"):
+        model.resize_num_qa_labels(3)
+    assert model.config.id2label == labels
+
+
+def test_a_checkpoint_is_not_loaded_into_quantized_layers():
+    with pytest.raises(ValueError, match=r"dtype is 'int8_from_float32', .* then call model\.quantize\('int8'\)"):
+        tfvl.ViltForQuestionAnswering.from_pretrained("shapes-vilt", dtype="int8_from_float32")
+
+
+@pytest.mark.parametrize("order", ["quantized", "adapted"])
+def test_float8_has_no_lora(order):
+    model = small_model("ViltForQuestionAnswering")
+    steps = [lambda: model.quantize("float8"), lambda: model.enable_lora(2)]
+    first, then = steps if order == "quantized" else reversed(steps)
+    first()
+    with pytest.raises(ValueError, match="Keras has no LoRA on layers quantized to float8"):
+        then()
+
+
+def test_weights_of_a_quantized_model_into_one_that_is_not(tmp_path):
+    model = small_model("ViltForQuestionAnswering")
+    quantize(model, "int8", "classifier")
+    model.save_weights(tmp_path / "x.weights.h5")
+    with pytest.raises(
+        ValueError, match=r"x\.weights\.h5 holds .* call model\.quantize\(…\) or enable_lora\(…\) first"
+    ):
+        small_model("ViltForQuestionAnswering").load_weights(tmp_path / "x.weights.h5")

@@ -1,0 +1,58 @@
+"""What is changed of a model's layers after they are made: dtype policies, quantization, LoRA on quantized kernels.
+
+A `.keras` file keeps it beside the configuration; `in_float32` is for exports that take plain weights only.
+"""
+
+from collections.abc import Mapping
+
+import keras
+from keras.saving import deserialize_keras_object, serialize_keras_object
+
+from tfvl.modeling import lora
+
+
+def changes_of(model: keras.Model) -> dict[str, dict]:
+    """By path, what `apply_changes` reads, for each layer that does not follow the model's dtype policy."""
+    return {
+        layer.path: {
+            "dtype": serialize_keras_object(layer.dtype_policy),
+            "quantization_config": serialize_keras_object(getattr(layer, "quantization_config", None)),
+            "lora": [layer.lora_rank, layer.lora_alpha] if getattr(layer, "keeps_lora", False) else None,
+        }
+        for layer in model._flatten_layers(include_self=False)
+        if layer.path and layer.dtype_policy.name != model.dtype_policy.name
+    }
+
+
+def apply_changes(model: keras.Model, changes: Mapping[str, Mapping]) -> None:
+    """Changes the layers of a new model as those of another are, whose `changes_of` it gets."""
+    for layer in list(model._flatten_layers(include_self=False)):
+        if layer.path not in changes:
+            continue
+        change = changes[layer.path]
+        policy = deserialize_keras_object(change["dtype"])
+        if policy.quantization_mode is None:
+            layer.dtype_policy = policy
+            continue
+        layer.dtype_policy = policy.name.partition("_from_")[2]
+        config = deserialize_keras_object(change["quantization_config"])
+        layer.quantize(policy.quantization_mode, config=config)
+        if change["lora"]:
+            rank, alpha = change["lora"]
+            layer.enable_lora(rank, lora_alpha=alpha)
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The model itself, or where it computes in another dtype or is adapted by LoRA, a plain one with its weights.
+
+    Args:
+        model: a `PreTrainedModel` that is not quantized.
+    """
+    if not lora.lora_layers(model) and all(layer.dtype_policy.name == "float32" for layer in model._flatten_layers()):
+        return model
+    policy = serialize_keras_object(keras.DTypePolicy("float32"))
+    plain = type(model).from_config({**model.get_config(), "dtype": policy, "changed_layers": {}})
+    values = model.weight_names()
+    for name, variable in plain.weight_names().items():
+        variable.assign(values[name].numpy().astype("float32"))
+    return plain

@@ -34,6 +34,7 @@ _MODULES = {
     "tfvl.lxmert.processor": ("LxmertProcessor",),
     "tfvl.detector.config": ("DetectorConfig",),
     "tfvl.detector.model": ("RegionDetector",),
+    "tfvl.processors.grid_features": ("GridFeatures",),
     "tfvl.preprocessing.image.processor": ("ViltImageProcessor", "ViltFeatureExtractor"),
     "tfvl.preprocessing.regions.regions": ("Regions",),
     "tfvl.preprocessing.regions.store": ("RegionStore",),

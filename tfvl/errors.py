@@ -3,3 +3,7 @@
 
 class CheckpointError(ValueError):
     """A checkpoint, configuration or vocabulary file that cannot be used; the message names the file and the key."""
+
+
+class OutOfReachError(CheckpointError):
+    """A checkpoint that is neither local nor in the hub's cache, while the hub cannot be reached."""

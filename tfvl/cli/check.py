@@ -12,17 +12,51 @@ from tfvl.files.quiet import quiet_tensorflow
 
 
 def check(
-    directory: Annotated[
-        Path, typer.Argument(help="Directory of a SavedModel, e.g. models/vilt_vqa/1, or a .tflite file.")
-    ],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="DIRECTORY | FILE.tflite | NAME ...",
+            help="Directory of a SavedModel, e.g. models/vilt_vqa/1, or a .tflite file; with --published, hub ids.",
+        ),
+    ] = None,
     target: Annotated[str | None, typer.Option(help="Release of TensorFlow Serving: 2.19, 2.20 or 2.21.")] = None,
     against: Annotated[
         str | None, typer.Option(metavar="SRC", help="Of a .tflite file: the model it was made of, to compare with.")
     ] = None,
     picture: Annotated[Path | None, typer.Option("--png", help="Where to draw that comparison.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Compare the checkpoints of the hub with what upstream publishes.")
+    ] = False,
+    tasks: Annotated[
+        bool, typer.Option("--tasks", help="With --published: ask the model pages' questions too.")
+    ] = False,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="With --published: a directory that holds them, instead of the hub.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="With --published: a file of results; a run goes on where it was interrupted.")
+    ] = None,
     as_json: AsJson = False,
 ):
-    """Say what an exported model takes and gives, and what would keep TensorFlow Serving from running it."""
+    """Say what an exported model takes and gives, and what would keep TensorFlow Serving from running it.
+
+    With --published, say whether published checkpoints give here what upstream publishes of them.
+    """
+    names = names or []
+    if published:
+        if target is not None or against is not None or picture is not None:
+            raise ValueError("--target, --against and --png are for an exported model; leave them out with --published")
+        quiet_tensorflow()
+        from tfvl.cli.published import check_published
+
+        if not check_published(names, source, tasks, results, as_json):
+            raise typer.Exit(1)
+        return None
+    if tasks or source is not None or results is not None:
+        raise ValueError("--tasks, --from and --results go with --published")
+    if len(names) != 1:
+        raise ValueError(f"give one directory or .tflite file, got {len(names)}; or --published for checkpoints")
+    directory = Path(names[0])
     if directory.suffix == ".tflite":
         if target is not None:
             raise ValueError("--target is for a SavedModel; leave it out with a .tflite file")

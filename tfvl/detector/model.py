@@ -54,6 +54,11 @@ class RegionDetector(FasterRCNN):
         super().__init__(config or DetectorConfig(), name=name)
         self.processor = DetectorImageProcessor(self.config)
 
+    @property
+    def feature_size(self) -> int:
+        """The size of a region's feature vector."""
+        return self.config.feature_size
+
     # --- files --------------------------------------------------------------------------------------------------------
 
     @classmethod

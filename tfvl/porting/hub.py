@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfvl.errors import CheckpointError
+from tfvl.errors import CheckpointError, OutOfReachError
 from tfvl.porting.formats import WEIGHT_FILES
 from tfvl.porting.originals.reading import config_values, is_alone
 
@@ -154,7 +154,7 @@ def _snapshot(repo: str, patterns: list[str], **options) -> Path:
     except errors.RevisionNotFoundError:
         raise CheckpointError(f"{repo}: the repository has no revision {options['revision']!r}.") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError):
-        raise CheckpointError(
+        raise OutOfReachError(
             f"{at}: no such local directory, not in the hub's cache, and the hub is out of reach or offline mode is on "
             "(HF_HUB_OFFLINE, local_files_only); download it once with a connection, or give a directory."
         ) from None

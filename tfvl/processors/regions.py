@@ -24,11 +24,17 @@ from tfvl.processors.region_values import (
     refuse,
 )
 
+GRID_FEATURES = "grid_features.json"  # the file by which a directory of grid features is known
 FORMS = (
     "expected Regions, an array (regions, feature_size), a dict with features and boxes, or an .npz or .npy file's path"
 )
 NO_REGIONS = "there are no regions; leave the image out, or lower the detector's threshold"
 AS_SHARES = "expected x1, y1, x2, y2 in shares of width and height (tfvl.preprocessing.regions.regions.normalize_boxes)"
+
+
+def has_grid_features(source) -> bool:
+    """Whether that is a directory with what `GridFeatures.save_pretrained` wrote."""
+    return Path(source, GRID_FEATURES).is_file()
 
 
 class RegionProcessor(Processor):
@@ -40,8 +46,8 @@ class RegionProcessor(Processor):
     Args:
         tokenizer: the `BertTokenizer`; its `model_max_length` is at most the number of positions of the model.
         feature_size: the size of a region's feature vector, as the model's configuration has it; None: not checked.
-        detector: the `RegionDetector` that finds the regions of images, or where `RegionDetector.from_pretrained` finds
-            one; None: regions are given.
+        detector: the `RegionDetector` that finds the regions of images, the `GridFeatures` that take its place, or
+            where `from_pretrained` finds one of them; None: regions are given.
     """
 
     sees = "regions"
@@ -64,7 +70,8 @@ class RegionProcessor(Processor):
 
         Args:
             src: the checkpoint.
-            detector: a `RegionDetector`, or its source: `unc-nlp/frcnn-vg-finetuned`, a directory, `shapes-detector`.
+            detector: a `RegionDetector`, or its source: `unc-nlp/frcnn-vg-finetuned`, a directory, `shapes-detector`;
+                or `GridFeatures`, or their directory. None: the grid features that lie beside the checkpoint, if any.
             **options: those of the hub, as `subfolder`, for `src`; and those of `BertTokenizer`, in
                 place of what its files say.
 
@@ -73,6 +80,8 @@ class RegionProcessor(Processor):
             ValueError: the detector's features are of another size than the model's, or an option is not known.
         """
         read = cls.read(src, ("detector",), **options)
+        if detector is None and has_grid_features(read.directory):
+            detector = read.directory
         processor = cls(read.tokenizer, read.config and read.config.region_size("features"), detector)
         processor.positions = read.positions
         return processor
@@ -93,8 +102,13 @@ class RegionProcessor(Processor):
         return "image" in self.config_class.region_inputs
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Writes the tokenizer's files; the feature size stands in the config.json that the model writes."""
+        """Writes the tokenizer's files, and grid features; the feature size stands in the model's config.json.
+
+        A `RegionDetector` is a checkpoint of its own, which `RegionDetector.save_pretrained` writes.
+        """
         self.tokenizer.save_pretrained(directory)
+        if self.detector is not None and not hasattr(self.detector, "config"):
+            self.detector.save_pretrained(directory)
 
     def __call__(
         self, text=None, text_pair=None, regions=None, boxes=None, *, images=None, return_tensors=None, **options
@@ -157,12 +171,15 @@ class RegionProcessor(Processor):
     def fitting_detector(self, detector):
         """The detector, loaded if need be. Raises ValueError where the model takes features of another size."""
         from tfvl.detector.model import RegionDetector  # here, as few processors have one
+        from tfvl.processors.grid_features import GridFeatures
 
         if isinstance(detector, (str, os.PathLike)):
-            detector = RegionDetector.from_pretrained(detector)
-        if not isinstance(detector, RegionDetector):
-            raise ValueError(f"detector is {kind(detector)}, expected a RegionDetector or where to load one from")
-        size = detector.config.feature_size
+            detector = (GridFeatures if has_grid_features(detector) else RegionDetector).from_pretrained(detector)
+        if not isinstance(detector, (RegionDetector, GridFeatures)):
+            raise ValueError(
+                f"detector is {kind(detector)}, expected a RegionDetector, GridFeatures, or where to load one from"
+            )
+        size = detector.feature_size
         if self.feature_size not in (None, size, size + CORNERS):
             raise ValueError(
                 f"the detector's features are of size {size}, but {self.feature_size_field} of the model's config is "

@@ -1,0 +1,59 @@
+"""A model of regions with what makes the regions in front, so that `fit` trains both from pixels."""
+
+import keras
+
+# What the model's inputs of regions are called, by the output of the part in front.
+REGION_FIELDS = ("features", "boxes", "mask", "image")
+
+
+class PixelModel(keras.Model):
+    """Takes the inputs of a text and `pixel_values`; returns what the model of regions returns.
+
+    It is compiled as the model is: without arguments with the loss, optimizer and metrics of the head's paper.
+
+    Args:
+        grid: a `GridFeatures`; `grid.trainable = False` keeps its backbone as it is.
+        model: the model of regions, e.g. an `LxmertForQuestionAnswering`.
+
+    Raises:
+        ValueError: the model takes features of another size, or no regions.
+    """
+
+    def __init__(self, grid, model):
+        super().__init__(name="from_pixels")
+        inputs = getattr(model.config, "region_inputs", None)
+        if not inputs:
+            raise ValueError(f"{type(model).__name__} reads images itself; grid features are for VisualBERT and LXMERT")
+        size, field = model.config.region_size("features"), inputs["features"].size_field
+        if size != grid.feature_size:
+            raise ValueError(
+                f"the grid's features are of size {grid.feature_size}, but {field} of the model's config is {size}; "
+                f"load the model with {field}={grid.feature_size} and ignore_mismatched_sizes=True"
+            )
+        self.grid, self.model = grid, model
+
+    def call(self, inputs, training=None):
+        inputs = dict(inputs)
+        features = self.grid(inputs.pop("pixel_values"), training=training)  # (batch, cells, size)
+        ones = keras.ops.ones(keras.ops.shape(features)[:2], "int32")
+        boxes = keras.ops.broadcast_to(self.grid.cells[None], (keras.ops.shape(features)[0], *self.grid.cells.shape))
+        values = {"features": features, "boxes": boxes, "mask": ones, "image": ones}
+        regions = {each.name: values[field] for field, each in self.model.config.region_inputs.items()}
+        return self.model(inputs | regions, training=training)
+
+    def compile(self, optimizer=None, **options):
+        """As the model's `compile`, which says what is left out."""
+        self.model.compile(optimizer, **options)
+        kept = {name: options[name] for name in ("run_eagerly", "steps_per_execution") if name in options}
+        super().compile(self.model.optimizer, jit_compile=options.get("jit_compile", False), **kept)
+
+    @property
+    def metrics(self):
+        return [self._loss_tracker, *self.model.metrics] if self.compiled else []
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return self.model.compute_loss(x, y, y_pred, sample_weight, training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        results = self.model.compute_metrics(x, y, y_pred, sample_weight)
+        return results | {"loss": self._loss_tracker.result()}

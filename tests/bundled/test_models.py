@@ -14,6 +14,7 @@ from support.bundled import DETECTOR, DIRECTORY, NAMES, held_out, load, predicti
 import tfvl
 from tfvl import auto, shapes
 from tfvl.cli import demo
+from tfvl.cli.demo_tasks import TASKS
 
 QUESTIONS = 2000
 ACCURACY = 0.95  # what the README promises, on all questions and on each kind
@@ -50,7 +51,7 @@ def processor(model_and_processor):
 
 def test_every_bundled_model_is_tested():
     bundled = {path.name for path in DIRECTORY.glob("shapes-*")}
-    assert bundled == {*NAMES, DETECTOR}
+    assert bundled == {*NAMES, DETECTOR, *(task.model for task in TASKS.values() if task.model)}
     assert set(NAMES) == {model.bundled for model in demo.MODELS.values()}
 
 

@@ -15,6 +15,7 @@ from support.region_models import save_tiny_region_model, some_regions, tiny_reg
 
 import tfvl
 from tfvl import auto, shapes
+from tfvl.cli import demo_tasks
 
 EXAMPLES = ROOT / "examples"
 PHOTOGRAPH = DATA / "cat_420.jpg"
@@ -139,6 +140,17 @@ def test_compare_two_images_by_regions(run, tmp_path, regions_files):
     model, processor = tiny_region_model("VisualBertForVisualReasoning"), tiny_region_processor("VisualBert")
     best = model(processor(text, regions=[(some_regions(3), some_regions(4))]))["logits"].numpy().argmax()
     assert lines == [f"Predicted answer: {LABELS[best]}"]
+
+
+def test_find_phrases_by_the_bundled_model(run):
+    lines = run("find_phrases.py")
+    boxes = tfvl.RegionDetector.from_pretrained("shapes-detector").detect(shapes.draw_scene(0).image())
+    objects = {"the yellow circle": "yellow circle", "the purple square": "purple square"}
+    for line in lines:
+        phrase, _, region = line.partition(": region ")
+        found = boxes["normalized_boxes"][0][int(region)]
+        assert demo_tasks.covered(shapes.draw_scene(0), found) == objects.pop(phrase)
+    assert not objects
 
 
 def test_find_phrases(run, tmp_path, regions_files):

@@ -13,6 +13,7 @@ import typer
 
 from tfvl.answers.rows import HEADS, head_name
 from tfvl.cli.console import DEFAULT_MODEL, SOURCE_HELP
+from tfvl.cli.demo_tasks import TASKS, Asked, DemoAnswer
 from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
 
@@ -24,10 +25,7 @@ import tensorflow as tf, tensorflow_text
 request = json.load(sys.stdin, object_hook=lambda it: base64.b64decode(it["b64"]) if "b64" in it else it)
 serve = tf.saved_model.load(request["directory"]).signatures["serving_default"]
 results = serve(**{name: tf.constant(values) for name, values in request["inputs"].items()})
-answers = [[answer.decode() for answer in row] for row in results["answers"].numpy()]
-scores = results["scores"].numpy().tolist()
-status = [row.decode() for row in results["status"].numpy()]
-json.dump({"answers": answers, "scores": scores, "status": status}, sys.stdout)
+json.dump({name: value.numpy().tolist() for name, value in results.items()}, sys.stdout, default=bytes.decode)
 """
 
 
@@ -47,41 +45,39 @@ MODELS = {
 SURE = 0.5  # from this probability on, a region is outlined in the picture
 
 
-class DemoAnswer(NamedTuple):
-    """A question, the best answer with its score (0 to 1), and the answer that is right."""
-
-    question: str
-    answer: str
-    score: float
-    truth: str
-
-
 def demo(
     model: Annotated[str, typer.Option(help="vilt, visual_bert or lxmert. " + SOURCE_HELP)] = DEFAULT_MODEL,
     seed: Annotated[int | None, typer.Option(help="Seed of the scene; without it, a new scene each time.")] = None,
     out: Annotated[Path, typer.Option(help="Directory for the picture and the exported model.")] = Path("tfvl-demo"),
+    task: Annotated[
+        str, typer.Option(help=f"What is asked: {', '.join(TASKS)}; others than vqa have a model.")
+    ] = "vqa",
 ):
     """Draw a scene, export a bundled model, and let the exported artefact answer questions on the scene."""
     require_tensorflow("tfvl demo, which exports a model,")
     quiet_tensorflow()
-    run_demo(model=model, seed=seed, out=out)
+    run_demo(model=model, seed=seed, out=out, task=task)
 
 
-def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tfvl-demo") -> list[DemoAnswer]:
+def run_demo(
+    model: str = DEFAULT_MODEL, seed: int | None = None, out: str | Path = "tfvl-demo", task: str = "vqa"
+) -> list[DemoAnswer]:
     """Draws a scene, exports a model, has the artefact answer in a clean process, prints a table, paints a picture.
 
     Args:
         model: `vilt`, `visual_bert` or `lxmert` for the bundled model of that family; or a bundled name, directory or
-            hub id of a model for question answering. One that reads region features must take those of the bundled
-            detector, `shapes-detector`.
+            hub id of a model for the task. One that reads region features must take those of the bundled detector,
+            `shapes-detector`. The default is the task's bundled model.
         seed: of the scene; None draws one.
         out: directory for `scene.png`, `answers.png` and the artefact (in `<model's name>/1`, replaced if there).
+        task: a key of `demo_tasks.TASKS`: "vqa" asks questions.
 
     Returns:
         The answers, as printed.
 
     Raises:
-        ValueError: the model cannot be loaded or exported, does not answer questions, or takes other region features.
+        ValueError: there is no such task, or the model cannot be loaded or exported, does not do the task, or takes
+            other region features.
         RuntimeError: the artefact does not run.
     """
     from rich.console import Console
@@ -91,6 +87,11 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
     from tfvl.porting import hub
 
     console = Console(soft_wrap=True, markup=False, highlight=False)
+    if task not in TASKS:
+        raise ValueError(f"there is no task {task!r} to show; there are {', '.join(TASKS)}")
+    shown_task = TASKS[task]
+    if shown_task.model and model == DEFAULT_MODEL:
+        model = shown_task.model
     if model in MODELS:
         model = MODELS[model].bundled
     out = Path(out)
@@ -106,18 +107,22 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
         detector = hub.BUNDLED_DETECTOR if source.reads_regions else None
         loaded, processor = source.load(detector=detector)
         head = HEADS.get(head_name(type(loaded)))
-        if head is None or head.kind != "labels" or head.several:
-            raise ValueError(f"{model} is a {type(loaded).__name__}; the demo needs a model for question answering.")
+        if head is None or head.kind not in shown_task.kinds or head.several:
+            needed = f"the task {task}" if shown_task.model else "question answering"
+            raise ValueError(f"{model} is a {type(loaded).__name__}; the demo needs a model for {needed}.")
         saved_model(loaded, processor, directory, overwrite=True)
     console.print(f"Exported {model}, preprocessing included: {directory}")
     with console.status("Loading the artefact in a clean process and asking …"):
-        rows = ask(directory, scene, scene.questions(2))
+        asked = shown_task.ask(scene)
+        outputs = ask(directory, asked)
+    found = None if detector is None else processor.detector.detect(scene.image())
+    rows = shown_task.read(asked, outputs, None if found is None else found["normalized_boxes"][0])
     console.print(answer_table(rows))
-    boxes = () if detector is None else outlined(processor.detector, scene)
+    boxes = () if found is None else found["normalized_boxes"][0][found["obj_probs"][0] > SURE].tolist()
     shapes.draw_answers(scene.image(), rows, boxes).save(out / "answers.png")
     console.print(f"Picture with the answers: {out / 'answers.png'}")
     shown = MODELS.get(loaded.config.model_type)
-    if shown is None:
+    if shown is None or shown_task.model:
         return rows
     name = f"models/{loaded.config.model_type}_vqa/1"
     with_detector = f" --detector {shown.hub_detector}" if shown.hub_detector else ""
@@ -127,24 +132,19 @@ def run_demo(model: str = "vilt", seed: int | None = None, out: str | Path = "tf
     return rows
 
 
-def outlined(detector, scene) -> list:
-    """The boxes, from 0 to 1, of the regions that the detector is sure of."""
-    found = detector.detect(scene.image())
-    return found["normalized_boxes"][0][found["obj_probs"][0] > SURE].tolist()
+def ask(directory: Path, asked: Asked) -> dict[str, list]:
+    """The outputs of the SavedModel in `directory`, in a new interpreter that imports TensorFlow and nothing of tfvl.
 
-
-def ask(directory: Path, scene, questions: list) -> list[DemoAnswer]:
-    """Answers from the SavedModel in `directory`, in a new interpreter that imports TensorFlow and nothing of tfvl.
-
-    Args:
-        directory: of the artefact.
-        scene: what it is asked about, a `tfvl.shapes.Scene`.
-        questions: at least one, of that scene.
+    Raises:
+        ValueError: nothing can be asked about the scene.
+        RuntimeError: the artefact does not run, or refuses what it is asked.
     """
+    if not asked.texts:
+        raise ValueError(f"nothing of this task can be asked about scene {asked.scene.seed}; take another seed")
     png = io.BytesIO()
-    scene.image().save(png, "png")
+    asked.scene.image().save(png, "png")
     image = {"b64": base64.b64encode(png.getvalue()).decode()}
-    inputs = {"image": [image] * len(questions), "text": [question.text for question in questions]}
+    inputs = {"image": [image] * len(asked.texts), "text": asked.texts, **asked.more}
     request = {"directory": str(directory), "inputs": inputs}
     command = [sys.executable, "-I", "-c", CLIENT]  # -I: neither this directory nor PYTHONPATH helps it
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
@@ -153,8 +153,7 @@ def ask(directory: Path, scene, questions: list) -> list[DemoAnswer]:
     results = json.loads(done.stdout)
     if problems := [status for status in results["status"] if status]:
         raise RuntimeError(f"{directory} refused a question: {problems[0]}")
-    best = zip(questions, results["answers"], results["scores"], strict=True)
-    return [DemoAnswer(question.text, answers[0], scores[0], question.answer) for question, answers, scores in best]
+    return results
 
 
 def answer_table(rows: list[DemoAnswer]):

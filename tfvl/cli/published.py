@@ -117,10 +117,9 @@ def compared(row: Published, path: Path, source: Path | None, tasks: bool) -> Ou
     """Loads the checkpoint and compares its outputs with what is published."""
     import numpy as np
 
-    import tfvl
     from tfvl import auto
 
-    family = auto.FAMILIES[getattr(tfvl, row.architecture).config_class.model_type]
+    family = next(family for family in auto.FAMILIES.values() if row.architecture in family.models)
     model = family.models[row.architecture].from_pretrained(path)
     megabytes = sum(file.stat().st_size for file in path.iterdir() if file.is_file()) / 1e6
     outputs = model({name: np.array(value) for name, value in (row.inputs or prepared(row, family, source)).items()})

@@ -1,0 +1,118 @@
+"""What is measured of each bundled model on scenes of the held-out split, as shares from 0 to 1."""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import numpy as np
+from shapes_tasks_data import boxes_of, positions, region_shares
+
+from tfvl import shapes
+
+RANKED = 100  # scenes that retrieval ranks
+ROWS = 250  # in a batch
+
+
+def predicted(model, processor, see: Callable, text_only: bool) -> Callable:
+    """A function from scenes and texts to the model's outputs; where `text_only`, nothing is seen of the scenes.
+
+    `measure(scenes, texts, pairs, **inputs)`: a scene (or a pair of scenes) and a text for each row, `pairs` the texts
+    to choose from, and more inputs of the model.
+    """
+
+    def measure(scenes: list, texts: list, pairs: list | None = None, **inputs):
+        once = {scene: place for place, scene in enumerate(dict.fromkeys(np.ravel(np.array(scenes, object)).tolist()))}
+        places = [[once[each] for each in row] if isinstance(row, tuple) else once[row] for row in scenes]
+        visual = see(list(once))
+        visual = {name: values[places] for name, values in (blank(visual) if text_only else visual).items()}
+        encoded = processor(text=texts, text_pair=pairs, return_tensors="np")
+        return model.predict(encoded | visual | inputs, batch_size=ROWS, verbose=0)
+
+    measure.processor, measure.see = processor, see
+    return measure
+
+
+def blank(visual: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same inputs with nothing to see: all pixels or features are 0."""
+    return {name: np.zeros_like(each) if each.dtype == np.float32 else each for name, each in visual.items()}
+
+
+def mlm(measure, count: int) -> dict[str, float]:
+    """Words that follow from the picture and the rest of the caption; captions that are true, or changed by a word."""
+    tokenizer = measure.processor.tokenizer
+    asked = [
+        (scene, caption, place)
+        for scene, caption in shapes.held_out(shapes.captions, count)
+        for place in shapes.hidden_words(scene, caption)[:1]
+    ]
+    hidden = [" ".join("[MASK]" if i == at else w for i, w in enumerate(caption.split())) for _, caption, at in asked]
+    logits = measure([scene for scene, *_ in asked], hidden)["prediction_logits"]
+    vocabulary = tokenizer.get_vocab()
+    right = [
+        logits[row, at + 1].argmax() == vocabulary[caption.split()[at]] for row, (_, caption, at) in enumerate(asked)
+    ]
+    pairs = []
+    for number, (scene, caption) in enumerate(shapes.held_out(shapes.captions, count)):
+        false = shapes.false_captions(scene, caption)
+        pairs.append(
+            (scene, caption if number % 2 or not false else false[number * 7 % len(false)], number % 2 or not false)
+        )
+    matched = measure([scene for scene, *_ in pairs], [text for _, text, _ in pairs])["cross_relationship_score"]
+    return {"masked words": np.mean(right), "match": np.mean(matched.argmax(-1) == [bool(true) for *_, true in pairs])}
+
+
+def retrieval(measure, count: int) -> dict[str, float]:
+    """Recall@1 among `RANKED` scenes and a caption of each; every caption that is true of a scene counts as its own."""
+    rows = [(scene, shapes.captions(scene)[0]) for scene, _ in shapes.held_out(shapes.captions, RANKED)]
+    scenes, texts = zip(*rows, strict=True)
+    scores = measure([scene for scene in scenes for _ in texts], list(texts) * RANKED)["logits"].reshape(RANKED, RANKED)
+    true = np.array([[shapes.fits(text, scene) for text in texts] for scene in scenes])
+    return {
+        "image finds text, recall@1": np.mean(true[np.arange(RANKED), scores.argmax(1)]),
+        "text finds image, recall@1": np.mean(true[scores.argmax(0), np.arange(RANKED)]),
+        "chance": true.mean(),
+    }
+
+
+def nlvr2(measure, count: int) -> dict[str, float]:
+    """Accuracy, consistency, and the accuracy of each kind of sentence."""
+    asked = list(shapes.pair_sentences(count // shapes.PAIRS, "test"))
+    logits = measure([each.scenes for each in asked], [each.text for each in asked])["logits"]
+    right = logits.argmax(-1) == [each.label for each in asked]
+    by_sentence, by_kind = defaultdict(list), defaultdict(list)
+    for each, hit in zip(asked, right, strict=True):
+        by_sentence[each.number].append(hit)
+        by_kind[each.text.partition(" in ")[2]].append(hit)
+        by_kind[each.text[: len("there is")]].append(hit)
+    kinds = {kind: np.mean(hits) for kind, hits in by_kind.items()}
+    return {"accuracy": right.mean(), "consistency": np.mean([all(hits) for hits in by_sentence.values()])} | kinds
+
+
+def choice(measure, count: int) -> dict[str, float]:
+    """Accuracy, and that of each kind of prompt."""
+    asked = shapes.held_out(shapes.choices, count)
+    texts, pairs = [each.prompt for _, each in asked], [list(each.choices) for _, each in asked]
+    right = measure([scene for scene, _ in asked], texts, pairs)["logits"].argmax(-1) == [
+        each.right for _, each in asked
+    ]
+    where = np.array([text.startswith("where") for text in texts])
+    return {"accuracy": right.mean(), "where": right[where].mean(), "what": right[~where].mean()}
+
+
+def phrases(measure, count: int) -> dict[str, float]:
+    """The share of phrases whose best region overlaps the object by one half or more."""
+    asked, processor = shapes.held_out(shapes.phrases, count), measure.processor
+    places = np.array([positions(processor, each) for _, each in asked], np.int32)
+    scenes = [scene for scene, _ in asked]
+    boxes = boxes_of(measure.see(scenes))
+    logits = measure(scenes, [each.text for _, each in asked], region_to_phrase_position=places)["logits"]
+    shares = np.stack([region_shares(each, found) for found, (_, each) in zip(boxes, asked, strict=True)])
+    best = np.take_along_axis(shares, logits.argmax(-1)[..., None], axis=-1)[..., 0]
+    there = places >= 0
+    return {
+        "accuracy": (best[there] > 0).mean(),
+        "a right region was found": shares.any(-1)[there].mean(),
+        "chance": (shares > 0).mean(-1)[there].mean(),
+    }
+
+
+FIGURES = {each.__name__: each for each in (mlm, retrieval, nlvr2, choice, phrases)}

@@ -17,7 +17,7 @@ SHARDS = 3
 
 
 def write_prepared(out: Path, task: str, data: Path, split: str, kind: str = "images") -> Path:
-    """What `tools/prepare.py` makes of a data set of `support.datasets`; each shard has every third of all."""
+    """What `tfvl prepare` makes of a data set of `support.datasets`; each shard has every third of all."""
     found = TASKS[task].examples(data, split)
     examples = [found[place] for place in range(len(found))]
     names = sorted({name for example in examples for name in example.images})

@@ -13,13 +13,16 @@ import typer
 
 from tfvl import __version__
 from tfvl.cli.ask import ask
+from tfvl.cli.beam import BEAM_FLAGS
 from tfvl.cli.check import check
 from tfvl.cli.demo import demo
 from tfvl.cli.evaluate import evaluate
 from tfvl.cli.explain import explain
 from tfvl.cli.export import export
 from tfvl.cli.port import port
+from tfvl.cli.prepare import prepare
 from tfvl.cli.regions import regions
+from tfvl.cli.score import score
 from tfvl.cli.serve import serve
 from tfvl.cli.train import train
 
@@ -34,6 +37,8 @@ COMMANDS = {
     "train": train,
     "eval": evaluate,
     "regions": regions,
+    "prepare": prepare,
+    "score": score,
 }
 
 app = typer.Typer(
@@ -43,7 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name, context_settings=BEAM_FLAGS if command in (prepare, regions, score) else None)(command)
 
 
 def show_version(asked: bool) -> None:
@@ -94,6 +99,8 @@ def describe(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return 2, f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError | ValueError):
+        return 2, message
+    if isinstance(error, ImportError) and error.name is None:  # raised by hand, with the extra that is missing
         return 2, message
     return 1, f"unexpected {type(error).__name__}: {message} (run again with TFVL_TRACEBACK=1 for the traceback)"
 

@@ -1,8 +1,5 @@
 """What the commands of `tfvl` share: their options, and what they write to the terminal. Light to import."""
 
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,14 +34,6 @@ SplitColumn = Annotated[str | None, typer.Option(help="Instead of split.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout and nothing else.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse data that cannot be used.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DST.")]
-
-
-def run_script(main: Callable[[], None]) -> None:
-    """Runs a script of tools/; a mistake of the user's is one line on stderr that begins with the script's name."""
-    try:
-        main()
-    except (ImportError, ValueError, FileExistsError) as error:
-        sys.exit(f"{Path(sys.argv[0]).stem}: {' '.join(str(error).split())}")
 
 
 def print_report(report, place: str = "") -> None:

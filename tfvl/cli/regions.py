@@ -1,11 +1,13 @@
 """`tfvl regions`: what a detector finds in images, as one file or painted; or features of others as one file."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tfvl.cli.beam import Runner, Shards, beam_flags, print_finished
 from tfvl.cli.console import AsJson, print_json, print_table, progress_bar
 from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
@@ -16,15 +18,17 @@ FEATURES = (".npz", ".npy", ".tsv", ".h5", ".hdf5", ".tfrecord", ".tfrecords")
 
 
 def regions(
-    sources: Annotated[
-        list[Path],
+    words: Annotated[
+        list[str],
         typer.Argument(
             metavar="IMAGES…",
             help="Images, or directories of them. Or one file of features (.tsv, .npz, .h5, .tfrecord), or a directory "
             "of them, to rewrite; the file to write may follow it.",
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help=".h5 or .tfrecord file to write.", dir_okay=False)] = None,
+    out: Annotated[
+        str | None, typer.Option(help=".h5 or .tfrecord file to write; with --runner also a directory for the shards.")
+    ] = None,
     detector: Annotated[
         str | None, typer.Option(help="Hub id, directory or shapes-detector; finds the regions of images.")
     ] = None,
@@ -36,6 +40,8 @@ def regions(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that extract, each with its own detector.")] = 1,
     dtype: Annotated[str, typer.Option(help="float32, or float16 for half the size.")] = "float32",
+    runner: Runner = None,
+    shards: Shards = 32,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
     as_json: AsJson = False,
 ):
@@ -44,21 +50,27 @@ def regions(
     A run that was cut off goes on where it was when the command is given again. Without a detector, features that
     others extracted are rewritten: tfvl regions train.tsv train.h5.
     """
+    sources, flags = without_flags(words, runner)
+    if runner is not None:
+        check_beam(detector, out, draw, workers)
+        flags = beam_flags(runner, flags)
+        return extract_with_beam(sources, out, detector, preset, dtype, shards, flags, overwrite, as_json)
+    file = None if out is None else Path(out)
     if detector is None:
-        if out is None and len(sources) == 2:
-            *sources, out = sources
-        check_conversion(sources, out, draw, preset)
-        refuse_to_overwrite(out, overwrite, "file")
-        title, counts = rewrite(sources[0], out, dtype)
+        if file is None and len(sources) == 2:
+            *sources, file = sources
+        check_conversion(sources, file, draw, preset)
+        refuse_to_overwrite(file, overwrite, "file")
+        title, counts = rewrite(sources[0], file, dtype)
         return show(title, counts, as_json)
-    if out is None and draw is None:
+    if file is None and draw is None:
         raise ValueError("name the file to write with --out regions.h5, or a directory for pictures with --draw")
-    if out is not None:
-        refuse_to_overwrite(out, overwrite, "file")
+    if file is not None:
+        refuse_to_overwrite(file, overwrite, "file")
     require_tensorflow("the detector")
     quiet_tensorflow()
     with tempfile.TemporaryDirectory() as scratch:
-        file = out or Path(scratch) / "regions.h5"
+        file = file or Path(scratch) / "regions.h5"
         title, counts = extract_images(sources, file, detector, preset, workers, dtype, draw)
     show(title, counts, as_json)
 
@@ -68,6 +80,17 @@ def show(title: str, counts: dict[str, int], as_json: bool) -> None:
     if as_json:
         return print_json({name.replace(" ", "_"): count for name, count in counts.items()})
     print_table(title, ("", ""), [(name, f"{count:,}") for name, count in counts.items()])
+
+
+def without_flags(words: list[str], runner: str | None) -> tuple[list[Path], list[str]]:
+    """Splits the arguments into paths and the flags of Apache Beam after them. Raises ValueError for other flags."""
+    first = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    sources, flags = [Path(word) for word in words[:first]], words[first:]
+    if flags and runner is None:
+        raise ValueError(f"no such option: {flags[0]}; flags of Apache Beam need --runner (see `tfvl regions --help`)")
+    if not sources:
+        raise ValueError("name the images before the flags of Apache Beam")
+    return sources, flags
 
 
 def check_conversion(sources: list[Path], out: Path | None, draw: Path | None, preset: str | None) -> None:
@@ -82,6 +105,45 @@ def check_conversion(sources: list[Path], out: Path | None, draw: Path | None, p
         raise ValueError(
             "features are rewritten from one file or directory to one file: tfvl regions train.tsv train.h5"
         )
+
+
+def check_beam(detector: str | None, out: str | None, draw: Path | None, workers: int) -> None:
+    """Raises ValueError for what does not go with Apache Beam."""
+    if detector is None or out is None:
+        raise ValueError("--runner finds the regions of images: name a --detector and what to write with --out")
+    if draw is not None or workers != 1:
+        raise ValueError("--draw and --workers do not go with --runner; the runner has workers of its own")
+
+
+def extract_with_beam(
+    sources: list[Path],
+    out: str,
+    detector: str,
+    preset: str | None,
+    dtype: str,
+    shards: int,
+    flags: list[str],
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """The regions of images as a directory of shards, or where `out` is the name of a file as that file."""
+    from tfvl.detector.config import preset_overrides
+    from tfvl.preprocessing.regions.store import convert
+    from tfvl.training.beam.extract import ExtractionSettings, extract
+
+    overrides = tuple(sorted(preset_overrides(preset).items()))
+    settings = ExtractionSettings(tuple(map(str, sources)), detector, overrides, dtype, shards)
+    whole = out.lower().endswith(FEATURES)
+    if whole:
+        refuse_to_overwrite(Path(out), overwrite, "file")
+    parts = f"{out}.shards" if whole else out
+    finished = extract(settings, parts, flags, overwrite or whole)
+    if whole:
+        convert(parts, out, dtype=dtype)
+        shutil.rmtree(parts)
+    if as_json:
+        return print_json({"could_not_be_used": finished.report.counts.total(), "workers": dict(finished.workers)})
+    print_finished(finished, out)
 
 
 def rewrite(source: Path, out: Path, dtype: str) -> tuple[str, dict[str, int]]:
@@ -103,12 +165,11 @@ def extract_images(sources, out: Path, detector: str, preset: str | None, worker
     """The regions of images, as one file, and maybe as pictures; what was done, and counts."""
     from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-    from tfvl.detector.config import PRESETS
+    from tfvl.detector.config import preset_overrides
     from tfvl.detector.extract import extract, named_images
     from tfvl.porting.hub import resolve
 
-    if preset is not None and preset not in PRESETS:
-        raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
+    overrides = preset_overrides(preset)
     images, found = named_images(sources), resolve(detector)
     with progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("finding regions", total=len(images))
@@ -116,7 +177,7 @@ def extract_images(sources, out: Path, detector: str, preset: str | None, worker
             images,
             out,
             found,
-            overrides=PRESETS.get(preset),
+            overrides=overrides,
             workers=workers,
             dtype=dtype,
             on_error=warner(bar),

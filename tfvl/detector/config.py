@@ -174,6 +174,14 @@ class DetectorConfig:
 # What `from_pretrained(src, **PRESETS[name])` makes of an image.
 PRESETS = {"lxmert": {"min_size": 800, "max_size": 1333}, "bottom-up": {"min_size": 600, "max_size": 1000}}
 
+
+def preset_overrides(preset: str | None) -> dict[str, int]:
+    """The fields that a preset changes; none where it is None. Raises ValueError for an unknown one."""
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
+    return PRESETS.get(preset, {})
+
+
 VOCABULARIES = {"object_names": "objects_vocab.txt", "attribute_names": "attributes_vocab.txt"}
 MAX_VOCABULARY_BYTES = 1 << 20
 

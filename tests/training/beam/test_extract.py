@@ -25,7 +25,7 @@ def photos(tmp_path):
 
 
 def test_shards_hold_what_one_machine_extracts(photos, tmp_path):
-    report = extract(ExtractionSettings((str(photos),), DETECTOR, shards=2), str(tmp_path / "shards"))
+    report, _ = extract(ExtractionSettings((str(photos),), DETECTOR, shards=2), str(tmp_path / "shards"))
     assert report.counts == {"images that fail": 1}
     assert report.sentences[0].startswith("image 'torn': ")
     assert sorted(path.name for path in (tmp_path / "shards").glob("*.tfrecord")) == [

@@ -12,10 +12,10 @@ pytest.importorskip("apache_beam", reason="Apache Beam is not installed (pip ins
 from support.prepared import image_artefact
 
 import tfvl
-from tfvl.training.beam import steps as beam_steps
+from tfvl.training.beam import directories
 from tfvl.training.beam.prepare import prepare
 from tfvl.training.beam.score import score
-from tfvl.training.beam.steps import Settings
+from tfvl.training.beam.settings import Settings
 from tfvl.training.beam.visuals import shrunk
 from tfvl.training.data import prepared
 from tfvl.training.data.images import ImageFolder
@@ -49,9 +49,9 @@ def files_of(directory: Path) -> dict[str, bytes]:
 
 def test_everything_usable_is_written_and_the_rest_counted(vqa, tmp_path):
     out = tmp_path / "out"
-    report = prepare(settings(vqa), str(out))
+    report, _ = prepare(settings(vqa), str(out))
     assert report.counts == {"missing images": 2, "images that fail": 2}
-    assert report.sentences[-1] == f"example 10003: there is no image {MISSING!r}."
+    assert f"example 10003: there is no image {MISSING!r}." in report.sentences
     assert json.loads((out / "train" / "report.json").read_text())["images that fail"]["count"] == 2
     folder = ImageFolder(vqa / "images")
     expected = TASKS["vqa"].examples(vqa, "train", images=folder)
@@ -133,7 +133,7 @@ def test_regions_under_the_names_of_the_examples(tmp_path):
     datasets.write_vcr(tmp_path / "data")
     datasets.write_regions(tmp_path / "regions.h5", [name.rpartition("/")[2] for name in names[:5]]).close()
     options = {"task": "vcr-answer", "split": "val", "images": None, "regions": str(tmp_path / "regions.h5")}
-    report = prepare(settings(tmp_path / "data", **options), str(tmp_path / "out"))
+    report, _ = prepare(settings(tmp_path / "data", **options), str(tmp_path / "out"))
     assert report.counts == {"missing images": 1}
     shards = prepared.open_regions(tmp_path / "out")
     assert sorted(shards) == names[:5]
@@ -166,7 +166,7 @@ def test_resized_images_are_written(vqa, tmp_path):
 def test_files_are_copied_to_a_remote_directory(vqa, tmp_path, monkeypatch):
     """Where the directory cannot be renamed, every file is copied when it is whole."""
     prepare(settings(vqa), str(tmp_path / "local"))
-    monkeypatch.setattr(beam_steps, "is_remote", lambda directory: True)
+    monkeypatch.setattr(directories, "is_remote", lambda directory: True)
     prepare(settings(vqa), str(tmp_path / "remote"))
     assert files_of(tmp_path / "local" / "train") == files_of(tmp_path / "remote" / "train")
     with pytest.raises(FileExistsError):
@@ -185,7 +185,7 @@ def rows_in(directory: Path) -> list[dict]:
 
 def test_an_exported_model_answers_every_question(vqa, tmp_path):
     model = image_artefact(tmp_path / "model")
-    report = score(settings(vqa), str(model), str(tmp_path / "scored"), batch_size=5)
+    report, _ = score(settings(vqa), str(model), str(tmp_path / "scored"), batch_size=5)
     rows = sorted(rows_in(tmp_path / "scored"), key=lambda row: row["question_id"])
     failing = {2: MISSING, 3: MISSING, 6: "torn", 7: "torn"}
     assert [row["answer"] for row in rows] == [

@@ -1,19 +1,21 @@
-"""An Apache Beam pipeline from images to their regions, for more images than one machine gets through.
+"""The regions of more images than one machine gets through, on the workers of an Apache Beam runner.
 
-Which shard an image is in depends on its name only, and shards are sorted: every run writes the same files. Workers
-need the package, and see the images and the detector under the same paths.
+The name of an image alone decides on its shard, and the images of a shard are sorted: every run writes the same files.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfvl.detector.extract import loaded, named_images
+from tfvl.detector.extract import named_images
+from tfvl.detector.model import RegionDetector
 from tfvl.porting.hub import resolve
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.regions.store import RegionStore
-from tfvl.training.beam.steps import PROBLEMS, REPORT, beam, dump_report, merged, read_report, run, with_shard
+from tfvl.training.beam.directories import new_directory, write_json
+from tfvl.training.beam.settings import REPORT, Finished, check_shards
+from tfvl.training.beam.shards import map_shards, shard_of
 from tfvl.training.beam.visuals import WriteVisuals
 from tfvl.training.data.examples import Report
 
@@ -30,7 +32,7 @@ class ExtractionSettings:
         shards: number of files.
 
     Raises:
-        ValueError: there are no shards.
+        ValueError: `shards` is less than 1.
     """
 
     images: tuple[str, ...]
@@ -40,80 +42,55 @@ class ExtractionSettings:
     shards: int = 32
 
     def __post_init__(self):
-        if self.shards < 1:
-            raise ValueError(f"shards is {self.shards}, expected at least 1.")
-
-    def open_source(self) -> dict[str, Path]:
-        """Image id to file. Raises ValueError where there is none, or two files would be one image."""
-        return named_images(self.images)
+        check_shards(self.shards)
 
 
-def extract(settings: ExtractionSettings, out: str, flags: Iterable[str] = (), overwrite: bool = False) -> Report:
-    """Writes `out`/regions-….tfrecord, each a `RegionStore`, and report.json; whole or not at all.
+def extract(settings: ExtractionSettings, out: str, flags: Iterable[str] = (), overwrite: bool = False) -> Finished:
+    """Writes `out`/regions-….tfrecord, each a `RegionStore`, and report.json; `out` appears whole or not at all.
 
     Args:
+        settings: what is read, and how it is written.
         out: directory to write; `tfvl regions OUT regions.h5` makes one file of it.
-        flags, overwrite: as `steps.run` takes them.
-
-    Returns: what could not be used.
+        flags: Beam's, such as `--runner FlinkRunner`.
+        overwrite: whether to replace what is there.
 
     Raises:
-        ValueError: no image can be used, or there are none.
-        CheckpointError: there is no such detector.
-        FileExistsError: it is there already and `overwrite` is false.
+        ValueError: there are no images, or none can be used.
+        CheckpointError: the detector cannot be found.
+        FileExistsError: `out` exists already and `overwrite` is false.
     """
-    names = list(settings.open_source())
-    resolve(settings.detector)  # a wrong one is found here and not by a worker
-    return run(
-        out,
-        REPORT,
-        lambda pipeline, directory: add_steps(pipeline, settings, names, directory),
-        lambda directory: _checked(directory, len(names)),
-        flags,
-        overwrite,
-    )
-
-
-def _checked(directory: str, count: int) -> Report:
-    report = read_report(directory)
-    if sum(report.counts.values()) == count:
-        raise ValueError(f"none of the {count} images could be used; the first: {report.sentences[0]}")
-    return report
-
-
-def add_steps(pipeline: beam.Pipeline, settings: ExtractionSettings, names: list[str], directory: str) -> None:
-    by_shard = pipeline | beam.Create(names) | beam.Map(with_shard, settings.shards) | beam.GroupByKey()
-    written = by_shard | beam.ParDo(WriteDetected(settings, directory)).with_outputs(PROBLEMS, main="files")
-    problems = written[PROBLEMS] | beam.Map(counted) | beam.CombinePerKey(merged)
-    sides = {"files": beam.pvalue.AsList(written.files), "problems": beam.pvalue.AsList(problems)}
-    _ = pipeline | "once" >> beam.Create([directory]) | beam.Map(describe, **sides)
+    names = sorted(named_images(settings.images))
+    resolve(settings.detector)  # a wrong one is found before any work
+    with new_directory(out, REPORT, overwrite) as directory:
+        records = ((shard_of(name, settings.shards), name.encode("utf-8", "surrogatepass")) for name in names)
+        done = map_shards(WriteDetected(directory, settings), records, directory, flags)
+        report = Report()
+        for _, (reason, sentence) in sorted(item for value in done.values for item in value["problems"].items()):
+            report.skip(reason, sentence)
+        if report.counts.total() == len(names):
+            raise ValueError(f"none of the {len(names)} images could be used; the first: {report.sentences[0]}")
+        write_json(directory, REPORT, report.as_dict())
+    return Finished(report, done.workers)
 
 
 class WriteDetected(WriteVisuals):
     """Names of images to a file with the regions that the detector finds in them."""
 
     kind = "regions"
+    settings: ExtractionSettings
 
-    def setup(self):
-        super().setup()
-        self.detector = loaded(self.settings.detector, self.settings.overrides)
+    def reader(self) -> tuple[dict[str, Path], Callable[[str], Regions]]:
+        images = named_images(self.settings.images)
+        detector = RegionDetector.from_pretrained(self.settings.detector, **dict(self.settings.overrides))
 
-    def read(self, name: str) -> Regions:
-        try:
-            (regions,) = self.detector.regions(self.source[name], [name])
-        except ValueError as error:
-            raise ValueError(str(error).removeprefix("images[0]: ")) from None
-        return regions
+        def read(name: str) -> Regions:
+            try:
+                (regions,) = detector.regions(images[name], [name])
+            except ValueError as error:
+                raise ValueError(str(error).removeprefix("images[0]: ")) from None
+            return regions
 
-    def write(self, path: Path, regions: Iterable[Regions]) -> None:
-        RegionStore.write(path, regions, dtype=self.settings.dtype)
+        return images, read
 
-
-def counted(problem: tuple[str, tuple[str, str]]) -> tuple[str, tuple[int, list[str]]]:
-    _, (reason, sentence) = problem
-    return reason, (1, [sentence])
-
-
-def describe(directory: str, files: list[str], problems: list) -> None:
-    """Writes the report; when that is done, so are the `files`."""
-    dump_report(directory, problems)
+    def write(self, path: Path, visuals: Iterator[Regions]) -> None:
+        RegionStore.write(path, visuals, dtype=self.settings.dtype)

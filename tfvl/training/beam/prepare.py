@@ -1,160 +1,109 @@
-"""An Apache Beam pipeline from a published data set to the files that `tfvl.training.data.prepared` reads.
+"""A published data set as the sharded files that `tfvl.training.data.prepared` reads.
 
-The annotation files are read by one worker, as they come; images or regions are checked, resized if wanted, and written
-by all of them, a shard at a time. Which shard a thing is in depends on its name only, and shards are sorted, so that
-every run writes the same bytes. Workers need the package, and see the data set under the same path.
+The command itself reads the annotation files and writes the examples; the workers of an Apache Beam runner check the
+images or regions, resize them if wanted, and write them. The shard of an image depends on its name only, that of an
+example on its number, and both are sorted, so that every run writes the same bytes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-from tfvl.files.tfrecord import framed
-from tfvl.training.beam.steps import (
-    PROBLEMS,
-    REFUSED,
-    FileSystems,
-    Metrics,
-    ReadExamples,
-    Settings,
-    TaggedOutput,
-    Written,
-    beam,
-    dump,
-    dump_report,
-    merged,
-    read_report,
-    run,
-    with_shard,
-    written_at,
-)
+from tfvl.files.tfrecord import framed, read_records
+from tfvl.training.beam.directories import join, new_directory, write_json
+from tfvl.training.beam.settings import REPORT, Finished, Settings
+from tfvl.training.beam.shards import map_shards, shard_of, write_shards
 from tfvl.training.beam.visuals import WriteImages, WriteRegions
 from tfvl.training.data import prepared
-from tfvl.training.data.examples import Report
+from tfvl.training.data.examples import Example, Report
 from tfvl.training.tasks.table import TASKS
 from tfvl.training.tasks.vocabulary import majority
 from tfvl.training.tasks.vqa_answers import normalize_answer
 
 
-def prepare(settings: Settings, out: str, flags: Iterable[str] = (), overwrite: bool = False) -> Report:
-    """Write a split of a data set into `out`/<split>, whole or not at all.
+def prepare(settings: Settings, out: str, flags: Iterable[str] = (), overwrite: bool = False) -> Finished:
+    """Writes a split of a data set into the directory `out`/<split>, which appears whole or not at all.
 
-    A directory on a remote file system ("gs://…") is written in place, `prepared.json` last, without which it is none.
+    A directory on a remote file system ("gs://…") is written in place, and its `prepared.json` last; without that file
+    nothing reads it.
 
     Args:
-        out: directory of all splits.
-        flags, overwrite: as `steps.run` takes them.
-
-    Returns: what could not be used.
+        settings: what is read, and how it is written.
+        out: directory of all splits; workers see it under the same path.
+        flags: Beam's, such as `--runner FlinkRunner`.
+        overwrite: whether to replace what is there.
 
     Raises:
         ValueError: the data set cannot be read, no example of it can be used, or one cannot and `settings.strict`.
-        FileExistsError: it is there already and `overwrite` is false.
+        FileExistsError: the directory exists already and `overwrite` is false.
     """
-    settings.open_source()  # a wrong path is found here and not by a worker
-    return run(
-        FileSystems.join(out, settings.split),
-        prepared.DESCRIPTION,
-        lambda pipeline, directory: add_steps(pipeline, settings, directory),
-        lambda directory: _checked(settings, directory),
-        flags,
-        overwrite,
-    )
-
-
-def _checked(settings: Settings, directory: str) -> Report:
-    """The pipeline's report. Raises ValueError where it refused the data set."""
-    report = read_report(directory)
-    if settings.strict and report.sentences:
-        raise ValueError(report.sentences[0])
-    if not FileSystems.exists(FileSystems.join(directory, prepared.DESCRIPTION)):
-        raise ValueError(f"split {settings.split!r} of {settings.data} is empty: no example can be used ({report}).")
-    return report
-
-
-def add_steps(pipeline: beam.Pipeline, settings: Settings, directory: str) -> None:
-    """The steps that write a split into a directory."""
-    start = pipeline | beam.Create([settings])
-    read = start | "read" >> beam.ParDo(ReadExamples()).with_outputs(PROBLEMS, main="examples")
-    images = read.examples | "names" >> beam.FlatMap(names_of) | beam.Distinct()
-    by_shard = (
-        images | "shards of images" >> beam.Map(with_shard, settings.shards) | "group images" >> beam.GroupByKey()
-    )
-    write = WriteImages if settings.images is not None else WriteRegions
-    written = by_shard | "images" >> beam.ParDo(write(settings, directory)).with_outputs(PROBLEMS, main="files")
-    kept = read.examples | "keep" >> beam.ParDo(LeaveOut(), beam.pvalue.AsDict(written[PROBLEMS])).with_outputs(
-        PROBLEMS, main="examples"
-    )
-    numbered = kept.examples | "shards of examples" >> beam.Map(numbered_shard, settings.shards)
-    files = numbered | "group examples" >> beam.GroupByKey() | beam.ParDo(WriteExamples(settings, directory))
-    problems = (read[PROBLEMS], kept[PROBLEMS]) | beam.Flatten() | "count problems" >> beam.CombinePerKey(merged)
-    answers = kept.examples | beam.FlatMap(best_answer) | beam.combiners.Count.PerElement()
-    sides = {"files": files, "images": written.files, "problems": problems, "answers": answers}
-    _ = start | beam.ParDo(Describe(directory), **{name: beam.pvalue.AsList(values) for name, values in sides.items()})
-
-
-class LeaveOut(beam.DoFn):
-    """The examples all of whose images were written; and what is wrong with the others."""
-
-    def process(self, payload: bytes, problems: Mapping[str, tuple[str, str]]) -> Iterator:
-        _, example = prepared.decode(payload)
-        failing = [name for name in example.images if name in problems]
-        if not failing:
-            Metrics.counter("tfvl", "examples kept").inc()
-            yield payload
-            return
-        reason, sentence = problems[failing[0]]
-        Metrics.counter("tfvl", reason).inc()
-        yield TaggedOutput(PROBLEMS, (reason, (1, [f"example {example.id}: {sentence}"])))
-
-
-def names_of(payload: bytes) -> tuple[str, ...]:
-    return prepared.decode(payload)[1].images
-
-
-def numbered_shard(payload: bytes, shards: int) -> tuple[int, tuple[int, bytes]]:
-    number, _ = prepared.decode(payload)
-    return number % shards, (number, payload)
-
-
-def best_answer(payload: bytes) -> list[str]:
-    """The answer that most annotators gave, as vocabularies hold it; none where there are no answers."""
-    _, example = prepared.decode(payload)
-    return [normalize_answer(answer) for answer in majority([example])]
-
-
-class WriteExamples(Written):
-    """Gives besides the number of examples in the file."""
-
-    kind = "examples"
-
-    def process(self, element: tuple[int, Iterable[tuple[int, bytes]]]) -> Iterator[tuple[str, int]]:
-        shard, rows = element
-        ordered = sorted(rows)
-        with written_at(self.directory, self.name(shard)) as path, open(path, "wb") as file:
-            file.writelines(framed(payload) for _, payload in ordered)
-        yield self.name(shard), len(ordered)
-
-
-class Describe(beam.DoFn):
-    """Writes the vocabulary, the report, and last the description, unless the data set is refused."""
-
-    def __init__(self, directory: str):
-        self.directory = directory
-
-    def process(self, settings: Settings, files, images, problems, answers) -> None:
-        found = dump_report(self.directory, problems)
-        if not files or REFUSED in found or (settings.strict and found):
-            return
-        often = [(-count, answer) for answer, count in answers if count >= settings.min_answers]
+    settings.open_source()  # a wrong path is found before any work
+    kind, write = ("images", WriteImages) if settings.images is not None else ("regions", WriteRegions)
+    target = join(out, settings.split)
+    with (
+        new_directory(target, prepared.DESCRIPTION, overwrite) as directory,
+        tempfile.TemporaryDirectory() as local,
+    ):
+        report, read = Report(settings.strict), Path(local, "examples")
+        names = sorted(read_examples(settings, read, report))
+        records = ((shard_of(name, settings.shards), name.encode("utf-8", "surrogatepass")) for name in names)
+        done = map_shards(write(directory, settings), records, directory, flags)
+        problems = {name: problem for value in done.values for name, problem in value["problems"].items()}
+        files, count, answers = write_examples(settings, directory, usable(read, problems, report))
+        if not count:
+            split = f"split {settings.split!r} of {settings.data}"
+            raise ValueError(f"{split} is empty: no example can be used ({report}).")
+        often = [(-count, answer) for answer, count in answers.items() if count >= settings.min_answers]
         if TASKS[settings.task].answers and often:
-            dump(self.directory, prepared.ANSWERS, [answer for _, answer in sorted(often)])
-        kind = "images" if settings.images is not None else "regions"
-        description = {
-            "format": prepared.FORMAT,
-            "task": settings.task,
-            "split": settings.split,
-            "count": sum(count for _, count in files),
-            "examples": sorted(name for name, _ in files),
-            "images": [],
-            "regions": [],
-        }
-        dump(self.directory, prepared.DESCRIPTION, description | {kind: sorted(images)})
+            write_json(directory, prepared.ANSWERS, [answer for _, answer in sorted(often)])
+        write_json(directory, REPORT, report.as_dict())
+        description = {"format": prepared.FORMAT, "task": settings.task, "split": settings.split, "count": count}
+        description |= {"examples": files, "images": [], "regions": []}
+        description[kind] = [value["file"] for value in done.values if value["file"]]
+        write_json(directory, prepared.DESCRIPTION, description)
+    return Finished(report, done.workers)
+
+
+def read_examples(settings: Settings, path: Path, report: Report) -> set[str]:
+    """Writes the encoded examples of the published files into one TFRecord file; returns the names of their images."""
+    names: set[str] = set()
+    with open(path, "wb") as file:
+        for number, example in enumerate(TASKS[settings.task].stream(settings.data, settings.split, report)):
+            names.update(example.images)
+            file.write(framed(prepared.encode(number, example)))
+    return names
+
+
+def usable(path: Path, problems: dict[str, tuple[str, str]], report: Report) -> Iterator[tuple[int, Example, bytes]]:
+    """The examples none of whose images has a problem, each with its number and its record; others are reported."""
+    for record in read_records(path):
+        number, example = prepared.decode(record)
+        failing = [name for name in example.images if name in problems]
+        if failing:
+            reason, sentence = problems[failing[0]]
+            report.skip(reason, f"example {example.id}: {sentence}")
+        else:
+            yield number, example, record
+
+
+def write_examples(
+    settings: Settings, directory: str, examples: Iterator[tuple[int, Example, bytes]]
+) -> tuple[list[str], int, Counter[str]]:
+    """Writes the files of examples.
+
+    Returns: the names of the files, the number of examples, and how often each answer is the most frequent of its
+        example.
+    """
+    count, answers = 0, Counter[str]()
+
+    def records() -> Iterator[tuple[int, bytes]]:
+        nonlocal count
+        for number, example, record in examples:
+            count += 1
+            answers.update(map(normalize_answer, majority([example])))
+            yield number % settings.shards, record
+
+    name = f"examples-{{:05d}}-of-{settings.shards:05d}.tfrecord"
+    files = [name.format(shard) for shard in write_shards(directory, records(), name)]
+    return files, count, answers

@@ -1,31 +1,18 @@
-"""An Apache Beam pipeline that asks an exported model about a data set, by RunInference.
+"""An exported model asked about a data set, on the workers of an Apache Beam runner.
 
-It writes `predictions-00000-of-00032.jsonl`, …: the rows of the task with the answer's `score`, and the `status` of the
-row: "", or why there is no answer.
+The files `predictions-00000-of-00032.jsonl`, … hold the rows of the task, each with the `score` of its answer and a
+`status`, which is "" or says why there is no answer.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
-from tfvl.training.beam.steps import (
-    PROBLEMS,
-    Metrics,
-    ModelHandler,
-    ReadExamples,
-    RunInference,
-    Settings,
-    TaggedOutput,
-    Written,
-    beam,
-    dump_report,
-    merged,
-    read_report,
-    run,
-    written_at,
-)
+from tfvl.training.beam.directories import new_directory, new_files, write_json
+from tfvl.training.beam.settings import REPORT, Finished, Settings
+from tfvl.training.beam.shards import Task, map_shards
 from tfvl.training.data import prepared
 from tfvl.training.data.examples import Report
-from tfvl.training.evaluation.exported import Asked, ExportedModel, asked
+from tfvl.training.evaluation.exported import ExportedModel, asked
 from tfvl.training.tasks.table import TASKS
 
 SUCCESS = "_SUCCESS"
@@ -33,123 +20,80 @@ SUCCESS = "_SUCCESS"
 
 def score(
     settings: Settings, model: str, out: str, flags: Iterable[str] = (), batch_size: int = 32, overwrite: bool = False
-) -> Report:
-    """Write an exported model's predictions for a split into the directory `out`, whole or not at all.
+) -> Finished:
+    """Writes an exported model's predictions for a split into the directory `out`, which appears whole or not at all.
 
     A directory on a remote file system is written in place, `_SUCCESS` last.
 
     Args:
-        settings: what is asked about.
-        model: directory of a SavedModel that tfvl exported; workers load it from the same path.
+        settings: what the model is asked about.
+        model: directory of a SavedModel that tfvl exported; workers see it under the same path.
         out: directory to write.
-        flags, overwrite: as `steps.run` takes them.
-        batch_size: rows that are answered at once, at most.
+        flags: Beam's, such as `--runner FlinkRunner`.
+        batch_size: how many rows the model answers at once, at most. The batches are the same in every run.
+        overwrite: whether to replace what is there.
 
-    Returns: what could not be read, and the rows without an answer.
+    Returns: the report on what could not be read and on rows without an answer, and the workers.
 
     Raises:
-        ValueError: the model or the data set cannot be read, or do not fit together.
-        FileExistsError: it is there already and `overwrite` is false.
+        ValueError: the model or the data set cannot be read, or they do not fit together.
+        FileExistsError: `out` exists already and `overwrite` is false.
     """
-    settings.open_source()  # a wrong path is found here and not by a worker
+    settings.open_source()  # a wrong path is found before any work
     loaded = ExportedModel(model)
     loaded.check(TASKS[settings.task])
     if getattr(settings, loaded.takes.visual) is None:
         raise ValueError(f"the model {model} takes {loaded.takes.visual}; give --{loaded.takes.visual}.")
-    return run(
-        out,
-        SUCCESS,
-        lambda pipeline, directory: add_steps(pipeline, settings, model, batch_size, directory),
-        read_report,
-        flags,
-        overwrite,
-    )
+    with new_directory(out, SUCCESS, overwrite) as directory:
+        report = Report(settings.strict)
+        done = map_shards(Answer(settings, model, batch_size, directory), records(settings, report), directory, flags)
+        for example, status in sorted(unanswered for value in done.values for unanswered in value):
+            report.skip("rows without an answer", f"example {example}: {status.rstrip('.')}.")
+        write_json(directory, REPORT, report.as_dict())
+        if done.values:
+            with new_files(directory) as local:
+                (local / SUCCESS).write_text("")
+    return Finished(report, done.workers)
 
 
-def add_steps(pipeline: beam.Pipeline, settings: Settings, model: str, batch_size: int, directory: str) -> None:
-    """The steps that write predictions into a directory."""
-    start = pipeline | beam.Create([settings])
-    read = start | "read" >> beam.ParDo(ReadExamples()).with_outputs(PROBLEMS, main="examples")
-    looked = read.examples | beam.Reshuffle() | "look" >> beam.ParDo(Look(settings))
-    answered = looked | RunInference(ExportedHandler(model, settings.task, batch_size))
-    rows = answered | "rows" >> beam.ParDo(ToRow(settings)).with_outputs(PROBLEMS, main="rows")
-    files = rows.rows | beam.GroupByKey() | "write" >> beam.ParDo(WriteRows(settings, directory))
-    problems = (read[PROBLEMS], rows[PROBLEMS]) | beam.Flatten() | "count problems" >> beam.CombinePerKey(merged)
-    sides = {"files": files, "problems": problems}
-    _ = start | beam.ParDo(Finish(directory), **{name: beam.pvalue.AsList(value) for name, value in sides.items()})
+def records(settings: Settings, report: Report) -> Iterator[tuple[int, bytes]]:
+    """The encoded examples of the split with the numbers of their shards."""
+    for number, example in enumerate(TASKS[settings.task].stream(settings.data, settings.split, report)):
+        yield number % settings.shards, prepared.encode(number, example)
 
 
-class ExportedHandler(ModelHandler):
-    """What RunInference loads on each worker, and calls with batches of (number, `Asked`)."""
+class Answer(Task):
+    """Encoded examples to a file of predictions; the result of a shard is [[id of an example, status], …].
 
-    def __init__(self, directory: str, task: str, batch_size: int):
-        super().__init__()
-        self.directory, self.task, self.batch_size = directory, task, batch_size
+    Args:
+        settings: where the images or regions are, the task, and the number of files.
+        model: directory of the exported model.
+        batch_size: how many rows the model answers at once, at most.
+        directory: where to write the files.
+    """
 
-    def load_model(self) -> ExportedModel:
-        return ExportedModel(self.directory)
+    def __init__(self, settings: Settings, model: str, batch_size: int, directory: str):
+        self.settings, self.model, self.batch_size, self.directory = settings, model, batch_size, directory
 
-    def run_inference(self, batch: Sequence[tuple[int, Asked]], model: ExportedModel, inference_args=None) -> list:
-        scored = model.answers(TASKS[self.task], [row for _, row in batch])
-        return [(number, row.example, one) for (number, row), one in zip(batch, scored, strict=True)]
+    def open(self) -> Callable[[int, list[bytes]], list[tuple[str, str]]]:
+        source, model, task = self.settings.open_source(), ExportedModel(self.model), TASKS[self.settings.task]
 
-    def batch_elements_kwargs(self) -> dict[str, int]:
-        return {"min_batch_size": 1, "max_batch_size": self.batch_size}
+        def work(shard: int, records: list[bytes]) -> list[tuple[str, str]]:
+            lines, unanswered = [], []
+            for start in range(0, len(records), self.batch_size):
+                examples = [prepared.decode(record)[1] for record in records[start : start + self.batch_size]]
+                answered = model.answers(task, [asked(example, source) for example in examples])
+                for example, (prediction, score, status) in zip(examples, answered, strict=True):
+                    lines.append(json_line(task.row(example, prediction), score, status))
+                    if status:
+                        unanswered.append((example.id, status))
+            name = f"predictions-{shard:05d}-of-{self.settings.shards:05d}.jsonl"
+            with new_files(self.directory) as directory:
+                (directory / name).write_text("".join(lines), encoding="utf-8")
+            return unanswered
 
-    def get_metrics_namespace(self) -> str:
-        return "tfvl"
-
-
-class Look(beam.DoFn):
-    """Encoded examples to (number, example with its images)."""
-
-    def __init__(self, settings: Settings):
-        self.settings = settings
-
-    def setup(self):
-        self.source = self.settings.open_source()
-
-    def process(self, payload: bytes) -> Iterator[tuple[int, Asked]]:
-        number, example = prepared.decode(payload)
-        yield number, asked(example, self.source)
+        return work
 
 
-class ToRow(beam.DoFn):
-    """What the model said to (shard, (number, line)); and what is wrong with rows without an answer."""
-
-    def __init__(self, settings: Settings):
-        self.settings = settings
-
-    def process(self, element: tuple) -> Iterator:
-        number, example, (prediction, score, status) = element
-        row = TASKS[self.settings.task].row(example, prediction) | {"score": score, "status": status}
-        yield number % self.settings.shards, (number, json.dumps(row, ensure_ascii=False))
-        Metrics.counter("tfvl", "rows without an answer" if status else "rows answered").inc()
-        if status:
-            sentence = f"example {example.id}: {status.rstrip('.')}."
-            yield TaggedOutput(PROBLEMS, ("rows without an answer", (1, [sentence])))
-
-
-class WriteRows(Written):
-    """(shard, lines) to a file."""
-
-    kind, suffix = "predictions", "jsonl"
-
-    def process(self, element: tuple[int, Iterable[tuple[int, str]]]) -> Iterator[str]:
-        shard, rows = element
-        with written_at(self.directory, self.name(shard)) as path, open(path, "w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for _, line in sorted(rows))
-        yield self.name(shard)
-
-
-class Finish(beam.DoFn):
-    """Writes the report, and last the mark that everything is there."""
-
-    def __init__(self, directory: str):
-        self.directory = directory
-
-    def process(self, settings: Settings, files: list[str], problems: list) -> None:
-        dump_report(self.directory, problems)
-        if files:
-            with written_at(self.directory, SUCCESS) as path:
-                path.write_text("")
+def json_line(row: dict, score: float, status: str) -> str:
+    return json.dumps(row | {"score": score, "status": status}, ensure_ascii=False) + "\n"

@@ -1,10 +1,12 @@
-"""The steps of the pipeline of `prepare` that write images and regions, a shard at a time."""
+"""The task of `prepare`: writes the images or regions of a shard, and says which cannot be used."""
 
 import dataclasses
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -12,92 +14,122 @@ from tfvl.preprocessing.image.processor import ViltImageProcessor
 from tfvl.preprocessing.image.resize import target_size
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.regions.store import RegionStore
-from tfvl.training.beam.steps import PROBLEMS, TaggedOutput, Written, written_at
+from tfvl.training.beam.directories import new_files
+from tfvl.training.beam.shards import Task
 from tfvl.training.data.images import write_image_records
 
 
-class WriteVisuals(Written):
-    """Names of images to a file with what can be used of them; for each of the others (name, (reason, sentence))."""
+class WriteVisuals(Task):
+    """Names of images to a file with those that can be used.
 
-    def setup(self):
-        self.source = self.settings.open_source()
+    The result of a shard is {"file": its name or None, "problems": {name: [reason, sentence]}}.
 
-    def process(self, element: tuple[int, Iterable[str]]) -> Iterator:
-        shard, names = element
-        problems: dict[str, tuple[str, str]] = {}
-        usable = self.usable(sorted(names), problems)
-        first = next(usable, None)
-        if first is not None:
-            with written_at(self.directory, self.name(shard)) as path:
-                self.write(path, itertools.chain([first], usable))
-            yield self.name(shard)
-        yield from (TaggedOutput(PROBLEMS, item) for item in problems.items())
+    Args:
+        directory: where to write the files.
+        settings: what is read, and the number of files.
+    """
 
-    def has(self, name: str) -> bool:
-        return name in self.source
+    kind: str
 
-    def usable(self, names: list[str], problems: dict[str, tuple[str, str]]) -> Iterator:
-        for name in names:
-            if not self.has(name):
-                problems[name] = "missing images", f"there is no image {name!r}."
-                continue
-            try:
-                yield self.read(name)
-            except ValueError as error:
-                problems[name] = "images that fail", f"image {name!r}: {str(error).rstrip('.')}."
+    def __init__(self, directory: str, settings: Any):
+        self.directory, self.settings = directory, settings
+
+    @abstractmethod
+    def reader(self) -> tuple[Any, Callable[[str], Any]]:
+        """The names that there are, and the function that reads one. It raises ValueError for what cannot be used."""
+
+    @abstractmethod
+    def write(self, path: Path, visuals: Iterator) -> None:
+        """Writes what `reader` read to a file."""
+
+    def open(self) -> Callable[[int, list[bytes]], dict]:
+        known, read = self.reader()
+
+        def work(shard: int, records: list[bytes]) -> dict:
+            problems: dict[str, tuple[str, str]] = {}
+            usable = read_usable(sorted(map(text, records)), known, read, problems)
+            first = next(usable, None)
+            if first is None:
+                return {"file": None, "problems": problems}
+            name = f"{self.kind}-{shard:05d}-of-{self.settings.shards:05d}.tfrecord"
+            with new_files(self.directory) as directory:
+                self.write(directory / name, itertools.chain([first], usable))
+            return {"file": name, "problems": problems}
+
+        return work
+
+
+def text(record: bytes) -> str:
+    return record.decode("utf-8", "surrogatepass")
+
+
+def read_usable(names: Iterable[str], known, read: Callable[[str], Any], problems: dict) -> Iterator:
+    """What can be read; `problems` gets (reason, sentence) for every other name."""
+    for name in names:
+        if name not in known:
+            problems[name] = "missing images", f"there is no image {name!r}."
+            continue
+        try:
+            yield read(name)
+        except ValueError as error:
+            problems[name] = "images that fail", f"image {name!r}: {str(error).rstrip('.')}."
 
 
 class WriteImages(WriteVisuals):
-    """Images from a folder: their bytes, or a smaller PNG."""
+    """Images of a folder: the bytes of their files, or a smaller PNG."""
 
     kind = "images"
 
-    def setup(self):
-        super().setup()
-        options = self.settings.processor
-        self.processor = None if options is None else ViltImageProcessor.from_dict(options)
+    def reader(self):
+        options, source = self.settings.processor, self.settings.open_source()
+        processor = None if options is None else ViltImageProcessor.from_dict(options)
+        return source, lambda name: (name, shrunk(source.read(name), processor))
 
-    def read(self, name: str) -> tuple[str, bytes]:
-        return name, shrunk(self.source.read(name), self.processor)
-
-    @staticmethod
-    def write(path: Path, images: Iterable[tuple[str, bytes]]) -> None:
-        write_image_records(path, images)
+    def write(self, path: Path, visuals: Iterator[tuple[str, bytes]]) -> None:
+        write_image_records(path, visuals)
 
 
 class WriteRegions(WriteVisuals):
-    """Regions from a store, under the names that the examples have for them."""
+    """Regions of a store, under the names that the examples have for them."""
 
     kind = "regions"
 
-    def has(self, name: str) -> bool:
-        return name in self.source or name.rpartition("/")[2] in self.source
+    def reader(self):
+        source = ByLastPart(self.settings.open_source())
+        return source, source.read
+
+    def write(self, path: Path, visuals: Iterator[Regions]) -> None:
+        RegionStore.write(path, visuals)
+
+
+class ByLastPart:
+    """A store in which an image is also found by the last part of its name: "FILM/FILM_03" as "FILM_03"."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.store or name.rpartition("/")[2] in self.store
 
     def read(self, name: str) -> Regions:
-        regions = self.source[name if name in self.source else name.rpartition("/")[2]]
+        regions = self.store[name if name in self.store else name.rpartition("/")[2]]
         if not len(regions):
             raise ValueError("it has no regions")
         return dataclasses.replace(regions, image_id=name)
 
-    @staticmethod
-    def write(path: Path, regions: Iterable[Regions]) -> None:
-        RegionStore.write(path, regions)
-
 
 def shrunk(content: bytes, processor: ViltImageProcessor | None) -> bytes:
-    """An encoded image, or where a processor would shrink it the PNG of what it makes of it.
+    """Returns an encoded image as it is, or where the processor would make it smaller, as a PNG of that smaller size.
 
     Raises:
-        ValueError: it cannot be decoded.
+        ValueError: the image cannot be decoded.
     """
     levels = (processor or ViltImageProcessor()).to_levels(content).levels
     if processor is None or not processor.do_resize:
         return content
     height, width = target(levels.shape, processor)
-    if not 0 < height * width < levels.shape[0] * levels.shape[1] or target((height, width), processor) != (
-        height,
-        width,
-    ):
+    smaller = 0 < height * width < levels.shape[0] * levels.shape[1]
+    if not smaller or target((height, width), processor) != (height, width):
         return content
     file = io.BytesIO()
     Image.fromarray(levels).resize((width, height), Image.Resampling(processor.resample)).save(file, "PNG")
@@ -105,6 +137,6 @@ def shrunk(content: bytes, processor: ViltImageProcessor | None) -> bytes:
 
 
 def target(shape: tuple[int, ...], processor: ViltImageProcessor) -> tuple[int, int]:
-    """The (height, width) that an image is resized to."""
+    """The (height, width) to which the processor resizes an image of this shape."""
     size = target_size(*shape[:2], processor.size["shortest_edge"], processor.size_divisor)
     return tuple(size.numpy().tolist())

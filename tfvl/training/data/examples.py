@@ -63,7 +63,12 @@ class Report:
     def __init__(self, strict: bool = False):
         self.strict = strict
         self.counts: Counter[str] = Counter()
-        self.sentences: list[str] = []
+        self.shown: list[tuple[str, str]] = []  # (reason, sentence)
+
+    @property
+    def sentences(self) -> list[str]:
+        """The first `SHOWN` sentences of each reason, in the order in which they were reported."""
+        return [sentence for _, sentence in self.shown]
 
     def skip(self, reason: str, sentence: str) -> None:
         """Counts one more under `reason`; where strict, raises ValueError(sentence)."""
@@ -71,7 +76,14 @@ class Report:
             raise ValueError(sentence)
         self.counts[reason] += 1
         if self.counts[reason] <= self.SHOWN:
-            self.sentences.append(sentence)
+            self.shown.append((reason, sentence))
+
+    def as_dict(self) -> dict[str, dict]:
+        """The count and the sentences of each reason, in alphabetical order."""
+        return {
+            reason: {"count": count, "sentences": [sentence for of, sentence in self.shown if of == reason]}
+            for reason, count in sorted(self.counts.items())
+        }
 
     def __str__(self) -> str:
         counted = ", ".join(f"{reason}: {count}" for reason, count in self.counts.items())

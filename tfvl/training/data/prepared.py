@@ -1,4 +1,4 @@
-"""Data sets that `tools/prepare.py` wrote: examples, images and regions of a split in a few TFRecord files.
+"""Data sets that `tfvl prepare` wrote: examples, images and regions of a split in a few TFRecord files.
 
 A directory has one for each split: `train/prepared.json`, which names the others and is written last,
 `train/examples-00000-of-00016.tfrecord`, `train/images-….tfrecord` or `train/regions-….tfrecord` with their indices,

@@ -107,7 +107,7 @@ class Task(ABC):
         """
 
     def stream(self, directory: str | Path, split: str, report: Report) -> Iterator[Example]:
-        """As `read`, or where `tools/prepare.py` wrote the directory, the examples of its files.
+        """As `read`, or where `tfvl prepare` wrote the directory, the examples of its files.
 
         Raises:
             ValueError: the directory was prepared for a task that reads other files.

@@ -20,10 +20,10 @@ from tfvl.visual_bert.processor import VisualBertProcessor
 
 
 class Family(NamedTuple):
-    """The models of one `model_type`, by class name, and their processor."""
+    """The model classes of one `model_type`, by class name, and the class of their processor."""
 
     models: Mapping[str, type[PreTrainedModel]]
-    processor: type[Processor]
+    processor: type[Any]
 
 
 FAMILIES = {
@@ -40,12 +40,12 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint that `find` has found. It is handed on in place of its name, so that nobody looks for it again.
+    """A checkpoint that `find` has located. It is passed on instead of its name, so that it is located only once.
 
     Attributes:
-        name: as it was asked for.
-        path: its directory, or its weight file.
-        config: the content of its config.json, or what the tensors of an original tell.
+        name: the name that was asked for.
+        path: directory of the checkpoint, or its weight file.
+        config: content of its config.json; for an authors' own file, what follows from the shapes of its tensors.
         architecture: name of the model class that is wanted; None: the one that config.json names.
     """
 
@@ -56,12 +56,12 @@ class Source:
 
     @property
     def family(self) -> Family:
-        """Raises CheckpointError where tfvl has no such family."""
+        """The family of the checkpoint's `model_type`. Raises CheckpointError where tfvl has none of that name."""
         return _choose(self.config.get("model_type"), FAMILIES, f"model_type in {self._file}")
 
     @property
     def model_class(self) -> type[PreTrainedModel]:
-        """Raises CheckpointError where the family has no such class, or config.json names none."""
+        """The model class to load. Raises CheckpointError where the family lacks it, or config.json names none."""
         models = {
             name: model
             for model in self.family.models.values()
@@ -74,12 +74,12 @@ class Source:
         return _choose(named, models, f"architectures in {self._file}")
 
     @property
-    def processor_class(self) -> type[Processor]:
+    def processor_class(self) -> type[Any]:
         return self.family.processor
 
     @property
     def reads_regions(self) -> bool:
-        """Whether the model reads the regions of images, which a detector may find, and not images."""
+        """Whether the model reads regions of images, which a detector may find, instead of the images themselves."""
         return self.processor_class.sees == "regions"
 
     @property
@@ -88,7 +88,7 @@ class Source:
         return hub.BUNDLED_DETECTOR if self.path.parent == hub.BUNDLED_DIRECTORY and self.reads_regions else None
 
     def load(self, *, dtype: str | None = None, detector=None) -> tuple[PreTrainedModel, Processor]:
-        """The model and its processor; arguments and errors as those of the function `load`."""
+        """Loads the model and its processor; arguments and errors are those of the function `load`."""
         model_class, options = self.model_class, {} if detector is None else {"detector": detector}
         if options and not self.reads_regions:
             raise ValueError(
@@ -103,7 +103,7 @@ class Source:
 
 
 def find(src: str | Path, *, architecture: str | None = None, **hub_options) -> Source:
-    """The checkpoint that a hub id, a bundled name, a directory or a weight file stands for.
+    """Locates the checkpoint that a hub id, a bundled name, a directory or a weight file stands for.
 
     Args:
         src: as in `from_pretrained`.
@@ -125,7 +125,7 @@ def find(src: str | Path, *, architecture: str | None = None, **hub_options) -> 
 
 
 def load(src: str | Path, *, architecture: str | None = None, dtype: str | None = None, detector=None, **hub_options):
-    """The model and the processor of a checkpoint, of the classes that its config.json names.
+    """Loads the model and the processor of a checkpoint, of the classes that its config.json names.
 
     Args:
         src: hub id, bundled name or directory, as in `from_pretrained`.

@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HELP_SECONDS = 1.0  # `tfvl --help` answers in under a second (best of three: the first one compiles bytecode)
 
 # The rooms, lowest first: a room imports those before it, and rooms in one group do not import each other. A room is a
-# folder or a file of tfvl/, a folder beside tfvl/, or the package's door, `tfvl/__init__.py`, whose table of public
-# names may name all others.
+# folder or a file of tfvl/, a folder beside tfvl/, or the package's door, `tfvl/__init__.py`, whose stub with the
+# public names may name all others.
 DOOR = "tfvl"
 FAMILIES = ("lxmert", "vilt", "visual_bert")
 ORDER = (

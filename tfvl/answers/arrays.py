@@ -13,7 +13,7 @@ Outputs = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Row:
-    """One request, beside its outputs.
+    """What is known of a request when its outputs are read.
 
     Attributes:
         ids: of the text, without padding; of multiple choice, those of the first choice.
@@ -32,10 +32,10 @@ class Row:
 
 
 def answer(head: Head, outputs: Outputs, row: Row, words: Words) -> dict[str, Any]:
-    """What a head answers to a row, by the names of `KINDS[head.kind]`.
+    """Returns the answer of a head to one row, under the names that `KINDS[head.kind]` lists.
 
     Args:
-        outputs: of the model, of this row.
+        outputs: what the model returned for this row.
 
     Raises:
         ValueError: the row cannot be answered; the sentence says why.
@@ -44,7 +44,7 @@ def answer(head: Head, outputs: Outputs, row: Row, words: Words) -> dict[str, An
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis, in float32."""
+    """Softmax over the last axis, computed in float32."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 
@@ -58,12 +58,12 @@ ACTIVATIONS = {"softmax": softmax, "sigmoid": sigmoid}
 
 
 def best(scores: np.ndarray, count: int) -> np.ndarray:
-    """The places of the highest scores (n,), best first; of equal ones the first."""
+    """Returns the indices (n,) of the highest scores, the best first; of equal scores the first comes first."""
     return np.argsort(-scores, kind="stable")[:count]
 
 
 def best_labels(scores: np.ndarray, words: Words) -> tuple[list[str], np.ndarray]:
-    """The labels with the highest scores, and those (k,)."""
+    """Returns the labels with the highest scores and these scores, both (k,)."""
     ids = best(scores, words.top_k)
     return [words.labels[i] for i in ids], scores[ids]
 

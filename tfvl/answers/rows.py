@@ -33,7 +33,7 @@ class Output:
 
     @property
     def blank(self) -> bytes | int:
-        """What stands for padding, and in rows with a status."""
+        """The value that fills padding, and all of a row whose status says that it has no answer."""
         return b"" if self.dtype == STRING else 0
 
 
@@ -90,13 +90,13 @@ PAIR = 2  # images whose regions go with a text, where those of several do
 
 @dataclass(frozen=True)
 class Words:
-    """What the numbers of a model mean, and how many answers a row gets.
+    """The words that a model's class indices and token ids stand for, and how many answers a row gets.
 
     Attributes:
-        labels: by class (`Config.answer_names`).
-        tokens: by id.
-        mask_token, mask_id: of the vocabulary.
-        top_k: how many answers, at most.
+        labels: the answer that each class stands for (`Config.answer_names`).
+        tokens: the token of each id.
+        mask_token, mask_id: the vocabulary's [MASK] token and its id.
+        top_k: the largest number of answers that a row gets.
     """
 
     labels: Sequence[str]
@@ -107,7 +107,7 @@ class Words:
 
     @cached_property
     def vocabulary_size(self) -> int:
-        """One more than the largest id."""
+        """The number of token ids: one more than the largest."""
         return max(self.tokens) + 1
 
 
@@ -137,7 +137,7 @@ class Head:
 
     @property
     def outputs(self) -> dict[str, Output]:
-        """The outputs of `serving_default` by name, the status of the row last."""
+        """The outputs of the signature `serving_default` by name; the last is the status of the row."""
         return {**KINDS[self.kind], **STATUS}
 
 
@@ -170,5 +170,8 @@ HEADS: Mapping[str, Head] = {
 
 
 def head_name(model_class: type) -> str | None:
-    """The name of the class, or of the nearest of its bases, that has a row; None without."""
+    """Returns the name of the class, or of its nearest base class, that has a row in the table.
+
+    None if there is none.
+    """
     return next((base.__name__ for base in model_class.__mro__ if base.__name__ in HEADS), None)

@@ -7,6 +7,7 @@ on stderr and exit code 2, anything unexpected one line and exit code 1; `TFVL_T
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -26,7 +27,7 @@ from tfvl.cli.score import score
 from tfvl.cli.serve import serve
 from tfvl.cli.train import train
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "ask": ask,
     "explain": explain,

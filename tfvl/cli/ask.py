@@ -70,7 +70,7 @@ def ask(
     as_json: AsJson = False,
 ):
     """Ask a model, or an exported one, about an image or its region features."""
-    from tfvl.pipelines import ServerPipeline, open_pipeline
+    from tfvl.pipelines import Pipeline, ServerPipeline, open_pipeline
     from tfvl.preprocessing.requests import Request
     from tfvl.preprocessing.visuals import read_all
 
@@ -88,7 +88,7 @@ def ask(
         quiet_tensorflow()
     with console(stderr=True).status("answering"):
         if server is not None:
-            pipeline = ServerPipeline(server, model, top_k)
+            pipeline: Pipeline = ServerPipeline(server, model, top_k)
         else:
             pipeline = open_pipeline(src, top_k=top_k, detector=detector, architecture=class_name, revision=revision)
         with pipeline:

@@ -1,5 +1,7 @@
 """What the commands that run on Apache Beam share: `tfvl prepare`, `tfvl score`, and `tfvl regions --runner`."""
 
+import logging
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -25,8 +27,13 @@ def beam_flags(runner: str | None, others: Sequence[str]) -> list[str]:
     if others and not others[0].startswith("-"):
         raise ValueError(f"unexpected argument {others[0]!r}")
     quiet_tensorflow()
-    import tfvl.training.beam  # noqa: F401  # says which extra is missing, before any work
-
+    logging.disable(logging.WARNING)  # Beam's imports speak of packages that nobody needs here
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import tfvl.training.beam.shards  # noqa: F401  # says which extra is missing, before any work
+    finally:
+        logging.disable(logging.NOTSET)
     return [*others] if runner is None else [f"--runner={runner}", *others]
 
 

@@ -1,5 +1,6 @@
 """What the commands of `tfvl` share: their options, and what they write to the terminal. Light to import."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer

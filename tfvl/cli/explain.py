@@ -1,7 +1,7 @@
 """`tfvl explain`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,7 +59,7 @@ def explain(
         else:
             source = auto.find(model, architecture=class_name, revision=revision)
             loaded, processor = source.load(detector=None if given else detector or source.default_detector)
-        (one,) = explained(
+        found: Any = explained(
             loaded,
             processor,
             **{"regions" if given else "images": [visuals]},
@@ -72,6 +72,7 @@ def explain(
             layer=layer,
             head=head,
         )
+        (one,) = found
         if out is not None:
             one.save(out)
     print(f"{one.answer}: {one.score:.4f}")

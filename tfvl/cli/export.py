@@ -4,7 +4,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,7 +57,7 @@ def export(
 ):
     """Write a SavedModel that takes texts, and image bytes or regions, and gives answers, for TensorFlow Serving."""
     require_tensorflow("tfvl export")
-    sizes = {"image_size": image_size, "text_length": text_length, "batch": batch, "regions": regions}
+    sizes: dict[str, Any] = {"image_size": image_size, "text_length": text_length, "batch": batch, "regions": regions}
     sizes |= {"quantize": quantize, "flavour": flavour, "resizable": resizable or None}
     if signatures is not None and (file_format == "tflite" or (detector is not None and signatures == "tensors")):
         raise ValueError(

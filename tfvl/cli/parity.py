@@ -70,7 +70,7 @@ def compare(model, checkpoint: Path) -> list[Difference]:
     inputs = random_inputs(head, model.config, np.random.default_rng(SEED))
     with tempfile.TemporaryDirectory() as scratch:
         files = [str(Path(scratch, file)) for file in ("inputs.npz", "outputs.npz")]
-        np.savez(files[0], **{key: as_upstream(key, value) for key, value in inputs.items()})
+        np.savez(files[0], **{key: as_upstream(key, value) for key, value in inputs.items()})  # type: ignore[arg-type]  # an array is not called allow_pickle
         upstream = [sys.executable, "-c", UPSTREAM_PROCESS, upstream_name or name, str(checkpoint), *files]
         process = subprocess.run(upstream, capture_output=True, text=True, check=False)
         if process.returncode:

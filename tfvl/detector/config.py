@@ -128,16 +128,16 @@ class DetectorConfig:
 
     @property
     def blocks(self) -> tuple[int, int, int, int]:
-        """Blocks per stage, res2 to res5."""
+        """The numbers of blocks in the stages res2 to res5."""
         return DEPTHS[self.depth]
 
     @property
     def feature_size(self) -> int:
-        """Width of a region's features."""
+        """The width of a region's features."""
         return 8 * self.res2_out_channels
 
     def replace(self, **changes) -> Self:
-        """A copy with `changes`; where the number of classes changes, names must be given anew."""
+        """Returns a copy with `changes`; where the number of classes changes, new names must be given."""
         unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
         if unknown:
             raise ValueError(f"DetectorConfig has no field {', '.join(sorted(unknown))}.")
@@ -176,7 +176,7 @@ PRESETS = {"lxmert": {"min_size": 800, "max_size": 1333}, "bottom-up": {"min_siz
 
 
 def preset_overrides(preset: str | None) -> dict[str, int]:
-    """The fields that a preset changes; none where it is None. Raises ValueError for an unknown one."""
+    """Returns the fields that a preset changes, none for None. Raises ValueError for an unknown preset."""
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
     return PRESETS.get(preset, {})
@@ -235,7 +235,7 @@ ONLY = {
 
 
 def from_document(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that a `config.yaml` sets; case is ignored in its keys.
+    """Returns the fields that a `config.yaml` sets; the case of its keys is ignored.
 
     Raises:
         ValueError: it asks for something that this detector is not.
@@ -255,7 +255,7 @@ def from_document(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_document(config: DetectorConfig) -> dict[str, Any]:
-    """The content of `config.yaml`: upstream's keys, and `config.extra` as it came."""
+    """Returns the content of `config.yaml`: upstream's keys, and `config.extra` unchanged."""
     values = {key: getattr(config, field) for field, key in YAML_KEYS.items()} | {k: v for k, (v, _) in ONLY.items()}
     values |= {YAML_KEYS[field]: [list(getattr(config, field))] for field in PER_LEVEL}
     document = {key: dict(value) if isinstance(value, dict) else value for key, value in config.extra.items()}
@@ -277,7 +277,7 @@ def _look_up(document: Any, key: str) -> Any:
 
 
 def _spelling(mapping: Mapping, name: str) -> str:
-    """How `mapping` writes the key `name`, whatever the case; as upstream's code reads it if it has none."""
+    """Returns the key of `mapping` that equals `name` but for case, or else upstream's spelling of it."""
     return next((key for key in mapping if isinstance(key, str) and key.upper() == name), name)
 
 

@@ -1,4 +1,4 @@
-"""What a detector found in a picture, painted on it: boxes, objects and attributes, for people to look at."""
+"""Draws the boxes, objects and attributes that a detector found on the picture."""
 
 from collections.abc import Iterable, Sequence
 
@@ -18,7 +18,7 @@ Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
 def draw_regions(
     picture: Image.Image, regions: Regions, object_names: Sequence[str], attribute_names: Sequence[str]
 ) -> Image.Image:
-    """The picture with the surest regions outlined and labelled, "red circle 98 %"; each label keeps clear of others.
+    """Returns the picture with its surest regions outlined and labelled ("red circle 98 %"), the labels kept apart.
 
     Args:
         picture: the image that `regions` are of.
@@ -52,7 +52,7 @@ def draw_regions(
 
 
 def shown(confidence: np.ndarray) -> list[int]:
-    """The rows that are drawn, the surest first."""
+    """Returns the indices of the regions to draw, the surest first."""
     order = np.argsort(-confidence, kind="stable")[:MOST]
     return [int(row) for row in order if confidence[row] >= SURE * confidence.max()]
 
@@ -65,7 +65,7 @@ def label(regions: Regions, row: int, object_names: Sequence[str], attribute_nam
 
 
 def free_spot(box: Box, size: tuple[float, float], limits: tuple[int, int], taken: Iterable[Box]) -> Box:
-    """Where a label of `size` goes: at an edge of its box, inside the picture, where it covers other labels least."""
+    """Finds a place for a label of `size` at an edge of its box, inside the picture, where it overlaps others least."""
     (left, top, right, bottom), (width, height) = box, size
     columns = (left, right - width)
     rows = (top - height, top, bottom, bottom - height)
@@ -78,6 +78,6 @@ def free_spot(box: Box, size: tuple[float, float], limits: tuple[int, int], take
 
 
 def shared(first: Box, second: Box) -> float:
-    """The area that two boxes share."""
+    """Returns the area of the intersection of two boxes."""
     width, height = (min(first[i + 2], second[i + 2]) - max(first[i], second[i]) for i in (0, 1))
     return max(0.0, width) * max(0.0, height)

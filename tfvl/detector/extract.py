@@ -1,4 +1,4 @@
-"""Region features of many images: a `RegionStore`, made part by part, so that a run that was cut off can go on.
+"""Extracts region features of many images to a `RegionStore`, part by part, so that an interrupted run can go on.
 
 Beside the store that is to be lies a directory with the parts, each a store of a few images that appeared whole. A run
 takes what it finds there, extracts the rest, writes the store and removes the parts.
@@ -27,7 +27,7 @@ SETTINGS = "settings.json"
 
 
 class Extraction(NamedTuple):
-    """What became of the images.
+    """The result of an extraction.
 
     Attributes:
         images: how many the store holds.
@@ -41,7 +41,7 @@ class Extraction(NamedTuple):
 
 
 class StorePart(NamedTuple):
-    """Some of the images, which a worker extracts at once, and the store that it writes of them."""
+    """The images that a worker extracts in one piece, and the path of the store that it writes."""
 
     detector: str
     overrides: tuple[tuple[str, Any], ...]
@@ -110,7 +110,7 @@ def extract(
 
 
 def named_images(paths: Iterable[str | os.PathLike]) -> dict[str, Path]:
-    """Id to file: files as they are given, directories with all images in them; the id is the name without its ending.
+    """Returns the file of each image by id (the name without its ending), from files and directories of images.
 
     Raises:
         ValueError: there is no such file, a directory has no images, or two files have one name.
@@ -126,7 +126,7 @@ def named_images(paths: Iterable[str | os.PathLike]) -> dict[str, Path]:
 
 
 def in_directory(directory: Path) -> list[Path]:
-    """The images below it, but those whose names, or directories' names, start with a dot."""
+    """Returns the images below a directory, without those in whose path a name starts with a dot."""
     files = sorted(path for path in directory.rglob("*") if path.suffix.lower() in IMAGES and path.is_file())
     files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(directory).parts)]
     if not files:
@@ -135,7 +135,7 @@ def in_directory(directory: Path) -> list[Path]:
 
 
 def fingerprint(detector: str | os.PathLike) -> str:
-    """A digest of the detector's files, by which parts of another one are told."""
+    """Returns a digest of the detector's files, which tells its parts from those of other detectors."""
     from tfvl.porting.hub import resolve
 
     path = resolve(detector)
@@ -149,7 +149,7 @@ def fingerprint(detector: str | os.PathLike) -> str:
 
 
 def open_parts(parts: Path, settings: dict) -> None:
-    """Makes the directory of the parts, or finds it fit to go on with."""
+    """Creates the directory of the parts, or checks that an existing one was made with the same settings."""
     file = parts / SETTINGS
     if any(parts.glob("*.h5")) and json.loads(file.read_text()) != settings:
         raise ValueError(
@@ -159,7 +159,7 @@ def open_parts(parts: Path, settings: dict) -> None:
 
 
 def ids_of(part: Path) -> list[str]:
-    """The images of a part; none where all of its files were unreadable, and there is no part."""
+    """Returns the ids of the images in a part; none where the part was not written, since no file could be read."""
     if not part.exists():
         return []
     with RegionStore(part) as store:
@@ -167,7 +167,7 @@ def ids_of(part: Path) -> list[str]:
 
 
 def stored(images: Iterable[str], where: Mapping[str, Path]) -> Iterator[Regions]:
-    """The regions of the images that have any part, in their order."""
+    """Yields the regions of the images that some part holds, in the order of `images`."""
     opened = functools.lru_cache(maxsize=8)(RegionStore)
     for name in images:
         if name in where:
@@ -175,7 +175,7 @@ def stored(images: Iterable[str], where: Mapping[str, Path]) -> Iterator[Regions
 
 
 def run(parts: Sequence[StorePart], workers: int) -> Iterator[tuple[StorePart, list[str]]]:
-    """Each part, once it is done, and what could not be used in it."""
+    """Extracts the parts; yields each one when it is done, with a sentence for each file that could not be used."""
     if workers == 1 or len(parts) < 2:
         yield from ((part, extract_part(part)) for part in parts)
         return
@@ -197,7 +197,7 @@ def run(parts: Sequence[StorePart], workers: int) -> Iterator[tuple[StorePart, l
 
 
 def limit_threads(threads: int) -> None:
-    """Of this process, which shares the cores with other workers."""
+    """Limits the threads of this process, which shares the cores with other workers."""
     quiet_tensorflow()
     import tensorflow as tf
 

@@ -11,7 +11,7 @@ from tfvl.porting.tensors import Checkpoint
 
 
 def open_weights(path: Path) -> Checkpoint:
-    """The tensors of a directory or a weight file in any format, none of them read yet."""
+    """Opens the tensors of a directory or weight file in any format, without reading them yet."""
     if path.is_file() and is_numpy_pickle(path):
         return Checkpoint(path, read_numpy_pickle(path))
     return open_checkpoint(path)

@@ -47,7 +47,7 @@ class Conv(keras.layers.Layer):
         return tf.nn.bias_add(x, bias)
 
     def folded(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """The kernel and the bias with which the convolution alone does what it and the batch norm do."""
+        """Returns the kernel and bias of one convolution that computes this convolution and its batch norm."""
         kernel = tf.convert_to_tensor(self.kernel)
         if self.norm_eps is None:
             return kernel, tf.convert_to_tensor(self.bias)
@@ -56,7 +56,7 @@ class Conv(keras.layers.Layer):
         return kernel * factor, beta - mean * factor
 
     def fresh_norm(self, shape, dtype=None):
-        """A batch norm that only scales: shift 0, mean 0, variance 1."""
+        """Initialises a batch norm that only scales: shift 0, mean 0, variance 1."""
         return tf.repeat(tf.constant([self.gain, 0, 0, 1], dtype), shape[0] // 4)
 
 
@@ -69,7 +69,7 @@ def dilated(x: tf.Tensor, kernel: tf.Tensor, edge: int, dilation: int) -> tf.Ten
 
 
 class Composite(keras.layers.Layer):
-    """A layer that has the weights of its parts, and none of its own."""
+    """A layer whose weights are those of its parts."""
 
     def build(self, input_shape=None):
         for part in self._flatten_layers(include_self=False, recursive=False):
@@ -89,7 +89,7 @@ class Block(Composite):
         first, second = (stride, 1) if config.stride_in_1x1 else (1, stride)
 
         def conv(name, *sizes, **options):
-            return Conv(*sizes, norm_eps=config.norm_eps, dtype=self.dtype_policy, name=name, **options)
+            return Conv(*sizes, norm_eps=config.norm_eps, dtype=self.dtype_policy, name=name, **options)  # type: ignore[misc]  # sizes are at most three
 
         self.conv1 = conv("conv1", in_channels, inner, 1, stride=first)
         self.conv2 = conv("conv2", inner, inner, 3, stride=second, dilation=dilation)
@@ -178,19 +178,19 @@ class ProposalHead(keras.layers.Layer):
         )
 
     def fresh_anchors(self, shape, dtype=None):
-        """Anchors around (0, 0) of every size and ratio."""
+        """Returns the anchors around (0, 0) of every size and ratio."""
         sides = [(size / ratio**0.5, size * ratio**0.5) for size in self.config.anchor_sizes
                  for ratio in self.config.anchor_ratios]  # fmt: skip
         return tf.constant([[-width / 2, -height / 2, width / 2, height / 2] for width, height in sides], dtype)
 
     def call(self, x):
-        """Logits (batch, rows, columns, anchors) and deltas (batch, rows, columns, 4·anchors)."""
+        """Returns logits (batch, rows, columns, anchors) and deltas (batch, rows, columns, 4·anchors)."""
         hidden = tf.nn.relu(self.conv(x))
         return self.objectness_logits(hidden), self.anchor_deltas(hidden)
 
 
 class BoxPredictor(keras.layers.Layer):
-    """From a region's features: its class, a box for each class, and its attribute, given its likeliest class."""
+    """Predicts a region's class, a box for each class, and its attribute given the likeliest class."""
 
     def __init__(self, config: DetectorConfig, **kwargs):
         super().__init__(**kwargs)
@@ -217,7 +217,7 @@ class BoxPredictor(keras.layers.Layer):
         self.attr_score.build((None, self.width // 4))
 
     def call(self, features, classes=None):
-        """Logits of features (n, width).
+        """Computes the logits for features (n, width).
 
         Args:
             features: of the regions.

@@ -1,6 +1,7 @@
 """The region detector: Faster R-CNN with attributes (Anderson et al. 2018, "Bottom-Up and Top-Down Attention")."""
 
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -64,7 +65,7 @@ class RegionDetector(FasterRCNN):
     @classmethod
     def from_pretrained(
         cls,
-        src: str | Path,
+        src: str | os.PathLike,
         *,
         config: DetectorConfig | None = None,
         revision: str | None = None,
@@ -93,7 +94,12 @@ class RegionDetector(FasterRCNN):
         from tfvl.porting.hub import resolve
         from tfvl.porting.load import load_weights, uninitialised_variables
 
-        hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        hub: dict[str, Any] = {
+            "revision": revision,
+            "token": token,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+        }
         hub["subfolder"] = subfolder
         path = resolve(src, **hub)
         checkpoint = open_weights(path)
@@ -126,7 +132,7 @@ class RegionDetector(FasterRCNN):
     # --- images in, arrays out ----------------------------------------------------------------------------------------
 
     def detect(self, images: Any, boxes: Sequence[Any] | None = None) -> dict[str, np.ndarray]:
-        """The regions of images.
+        """Finds the regions of images.
 
         Args:
             images: one image or a list: encoded bytes, a path, a `PIL.Image.Image` or an array; RGB, any size.
@@ -166,7 +172,7 @@ class RegionDetector(FasterRCNN):
     def regions(
         self, images: Any, image_ids: Sequence[str] | None = None, boxes: Sequence[Any] | None = None
     ) -> list[Regions]:
-        """As `detect`, as what the processors of LXMERT and VisualBERT take and a `RegionStore` keeps.
+        """Finds the regions of images, as `detect` does, and returns a `Regions` for each image.
 
         Args:
             images, boxes: as for `detect`.
@@ -212,7 +218,7 @@ class RegionDetector(FasterRCNN):
     # --- in the graph -------------------------------------------------------------------------------------------------
 
     def call(self, inputs, training=None):
-        """The outputs for a batch from `processor`: `pixel_values`, `image_sizes` and `raw_sizes`."""
+        """Computes the outputs for a batch from `processor`: `pixel_values`, `image_sizes` and `raw_sizes`."""
         return self._detect_batch(*(inputs[name] for name in ("pixel_values", "image_sizes", "raw_sizes")))
 
     @functools.cached_property
@@ -230,7 +236,7 @@ class RegionDetector(FasterRCNN):
         return detect_batch
 
     def detect_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The outputs for encoded images, in a graph that may be exported; a bad image never fails the batch.
+        """Computes the outputs for encoded images, in an exportable graph; a bad image never fails the batch.
 
         Args:
             image_bytes: tf.string (N,), JPEG, PNG, GIF (first frame) or BMP.
@@ -259,7 +265,7 @@ class RegionDetector(FasterRCNN):
 
     @property
     def row_signature(self) -> dict[str, tf.TensorSpec]:
-        """The outputs for one image in a batch, by name."""
+        """The specs of the outputs for one image, by name."""
         most, width = self.config.max_detections, self.config.feature_size
         fields = {
             name: tf.TensorSpec([most, *(width if axis == "feature_size" else axis for axis in axes)], dtype)
@@ -281,7 +287,7 @@ class RegionDetector(FasterRCNN):
 
 
 def checked_boxes(boxes: Any, image: np.ndarray, place: int) -> np.ndarray:
-    """Boxes for an image, cut at its edges: (n, 4) float32.
+    """Clips boxes at the edges of their image; returns (n, 4) float32.
 
     Raises:
         ValueError: they have another shape, are not finite, or one of them has corners the wrong way round.

@@ -1,4 +1,4 @@
-"""The network and what follows it in the graph, for one image: feature map, proposals, regions, detections."""
+"""The network, from one image over its feature map and proposals to detections, as a graph."""
 
 import keras
 import tensorflow as tf
@@ -34,13 +34,13 @@ class FasterRCNN(keras.Model):
             layer.build()
 
     def weight_names(self) -> dict[str, keras.Variable]:
-        """Every weight under the name that the porting table uses: its path below this model."""
+        """Returns every weight under the name that the porting table uses, its path below this model."""
         return {variable.path.removeprefix(self.name + "/"): variable for variable in self.weights}
 
     def regions_of(
         self, pixels: tf.Tensor, raw_size: tf.Tensor, boxes: tf.Tensor | None = None
     ) -> dict[str, tf.Tensor]:
-        """The regions of one image, unpadded.
+        """Finds the regions of one image, without padding.
 
         Args:
             pixels: (height, width, 3) float32 as from `processor.prepare`.
@@ -82,13 +82,13 @@ class FasterRCNN(keras.Model):
         return found | {"sizes": size}
 
     def features_of(self, pixels: tf.Tensor) -> tf.Tensor:
-        """The feature map (1, rows, columns, channels) of one image; a very thin one is padded to `LEAST_SIDE`."""
+        """Computes the feature map (1, rows, columns, channels) of one image, padded to `LEAST_SIDE`."""
         missing = tf.maximum(LEAST_SIDE - tf.shape(pixels)[:2], 0)
         pixels = tf.pad(pixels, [[0, missing[0]], [0, missing[1]], [0, 0]])
         return self.backbone(pixels[None])
 
     def propose(self, features: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The RPN's proposals (p, 4), in pixels of an image of `size` (2,), and their scores (p,), best first."""
+        """Computes the proposals (p, 4), in pixels of an image of `size` (2,), and their scores (p,), best first."""
         config = self.config
         logits, deltas = self.rpn_head(features)
         boxes = ops.anchors(self.rpn_head.cell_anchors, tf.shape(features)[1:3], STRIDE, config.anchor_offset)
@@ -97,7 +97,7 @@ class FasterRCNN(keras.Model):
         return ops.propose(boxes, tf.reshape(logits, [-1]), size, *limits)
 
     def pool(self, features: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-        """The features (n, feature_size) of regions (n, 4) of one feature map (rows, columns, channels).
+        """Computes the features (n, feature_size) of regions (n, 4) from a feature map (rows, columns, channels).
 
         Without any region it works in a graph only.
         """

@@ -26,20 +26,20 @@ def apply_deltas(boxes: tf.Tensor, deltas: tf.Tensor, weights: Sequence[float]) 
 
 
 def deltas_between(boxes: tf.Tensor, targets: tf.Tensor, weights: Sequence[float]) -> tf.Tensor:
-    """The deltas with which `apply_deltas` turns `boxes` into `targets`; both must have an area. (n, 4) each."""
+    """Returns the deltas (n, 4) by which `apply_deltas` moves `boxes` onto `targets`; both must have an area."""
     sizes, target_sizes = boxes[:, 2:] - boxes[:, :2], targets[:, 2:] - targets[:, :2]
     shifts = (targets[:, :2] + 0.5 * target_sizes - boxes[:, :2] - 0.5 * sizes) / sizes
     return tf.concat([shifts, tf.math.log(target_sizes / sizes)], axis=1) * tf.constant(weights, boxes.dtype)
 
 
 def clip(boxes: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Boxes cut at the edges of an image of `size` (2,), height and width."""
+    """Clips boxes at the edges of an image of `size` (2,), its height and width."""
     height, width = tf.unstack(tf.cast(size, boxes.dtype))
     return tf.clip_by_value(boxes, 0.0, tf.stack([width, height, width, height]))
 
 
 def overlaps(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Intersection over union of every box with every other: (n, m); 0 where both are empty."""
+    """Computes the intersection over union (n, m) of every box with every other; 0 where both are empty."""
     top_left = tf.maximum(boxes[:, None, :2], others[None, :, :2])
     bottom_right = tf.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = tf.reduce_prod(tf.maximum(bottom_right - top_left, 0.0), axis=2)
@@ -48,7 +48,7 @@ def overlaps(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
 
 
 def anchors(cell_anchors: tf.Tensor, grid: tf.Tensor, stride: int, offset: float) -> tf.Tensor:
-    """Every cell's anchors: (rows·columns·A, 4), cells in row-major order, for `grid` (2,) and (A, 4) of one cell."""
+    """Returns the anchors (rows·columns·A, 4) of the cells of `grid` (2,), row-major, from those (A, 4) of one cell."""
     rows, columns = ((tf.range(tf.cast(grid[axis], tf.float32)) + offset) * stride for axis in (0, 1))
     y, x = tf.meshgrid(rows, columns, indexing="ij")
     shifts = tf.reshape(tf.stack([x, y, x, y], axis=2), [-1, 1, 4])
@@ -56,7 +56,7 @@ def anchors(cell_anchors: tf.Tensor, grid: tf.Tensor, stride: int, offset: float
 
 
 def suppress(boxes: tf.Tensor, scores: tf.Tensor, threshold: float, most: int) -> tf.Tensor:
-    """Indices, best first and at most `most`, of the boxes that overlap no better one by more than `threshold`.
+    """Returns the indices of at most `most` boxes, best first, that overlap no better box by more than `threshold`.
 
     Of equal scores the earlier box is the better one, as in torchvision.
     """
@@ -86,7 +86,7 @@ def propose(
 
 
 def choose(boxes: tf.Tensor, scores: tf.Tensor, thresholds: Sequence[float], least: int, most: int) -> tf.Tensor:
-    """Indices of the detections: the first of `thresholds` that leaves `least` boxes decides, or else the last one.
+    """Returns the indices of the detections, by the first of `thresholds` that leaves `least` boxes, or else the last.
 
     Where none leaves enough, there are fewer; the reference gives the previous image's detections then.
     """
@@ -138,7 +138,7 @@ class RegionPool:
         self.tables = tf.reshape(tables.concat(), [-1, features.shape[-1]])
 
     def __call__(self, boxes: tf.Tensor) -> tf.Tensor:
-        """The pooled regions (n, size, size, channels) of boxes (n, 4), which must not lie outside the image."""
+        """Pools the regions of boxes (n, 4), which must lie inside the image, to (n, size, size, channels)."""
         cells = tf.cast(_rounded(boxes * SCALE), tf.int32)
         top, top_end = self._bins(cells[:, 1], cells[:, 3], self.grid[0])  # (n, size)
         left, left_end = self._bins(cells[:, 0], cells[:, 2], self.grid[1])
@@ -155,7 +155,7 @@ class RegionPool:
         return tf.where(filled, pooled, tf.zeros([], pooled.dtype))
 
     def _bins(self, start: tf.Tensor, end: tf.Tensor, limit: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """First cell, and the one after the last, of each bin between the cells `start` and `end` of each region."""
+        """Returns the first cell of each bin of a region from `start` to `end`, and the cell after its last."""
         length = tf.cast(tf.maximum(end - start + 1, 1), tf.float32)
         # As a plain division, the graph optimiser would multiply by the rounded reciprocal.
         step = tf.math.divide_no_nan(length, tf.constant(float(self.size)))
@@ -165,7 +165,7 @@ class RegionPool:
         return tf.clip_by_value(first, 0, limit), tf.clip_by_value(last, 0, limit)
 
     def _windows(self, first: tf.Tensor, last: tf.Tensor) -> "_Windows":
-        """Two windows of one power of two that cover the cells from `first` to before `last`."""
+        """Returns two windows, whose side is a power of two, that cover the cells from `first` up to `last`."""
         length = tf.maximum(last - first, 1)
         level = tf.minimum(_level(length), self.levels - 1)
         second = tf.maximum(last - tf.bitwise.left_shift(1, level), 0)
@@ -178,12 +178,12 @@ class _Windows:
 
 
 def _level(length: tf.Tensor) -> tf.Tensor:
-    """The largest power of two that is not above `length`, as its exponent (up to `LEVELS`)."""
+    """Returns the exponent of the largest power of two that is not above `length`, at most `LEVELS`."""
     return tf.add_n([tf.cast(length >= 2**level, tf.int32) for level in range(1, LEVELS + 1)])
 
 
 def _doubled(windows: tf.Tensor, level: tf.Tensor, axis: int) -> tf.Tensor:
-    """Maxima over windows of 2^level cells to those over twice as many; past the edge the window is cut."""
+    """Doubles the windows, of 2^level cells, over which maxima are taken; windows are cut at the edge."""
     shift = tf.minimum(tf.bitwise.left_shift(1, level), tf.shape(windows)[axis])
     moved = windows[shift:] if axis == 0 else windows[:, shift:]
     edge = windows[-1:] if axis == 0 else windows[:, -1:]
@@ -193,6 +193,6 @@ def _doubled(windows: tf.Tensor, level: tf.Tensor, axis: int) -> tf.Tensor:
 
 
 def _rounded(values: tf.Tensor) -> tf.Tensor:
-    """Values from 0 on, rounded as C does: a half goes up."""
+    """Rounds values from 0 on as C does: halves go up."""
     whole = tf.floor(values)
     return whole + tf.cast(values - whole >= 0.5, values.dtype)

@@ -1,4 +1,4 @@
-"""The detector's image processing: pictures in, blue, green and red minus their means out, at the size it was made for.
+"""The detector's image processing: it resizes images, and subtracts the means of blue, green and red.
 
 Images are resized as floats, bilinearly and without antialiasing, which is what the reference does with photographs.
 """
@@ -36,7 +36,7 @@ class DetectorImageProcessor:
         return self.prepare_batch(self.levels(images))
 
     def prepare_batch(self, levels: list[np.ndarray]) -> dict[str, tf.Tensor]:
-        """As a call, of images that are levels (height, width, 3) uint8 already."""
+        """Prepares images that are levels (height, width, 3) uint8 already; returns what a call returns."""
         pixels = [self.prepare(tf.constant(each)) for each in levels]
         sizes = [each.shape[:2] for each in pixels]
         height, width = np.max(sizes, axis=0)
@@ -51,7 +51,7 @@ class DetectorImageProcessor:
         }
 
     def levels(self, images: Any) -> list[np.ndarray]:
-        """The images as levels (height, width, 3) uint8, red first; arguments and errors as for a call."""
+        """Converts images to levels (height, width, 3) uint8, red first; arguments and errors are those of a call."""
         flat, leading = flatten(images)
         if not flat or len(leading) != 1:
             raise ValueError("images must be one image or a list of at least one.")
@@ -72,7 +72,7 @@ class DetectorImageProcessor:
     # --- in the graph -------------------------------------------------------------------------------------------------
 
     def prepare(self, levels: tf.Tensor) -> tf.Tensor:
-        """Levels (h, w, 3) uint8, red first, to (height, width, 3) float32, blue first, resized, means subtracted."""
+        """Resizes levels (h, w, 3) uint8, red first, to (height, width, 3) float32, blue first, minus the means."""
         pixels = tf.cast(tf.reverse(levels, axis=[2]), tf.float32)
         size = target_size(tf.shape(levels)[:2], self.config.min_size, self.config.max_size)
         pixels = tf.image.resize(pixels, size, tf.image.ResizeMethod.BILINEAR)
@@ -80,7 +80,7 @@ class DetectorImageProcessor:
         return (tf.ensure_shape(pixels, [None, None, 3]) - mean) / std
 
     def read(self, contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """One encoded image, tf.string scalar; a bad one never fails.
+        """Reads one encoded image, a tf.string scalar; a bad one gets a status instead of an error.
 
         Returns:
             pixels (height, width, 3) as from `prepare`, raw size (2,) int32 and a status: "" or one sentence on what is
@@ -97,7 +97,7 @@ class DetectorImageProcessor:
 
 
 def target_size(size: tf.Tensor, shortest: int, longest: int) -> tf.Tensor:
-    """The size (2,) int32 that an image of `size` (2,) is resized to, at least 1 × 1.
+    """Returns the size (2,) int32, at least 1 × 1, to which an image of `size` (2,) is resized.
 
     The order of the float64 operations is the reference's (`ResizeShortestEdge`); there a very long image has no pixels
     left, here it keeps one row or column.

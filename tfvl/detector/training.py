@@ -59,7 +59,7 @@ class DetectorTraining(keras.Model):
         ]
 
     def call(self, inputs, training=None):
-        """The four loss terms and the attributes', scalars by name, for a batch of `training_batch`."""
+        """Computes the five terms of the loss, scalars by name, for a batch of `training_batch`."""
         features = self.detector.backbone(inputs["pixel_values"])
         logits, deltas = self.detector.rpn_head(features)
         batch = tf.shape(features)[0]
@@ -79,7 +79,7 @@ class DetectorTraining(keras.Model):
     # --- proposals ----------------------------------------------------------------------------------------------------
 
     def proposal_losses(self, features, logits, deltas, sizes, truth) -> dict[str, tf.Tensor]:
-        """How well the RPN tells objects from background, and places its boxes."""
+        """Computes the RPN's losses: objects against background, and the places of its boxes."""
         config = self.detector.config
         cells = self.detector.rpn_head.cell_anchors
         anchors = ops.anchors(cells, tf.shape(features)[1:3], STRIDE, config.anchor_offset)
@@ -113,7 +113,7 @@ class DetectorTraining(keras.Model):
     # --- regions ------------------------------------------------------------------------------------------------------
 
     def region_losses(self, features, logits, deltas, sizes, truth) -> dict[str, tf.Tensor]:
-        """How well regions are named and placed; they are proposals, and the true boxes among them."""
+        """Computes the losses of classes and places of regions, which are proposals and the true boxes."""
         config = self.detector.config
         anchors = ops.anchors(
             self.detector.rpn_head.cell_anchors, tf.shape(features)[1:3], STRIDE, config.anchor_offset
@@ -196,7 +196,7 @@ def training_batch(
     objects: Iterable[Any],
     attributes: Iterable[Any] | None = None,
 ) -> dict[str, tf.Tensor]:
-    """A batch for `DetectorTraining`.
+    """Makes a batch for `DetectorTraining`.
 
     Args:
         detector: whose image processing is taken.
@@ -246,25 +246,28 @@ def training_batch(
 
 
 def best_of(overlaps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """For each row of (n, boxes) the largest overlap and its box; 0 and box 0 where there are no boxes."""
+    """Returns the largest overlap in each row of (n, boxes), and the index of its box.
+
+    0 and 0 where there is no box.
+    """
     overlaps = tf.pad(overlaps, [[0, 0], [0, tf.cast(tf.shape(overlaps)[1] == 0, tf.int32)]])
     return tf.reduce_max(overlaps, axis=1), tf.argmax(overlaps, axis=1, output_type=tf.int32)
 
 
 def sampled(objects: tf.Tensor, background: tf.Tensor, count: int, share: float) -> tf.Tensor:
-    """Indices, at random, of at most `count`·`share` objects, and of background up to `count` in all."""
+    """Draws the indices of at most `count`·`share` objects, and of background up to `count` indices in all."""
     chosen = tf.random.shuffle(tf.where(objects)[:, 0])[: int(count * share)]
     rest = tf.random.shuffle(tf.where(background)[:, 0])[: count - tf.size(chosen)]
     return tf.concat([chosen, rest], axis=0)
 
 
 def gathered(values: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-    """The ids at `indices`; `NONE` stands behind them, for where there are no values."""
+    """Gathers the ids at `indices`; an index behind the last id gives `NONE`."""
     return tf.gather(tf.concat([values, [NONE]], axis=0), indices)
 
 
 def wanted_deltas(sources: tf.Tensor, boxes: tf.Tensor, label: tf.Tensor, weights) -> tf.Tensor:
-    """What moves each source onto its box; anything for sources without area, or where there are no boxes."""
+    """Returns the deltas that move each source onto its box; they are arbitrary for sources without area or box."""
     sizes = tf.maximum(sources[:, 2:] - sources[:, :2], 1e-3)
     boxes = tf.concat([boxes, [[0.0, 0.0, 1.0, 1.0]]], axis=0)
     sources = tf.concat([sources[:, :2], sources[:, :2] + sizes], axis=1)

@@ -31,7 +31,7 @@ class Explainer:
     """A model that explains its answers by one method; arguments and errors as those of `explain`."""
 
     model: Any
-    processor: Processor
+    processor: Any
     method: str
     layer: int = -1
     attention_head: int | None = None
@@ -119,7 +119,7 @@ class Explainer:
 
     def inputs_of(self, request: Request, regions: list[Regions]) -> dict[str, tf.Tensor]:
         """The model's inputs, one row without padding."""
-        text = {"text": [request.text]}
+        text: dict[str, list] = {"text": [request.text]}
         if request.choices:
             text["text_pair"] = [list(request.choices)]
         seen = regions or list(request.visuals)

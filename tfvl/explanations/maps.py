@@ -75,7 +75,7 @@ def padded(maps: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 
 def two_streams(base, maps_of) -> list[Pass]:
-    steps = [{(WORDS, WORDS): maps_of(layer.attention)[0]} for layer in base.language_encoder.layers]
+    steps: Pass = [{(WORDS, WORDS): maps_of(layer.attention)[0]} for layer in base.language_encoder.layers]
     steps += [{(REGIONS, REGIONS): maps_of(layer.attention)[0]} for layer in base.vision_encoder.layers]
     for block in base.cross_encoder.layers:
         words_over_regions, regions_over_words = maps_of(block.attention)

@@ -1,4 +1,4 @@
-"""Each kind of answer in a graph: from a model's outputs to strings and scores, for all rows of a request at once.
+"""Computes each kind of answer in a graph: from a model's outputs to strings and scores, for all rows at once.
 
 All work on tensors of unknown size, with core ops only. `tfvl.answers.arrays` gives the same in NumPy.
 """
@@ -15,7 +15,7 @@ ACTIVATIONS = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}
 
 
 def answer(head: Head, outputs: dict, inputs: dict, words: Words) -> dict[str, tf.Tensor]:
-    """What a head answers, by the names of `KINDS[head.kind]`.
+    """Computes the answers of a head, under the names in `KINDS[head.kind]`.
 
     Args:
         inputs: the model's input dict, and the raw strings of the request ("" in rows with a status).
@@ -27,7 +27,7 @@ def answer(head: Head, outputs: dict, inputs: dict, words: Words) -> dict[str, t
 
 
 def pooled(head, outputs, inputs, words):
-    """A headless model: its pooled hidden state (N, hidden), under the name that the model has for it."""
+    """Returns the pooled hidden state (N, hidden) of a model without a head, under the model's own name for it."""
     results = {name: outputs[name] for name in KINDS["pooled"] if name in outputs}
     if not results:
         raise ValueError(
@@ -37,7 +37,7 @@ def pooled(head, outputs, inputs, words):
 
 
 def labels(head, outputs, inputs, words):
-    """`answers` and `scores` (N, k): the labels with the highest scores, best first.
+    """Returns `answers` and `scores` (N, k): the labels with the highest scores, best first.
 
     Scores are a softmax; or sigmoids, each for itself, where the head was trained with binary cross-entropy.
     """
@@ -46,13 +46,13 @@ def labels(head, outputs, inputs, words):
 
 
 def best_labels(scores, words):
-    """The labels with the highest scores, and those, both (N, k), from scores (N, labels)."""
+    """Returns the labels with the highest of the scores (N, labels), and these scores, both (N, k)."""
     scores, ids = tf.math.top_k(scores, min(words.top_k, len(words.labels)))
     return tf.gather(tf.constant(words.labels), ids), scores
 
 
 def fill_masks(logits, inputs, words):
-    """What the [MASK]s of each text stand for, all of them predicted in one pass; and which rows have a [MASK].
+    """Predicts the words of all [MASK]s of each text in one pass, and returns which rows have a [MASK].
 
     `filled` (N): the text as it came, every [MASK] replaced by its best token (one beyond the model's length stays).
     `candidates` and `candidate_scores` (N, M, k): the best tokens of each [MASK] and their softmax over the vocabulary;
@@ -97,13 +97,13 @@ def fill_masks(logits, inputs, words):
 
 
 def masks(head, outputs, inputs, words):
-    """As `fill_masks`; a text without a [MASK] gets a status."""
+    """Returns what `fill_masks` returns; a text without a [MASK] gets a status."""
     results, has_mask = fill_masks(outputs[head.logits], inputs, words)
     return results | {"status": tf.where(has_mask, "", f"text: no {words.mask_token} within the model's length")}
 
 
 def pretraining(head, outputs, inputs, words):
-    """As `fill_masks`, `match` (N), and what else the model was pre-trained to predict. A text needs no [MASK].
+    """Returns what `fill_masks` returns, `match` (N), and the other predictions. A text needs no [MASK].
 
     `match`: the probability that the text belongs to the image. `question_answers` and `question_scores` (N, k), where
     the model answers questions: as `labels` (`answers` and `scores` are those of the first [MASK]). `object_ids` and
@@ -127,12 +127,12 @@ def pretraining(head, outputs, inputs, words):
 
 
 def match(head, outputs, inputs, words):
-    """`scores` (N, 1): the logit by which pairs are ranked, unbounded; `answers` (N, 1): the text that was scored."""
+    """Returns `scores` (N, 1), the unbounded logit by which pairs are ranked, and `answers` (N, 1), the text itself."""
     return {"answers": inputs["text"][:, None], "scores": outputs[head.logits]}
 
 
 def tokens(head, outputs, inputs, words):
-    """`tokens`, `answers` and `scores` (N, L): each token of the text, its best label, and the softmax of that.
+    """Returns `tokens`, `answers` and `scores` (N, L): each token of the text, its best label and the label's softmax.
 
     [CLS] and [SEP] are tokens too. Rows shorter than L end in "" and 0.
     """
@@ -148,7 +148,10 @@ def tokens(head, outputs, inputs, words):
 
 
 def choices(head, outputs, inputs, words):
-    """`answers` and `scores` (N, k): a row's choices, best first, and their softmax; "" and 0 past a row's last."""
+    """Returns `answers` and `scores` (N, k): the choices of a row, best first, and their softmax.
+
+    Padded with "" and 0.
+    """
     given = ~is_blank(inputs["choices"])
     logits = tf.where(given, outputs[head.logits], MASKED)  # (N, C)
     _, ids = tf.math.top_k(logits, tf.minimum(words.top_k, tf.shape(logits)[1]))
@@ -157,7 +160,7 @@ def choices(head, outputs, inputs, words):
 
 
 def phrases(head, outputs, inputs, words):
-    """`region_ids` (N, P): the best region of each phrase, from 0; `scores` (N, P, R): softmax over the row's regions.
+    """Returns `region_ids` (N, P), the best region of each phrase, and `scores` (N, P, R), a softmax over the regions.
 
     Both are 0 for an empty phrase, the scores of padded regions too.
     """

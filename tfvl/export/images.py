@@ -1,4 +1,4 @@
-"""The image of a request, or its images, as encoded files."""
+"""The signature's input of images, which are encoded files."""
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +11,7 @@ _EXAMPLE_HEIGHT, _EXAMPLE_WIDTH = 480, 640
 
 
 def image(head, config, processor) -> Part:
-    """`image` (N,) encoded files, or (N, num_images) for a head that takes several with a text."""
+    """Describes the input `image`: encoded files (N,), or (N, num_images) for a head that takes several with a text."""
     images = (config.num_images,) if head.several else ()
 
     def encode(raw: dict, encoded: dict) -> tuple[dict, tf.Tensor]:
@@ -31,14 +31,14 @@ def image(head, config, processor) -> Part:
 
 
 def example_images(*items: int) -> np.ndarray:
-    """One row of encoded images."""
+    """Returns one row of encoded images, as an example."""
     ramp = np.linspace(0, 255, _EXAMPLE_WIDTH).astype(np.uint8)
     picture = tf.io.encode_jpeg(np.broadcast_to(ramp[:, None], (_EXAMPLE_HEIGHT, _EXAMPLE_WIDTH, 3))).numpy()
     return np.full([1, *items], picture)
 
 
 def numbered(status: tf.Tensor) -> tf.Tensor:
-    """The status (N,) of rows of several images, from theirs (N, images): `image 2: what is wrong with the second`."""
+    """Joins statuses of images (N, images) to those of rows (N,): `image 2: what is wrong with the second`."""
     statuses = tf.unstack(status, axis=1)
     return first_problem(
         *(tf.strings.regex_replace(one, "^image", f"image {number}") for number, one in enumerate(statuses, start=1))

@@ -1,4 +1,4 @@
-"""What the signatures of a model take: what its head reads, by the table of heads, each part as a `Part`."""
+"""The inputs of a model's signatures, which follow from its head's row in the table of heads."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Inputs:
 
     @property
     def tensors(self) -> dict[str, tf.TensorSpec]:
-        """Name to spec of the inputs of `tensors`."""
+        """The specs of the inputs of the signature `tensors`, by name."""
         return {
             name: spec(dtype, name, *(None if isinstance(axis, str) else axis for axis in axes))
             for name, (dtype, axes) in self.axes.items()
@@ -46,7 +46,7 @@ class Inputs:
 
 
 def inputs_of(model, processor) -> Inputs:
-    """What the signatures of `model` take. Raises ValueError for a model that cannot be exported."""
+    """Returns the inputs of the signatures of `model`. Raises ValueError for a model that cannot be exported."""
     head = head_of_model(model)
     visual, *more = (PARTS[name](head, model.config, processor) for name in head.reads if name in PARTS)
     parts = (visual, text(head, model.config, processor), *more)
@@ -77,7 +77,7 @@ def check_exportable(function: str, model, processor) -> None:
 
 
 def head_of_model(model) -> Head:
-    """The row of the nearest base class that has one. Raises ValueError where there is none."""
+    """Returns the row of the model's nearest base class that has one. Raises ValueError where there is none."""
     name = head_name(type(model))
     if name is None:
         family = ", ".join(each.__name__ for each in type(model).family() if each.__name__ in HEADS)

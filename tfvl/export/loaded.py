@@ -1,4 +1,4 @@
-"""An exported model in this process: its signature `serving_default`, from arrays to arrays."""
+"""Loads an exported model into this process and calls its signature `serving_default` with arrays."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +33,7 @@ class LoadedModel:
 
     @property
     def signatures(self) -> dict[str, dict[str, Mapping[str, tf.TensorSpec]]]:
-        """What all signatures take and give: name to `{"inputs": {name: spec}, "outputs": …}`."""
+        """The inputs and outputs of all signatures, each a dict of specs by name."""
         return {
             name: {"inputs": function.structured_input_signature[1], "outputs": function.structured_outputs}
             for name, function in self._loaded.signatures.items()
@@ -41,10 +41,10 @@ class LoadedModel:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The names of what it gives."""
+        """The names of its outputs."""
         return tuple(self._serve.structured_outputs)
 
     def __call__(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """From the inputs by name, such as `requests.arrays` makes, to the outputs, with strings as bytes."""
+        """Runs the signature on inputs by name, as `requests.arrays` makes them; strings in the outputs are bytes."""
         outputs = self._serve(**{name: tf.constant(arrays[name], spec.dtype) for name, spec in self.inputs.items()})
         return {name: value.numpy() for name, value in outputs.items()}

@@ -1,4 +1,4 @@
-"""What the parts of a request have in common: text, image, regions, choices and phrases each make a `Part`."""
+"""The common form of a request's parts: text, image, regions, choices and phrases are a `Part` each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class ModelInput(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """What the signatures of a model take for one thing that its head reads.
+    """The inputs of the signatures for one thing that a head reads.
 
     Attributes:
         raw: name to spec of the inputs of `serving_default`. No string input is empty along any axis when `encode` gets
@@ -41,5 +41,5 @@ class Part:
 
 
 def spec(dtype: tf.DType, name: str, *shape: int | None) -> tf.TensorSpec:
-    """Of rows of a shape."""
+    """Returns a spec for any number of rows of a shape."""
     return tf.TensorSpec([None, *shape], dtype, name)

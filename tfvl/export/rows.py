@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def only(rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """`values` where `rows` is true and blanks ("" or 0) elsewhere; `rows` has the leading axes of `values`."""
+    """Keeps `values` where `rows`, which has their leading axes, is true; others become blank ("" or 0)."""
     blank = "" if values.dtype == tf.string else tf.zeros([], values.dtype)
     for _ in range(values.shape.rank - rows.shape.rank):
         rows = tf.expand_dims(rows, -1)
@@ -14,7 +14,7 @@ def only(rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def first_problem(*statuses: tf.Tensor) -> tf.Tensor:
-    """The first of several statuses (N,) that is not ""."""
+    """Returns, for each row, the first of several statuses (N,) that is not ""."""
     found, *others = statuses
     for other in others:
         found = tf.where(found == "", other, found)
@@ -41,7 +41,7 @@ def not_empty(value: tf.Tensor, axes: int) -> tf.Tensor:
 
 
 def once_each(function: Callable, values: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """`function(values)` with every different string worked on once: questions on one image decode it once.
+    """Computes `function(values)` once for each distinct string: several questions on one image decode it once.
 
     Args:
         function: from strings (U,) to several tensors (U, …).

@@ -49,7 +49,7 @@ def checked_names(names: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def serving_default(model, processor, inputs: Inputs, top_k: int):
-    """A function from raw inputs, N rows each, to what the model's head answers and `status` (N,) string.
+    """Returns a function from raw inputs of N rows to the answers of the model's head and `status` (N,) string.
 
     The status of a row is "", or says what was wrong with it; then its answers are "" and its numbers 0. No row
     changes another's answer, and N may be 0.
@@ -149,14 +149,14 @@ def _is_text(value: tf.Tensor) -> bool:
 
 
 def _overflows(results: dict[str, tf.Tensor]) -> tf.Tensor:
-    """The status (N,) of rows whose numbers exceed the model's arithmetic."""
+    """Returns the status (N,), which is set for rows whose numbers overflow the model's dtype."""
     numbers = [value for value in results.values() if value.dtype.is_floating]
     finite = [tf.reduce_all(tf.math.is_finite(value), axis=range(1, value.shape.rank)) for value in numbers]
     return tf.where(tf.reduce_all(finite, axis=0), "", "the model's numbers overflow; are the inputs too large?")
 
 
 def outputs_of(model, inputs: dict) -> dict[str, tf.Tensor]:
-    """The bare model's outputs in float32; one within another (`visual_prediction_scores`) is named `outer_inner`."""
+    """Returns the model's outputs in float32; nested ones (`visual_prediction_scores`) are named `outer_inner`."""
     return flattened(model(inputs, output_attentions=False, output_hidden_states=False, training=False))
 
 

@@ -1,4 +1,4 @@
-"""The texts of a request: the one that is asked, the choices that go with it, and the phrases of it."""
+"""The signature's inputs of texts: the question, choices to go with it, and phrases in it."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,7 @@ PHRASES = "region_to_phrase_position"
 
 
 def text(head, config, processor) -> Part:
-    """`text` (N,) UTF-8."""
+    """Describes the input `text`: strings (N,) in UTF-8."""
 
     def encode(raw: dict, encoded: dict) -> tuple[dict, tf.Tensor]:
         texts, status = checked_text(raw["text"])
@@ -28,7 +28,7 @@ def text(head, config, processor) -> Part:
 
 
 def choices(head, config, processor) -> Part:
-    """`choices` (N, C): each goes with the text, "" pads rows with fewer."""
+    """Describes the input `choices` (N, C), texts that each go with `text`; rows with fewer are padded with ""."""
 
     def encode(raw: dict, encoded: dict) -> tuple[dict, tf.Tensor, tf.Tensor]:
         texts, _ = checked_text(raw["text"])
@@ -49,7 +49,7 @@ def choices(head, config, processor) -> Part:
 
 
 def phrases(head, config, processor) -> Part:
-    """`phrases` (N, P) of the text, "" pads rows with fewer."""
+    """Describes the input `phrases` (N, P), parts of `text`; rows with fewer are padded with ""."""
 
     def encode(raw: dict, encoded: dict) -> tuple[dict, tf.Tensor, tf.Tensor, tf.Tensor]:
         given, status = utf8("phrases", raw["phrases"])
@@ -68,13 +68,13 @@ def phrases(head, config, processor) -> Part:
 
 
 def checked_text(text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The texts (N,) and their status; "" for one that is not UTF-8."""
+    """Returns the texts (N,), with "" for one that is not UTF-8, and their status (N,)."""
     text, status = utf8("text", text)
     return text, first_problem(status, tf.where(is_blank(text), "text: it is empty", ""))
 
 
 def tokenize(processor, config, *texts: tf.Tensor) -> dict:
-    """The tokenizer's dict for texts (N,), or for pairs of them, cut at the model's number of positions."""
+    """Tokenizes texts (N,), or pairs of them, and truncates them to the model's number of positions."""
     asked = {"padding": True, "truncation": True, "max_length": max_length(processor, config)}
     encoded = processor.tokenizer(*texts, **asked, return_token_type_ids=True, return_attention_mask=True)
     return {name: encoded[name] for name in TEXT}
@@ -85,11 +85,11 @@ def max_length(processor, config) -> int:
 
 
 def utf8(name: str, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Strings of any shape, with "" for those that are not UTF-8, and the status of each."""
+    """Replaces strings that are not UTF-8 by ""; returns the strings and the status of each."""
     valid = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace") == text
     return tf.where(valid, text, ""), tf.where(valid, "", f"{name}: it is not valid UTF-8")
 
 
 def is_blank(text: tf.Tensor) -> tf.Tensor:
-    """Which strings are empty or white space only."""
+    """Returns which strings are empty or consist of white space."""
     return tf.strings.strip(text) == ""

@@ -3,7 +3,7 @@
 import math
 import tokenize
 import zipfile
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def read_npy(archive: zipfile.ZipFile, member: str, field: str, limit: int) -> n
         return read_array(file, size, field, limit)
 
 
-def read_array(file: BinaryIO, size: int, field: str, limit: int) -> np.ndarray:
+def read_array(file: IO[bytes], size: int, field: str, limit: int) -> np.ndarray:
     """The array of an `.npy` file of `size` bytes; the other arguments and the errors as those of `read_npy`."""
     version = np.lib.format.read_magic(file)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

@@ -42,7 +42,7 @@ _lock = threading.Lock()
 
 
 class Isolated:
-    """A child process that holds an object.
+    """Runs an object in a child process.
 
     Safe in threads, which take turns, and after a fork, where the object is made again.
 
@@ -80,7 +80,7 @@ class Isolated:
         self.opening = self._asked(seconds, [self._memory, *arguments], content)
 
     def call(self, method: str, *arguments: Any, seconds: float | None = None) -> tuple[Any, dict[str, np.ndarray]]:
-        """What a method of the object returns.
+        """Calls a method of the object and returns its result.
 
         Args:
             seconds: of processor time that it may take; None: what is left of what was allowed before.
@@ -119,7 +119,7 @@ class Isolated:
 
 
 def seconds_for(path: str | os.PathLike) -> float:
-    """The processor time that reading a whole file may take; holes in it do not count."""
+    """Returns the processor time that reading a whole file may take; holes in the file do not count."""
     return SECONDS + os.stat(path).st_blocks * 512 / BYTES_PER_SECOND
 
 
@@ -127,7 +127,7 @@ def seconds_for(path: str | os.PathLike) -> float:
 
 
 def _forked(served: type) -> socket.socket:
-    """The connection to a new child, which will make an object of the class."""
+    """Starts a child, which makes an object of the class, and returns the connection to it."""
     global _helper
     with _lock:
         for attempt in range(2):
@@ -155,7 +155,9 @@ def _started() -> socket.socket:
             [sys.executable, "-P", "-c", _START, root, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"},
-            **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,  # an interrupt is for the process that waits, which then closes the connection
         )
     process.returncode = 0  # it ends by itself, when nobody is left to ask it

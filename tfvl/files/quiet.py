@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Without what is written to file descriptor 2, whoever writes it."""
+    """Discards everything that is written to file descriptor 2, by whatever library."""
     stderr = os.dup(2)
     with open(os.devnull, "wb") as devnull:
         os.dup2(devnull.fileno(), 2)
@@ -32,7 +32,7 @@ def shown(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_logger() -> Iterator[None]:
-    """Without what TensorFlow says in Python, but for errors."""
+    """Silences TensorFlow's Python logger, but for errors."""
     import tensorflow
 
     logger = tensorflow.get_logger()

@@ -19,7 +19,7 @@ MAX_DIGITS = 40  # of a whole number
 
 
 def read_file(path: str | os.PathLike, limit: int) -> bytes:
-    """The content of a regular file.
+    """Reads the content of a regular file.
 
     Args:
         path: the file.
@@ -46,7 +46,7 @@ def open_regular(path: str | os.PathLike) -> io.FileIO:
 
 
 def read_text_file(path: str | os.PathLike, limit: int = MAX_TEXT_BYTES) -> str:
-    """The text of a file; arguments and errors are those of `read_file`, and ValueError where it is no UTF-8."""
+    """Reads a text file; arguments and errors are those of `read_file`, and ValueError where it is not UTF-8."""
     try:
         return read_file(path, limit).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -56,7 +56,7 @@ def read_text_file(path: str | os.PathLike, limit: int = MAX_TEXT_BYTES) -> str:
 def parse_json(
     text: str | bytes, max_values: int = MAX_VALUES, object_pairs_hook: Callable[[list], Any] | None = None
 ) -> Any:
-    """The value of a JSON text.
+    """Parses a JSON text.
 
     Args:
         text: in bytes, UTF-8.
@@ -67,7 +67,7 @@ def parse_json(
         ValueError: it is no JSON, has more values, is nested deeper than `MAX_DEPTH`, or has a whole number of more
             than `MAX_DIGITS` digits. The sentence does not know the file's name.
     """
-    marks = (b",", b"[", b"{") if isinstance(text, bytes) else (",", "[", "{")
+    marks: Any = (b",", b"[", b"{") if isinstance(text, bytes) else (",", "[", "{")
     if (values := sum(map(text.count, marks))) > max_values:
         raise ValueError(f"it has {values} values, at most {max_values} are read")
     try:

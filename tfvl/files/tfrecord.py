@@ -27,7 +27,7 @@ def index_path(path: Path) -> Path:
 
 
 def framed(payload: bytes) -> bytes:
-    """A record as a TFRecord file holds it."""
+    """Frames a record as a TFRecord file holds it: length, checksums and payload."""
     length = struct.pack("<Q", len(payload))
     return length + CRC.pack(masked_crc(length)) + payload + CRC.pack(masked_crc(payload))
 
@@ -39,7 +39,7 @@ def masked_crc(content: bytes) -> int:
 
 
 def read_record(descriptor: int, offset: int, limit: int = MAX_RECORD_BYTES) -> bytes:
-    """The payload of the record at `offset` of an opened file, whose position stays as it is.
+    """Reads the payload of the record at `offset` of an opened file, without moving its position.
 
     Raises:
         ValueError: the record is damaged, ends after the file, or has more than `limit` bytes.
@@ -50,7 +50,7 @@ def read_record(descriptor: int, offset: int, limit: int = MAX_RECORD_BYTES) -> 
 
 
 def read_records(path: Path, limit: int = MAX_RECORD_BYTES) -> Iterator[bytes]:
-    """The payloads of a TFRecord file in order. Raises OSError, or ValueError as `read_record` does."""
+    """Yields the payloads of a TFRecord file in order. Raises OSError, or ValueError as `read_record` does."""
     with open(path, "rb") as file:
         while header := file.read(HEADER.size):
             length = _length(header, limit)
@@ -97,7 +97,7 @@ def write_indexed(path: Path, index: Path, records: Iterable[tuple[str, bytes]],
 
 
 def read_index(path: Path) -> Mapping[str, Any]:
-    """What the index of a TFRecord file holds: `ids`, texts, `offsets`, and what else was written into it.
+    """Reads the index of a TFRecord file: `ids` (texts), `offsets`, and whatever else was written into it.
 
     Raises:
         ValueError: the file or its index is missing, the index is damaged, or it is another file's.

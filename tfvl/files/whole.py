@@ -23,7 +23,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextlib.contextmanager
 def written_whole(directory: str | os.PathLike) -> Iterator[Path]:
-    """A new, empty directory to write into; it takes the place of `directory` when the block ends without an error.
+    """Yields a new, empty directory to write into, which replaces `directory` when the block ends without an error.
 
     Nothing of what `directory` held before stays, and it goes only once the new one stands. Where `directory` is a
     symbolic link, what it points to is replaced.
@@ -44,7 +44,7 @@ def written_whole(directory: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def written_files(*paths: str | os.PathLike, removing: Iterable[Path] = ()) -> Iterator[list[Path]]:
-    """Paths to write to; the files take the places of `paths`, one by one, when the block ends without an error.
+    """Yields paths to write to; the files replace `paths`, one by one, when the block ends without an error.
 
     Args:
         paths: the files; their directories are made if missing. What a symbolic link points to is replaced.
@@ -78,7 +78,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 @contextlib.contextmanager
 def scratch(target: Path) -> Iterator[Path]:
-    """A new, empty directory on the same file system as `target`, which is gone when the block ends.
+    """Yields a new, empty directory on the file system of `target`, which is removed when the block ends.
 
     An error that names a file in it, or a full disk, names `target` instead.
     """
@@ -127,7 +127,7 @@ def _remove(place: Path) -> None:
 
 
 def _sync(path: str | os.PathLike) -> None:
-    """Waits until a file, or the names in a directory, are on the disk."""
+    """Waits until the content of a file, or the entries of a directory, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

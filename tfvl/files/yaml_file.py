@@ -14,7 +14,7 @@ MAX_ALIASES = 64  # of one value each: an alias inside what another one stands f
 
 
 def read_yaml(path: Path, expected: str = "a YAML file") -> dict[str, Any]:
-    """The mapping that a YAML file holds; `expected` says in the error what is looked for.
+    """Reads the mapping in a YAML file; an error says that `expected` was looked for.
 
     Raises:
         CheckpointError: the file is missing, is too large or too deep, is no YAML, has a tag other than YAML's own

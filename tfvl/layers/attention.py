@@ -44,7 +44,10 @@ def normal(stddev: float):
 
 
 def shape_of(x) -> tuple:
-    """The shape, with tensors only for sizes that a graph does not know; `ops.shape` always costs an operation."""
+    """Returns the shape of a tensor: integers where the graph knows the sizes, tensors for the others.
+
+    `ops.shape` would add an operation to the graph in either case.
+    """
     return ops.shape(x) if None in x.shape else tuple(x.shape)
 
 
@@ -95,11 +98,11 @@ def expand_mask(attention_mask):
 
 
 def take_positions(sequence, positions):
-    """Some positions of a sequence (batch, length, hidden).
+    """Selects positions of a sequence (batch, length, hidden).
 
     Args:
-        positions: a number, for that many first ones; int (batch, count), for these of each row (one that lies outside
-            is moved to the nearest); None, for all of them, without a copy.
+        positions: a number n selects the first n positions; int (batch, count) selects these positions in each row,
+            where an index outside the sequence is clipped; None selects all, without a copy.
     """
     if positions is None:
         return sequence
@@ -112,11 +115,11 @@ def take_positions(sequence, positions):
 
 
 def join_masks(*parts):
-    """The mask of sequences laid end to end: (batch, sum of lengths), or None where nothing is masked.
+    """Concatenates the masks of several sequences to (batch, sum of lengths); returns None where nothing is masked.
 
     Args:
-        *parts: a pair for each sequence: its mask (batch or 1, length), or None where all of it counts, and the
-            sequence (batch, length, hidden).
+        *parts: pairs of (mask, sequence): the mask (batch or 1, length), or None where no position is masked, and
+            the sequence (batch, length, hidden).
     """
     if all(mask is None for mask, _ in parts):
         return None
@@ -131,7 +134,7 @@ def join_masks(*parts):
 
 
 class MultiHeadAttention(keras.layers.Layer):
-    """What `SelfAttention` and `CrossAttention` share: split heads, attend, join heads, project.
+    """Base of `SelfAttention` and `CrossAttention`: splits heads, attends, joins the heads and projects the result.
 
     Args:
         hidden_size: width of the sequence, a multiple of `num_heads`.
@@ -165,13 +168,13 @@ class MultiHeadAttention(keras.layers.Layer):
         )
 
     def split_heads(self, x):
-        """(batch, length, hidden) to (batch, heads, length, hidden / heads)."""
+        """Reshapes (batch, length, hidden) to (batch, heads, length, hidden / heads)."""
         batch, length = shape_of(x)[:2]
         x = ops.reshape(x, (batch, length, self.num_heads, self.hidden_size // self.num_heads))
         return ops.transpose(x, (0, 2, 1, 3))
 
     def attend(self, query, key, value, attention_mask, head_mask, training):
-        """Attends with already split heads.
+        """Computes attention for heads that are already split.
 
         Args:
             query: (batch, heads, queries, size).
@@ -210,7 +213,7 @@ class SelfAttention(MultiHeadAttention):
         self.output_dense.build((None, self.hidden_size))
 
     def call(self, hidden_states, attention_mask=None, head_mask=None, queries=None, training=None):
-        """Attends; only the positions `queries` ask, see `take_positions`. Returns as `attend`."""
+        """Computes self-attention for the positions `queries` (see `take_positions`); returns what `attend` returns."""
         qkv = self.qkv(hidden_states)  # (batch, length, 3 · hidden)
         parts = ops.reshape(qkv, (*shape_of(qkv)[:2], 3, self.num_heads, self.hidden_size // self.num_heads))
         # one transposition for all three; to take the parts afterwards costs no copy
@@ -238,7 +241,10 @@ class CrossAttention(MultiHeadAttention):
         self.output_dense.build((None, self.hidden_size))
 
     def call(self, hidden_states, context, attention_mask=None, head_mask=None, training=None):
-        """`hidden_states` (batch, queries, hidden) attends over `context` (batch, length, width). As `attend`."""
+        """Lets `hidden_states` (batch, queries, hidden) attend over `context` (batch, length, width).
+
+        Returns as `attend`.
+        """
         key, value = ops.split(self.key_value(context), 2, axis=-1)  # each (batch, length, hidden)
         query = self.split_heads(self.query(hidden_states))
         return self.attend(query, self.split_heads(key), self.split_heads(value), attention_mask, head_mask, training)

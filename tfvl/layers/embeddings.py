@@ -85,7 +85,7 @@ class TextEmbeddings(keras.layers.Layer):
         return self.dropout(self.layer_norm(embeddings), training=training)
 
     def rows(self, table, indices):
-        """Rows of a table; no gradient flows into its padding row."""
+        """Looks rows up in a table; no gradient flows into the padding row of the table."""
         rows = table(indices)
         padding = self.padding_rows.get(table.name)
         if padding is None:
@@ -95,7 +95,7 @@ class TextEmbeddings(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfvl")
 class NormalRows(keras.initializers.Initializer):
-    """Starts a table with a normal distribution of mean 0, but for one row (None: none), which is zeros."""
+    """Initialises a table from a normal distribution with mean 0; one row, if its number is given, starts as zeros."""
 
     def __init__(self, stddev, zeros=None):
         self.stddev, self.zeros = stddev, zeros
@@ -155,7 +155,7 @@ def table_of(layer):
 
 
 def text_length(inputs) -> int:
-    """Number of text positions, which come first in the encoder's sequence."""
+    """Returns the number of text positions, which come first in the encoder's sequence."""
     return ops.shape(inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"])[1]
 
 

@@ -1,4 +1,4 @@
-"""What sits on top of an encoder: pooler, masked language modelling, classifiers."""
+"""Layers on top of an encoder: pooler, masked language modelling head, classifiers."""
 
 import keras
 from keras import ops
@@ -57,13 +57,13 @@ class TransformedHead(keras.layers.Layer):
         self.layer_norm.build((None, None, self.hidden_size))
 
     def transformed(self, hidden_states):
-        """(batch, length, hidden) to the same shape."""
+        """Applies dense, activation and layer norm; the shape (batch, length, hidden) stays the same."""
         return self.layer_norm(self.transform(hidden_states))
 
 
 @keras.saving.register_keras_serializable("tfvl")
 class MaskedLMHead(TransformedHead):
-    """Scores of every word for every position (upstream: `BertLMPredictionHead`).
+    """Scores every word of the vocabulary at every position (upstream: `BertLMPredictionHead`).
 
     Args:
         vocab_size: number of words.

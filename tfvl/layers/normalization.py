@@ -5,7 +5,7 @@ from keras import ops
 
 
 def at_least_float32(x):
-    """`x` in float32 where it is of half precision; what is wider stays as it is."""
+    """Casts a tensor of half precision to float32; wider types stay unchanged."""
     return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
 

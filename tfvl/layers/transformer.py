@@ -98,7 +98,7 @@ class PostNormBlock(TransformerBlock):
     norm_names = ("attention_layer_norm", "output_layer_norm")
 
     def call(self, hidden_states, attention_mask=None, head_mask=None, queries=None, training=None):
-        """As `PreNormBlock.call`."""
+        """Takes the arguments of `PreNormBlock.call`, and returns the same."""
         attended, probabilities = self.attention(
             hidden_states, attention_mask, head_mask, queries=queries, training=training
         )
@@ -172,7 +172,7 @@ class TransformerStack(keras.layers.Layer):
 
     @staticmethod
     def rematerialised(layer, queries, training):
-        """The layer as a function that is run again in the backward pass, with the dropout masks of the first run."""
+        """Returns the layer as a function that is recomputed in the backward pass, with the same dropout masks."""
         generators = [part.seed_generator for part in layer._flatten_layers() if hasattr(part, "seed_generator")]
 
         def run(hidden_states, attention_mask, head_mask, **_):

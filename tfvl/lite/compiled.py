@@ -13,7 +13,7 @@ from tfvl.lite.runtime import INSTALL, cannot_load, cannot_run, interpreter_of
 
 
 class Compiled:
-    """A model of fixed sizes in `ai_edge_litert.compiled_model.CompiledModel`; otherwise as `runtime.Interpreter`.
+    """A model of fixed sizes in `ai_edge_litert.compiled_model.CompiledModel`, with the methods of `Interpreter`.
 
     Args:
         path: the `.tflite` file.
@@ -83,6 +83,6 @@ def verify(path: Path) -> None:
 
 
 def release(held: SimpleNamespace) -> None:
-    """Frees a model without what LiteRT writes on that occasion, also when the process ends."""
+    """Frees a model, also when the process ends, and discards what LiteRT then writes to stderr."""
     with quiet_stderr():
         vars(held).clear()

@@ -61,7 +61,7 @@ REQUIRED = {
 
 @dataclass(frozen=True)
 class LiteFile:
-    """What stands behind the model of a `.tflite` file.
+    """The archive behind the model of a `.tflite` file: tokenizer, labels, configuration.
 
     Attributes:
         path: the file.
@@ -79,12 +79,12 @@ class LiteFile:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The content of the model's `config.json`."""
+        """Returns the content of the model's `config.json`."""
         return self.description["config"]
 
     @property
     def flavour(self) -> str:
-        """Of `FLAVOURS`; files from before there were two do not say it."""
+        """The flavour of the file, one of `FLAVOURS`; files written before there were two do not name it."""
         return flavour_of(self.description)
 
 
@@ -110,7 +110,7 @@ def write(described: LiteFile, model: bytes) -> None:
 
 
 def read(path: str | os.PathLike) -> LiteFile:
-    """Reads what stands behind the model.
+    """Reads the archive behind the model.
 
     Raises:
         OSError: the file cannot be read.

@@ -14,7 +14,7 @@ SWITCHES = ("do_resize", "do_rescale", "do_normalize")
 
 
 class ImageProcessor:
-    """Images to `pixel_values`.
+    """Converts images to `pixel_values` as `ViltImageProcessor` does, without TensorFlow.
 
     Args:
         options: fields of `tfvl.ViltImageProcessor`.
@@ -48,7 +48,7 @@ class ImageProcessor:
             )
 
     def __call__(self, image: Any) -> tuple[np.ndarray, np.ndarray]:
-        """One image (bytes, a path, a PIL image or an array) to (height, width, 3) float32 and its mask, int32.
+        """Converts one image (bytes, path, PIL image or array) to (height, width, 3) float32 and its mask, int32.
 
         An image that would be larger than the file's size is shrunk as a smaller `size` of the processor would.
 
@@ -73,7 +73,7 @@ class ImageProcessor:
         return pixel_values, mask
 
     def _target(self, height: int, width: int) -> tuple[int, int]:
-        """The size that the image is resized to, at most `size`."""
+        """Returns the size to which the image is resized, at most `size`."""
         if not self.resize:
             target = (height, width)
             if self._fits(target):
@@ -102,7 +102,7 @@ class ImageProcessor:
         )
 
     def _normalized(self, levels: np.ndarray | None, floats: np.ndarray | None) -> np.ndarray:
-        """Rescaled and normalised in upstream's order and types."""
+        """Rescales and normalises the pixels in upstream's order and types."""
         pixels = levels
         if floats is not None:
             pixels = rescaled(levels, 1 / 255) if self.resize else floats
@@ -118,11 +118,12 @@ def rescaled(pixels: np.ndarray, factor: float) -> np.ndarray:
 
 
 def target_size(height: int, width: int, shortest_edge: int, divisor: int) -> tuple[int, int]:
-    """(height, width) after upstream's `get_resize_output_image_size`, with its order of operations."""
+    """Computes (height, width) as upstream's `get_resize_output_image_size`, in the same order of operations."""
     longest_edge = int(LONGEST_TO_SHORTEST * shortest_edge)
     scale = shortest_edge / min(height, width)
-    size = (shortest_edge, scale * width) if height < width else (scale * height, shortest_edge)
+    size: tuple[float, float] = (shortest_edge, scale * width) if height < width else (scale * height, shortest_edge)
     if max(size) > longest_edge:
         scale = longest_edge / max(size)
         size = (scale * size[0], scale * size[1])
-    return tuple(math.floor(side + 0.5) // divisor * divisor for side in size)
+    height, width = (math.floor(side + 0.5) // divisor * divisor for side in size)
+    return height, width

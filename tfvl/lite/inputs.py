@@ -13,7 +13,10 @@ FEATURES = ("visual_embeds", "visual_feats")
 
 
 def prepare(preparer, requests: Sequence[Request]) -> tuple[list[Row], dict[str, list[np.ndarray]]]:
-    """What an answer is about, and the inputs by name, of each request; errors as those of `Runner.__call__`."""
+    """Returns, for each request, the `Row` that its answer is about and its inputs by name.
+
+    Errors as `Runner.__call__`.
+    """
     see, visual = (of_images if preparer.image_processor else of_regions), preparer.takes.visual
     rows, inputs = [], []
     for number, request in enumerate(requests):
@@ -60,7 +63,7 @@ def of_text(
 
 
 def filled(values: np.ndarray, count: int, name: str, blank: int | None = None) -> np.ndarray:
-    """Rows up to the file's number of them; blanks, or copies of the first, fill up."""
+    """Pads the rows, by blanks or copies of the first, to the number of rows of the file."""
     if count == -1 or len(values) == count:
         return values
     if len(values) > count:
@@ -70,7 +73,7 @@ def filled(values: np.ndarray, count: int, name: str, blank: int | None = None) 
 
 
 def locate(phrase: str, ids: Sequence[int], tokenizer) -> int:
-    """The place of a phrase's last token in the ids of [CLS] text [SEP]: where it stands first, as whole words."""
+    """Finds the index of a phrase's last token in [CLS] text [SEP], where the phrase first stands as whole words."""
     wanted, text = tokenizer(phrase), list(ids[1:-1])
     for start in range(len(text) - len(wanted) + 1):
         end = start + len(wanted)
@@ -81,7 +84,7 @@ def locate(phrase: str, ids: Sequence[int], tokenizer) -> int:
 
 
 def of_images(preparer, images: Sequence) -> tuple[dict[str, np.ndarray], int]:
-    """Pixels and mask of a row, which has no regions."""
+    """Returns pixels and mask of a row, and None for its number of regions."""
     pixels, masks = zip(*(preparer.image_processor(image) for image in images), strict=True)
     if preparer.takes.images is None:
         return {"pixel_values": pixels[0], "pixel_mask": masks[0]}, 0
@@ -91,7 +94,7 @@ def of_images(preparer, images: Sequence) -> tuple[dict[str, np.ndarray], int]:
 
 
 def of_regions(preparer, items: Sequence[Regions]) -> tuple[dict[str, np.ndarray], int]:
-    """Features, boxes, mask and types of a row, and how many regions it has."""
+    """Returns features, boxes, mask and types of a row, and its number of regions."""
     name = next(name for name in FEATURES if name in preparer.inputs)
     shape = preparer.inputs[name]
     if "visual_pos" not in preparer.inputs:  # the model may read the corners behind the features (VisualBertProcessor)

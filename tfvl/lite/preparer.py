@@ -14,7 +14,7 @@ DTYPES = {"float32": np.dtype(np.float32), "string": np.dtype("S")}
 
 
 class Preparer:
-    """Tokenizer, image processor and sizes of a file.
+    """Prepares the inputs of a file: its tokenizer, image processor and sizes.
 
     Attributes:
         head: the row of the model's head in `tfvl.answers.rows.HEADS`.
@@ -46,7 +46,7 @@ class Preparer:
         self.takes = Takes(self.head.reads, images if self.head.several else None)
 
     def prepare(self, **asked) -> tuple[list[Row], dict[str, list[np.ndarray]]]:
-        """What the answers to a call are about, and the model's inputs: of each name, an array for each row.
+        """Returns the rows that the answers are about, and the model's inputs: under each name, an array for each row.
 
         Arguments and errors are those of `Runner.__call__`.
         """
@@ -65,7 +65,7 @@ class Preparer:
         return any(-1 in shape for shape in self.inputs.values())
 
     def dtype(self, name: str) -> np.dtype:
-        """Of an input."""
+        """Returns the dtype of an input."""
         return DTYPES.get(self.file.description["inputs"][name].get("dtype"), np.dtype(np.int32))
 
     def _check_inputs(self) -> None:

@@ -139,7 +139,7 @@ class Runner(Preparer):
             ) from None
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The bare model: the signature's inputs to its outputs, by name.
+        """Runs the bare model: maps the signature's inputs to its outputs, by name.
 
         Raises:
             ValueError: an input is missing, too much, of another shape or type than the file's, or one that the model
@@ -161,7 +161,10 @@ class Runner(Preparer):
             return self._interpreter(arrays)
 
     def outputs(self, prepared: dict[str, list[np.ndarray]]) -> tuple[list[dict[str, np.ndarray]], list[int]]:
-        """For each row the outputs of its call and its place in them; as many rows to a call as the file takes."""
+        """Runs the model on as many rows at once as the file takes.
+
+        Returns each row's outputs and its index in them.
+        """
         found, places = [], []
         count = len(next(iter(prepared.values())))
         batch = max(self.ids_shape[0], 1)

@@ -83,17 +83,17 @@ class Interpreter:
 
 
 def cannot_load(path: Path, error: Exception) -> ValueError:
-    """What a runtime says of a model that it cannot read."""
+    """Returns the error for a model that a runtime cannot read."""
     return ValueError(f"{path}: the model cannot be loaded ({' '.join(str(error).split())})")
 
 
 def cannot_run(error: RuntimeError) -> ValueError:
-    """What a runtime says of inputs that a model cannot take, such as an id beyond its table of words."""
+    """Returns the error for inputs that a model cannot take, such as an id beyond its table of words."""
     return ValueError(f"the model cannot run on these inputs ({' '.join(str(error).split())})")
 
 
 def interpreter_of(runtime: str | None, signature: str | None = None) -> tuple[str, Callable]:
-    """The name and the class of a runtime. Raises ValueError where it is not installed."""
+    """Returns the name and the class of a runtime. Raises ValueError where it is not installed."""
     if runtime not in (None, *RUNTIMES):
         raise ValueError(f"runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
     if signature == "text":

@@ -30,7 +30,7 @@ ADDED = "added_tokens_decoder"
 
 
 def described(config: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
-    """A tokenizer's configuration as a file has it: the vocabulary of which words are made, and the options.
+    """Returns a tokenizer's configuration as a file holds it: the vocabulary of word pieces, and the options.
 
     Clients that need to know what a letter is, because a token has to stand as a single word, find it there: the
     `word_characters` as pairs of the first and the last code point.
@@ -42,12 +42,12 @@ def described(config: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]
 
 
 def normalizes(options: Mapping[str, Any]) -> bool:
-    """Whether an added token is searched for in the normalised text."""
+    """Returns whether an added token is searched for in the normalised text."""
     return any(token["normalized"] for token in options.get(ADDED, {}).values())
 
 
 def pack(options: Mapping[str, Any]) -> bytes:
-    """`characters.bin` for a tokenizer's options, those of `BertTokenizer.get_config`."""
+    """Builds `characters.bin` for a tokenizer's options, those of `BertTokenizer.get_config`."""
     lowercase, strip = options["do_lower_case"], options["strip_accents"]
     isolate_chinese = options["tokenize_chinese_chars"]
     normalizer = lowercase, lowercase if strip is None else strip, isolate_chinese
@@ -61,7 +61,10 @@ def pack(options: Mapping[str, Any]) -> bytes:
 
 
 def unpack(packed: bytes) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The tables of `characters.bin`: pages (4352,) and entries (P · 256, 3). Raises ValueError for other bytes."""
+    """Reads the tables of `characters.bin`: pages (4352,) and entries (P · 256, 3).
+
+    Raises ValueError for other bytes.
+    """
     if len(packed) % 4:
         raise ValueError("characters.bin is no table of 32-bit numbers")
     numbers, found = np.frombuffer(packed, "<i4"), []
@@ -77,7 +80,7 @@ def unpack(packed: bytes) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 class Tokenizer:
-    """Texts to ids.
+    """Converts texts to ids as `BertTokenizer` does, without TensorFlow.
 
     Args:
         vocabulary: token to id, of what words are made of.
@@ -130,7 +133,7 @@ class Tokenizer:
         return tables.normalized(text, *self.normalizer)
 
     def __call__(self, text: str | bytes) -> list[int]:
-        """The ids of a text, without [CLS] and [SEP]. Bytes that are not UTF-8 are left out."""
+        """Returns the ids of a text, without [CLS] and [SEP]. Bytes that are not UTF-8 are left out."""
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
         text = self._raw(_ANY_MARKER.sub("\ufffd", _SURROGATES.sub("\ufffd", text)))
@@ -144,7 +147,7 @@ class Tokenizer:
         return [i for word in split(text, self.table) for i in self._word_ids(word)]
 
     def encode(self, text: str, pair: str | None = None, *, length: int) -> tuple[list[int], list[int]]:
-        """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], of at most `length` ids, and the token types.
+        """Returns [CLS] text [SEP], or [CLS] text [SEP] pair [SEP], of at most `length` ids, and the token types.
 
         What is too long is cut at `truncation_side`, of two texts the longer one first.
         """
@@ -157,7 +160,7 @@ class Tokenizer:
         return ids, types
 
     def _word_ids(self, word: str) -> list[int]:
-        """The longest pieces from left to right; the unknown token where the vocabulary cannot spell the word."""
+        """Splits a word into the longest pieces from left to right; the unknown token where that is impossible."""
         ids, start = [], 0
         if len(word) > MAX_WORD_CHARACTERS:
             return [self.unk_id]
@@ -174,7 +177,7 @@ class Tokenizer:
 
 
 def _added(vocabulary: Mapping[str, int], options: Mapping[str, Any], named: Sequence[str]) -> dict[int, AddedToken]:
-    """Id to token, of all that are kept whole. Raises ValueError where the named ones are not among them."""
+    """Returns the added tokens by id. Raises ValueError where the named special tokens are not among them."""
     decoder = options.get(ADDED)
     if decoder is not None:
         if not isinstance(decoder, Mapping):
@@ -184,7 +187,7 @@ def _added(vocabulary: Mapping[str, int], options: Mapping[str, Any], named: Seq
     else:
         special = dict.fromkeys([*named, *(options.get("additional_special_tokens") or ())])
         added = {vocabulary[token]: AddedToken.of(token, special=True) for token in special if token in vocabulary}
-        known, named = vocabulary.keys(), tuple(special)
+        known, named = set(vocabulary), tuple(special)
     missing = [token for token in named if token not in known]
     if missing:
         raise ValueError(f"the vocabulary lacks the special token {missing[0]!r}")
@@ -192,7 +195,7 @@ def _added(vocabulary: Mapping[str, int], options: Mapping[str, Any], named: Seq
 
 
 class Search:
-    """Puts a marker in place of each token that it finds in a text."""
+    """Replaces each token that it finds in a text by a marker."""
 
     def __init__(self, patterns: Sequence[Pattern]):
         self._patterns = {pattern.text: pattern for pattern in patterns}  # longest first
@@ -210,14 +213,14 @@ class Search:
 
 
 def stripping(searches: Stages) -> list[re.Pattern]:
-    """What leaves out white space beside the markers of tokens that take it with them, replaced by its one group."""
+    """Returns a pattern that removes white space beside the markers of tokens that strip it."""
     spaces = tables.character_class("white_space")
     sides = (searches.lstrip, f"{spaces}+([{searches.lstrip}])"), (searches.rstrip, f"([{searches.rstrip}]){spaces}+")
     return [re.compile(pattern) for markers, pattern in sides if markers]
 
 
 def split(text: str, table: tuple[np.ndarray, np.ndarray]) -> list[str]:
-    """The words of a text, normalised as the table says."""
+    """Splits a text into words, normalised by the table."""
     words, word = [], []
     for entry in tables.look_up(text, *table).tolist():
         character = entry & tables.CODE_POINT
@@ -234,7 +237,7 @@ def split(text: str, table: tuple[np.ndarray, np.ndarray]) -> list[str]:
 
 
 def truncated(lengths: Sequence[int], room: int) -> list[int]:
-    """What upstream's strategy "longest_first" leaves of one or two lengths."""
+    """Returns what upstream's strategy "longest_first" leaves of one or two lengths."""
     if sum(lengths) <= room or len(lengths) == 1:
         return [min(length, room) for length in lengths]
     shorter = min(*lengths, room // 2)

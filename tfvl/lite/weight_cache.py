@@ -60,12 +60,12 @@ def load(path: Path, directory: Path, compile_with: Callable[[Path], Model]) -> 
 
 
 def with_size(name: str, cache: Path) -> str:
-    """The name of a file that holds a whole cache."""
+    """Returns the name of a file that holds a complete cache."""
     return f"{name}-{cache.stat().st_size}{SUFFIX}"
 
 
 def name_of(path: Path) -> str:
-    """What all caches of a `.tflite` file are named by."""
+    """Returns the common beginning of the names of all caches of a `.tflite` file."""
     stat = path.stat()
     known = (stat.st_size, stat.st_mtime_ns, version("ai-edge-litert"), processor())
     digest = hashlib.blake2b(repr(known).encode(), digest_size=16)
@@ -77,7 +77,7 @@ def name_of(path: Path) -> str:
 
 
 def processor() -> str:
-    """The instructions that this processor has, where Linux says so; else what it is called."""
+    """Returns the instruction sets of this processor, as Linux lists them, or else its name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -16,17 +16,19 @@ ANSWERS = 9500  # of the five data sets that `unc-nlp/lxmert-base-uncased` was p
 class LxmertConfig(BertConfig):
     """Sizes and options of an LXMERT model; the defaults are `unc-nlp/lxmert-base-uncased` (upstream: `LxmertConfig`).
 
-    Attributes: as `BertConfig`, and
+    It has the fields of `BertConfig`, and these:
+
+    Attributes:
         num_qa_labels: number of answers; that of `num_labels`, `id2label` or `label2id`, whichever is given, else
             9500. `id2label` names them. (Upstream's models do not read it, and its files may name as many classes as
             they like: names of another number than `num_qa_labels` are kept, and name no answer.)
         num_object_labels: number of object classes a region may be told to belong to.
         num_attr_labels: number of attributes a region may be told to have.
         l_layers, x_layers, r_layers: number of blocks of the language, cross-modality and object relationship encoder.
-        num_hidden_layers: the three numbers once more, as upstream's attribute of that name; not read.
-        layer_norm_eps: not read: as in upstream's PyTorch models, all norms take 1e-12.
+        num_hidden_layers: the three numbers as a dict, as in upstream's attribute of that name; no layer reads it.
+        layer_norm_eps: stored, but not read, since upstream's PyTorch models use 1e-12 in all norms.
         visual_feat_dim: width of a region's feature vector.
-        visual_pos_dim: numbers that say where a region lies: 4 for a box.
+        visual_pos_dim: number of values that describe a region's position: 4 for a box.
         visual_loss_normalizer: factor of each of the three losses on regions.
         task_mask_lm, task_matched, task_obj_predict, task_qa: which objectives `LxmertForPreTraining` has: masked
             words, image-text match, regions, answers.
@@ -96,7 +98,7 @@ class LxmertConfig(BertConfig):
 
     @property
     def visual_losses(self) -> dict[str, int]:
-        """The losses on regions that are switched on, and the width of each one's prediction (upstream's names)."""
+        """The losses on regions that are switched on, by upstream's names, each with the width of its prediction."""
         table = {
             "obj": (self.visual_obj_loss, self.num_object_labels),
             "attr": (self.visual_attr_loss, self.num_attr_labels),
@@ -105,7 +107,7 @@ class LxmertConfig(BertConfig):
         return {name: width for name, (on, width) in table.items() if on}
 
     def replace(self, **changes) -> Self:
-        """As `Config.replace`; `num_qa_labels` and the three that `Config` speaks of replace each other.
+        """Returns a copy with changes, as `Config.replace`; `num_qa_labels` and the labels replace each other.
 
         Raises:
             ValueError: `num_qa_labels` and one of the three are given, and they are of different numbers.

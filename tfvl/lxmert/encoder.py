@@ -1,4 +1,4 @@
-"""The parts that only LXMERT has: embedded regions, and the cross-modality encoder (paper, sections 2.1 and 2.2)."""
+"""The layers that only LXMERT has: embeddings of regions and the cross-modality encoder (paper, sections 2.1, 2.2)."""
 
 import keras
 
@@ -15,7 +15,7 @@ class VisualFeatureEncoder(keras.layers.Layer):
 
     Args:
         feature_size: width of a region's features.
-        box_size: numbers that say where a region lies.
+        box_size: number of values that describe a region's position.
         hidden_size: width of the result.
         layer_norm_eps: added to the variance in the layer norms.
         dropout: rate on the result, in [0, 1).
@@ -112,7 +112,7 @@ class CrossModalityBlock(keras.layers.Layer):
             language: (batch, length, hidden).
             vision: (batch, regions, hidden).
             word_mask, region_mask: bool, broadcast to the attention probabilities, or None; see `expand_mask`.
-            first_word_only: the caller reads the first position of the language alone; nothing else is computed.
+            first_word_only: compute the first position of the language only, the one that the caller reads.
 
         Returns:
             The language (batch, length, hidden), the vision (batch, regions, hidden; as it came where it is not

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -44,11 +44,11 @@ class AnswerHead(ClassifierHead):
 
 @keras.saving.register_keras_serializable("tfvl")
 class ObjectHead(TransformedHead):
-    """What each region is: a decoder for each loss on regions (upstream: `LxmertVisualObjHead`).
+    """Predicts what each region is, with one decoder for each loss on regions (upstream: `LxmertVisualObjHead`).
 
     Args:
-        widths: name of the loss to the width of its prediction.
-        hidden_size, hidden_act, layer_norm_eps, initializer_range: as `TransformedHead`.
+        widths: width of the prediction for each loss, by the name of the loss.
+        hidden_size, hidden_act, layer_norm_eps, initializer_range: arguments of `TransformedHead`.
     """
 
     def __init__(self, widths, hidden_size, hidden_act, layer_norm_eps, initializer_range, **kwargs):
@@ -82,7 +82,7 @@ class LxmertHeadModel(HeadModel, LxmertPreTrainedModel):
             base.never_train(*([blocks[-1].vision] if blocks else [base.visual_embeddings, base.vision_encoder]))
 
     def encode(self, inputs, pooled_only, output_attentions, output_hidden_states, training):
-        """Runs `lxmert` and returns its three outputs (None where not computed), and the dict of the others."""
+        """Runs `lxmert`; returns its three outputs, None for those not computed, and a dict of the others."""
         outputs = self.lxmert(
             {name: value for name, value in inputs.items() if name in self.input_names},
             pooled_only=pooled_only,
@@ -137,7 +137,7 @@ class LxmertHeadModel(HeadModel, LxmertPreTrainedModel):
 class LxmertForQuestionAnswering(LxmertHeadModel):
     """Answers as classes (VQA, GQA); returns `question_answering_score` (batch, num_qa_labels).
 
-    Labels: int (batch,), the place of the right answer, -100 ignored, whose loss is the cross-entropy (GQA); or float
+    Labels: int (batch,), the index of the right answer, -100 ignored, whose loss is the cross-entropy (GQA); or float
     (batch, num_qa_labels), a target 0 … 1 for each answer, whose loss is the sum of their binary cross-entropies (VQA:
     the authors' src/tasks/vqa.py).
     """
@@ -182,13 +182,14 @@ class LxmertForPreTraining(LxmertHeadModel):
     `visual_prediction_scores` where `config.task_obj_predict`: a dict with `obj` and `attr` (batch, regions, classes)
     and `feat` (batch, regions, visual_feat_dim), as far as `config.visual_*_loss`.
 
-    Labels, any of them; those of a task that the config switches off are not read:
-        labels: int (batch, length), the masked words, -100 ignored.
-        matched_label: int (batch,), 1 where text and image belong together.
-        ans: int (batch,), the place of the right answer, -100 ignored.
-        obj_labels: a dict under the names of `visual_prediction_scores`, each a pair: the label, int (batch, regions)
-            with -100 ignored, or float (batch, regions, visual_feat_dim) for `feat`; and the detector's confidence in
-            it, float (batch, regions), which weighs the region's loss.
+    Any of these labels may be given; those of a task that the configuration switches off are not read.
+
+    - `labels`: int (batch, length), the masked words, -100 ignored.
+    - `matched_label`: int (batch,), 1 where text and image belong together.
+    - `ans`: int (batch,), the index of the right answer, -100 ignored.
+    - `obj_labels`: a dict under the names of `visual_prediction_scores`. Each value is a pair: the label, int (batch,
+      regions) with -100 ignored, or float (batch, regions, visual_feat_dim) for `feat`; and the detector's confidence
+      in it, float (batch, regions), which weighs the region's loss.
 
     The loss is the sum of the terms; each on regions is a mean over all regions of loss times confidence, times
     `config.visual_loss_normalizer`.
@@ -205,7 +206,7 @@ class LxmertForPreTraining(LxmertHeadModel):
     labels_of_terms: ClassVar = dict.fromkeys(("obj", "attr", "feat"), "obj_labels")
 
     def named_inputs(self, inputs, more, keywords):
-        """As usual; `masked_lm_labels`, the name in upstream's TensorFlow version, stands for `labels`."""
+        """Collects the inputs; `masked_lm_labels`, the name in upstream's TensorFlow version, stands for `labels`."""
         old = "masked_lm_labels"
         if isinstance(inputs, Mapping) and old in inputs:
             inputs = {("labels" if name == old else name): value for name, value in inputs.items()}
@@ -256,7 +257,7 @@ class LxmertForPreTraining(LxmertHeadModel):
     def check_object_labels(self, labels, regions):
         """Raises ValueError unless there is a pair of the right shapes for each loss on regions."""
         for name, count in self.config.visual_losses.items():
-            pair = labels.get(name, ()) if isinstance(labels, Mapping) else ()
+            pair: Any = labels.get(name, ()) if isinstance(labels, Mapping) else ()
             if len(pair) != 2:
                 raise ValueError(
                     f"obj_labels has no {name}: expected a pair of labels and confidences under that name."
@@ -281,7 +282,7 @@ class LxmertForPreTraining(LxmertHeadModel):
         return self.with_loss(outputs | more, inputs)
 
     def classification_tasks(self) -> dict[str, tuple[str, str]]:
-        """The tasks that the config switches on, but those on regions: label to output and name of the metric."""
+        """The tasks that are switched on, without those on regions: label to (output, name of the metric)."""
         config = self.config
         tasks = {
             "labels": (config.task_mask_lm, "masked_lm_accuracy"),
@@ -312,7 +313,10 @@ class LxmertForPreTraining(LxmertHeadModel):
         return terms
 
     def region_terms(self, labels, predictions):
-        """The losses on regions, each weighed by its confidence; the mean is over all regions, ignored ones too."""
+        """Computes the losses on regions, weighted by confidence.
+
+        The mean is over all regions, also the ignored ones.
+        """
         terms = {}
         for name in self.config.visual_losses:
             label, confidence = labels[name]

@@ -17,7 +17,7 @@ from tfvl.modeling.recipes import Recipe
 
 
 class LxmertPreTrainedModel(PreTrainedModel):
-    """What all LXMERT classes share.
+    """Base of all LXMERT classes.
 
     Inputs (a text, `visual_feats` and `visual_pos` are needed, the others may be left out):
         input_ids: int (batch, length).
@@ -38,6 +38,7 @@ class LxmertPreTrainedModel(PreTrainedModel):
     """
 
     config_class = LxmertConfig
+    config: LxmertConfig
     base_model_prefix = "lxmert"
     weight_rules = RULES
     # sections 3.3 and 4, and run/ of the authors, who let biases and norms decay too
@@ -120,7 +121,7 @@ class LxmertModel(LxmertPreTrainedModel):
             layer.build(hidden)
 
     def call(self, inputs, pooled_only=False, output_attentions=False, output_hidden_states=False, training=None):
-        """Runs the encoders; with `pooled_only` the caller reads `pooled_output`, and no more than it is computed."""
+        """Runs the encoders; with `pooled_only`, computes only what `pooled_output` depends on."""
         keep_all = output_attentions or output_hidden_states
         pooled_only = pooled_only and not keep_all
         words = self.embeddings(

@@ -5,7 +5,7 @@ from tfvl.processors.regions import RegionProcessor
 
 
 class LxmertProcessor(RegionProcessor):
-    """Texts, and what a detector found in the images, as LXMERT takes them.
+    """Prepares texts, and the regions that a detector found in images, for LXMERT.
 
         processor = LxmertProcessor.from_pretrained("unc-nlp/lxmert-base-uncased")
         inputs = processor(text=["what is on the table?"], regions=["kitchen.npz"])

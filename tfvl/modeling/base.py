@@ -55,7 +55,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         self.unread = types.SimpleNamespace(layers=[])
 
     def build(self, input_shape=None):
-        """Makes what layers there are to make, which the constructor has done.
+        """Builds the layers; the constructor has already done so, so that further calls change nothing.
 
         Args:
             input_shape: name of an input to its shape; kept for `tf.lite.TFLiteConverter.from_keras_model`.
@@ -68,7 +68,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
             self.check_names(input_shape)
 
     def compute_output_shape(self, input_shape):
-        """The shapes of what a call returns, for the shapes of the inputs by their names."""
+        """Returns the shapes of the outputs for a dict of input shapes."""
         self.check_names(input_shape)
         inputs = {
             name: keras.KerasTensor(shape, "float32" if name in self.float_inputs else "int32")
@@ -77,7 +77,10 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         return keras.tree.map_structure(lambda output: output.shape, self.compute_output_spec(inputs))
 
     def compute_output_spec(self, *inputs, **keywords):
-        """What a call returns for `keras.KerasTensor`s; Keras' own would take the shapes, and one dtype for all."""
+        """Returns the outputs of a call as `keras.KerasTensor`s.
+
+        (Keras' own method assumes one dtype for all inputs.)
+        """
         return keras.Operation.compute_output_spec(self, *inputs, **keywords)
 
     def __call__(self, inputs=None, *more, **keywords):
@@ -91,7 +94,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         for option in ("output_attentions", "output_hidden_states"):
             if keywords.get(option) is None:
                 keywords[option] = getattr(self.config, option)
-        if not self._build_shapes_dict:
+        if not self._build_shapes_dict:  # type: ignore[has-type]  # Keras makes it
             shapes = {
                 name: tuple(inputs[name].shape) for name in self.input_names if hasattr(inputs.get(name), "shape")
             }
@@ -99,7 +102,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         return super().__call__(inputs, **keywords)
 
     def named_inputs(self, inputs, more, keywords) -> dict[str, Any]:
-        """Brings every way to pass inputs to one dict without Nones; takes what it uses out of `keywords`."""
+        """Collects inputs, however they were passed, in a dict without Nones; takes them out of `keywords`."""
         names = (*self.input_names, *self.label_names)
         if isinstance(inputs, Mapping):
             named = dict(inputs)
@@ -118,7 +121,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         return {name: as_tensors(value) for name, value in named.items() if value is not None}
 
     def check_names(self, inputs: Mapping[str, Any]) -> None:
-        """Raises ValueError where one of them is none of the model's inputs and labels."""
+        """Raises ValueError for a name that is neither an input nor a label of the model."""
         names = (*self.input_names, *self.label_names)
         unknown = inputs.keys() - set(names)
         if unknown:
@@ -127,7 +130,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
             )
 
     def check_inputs(self, inputs: Mapping[str, Any]) -> None:
-        """Raises ValueError, one sentence, for inputs that the model cannot take."""
+        """Raises ValueError, whose message is one sentence, for inputs that the model cannot take."""
 
     def get_config(self):
         return {
@@ -153,7 +156,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         return model
 
     def weight_names(self) -> dict[str, keras.Variable]:
-        """Every weight under the name that the porting tables use: its path below this model.
+        """Returns every weight under the name that the porting tables use, which is its path below this model.
 
         Returns:
             Names such as `vilt/encoder/layer_0/attention/qkv/kernel` (`encoder/…` in a bare base model). With LoRA,
@@ -171,14 +174,14 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
 
     @classmethod
     def family(cls) -> list[type]:
-        """The model classes that read the same configuration, of those that are imported."""
+        """Returns the imported model classes that have the same configuration class."""
         found = [PreTrainedModel]
         for each in found:  # which grows
             found += [below for below in each.__subclasses__() if below not in found]
         return [each for each in found if getattr(each, "config_class", None) is cls.config_class]
 
     def start_as_waves(self) -> None:
-        """Gives patches positions by which near ones resemble each other, see `ViltEmbeddings.start_as_waves`.
+        """Initialises position embeddings as waves, so that near patches get similar ones; see `ViltEmbeddings`.
 
         Raises:
             ValueError: the model sees no patches.
@@ -296,14 +299,14 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
 
     @property
     def _default_save_signature(self):
-        """What `tf.saved_model.save(model, directory)` writes: the same as `export`."""
+        """The signature that `tf.saved_model.save(model, directory)` writes; it is the one of `export`."""
         import tensorflow as tf
 
         specs = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in self.exported_specs().items()}
         return tf.function(lambda inputs: flat(self(inputs, training=False)), [specs])
 
     def exported_specs(self) -> dict[str, keras.InputSpec]:
-        """What `export` takes: a batch of any size of each of `exported_inputs`."""
+        """The `tf.TensorSpec`s of `exported_inputs`, for a batch of any size."""
         return {
             name: keras.InputSpec(
                 shape=(None, *(getattr(self.config, size) if isinstance(size, str) else size for size in sizes)),
@@ -322,7 +325,7 @@ class HeadModel(PreTrainedModel):
     """
 
     base_model_class: ClassVar[type[PreTrainedModel]]
-    label_names = ("labels",)
+    label_names: ClassVar[tuple[str, ...]] = ("labels",)
     # a float target for each class instead of the place of the right one; None: either, as the task has it
     soft_labels: ClassVar[bool | None] = False
     masks_whole_words: ClassVar[bool] = False  # how words are hidden in pre-training: whole or token by token
@@ -343,7 +346,7 @@ class HeadModel(PreTrainedModel):
         self.build()
 
     def encode(self, inputs, positions, output_attentions, output_hidden_states, training):
-        """Runs the base model and returns the two outputs that heads read, and the dict of those that pass through."""
+        """Runs the base model; returns the two outputs that heads read, and a dict of the others."""
         base = getattr(self, self.base_model_prefix)
         outputs = base(
             {name: value for name, value in inputs.items() if name in base.input_names},
@@ -356,7 +359,7 @@ class HeadModel(PreTrainedModel):
 
 
 def as_tensors(value):
-    """An array or a list as a tensor; in a dict of pairs (LXMERT's `obj_labels`) each item of each pair."""
+    """Converts an array or list to a tensor, or each item of each pair in a dict of pairs (LXMERT's `obj_labels`)."""
     if isinstance(value, Mapping):
         return {name: tuple(as_tensors(item) for item in pair) for name, pair in value.items()}
     return value if hasattr(value, "shape") else keras.ops.convert_to_tensor(value)

@@ -1,4 +1,4 @@
-"""What the configurations of the three models share: each of them is a BERT with something beside the text."""
+"""The fields that the configurations of the three models share, which all extend BERT by an image."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ class RegionInput(NamedTuple):
     """An input of models that see regions.
 
     Attributes:
-        name: of the input.
-        size_field: of the configuration, which says how many numbers it has for a region; "" where that is one.
+        name: name of the input.
+        size_field: the field of the configuration that holds the number of values per region; "" where it is one value.
     """
 
     name: str
@@ -72,13 +72,16 @@ class BertConfig(Config):
             )
 
     def region_size(self, field: str) -> int | None:
-        """How many numbers a field of a `RegionBatch` has for a region; None for one, or none at all."""
+        """Returns the number of values per region of a `RegionBatch` field.
+
+        None where it is one value or the model has none.
+        """
         size_field = self.region_inputs[field].size_field if field in self.region_inputs else ""
         return getattr(self, size_field) if size_field else None
 
     @property
     def norm_eps(self) -> float:
-        """What is added to the variance in layer norms."""
+        """The number that layer norms add to the variance."""
         return self.layer_norm_eps
 
     @property
@@ -88,7 +91,7 @@ class BertConfig(Config):
 
     @property
     def text_options(self) -> dict[str, Any]:
-        """Arguments of `TextEmbeddings`."""
+        """The arguments with which models make their `TextEmbeddings`."""
         return {
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
@@ -102,7 +105,7 @@ class BertConfig(Config):
 
     @property
     def block_options(self) -> dict[str, Any]:
-        """Arguments of a `TransformerBlock`, which a `TransformerStack` hands on."""
+        """The arguments that a `TransformerStack` passes on to each `TransformerBlock`."""
         return {
             "hidden_size": self.hidden_size,
             "num_heads": self.num_attention_heads,
@@ -116,7 +119,7 @@ class BertConfig(Config):
 
     @property
     def masked_lm_options(self) -> dict[str, Any]:
-        """Arguments of a `MaskedLMHead`."""
+        """The arguments with which models make their `MaskedLMHead`."""
         return {
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,

@@ -1,6 +1,6 @@
 """Checks of what a caller passes to a model; each error is one sentence with the value and what was expected."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -50,7 +50,9 @@ def check_exactly_one(inputs: Mapping, *names: str) -> str:
     return given[0]
 
 
-def check_range(inputs: Mapping, name: str, low: int, high: int | None, meaning: str, also: int | None = None) -> None:
+def check_range(
+    inputs: Mapping, name: str, low: float, high: float | None, meaning: str, also: int | None = None
+) -> None:
     """Raises ValueError where the input is given and holds a value outside low … high; in a graph nothing is known.
 
     Args:
@@ -60,7 +62,7 @@ def check_range(inputs: Mapping, name: str, low: int, high: int | None, meaning:
         meaning: what the values are, for the sentence.
         also: a value outside the range that is allowed, such as -100.
     """
-    wrong = () if high is None else _outside(inputs.get(name), low, high, also)
+    wrong: Sequence = () if high is None else _outside(inputs.get(name), low, high, also)
     if len(wrong):
         extra = "" if also is None else f" or {also}"
         raise ValueError(f"{name} holds {wrong[0]}, expected {low} to {high}{extra}: {meaning}.")
@@ -87,7 +89,7 @@ def check_text_ids(inputs: Mapping, config) -> None:
     check_ids(inputs, "token_type_ids", config.type_vocab_size, "token types")
 
 
-def _outside(value, low: int, high: int, also: int | None):
+def _outside(value, low: float, high: float, also: int | None):
     """The values that are neither in low … high nor `also`; none inside a graph, where nothing is known."""
     if not _is_known(value):
         return ()

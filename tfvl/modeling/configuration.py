@@ -80,13 +80,16 @@ class Config:
 
     @property
     def answer_names(self) -> tuple[str, ...]:
-        """What the classes of an answering head stand for; LABEL_0, LABEL_1, … where `id2label` names other ones."""
+        """Returns the answers that the classes of a head stand for.
+
+        LABEL_0, LABEL_1, … where `id2label` has another number.
+        """
         count = getattr(self, self.answers_field)
         return tuple(self.id2label.values()) if count == self.num_labels else tuple(_placeholders(count).values())
 
     @classmethod
     def answer_fields(cls, names: Iterable[str]) -> dict[str, Any]:
-        """The fields of a configuration whose `answer_names` are these, as `replace` takes them."""
+        """Returns the fields that give a configuration these `answer_names`, in the form that `replace` takes."""
         labels = dict(enumerate(names))
         return {"id2label": labels, cls.answers_field: len(labels)}
 
@@ -153,7 +156,7 @@ class Config:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], path: Path, overrides: Mapping[str, Any] | None = None) -> Self:
-        """As `from_dict`, with `overrides`; an error names the file, `path`, that the values come from."""
+        """Builds the configuration as `from_dict` does, with `overrides`; errors name the file `path`."""
         try:
             config = cls.from_dict(values)
             return config.replace(**overrides) if overrides else config
@@ -166,7 +169,7 @@ class Config:
 
 
 def is_placeholder(labels: Iterable[str]) -> bool:
-    """Whether labels are only those that a configuration without any gets: LABEL_0, LABEL_1, …"""
+    """Returns whether the labels are LABEL_0, LABEL_1, …, which a configuration gets that names none."""
     return all(label == f"LABEL_{index}" for index, label in enumerate(labels))
 
 

@@ -1,4 +1,4 @@
-"""Fields of configurations and settings: a default, what a value has to be, and the words that say so in an error."""
+"""Dataclass fields for configurations and settings, each with a default, a check of its value and an error message."""
 
 import dataclasses
 from collections.abc import Callable

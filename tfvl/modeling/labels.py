@@ -1,4 +1,4 @@
-"""The forms in which `fit` and `evaluate` take labels, their weights, losses and metrics, brought to one.
+"""Converts the forms in which `fit` and `evaluate` take labels, weights, losses and metrics to one form.
 
 A model's `targets` say which output each of its labels is the target of, e.g. {"labels": "logits"}. The paper's losses
 and metrics read labels under their own names, those of Keras and of the user under the names of the outputs.
@@ -10,12 +10,12 @@ import keras
 
 
 def renamed(values, names: Mapping[str, str]):
-    """A dict under other names, those that `names` has not as they are; anything else as it is."""
+    """Renames the keys of a dict by `names`, where they are in it; returns anything but a dict unchanged."""
     return {names.get(name, name): value for name, value in values.items()} if isinstance(values, Mapping) else values
 
 
 def by_label(values, targets: Mapping[str, str]):
-    """Labels, or their weights, as a dict under the labels' names; None and one tensor for all as they are.
+    """Returns labels or their weights as a dict under the labels' names; None and a single tensor stay unchanged.
 
     Args:
         values: a tensor; a dict under the names of labels or of outputs; or a list in the alphabetical order of the
@@ -36,7 +36,7 @@ def by_label(values, targets: Mapping[str, str]):
 
 
 def by_output(labels, outputs: Mapping, sample_weight, targets: Mapping[str, str], chosen: Iterable[str] | None):
-    """Labels, outputs and weights under the outputs' names, those of labels that there are: what Keras' losses take.
+    """Returns labels, outputs and weights as dicts under the names of outputs, as Keras' losses take them.
 
     Args:
         labels, sample_weight: as `fit` got them.
@@ -51,7 +51,7 @@ def by_output(labels, outputs: Mapping, sample_weight, targets: Mapping[str, str
     if labels is None:
         return None, outputs, sample_weight
     if not isinstance(labels, Mapping):
-        alone = list(chosen) if chosen is not None and len(chosen) == 1 else [*(targets.values() or outputs)]
+        alone = list(chosen) if chosen is not None and len([*chosen]) == 1 else [*(targets.values() or outputs)]
         if len(alone) != 1:
             raise ValueError(f"Give the labels as a dict; they may be of the outputs {', '.join(alone)}.")
         labels = {alone[0]: labels}
@@ -74,14 +74,14 @@ def by_output(labels, outputs: Mapping, sample_weight, targets: Mapping[str, str
 
 
 def without_confidences(value):
-    """Of a dict of pairs (LXMERT's `obj_labels`), the first of each; anything else as it is."""
+    """Returns the first item of each pair in a dict of pairs (LXMERT's `obj_labels`); anything else unchanged."""
     if not isinstance(value, Mapping):
         return value
     return {name: part[0] if isinstance(part, (list, tuple)) else part for name, part in value.items()}
 
 
 def weight_of(sample_weight, label: str, term: str):
-    """The weights of a term of the loss: those of all labels, those of its label, or its own among these."""
+    """Returns the sample weights of a term of the loss: given for all labels, for its label, or for the term itself."""
     if isinstance(sample_weight, Mapping):
         sample_weight = sample_weight.get(label)
     if isinstance(sample_weight, Mapping):
@@ -90,14 +90,14 @@ def weight_of(sample_weight, label: str, term: str):
 
 
 def factors(loss_weights, targets: Mapping[str, str]) -> dict[str, float]:
-    """The factor of each label's part of the paper's loss.
+    """Returns the factor of each label's part of the paper's loss.
 
     Args:
         loss_weights: as `compile` takes it: a number, a dict under the names of labels or outputs, or a list in the
             alphabetical order of the outputs.
 
     Raises:
-        ValueError: it names something else.
+        ValueError: `loss_weights` names something that is neither a label nor an output.
     """
     if loss_weights is None or isinstance(loss_weights, (int, float)):
         return dict.fromkeys(targets, 1.0 if loss_weights is None else loss_weights)
@@ -109,6 +109,6 @@ def factors(loss_weights, targets: Mapping[str, str]) -> dict[str, float]:
 
 
 def flat(values: Mapping) -> dict:
-    """Outputs within another, as LXMERT's `visual_prediction_scores`, beside the others as `outer_inner`."""
+    """Flattens nested outputs (LXMERT's `visual_prediction_scores`): they get names of the form `outer_inner`."""
     paths = keras.tree.flatten_with_path(values)
     return {"_".join(map(str, path)): value for path, value in paths}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import keras
 
@@ -20,6 +20,8 @@ class Loadable:
         refits: path of a variable, without the model's own name, to what `from_pretrained` makes with
             `ignore_mismatched_sizes` of a checkpoint's table of another length.
     """
+
+    config: Any
 
     refits: ClassVar[Mapping[str, Refit]] = {}
 

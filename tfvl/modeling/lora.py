@@ -11,7 +11,7 @@ NO_FLOAT8 = "Keras has no LoRA on layers quantized to float8; choose int8 or int
 
 
 def enable_lora(model, base: keras.layers.Layer, rank: int, targets: Sequence[str], alpha: float | None) -> None:
-    """As `PreTrainedModel.enable_lora`; `base` is the part of the model that is frozen but for the new matrices."""
+    """Implements `PreTrainedModel.enable_lora`. Of the part `base`, only the new matrices stay trainable."""
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise ValueError(f"rank is {rank!r}, expected the width of the low-rank matrices, such as 8.")
     if lora_layers(model):
@@ -33,7 +33,7 @@ def enable_lora(model, base: keras.layers.Layer, rank: int, targets: Sequence[st
 
 
 def lora_layers(model) -> list[keras.layers.Layer]:
-    """The layers of `model` that are adapted."""
+    """Returns the layers of `model` that LoRA adapts."""
     return [layer for layer in model._flatten_layers() if getattr(layer, "lora_enabled", False)]
 
 

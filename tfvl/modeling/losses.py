@@ -14,7 +14,7 @@ IGNORED = -100  # upstream's (and PyTorch's) label of a position that does not c
 
 
 def weighted_mean(values, weights, sample_weight=None):
-    """Mean of `values` weighted by `weights`, both (batch, …), and by `sample_weight` (batch,); 0 where all weigh 0.
+    """Returns the mean of `values` (batch, …) weighted by `weights` (batch, …) and `sample_weight` (batch,).
 
     In a step over several replicas, a replica's share of the mean over all their rows: the shares' sum is the mean.
     """
@@ -136,17 +136,17 @@ def soft_binary_cross_entropy(labels, logits):
 
 
 def is_float(values) -> bool:
-    """Whether these are numbers with a fraction."""
+    """Returns whether the dtype of `values` is a floating-point one."""
     return keras.backend.is_float_dtype(keras.backend.standardize_dtype(values.dtype))
 
 
 def are_soft_targets(labels, logits) -> bool:
-    """Whether labels are a target for each answer, (batch, answers), and not the places of the right ones."""
+    """Returns whether labels are soft targets (batch, answers), and not the indices of the right answers (batch,)."""
     if len(labels.shape) != len(logits.shape) or labels.shape[-1] != logits.shape[-1]:
         return False
     return logits.shape[-1] > 1 or is_float(labels)
 
 
 def answers(labels, logits):
-    """`soft_binary_cross_entropy` of soft targets, `cross_entropy` of right answers, whichever the labels are."""
+    """Computes `soft_binary_cross_entropy` for soft targets and `cross_entropy` for indices of right answers."""
     return (soft_binary_cross_entropy if are_soft_targets(labels, logits) else cross_entropy)(labels, logits)

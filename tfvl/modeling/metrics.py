@@ -49,7 +49,7 @@ class VqaScore(HeadAccuracy):
 
 
 class AnswerAccuracy(HeadAccuracy):
-    """`HeadAccuracy` of the right answers, or `VqaScore` of soft targets, whichever the labels are."""
+    """Computes `HeadAccuracy` where labels are the right answers, and `VqaScore` where they are soft targets."""
 
     def hits(self, labels, logits):
         return (VqaScore if are_soft_targets(labels, logits) else HeadAccuracy).hits(self, labels, logits)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -53,7 +54,7 @@ class AdamW(keras.optimizers.AdamW):
         self.exclude_from_weight_decay(var_names=[f"^{name}$" for name in self.no_decay])
 
     def get_config(self):
-        own = {"no_decay": list(self.no_decay), "rate_multipliers": dict(self.rate_multipliers)}
+        own: dict[str, Any] = {"no_decay": list(self.no_decay), "rate_multipliers": dict(self.rate_multipliers)}
         own |= {"skip_nonfinite": self.skip_nonfinite}
         return super().get_config() | own
 
@@ -81,7 +82,7 @@ class AdamW(keras.optimizers.AdamW):
         ops.cond(finite, lambda: apply(grads, trainable_variables), lambda: None)
 
     def _apply_weight_decay(self, variables):
-        """Nothing: `update_step` decays, where the variable's own rate is known."""
+        """Does nothing, since `update_step` applies the weight decay, where the rate of the variable is known."""
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
@@ -98,14 +99,14 @@ class AdamW(keras.optimizers.AdamW):
 
     @staticmethod
     def update_by_parts(optimizer, gradient, variable, momentum, velocity, step_size, epsilon):
-        """The moments and the variable by Keras' operations, for every backend."""
+        """Updates the moments and the variable by Keras operations, which every backend has."""
         optimizer.assign_add(momentum, (gradient - momentum) * (1 - optimizer.beta_1))
         optimizer.assign_add(velocity, (ops.square(gradient) - velocity) * (1 - optimizer.beta_2))
         optimizer.assign_sub(variable, step_size * momentum / (ops.sqrt(velocity) + epsilon))
 
 
 def update_fused(optimizer, gradient, variable, momentum, velocity, step_size, epsilon):
-    """The same by TensorFlow's one operation, in a third of the time: it goes once through the memory."""
+    """Updates them by one TensorFlow operation, which reads memory once and takes a third of the time."""
     import tensorflow as tf
 
     tf.raw_ops.ResourceApplyAdam(
@@ -123,7 +124,7 @@ def update_fused(optimizer, gradient, variable, momentum, velocity, step_size, e
 
 
 def dense(gradient):
-    """A gradient as a tensor; that of an embedding table comes as the rows that were read, some of them twice."""
+    """Returns a gradient as a dense tensor; the gradient of an embedding table lists the rows that were read."""
     if hasattr(gradient, "dense_shape"):
         import tensorflow as tf
 

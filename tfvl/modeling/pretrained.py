@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -15,7 +16,7 @@ from tfvl.porting.plan import decoder_is_untied
 
 
 def load_pretrained(
-    model_class: type,
+    model_class: Any,
     src: str | Path,
     *,
     config=None,

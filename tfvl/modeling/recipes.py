@@ -1,6 +1,7 @@
 """How a model was trained: the hyperparameters of its paper, which its class has as `recipe`."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 
@@ -10,7 +11,7 @@ from tfvl.modeling.schedules import WarmupDecay
 
 @dataclass(frozen=True)
 class Recipe:
-    """What `compile()` takes where nothing else is given.
+    """The optimizer settings with which `compile()` trains by default.
 
     BertAdam, which trained VisualBERT and LXMERT, has no bias correction. It is kept here, since without it fine-tuning
     diverges more often (Mosbach et al. 2021, section 5.1).
@@ -18,10 +19,10 @@ class Recipe:
     Attributes:
         learning_rate: the peak of the schedule.
         warmup: share of the steps in which the rate rises; after it, it falls linearly to 0.
-        weight_decay: of all variables but biases and norms.
-        beta_2, epsilon: of AdamW.
-        clip_norm: the gradients' norm, over all variables together, is brought down to it; None is not at all.
-        rate_multipliers: part of the model to the factor of its rate.
+        weight_decay: decay of all variables but biases and norms.
+        beta_2, epsilon: arguments of AdamW.
+        clip_norm: largest norm of all gradients together, to which larger ones are scaled down; None does not clip.
+        rate_multipliers: factor of the learning rate for parts of the model, by name.
     """
 
     learning_rate: float
@@ -33,13 +34,13 @@ class Recipe:
     rate_multipliers: dict[str, float] = field(default_factory=dict)
 
     def optimizer(self, steps: int | None = None, **changes) -> AdamW:
-        """The recipe's AdamW; see `PreTrainedModel.default_optimizer`."""
+        """Returns the AdamW of the recipe; see `PreTrainedModel.default_optimizer`."""
         rate = changes.pop("learning_rate", self.learning_rate)
         if steps is not None:
             if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
                 raise ValueError("Give steps, or a learning_rate that is a schedule; not both.")
             rate = WarmupDecay(rate, steps, self.warmup)
-        options = {
+        options: dict[str, Any] = {
             "weight_decay": self.weight_decay,
             "beta_2": self.beta_2,
             "epsilon": self.epsilon,

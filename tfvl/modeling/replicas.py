@@ -15,7 +15,7 @@ from keras import ops, tree
 
 
 def strategy_in_use():
-    """The `tf.distribute` strategy of this place in the program, if it has several replicas; else None."""
+    """Returns the `tf.distribute` strategy in scope if it has several replicas, else None."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf
@@ -25,13 +25,13 @@ def strategy_in_use():
 
 
 def scope_of(model) -> contextlib.AbstractContextManager:
-    """The scope of the strategy under which a model was made."""
+    """Returns the scope of the strategy under which the model was made."""
     strategy = getattr(model, "_distribute_strategy", None)
     return strategy.scope() if strategy else contextlib.nullcontext()
 
 
 def replica():
-    """The `tf.distribute.ReplicaContext` whose step is being computed, one of several; else None."""
+    """Returns the current `tf.distribute.ReplicaContext` if there are several replicas, else None."""
     if strategy_in_use() is None:
         return None
     import tensorflow as tf
@@ -52,13 +52,13 @@ def on_several_machines(strategy) -> bool:
 
 
 def summed(values):
-    """A tensor or a list of them, added up over all replicas."""
+    """Adds a tensor, or each of a list of tensors, up over all replicas."""
     context = replica()
     return values if context is None else context.all_reduce("SUM", values)
 
 
 def shared_loss(share):
-    """A loss of which each replica has computed its share, as Keras' step takes it.
+    """Converts a replica's share of the loss to the value that Keras' training step expects.
 
     Its value is the whole loss over the number of replicas, on each of them: Keras multiplies it by that number for
     the progress bar. Its gradient is that of the share: gradients are added up.

@@ -5,7 +5,7 @@ import functools
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import keras
 
@@ -19,7 +19,7 @@ from tfvl.modeling.recipes import Recipe
 
 @contextlib.contextmanager
 def forgotten_if_refused(model) -> Iterator[None]:
-    """Within it, an error leaves nothing of the call in a compiled model: the same call with other data works."""
+    """Restores a compiled model when the block raises an error, so that the same call with other data works."""
     parts = [getattr(model, name) for name in ("_compile_metrics", "_compile_loss")]
     unbuilt = [part for part in parts if part is not None and not part.built]
     try:
@@ -34,7 +34,7 @@ def forgotten_if_refused(model) -> Iterator[None]:
 
 
 def unharmed(name: str):
-    """Keras' method of that name, under `forgotten_if_refused`."""
+    """Returns Keras' method of that name, wrapped in `forgotten_if_refused`."""
 
     @functools.wraps(getattr(keras.Model, name))
     def method(self, *args, **options):
@@ -45,7 +45,7 @@ def unharmed(name: str):
 
 
 def with_unread_frozen(name: str) -> property:
-    """Keras' property of that name, a list of weights; `unread` ones are not trained, whatever flags were set."""
+    """Returns Keras' property of that name, a list of weights, which counts `unread` layers as frozen in any case."""
     inherited = getattr(keras.Model, name)
 
     def weights(self):
@@ -55,8 +55,14 @@ def with_unread_frozen(name: str) -> property:
     return property(weights, doc=inherited.__doc__)
 
 
-class Trainable:
-    """The training half of `PreTrainedModel`, mixed in before `keras.Model`.
+if TYPE_CHECKING:
+    Base: TypeAlias = keras.Model
+else:
+    Base = object  # `keras.Model` comes after `Trainable` among the bases of a model
+
+
+class Trainable(Base):
+    """The methods of `PreTrainedModel` for training: loss, optimizer, metrics, freezing, LoRA.
 
     Attributes:
         recipe: how the paper trained the class.
@@ -72,7 +78,7 @@ class Trainable:
     labels_of_terms: ClassVar[Mapping[str, str]] = {}
 
     def loss_terms(self, labels, outputs) -> dict[str, tuple]:
-        """The paper's loss: a name and (values, weights) per term, as the functions of `tfvl.modeling.losses` return.
+        """Computes the paper's loss: a dict of terms, each a pair (values, weights), see `tfvl.modeling.losses`.
 
         Args:
             labels: what `fit` got as y: a tensor, or a dict for a model with several losses.
@@ -92,19 +98,19 @@ class Trainable:
         Args:
             steps: how many batches `fit` draws in all, epochs times batches. The rate then rises for the paper's share
                 of them and falls linearly to 0 at the last one. Without it the rate is the paper's peak throughout.
-            **changes: what shall be otherwise, as `AdamW` takes it: `learning_rate` (the peak, or a schedule instead of
-                `steps`), `gradient_accumulation_steps`, `global_clipnorm`, `rate_multipliers`, …
+            **changes: arguments of `AdamW` that replace the paper's: `learning_rate` (the peak, or a schedule in
+                place of `steps`), `gradient_accumulation_steps`, `global_clipnorm`, `rate_multipliers`, …
         """
         return self.recipe.optimizer(steps, **changes)
 
     def head_loss(self, labels, outputs, sample_weight=None, loss_weights=None):
-        """Sum of the loss terms' weighted means, a float32 scalar.
+        """Computes the loss, a float32 scalar: the sum of the weighted means of its terms.
 
         Args:
             labels: as `loss_terms` takes them.
             outputs: what the model's call returned.
-            sample_weight: (batch,), of all labels; or a dict under their names; or None.
-            loss_weights: name of a label to the factor of its part; 1 where it is not there.
+            sample_weight: (batch,) for all labels, a dict under the names of labels, or None.
+            loss_weights: factor of each label's part of the loss; a label without one has the factor 1.
         """
         loss = 0.0
         for term, (values, weights) in self.loss_terms(labels, outputs).items():
@@ -132,14 +138,14 @@ class Trainable:
         jit_compile=False,
         **options,
     ):
-        """As `keras.Model.compile`; what is left out is the paper's: optimizer, the head's loss, the head's metrics.
+        """Configures training as `keras.Model.compile` does; the defaults are those of the head's paper.
 
         A loss and metrics of your own see the labels and the outputs that these are targets of. Dicts of losses,
         metrics, labels and weights are under the names of outputs, as in Keras, or under those of labels. With the
         paper's loss, `loss_weights` are the factors of its parts, one for each label.
 
         Args:
-            steps: as `default_optimizer` takes it.
+            steps: number of batches that `fit` draws in all; see `default_optimizer`.
             jit_compile: off unless asked for, since every new image or text size would be compiled anew.
         """
         with replicas.scope_of(self):
@@ -188,11 +194,12 @@ class Trainable:
                 f"{type(self).__name__} is trained without labels; give fit y, or a dataset of (inputs, labels)."
             )
         penalties = [replicas.portion(penalty) for penalty in self.losses]
-        loss = self.head_loss(*self.of_the_paper(y, y_pred, sample_weight), self.defaults.factors)
+        labels, outputs, weights = self.of_the_paper(y, y_pred, sample_weight)
+        loss = self.head_loss(labels, outputs, weights, self.defaults.factors)
         return replicas.shared_loss(sum(penalties, start=loss))
 
     def of_the_paper(self, labels, outputs, sample_weight):
-        """Labels, outputs and weights as `head_loss` and the paper's metrics take them."""
+        """Converts labels, outputs and weights to what `head_loss` and the paper's metrics take."""
         labels, sample_weight = by_label(labels, self.targets), by_label(sample_weight, self.targets)
         if isinstance(labels, Mapping) and len(self.label_names) == 1:
             if self.label_names[0] not in labels:
@@ -224,7 +231,7 @@ class Trainable:
     )
 
     def predict_on_batch(self, x):
-        """As in Keras; under a `tf.distribute` strategy over machines, this machine alone for its own batch."""
+        """Predicts as in Keras; under a multi-worker strategy, only this machine predicts, for its own batch."""
         if not replicas.on_several_machines(getattr(self, "_distribute_strategy", None)):
             return super().predict_on_batch(x)
         with replicas.alone(self):
@@ -241,7 +248,7 @@ class Trainable:
     # ── what is trained ─────────────────────────────────────────────────────────────────────────────────────────
 
     def freeze(self, part: str | None = None, *, layers: int | Iterable[int] | None = None) -> None:
-        """Keeps weights as they are from now on; a compiled model goes on with those that are left.
+        """Freezes weights; a compiled model goes on training the others.
 
         Args:
             part: name of a part of the model: "embeddings", "encoder", "pooler", "classifier", "vilt", …, one of the
@@ -255,7 +262,7 @@ class Trainable:
         self._set_trainable(part, layers, False)
 
     def unfreeze(self, part: str | None = None, *, layers: int | Iterable[int] | None = None) -> None:
-        """Trains weights again; arguments as `freeze`. Compile the model again, since its optimizer knows the others.
+        """Undoes `freeze`, whose arguments it takes. Compile the model again, so that its optimizer gets these weights.
 
         What a class never trains (a pooler that its head does not read) stays as it is.
         """
@@ -290,12 +297,12 @@ class Trainable:
     )
 
     def never_train(self, *layers: keras.layers.Layer) -> None:
-        """Marks layers that no loss of the class reaches: they get no gradient, so that they are never trained."""
+        """Marks layers that no loss of the class depends on. They get no gradient, and are therefore never trained."""
         self.unread.layers += layers
         self.freeze_unread()
 
     def freeze_unread(self) -> None:
-        """Freezes what is never trained: `never_train` says so, or LoRA adapts it."""
+        """Freezes the layers marked by `never_train`, and the kernels that LoRA adapts."""
         for layer in self._flatten_layers():
             for unread in layer.unread.layers if isinstance(layer, Trainable) else ():
                 for variable in unread.weights:
@@ -320,7 +327,7 @@ class Trainable:
             rank: width of the thin matrices.
             targets: names of dense layers, or of parts that hold them: "qkv" (LXMERT's cross-attention: "query",
                 "key_value"), "attention", "intermediate", "output", "encoder", …
-            alpha: the product counts `alpha / rank` times; `rank` where None.
+            alpha: the product of the thin matrices is scaled by `alpha / rank`; None stands for `rank`.
 
         Raises:
             ValueError: no dense layer is in such a part, `rank` is no size, or the model is adapted already.
@@ -331,7 +338,7 @@ class Trainable:
 
 
 def chosen_weights(weights: Mapping[str, keras.Variable], part, layers) -> list[keras.Variable]:
-    """Those of `weights`, by their paths, that `freeze(part, layers=…)` speaks of."""
+    """Returns the `weights`, by path, that `freeze(part, layers=…)` selects."""
     pattern = re.compile("" if part is None else rf"(^|/)([^/]+_)?{re.escape(part)}(/|$)")
     found = {path: variable for path, variable in weights.items() if pattern.search(path)}
     if not found:

@@ -121,7 +121,7 @@ class Pipeline:
         for each in found:
             if isinstance(each, ValueError):
                 raise each
-        scores = [each[0]["score"] for each in found]
+        scores = [each[0]["score"] for each in found if not isinstance(each, ValueError)]
         return np.array(scores, np.float32).reshape(len(shown), len(asked))
 
     def ask(self, requests: Sequence[Request]) -> list[Answers]:
@@ -161,7 +161,7 @@ class Pipeline:
         images = self.takes("regions" in asked).images or 1
         return call_of(asked, images, self.needs_text, self.name)
 
-    def _stream(self, calls: Iterable[Call], top_k: int, batch_size: int) -> Iterator[Answers | list[Answers]]:
+    def _stream(self, calls: Iterable[Call], top_k: int, batch_size: int) -> Iterator[Any]:
         """The result of each call, of whose rows those of several calls are asked together."""
         waiting: list[Call] = []
         for call in calls:

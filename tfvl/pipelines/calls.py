@@ -67,7 +67,7 @@ def calls_of(given: Mapping[str, Any]) -> Iterator[dict[str, Any]] | None:
     """
     first = given.get("image")
     if is_stream(first) and all(value is None for name, value in given.items() if name != "image"):
-        return (item if isinstance(item, Mapping) else {"image": item} for item in elements(first))
+        return (dict(item) if isinstance(item, Mapping) else {"image": item} for item in elements(first))
     streams = {name: elements(value) for name, value in given.items() if is_stream(value)}
     if not streams:
         return None

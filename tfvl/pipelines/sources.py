@@ -62,7 +62,7 @@ class CheckpointPipeline(Pipeline):
 
         from tfvl.export.signatures import inputs_of, serving_default
 
-        processor = self.processor
+        processor: Any = self.processor
         if self.source.reads_regions:
             detector = None if regions else processor.detector or self.source.default_detector
             processor = type(processor)(processor.tokenizer, processor.feature_size, detector)
@@ -154,9 +154,10 @@ class LitePipeline(Pipeline):
         takes = self.runner.takes
         request = replace(request, visuals=[self.as_read(visual) for visual in request.visuals])
         self.check(request, takes)
-        more = {name: [list(getattr(request, name))] for name in OPTIONS if name in takes.reads}
+        more: dict[str, Any] = {name: [list(getattr(request, name))] for name in OPTIONS if name in takes.reads}
+        more |= {takes.visual: [list(request.visuals)], "text": request.text}
         try:
-            (row,) = self.runner(**{takes.visual: [list(request.visuals)], "text": request.text}, **more)
+            (row,) = self.runner(**more)
         except ValueError as error:
             return {"status": str(error)}
         return row | {"status": ""}

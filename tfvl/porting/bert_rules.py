@@ -6,7 +6,7 @@ _QKV = ("query", "key", "value")
 
 
 def post_norm_block(source: str, target: str, head: str | None = None) -> tuple[Rule, ...]:
-    """The rows of one `PostNormBlock` (upstream: `BertLayer`) called `source` in the file and `target` in the model."""
+    """Returns the rows of one `PostNormBlock` (upstream: `BertLayer`), from names under `source` to `target`."""
     attention = tuple(f"{source}.attention.self.{part}" for part in _QKV)
     dense = {
         f"{source}.attention.output.dense": f"{target}/attention/output",
@@ -28,7 +28,7 @@ def post_norm_block(source: str, target: str, head: str | None = None) -> tuple[
 
 
 def pretraining_heads(words: str) -> tuple[Rule, ...]:
-    """The rows of `cls.predictions` and `cls.seq_relationship` (upstream: `BertPreTrainingHeads`).
+    """Returns the rows of `cls.predictions` and `cls.seq_relationship` (upstream: `BertPreTrainingHeads`).
 
     The decoder has a kernel of its own only where it is untied from `words`, the word embeddings' name. Its bias is
     stored as `cls.predictions.decoder.bias` too, or only so; upstream's forward reads that one.

@@ -45,7 +45,7 @@ MAX_INDEX_BYTES = 1 << 24
 
 
 def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
-    """The tensors of a checkpoint, by name, none of them read yet.
+    """Opens the tensors of a checkpoint by name, without reading them yet.
 
     Args:
         path: a weight file (safetensors, `torch.save` old or new, Keras HDF5), the index file of one in several parts,
@@ -65,7 +65,7 @@ def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
 
 
 def read_file(path: Path) -> list[Tensor]:
-    """The tensors of one weight file, which must be of the format that its name says.
+    """Opens the tensors of one weight file, whose content must have the format that its name says.
 
     Raises:
         CheckpointError: it is not, or is damaged.
@@ -102,7 +102,7 @@ def _content(path: Path) -> str:
 
 
 def _read_shards(index: Path) -> list[Tensor]:
-    """The tensors of a checkpoint in several files, which must hold exactly what the index says of each."""
+    """Opens the tensors of a checkpoint in several files, each of which must hold exactly what the index lists."""
     weight_map = _weight_map(index)
     listed_for: dict[str, set[str]] = {}
     for key, name in weight_map.items():

@@ -1,5 +1,6 @@
 """Where a checkpoint lies: a bundled name, a local path, or a repository of the Hugging Face hub."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,11 +48,12 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Keywords of a `from_pretrained` as those for the hub, and the others."""
-    return tuple({k: v for k, v in options.items() if (k in OPTIONS) == of_hub} for of_hub in (True, False))
+    of_hub = {name: value for name, value in options.items() if name in OPTIONS}
+    return of_hub, {name: value for name, value in options.items() if name not in OPTIONS}
 
 
 def resolve(
-    src: str | Path,
+    src: str | os.PathLike,
     *,
     revision: str | None = None,
     token: str | bool | None = None,
@@ -60,7 +62,7 @@ def resolve(
     subfolder: str = "",
     weights: bool = True,
 ) -> Path:
-    """The directory, or the single weight file, that `src` stands for.
+    """Returns the directory, or the single weight file, that `src` stands for.
 
     Args:
         src: a bundled model (`shapes-vilt`), a directory or file, or a hub id such as `dandelin/vilt-b32-mlm`. Without
@@ -81,7 +83,7 @@ def resolve(
         return _below(path, subfolder)
     if src in VOCABULARY_NAMES and not weights and revision is None:
         return BUNDLED_DIRECTORY / VOCABULARY
-    if isinstance(src, Path) or not HUB_ID.fullmatch(src) or src.startswith("."):
+    if not isinstance(src, str) or not HUB_ID.fullmatch(src) or src.startswith("."):
         raise CheckpointError(
             f"{src}: there is no such directory or file, and a hub id looks like `owner/name`; "
             f"bundled models are {', '.join(sorted(bundled))}."
@@ -99,7 +101,7 @@ def _below(path: Path, subfolder: str) -> Path:
 
 
 def tokenizer_directory(src: str | Path, **hub_options) -> Path:
-    """The directory from which a checkpoint's tokenizer is read: its own, or else that of the bundled vocabulary.
+    """Returns the directory of a checkpoint's tokenizer: its own, or else that of the bundled vocabulary.
 
     The repositories `uclanlp/visualbert-*` hold no vocabulary; transformers' documentation takes bert-base-uncased's.
     It is taken where `config.json`, or the weights of an original without one, say that the model has as many words.
@@ -121,7 +123,7 @@ def tokenizer_directory(src: str | Path, **hub_options) -> Path:
 
 
 def _from_hub(repo: str, weights: bool, subfolder: str, **options) -> Path:
-    """The snapshot of a repository in the hub's cache, with weights in the best format that it has."""
+    """Downloads a repository, with weights in its best format; returns its snapshot in the hub's cache."""
     directory, start = None, f"{subfolder}/" if subfolder else ""
     for patterns in WEIGHT_PATTERNS if weights else ((),):
         snapshot = _snapshot(repo, [f"{start}{name}" for name in (*SMALL_FILES, *patterns)], **options)

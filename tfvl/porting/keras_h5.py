@@ -17,7 +17,7 @@ _TYPES = {code: name for name, code in STORED.items() if name != "bfloat16"} | {
 
 
 def read_h5(path: Path) -> list[Tensor]:
-    """The tensors of a Keras HDF5 weight file, by the variables' names (`tf_lxmert_model/lxmert/.../weight:0`).
+    """Opens the tensors of a Keras HDF5 weight file by the variables' names (`tf_lxmert_model/lxmert/.../weight:0`).
 
     Raises:
         CheckpointError: the file is truncated, is not laid out by Keras, or refers to data outside itself.
@@ -34,7 +34,7 @@ def read_h5(path: Path) -> list[Tensor]:
 
 
 def _once(tensors: list[Tensor]) -> list[Tensor]:
-    """The tensors without exact repetitions: Keras writes a layer that two others share with each of them."""
+    """Removes exact repetitions: Keras writes a layer that two others share with each of them."""
     first: dict[str, Tensor] = {}
     return [
         tensor

@@ -15,7 +15,7 @@ _LAST_PARTS = {"kernel": "weight", "embeddings": "weight"}
 
 
 def as_state_dict(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors by PyTorch's names, kernels transposed; as they are where no name is one of TensorFlow's."""
+    """Renames tensors to PyTorch's names and transposes kernels; changes nothing where no name is TensorFlow's."""
     matches = {name: _VARIABLE.fullmatch(name) for name in tensors}
     if not tensors or not all(matches.values()):
         return dict(tensors)

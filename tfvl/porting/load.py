@@ -19,13 +19,13 @@ WORKERS = 2  # reading, checking and transposing wait for memory more than for a
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load did: the plan it followed, and how many bytes it read."""
+    """The result of a load: the plan that it followed, and the number of bytes that it read."""
 
     plan: Plan
     nbytes: int
 
     def rows(self) -> list[tuple[str, int]]:
-        """Counts for a summary table, the rows that are not zero."""
+        """Returns the counts for a summary table, without those that are zero."""
         plan = self.plan
         fused = sum(len(fill.tensors) for fill in plan.fills if len(fill.tensors) > 1)
         counts = {
@@ -43,7 +43,7 @@ class LoadReport:
 
 @contextmanager
 def uninitialised_variables() -> Iterator[None]:
-    """Variables created inside get a shape and no value; `load_weights` gives them one."""
+    """Gives variables that are created in the block a shape, but no value; `load_weights` assigns it."""
     import keras
     from keras.src.backend.common import global_state
 
@@ -64,7 +64,7 @@ def load_weights(
     others: Iterable[Rule] = (),
     refits: Mapping[str, Refit] | None = None,
 ) -> LoadReport:
-    """Fill the variables of `model`, whether or not they have values already.
+    """Assigns the tensors of a checkpoint to the variables of `model`, whether or not these have values already.
 
     What the checkpoint lacks gets its value from its own initializer, or keeps the one it has.
 
@@ -123,7 +123,7 @@ def _value(fill: Fill, dtype: str, shape: tuple[int, ...]):
 
 
 class _GivenAway:
-    """An array that nobody will write to: the backend may keep its memory, where it copies what is plainly an array."""
+    """An array that nobody writes to any more, so that the backend may use its memory without a copy."""
 
     def __init__(self, array: np.ndarray):
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
@@ -133,12 +133,15 @@ class _GivenAway:
 
 
 def _finite(tensor: Tensor, dtype: str) -> np.ndarray:
-    """The tensor's values as float32 (float64 where the variable is), none of them NaN or infinite."""
+    """Reads a tensor as float32, or float64 where the variable is.
+
+    Raises CheckpointError for NaN or infinite values.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         array = np.asarray(tensor.read(), np.float64 if dtype == "float64" else np.float32, order="C")
         flat = array.reshape(-1)
         suspect = not np.isfinite(np.dot(flat, flat))  # fast; large but finite values may overflow here too
-    bad = np.flatnonzero(~np.isfinite(flat)) if suspect else ()
+    bad = np.flatnonzero(~np.isfinite(flat)) if suspect else np.empty(0, int)
     if len(bad):
         raise CheckpointError(
             f"{tensor.path}: {tensor.name} has {len(bad)} values that are NaN or infinite, "
@@ -148,7 +151,7 @@ def _finite(tensor: Tensor, dtype: str) -> np.ndarray:
 
 
 def _set_value(variable, value) -> None:
-    """Give a variable its value; one that has none yet is created with it."""
+    """Assigns a value to a variable; a variable without one is created with it."""
     if variable._value is None:
         variable._initialize(value)
         variable._initializer = None

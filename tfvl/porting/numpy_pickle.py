@@ -110,7 +110,7 @@ class _NumpyMachine(Machine):
     def called(self, function: object, arguments: tuple) -> object:
         if not _is_numpy(function):
             return super().called(function, arguments)
-        return _called(function, arguments)
+        return _called(str(function), arguments)
 
 
 def _is_numpy(function: object) -> bool:

@@ -15,7 +15,7 @@ import pickletools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tfvl.errors import CheckpointError
 
@@ -42,7 +42,7 @@ FOREIGN = ("pytorch_lightning", "lightning", "lightning_fabric", "sacred", "argp
 
 @dataclass(frozen=True)
 class Storage:
-    """Memory that tensors share: `numel` elements of `dtype`; a legacy file's view of it begins at element `start`."""
+    """Memory that tensors share, of `numel` elements of `dtype`; a view of a legacy file begins at element `start`."""
 
     key: str
     dtype: str
@@ -52,7 +52,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class DescribedTensor:
-    """A tensor as a pickle describes it, all sizes in elements; nothing about them is checked yet."""
+    """A tensor as a pickle describes it, with unchecked sizes in elements."""
 
     storage: Storage
     offset: int
@@ -68,7 +68,7 @@ class Foreign:
 
 
 def run_pickle(program: io.BytesIO, path: Path, storages: dict[str, Storage] | None = None) -> object:
-    """What one pickle builds: dicts, lists, tuples, strings, numbers, `DescribedTensor`s, `Foreign`s.
+    """Interprets one pickle: returns dicts, lists, tuples, strings, numbers, `DescribedTensor`s, `Foreign`s.
 
     Args:
         program: the pickle; the position is just after it when this returns.
@@ -82,7 +82,7 @@ def run_pickle(program: io.BytesIO, path: Path, storages: dict[str, Storage] | N
 
 
 def built(machine: "Machine", program: BinaryIO, path: Path, wanted: str) -> object:
-    """What the machine makes of a pickle; errors are those of `run_pickle`, and say what was `wanted`."""
+    """Runs the machine on a pickle; errors are those of `run_pickle`, and name what was `wanted`."""
     try:
         return machine.run(program)
     except RefusedError as refused:
@@ -105,7 +105,7 @@ _PUSH = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING"),
 }
-_PUSH_NEW = {
+_PUSH_NEW: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
@@ -132,7 +132,7 @@ class Machine:
         self.steps = 0
 
     def run(self, program: BinaryIO) -> object:
-        """What the pickle builds; the position is just after it when this returns."""
+        """Returns what the pickle builds, and leaves the position of the file behind it."""
         while True:
             code = program.read(1)
             opcode = _OPCODES.get(code)
@@ -150,11 +150,11 @@ class Machine:
             raise RefusedError(f"more than {MAX_STEPS} steps")
 
     def argument(self, opcode: pickletools.OpcodeInfo, program: BinaryIO) -> object:
-        """What stands behind an instruction in the file."""
+        """Reads the argument of an instruction from the file."""
         return None if opcode.arg is None else opcode.arg.reader(program)
 
     def step(self, name: str, argument) -> None:
-        """One instruction."""
+        """Executes one instruction."""
         stack, memo = self.stack, self.memo
         if name in _PUSH:
             stack.append(argument)
@@ -199,7 +199,7 @@ class Machine:
             raise RefusedError(f"the instruction {name}")
 
     def called(self, function: object, arguments: tuple) -> object:
-        """What torch's call would return, as a description."""
+        """Returns a description of what torch's call would return."""
         if isinstance(function, Function) and function.split(".")[0].split(" ")[0] in FOREIGN:
             return Foreign(function.replace(" ", "."))
         if not isinstance(function, Function) or function not in _CALLS:
@@ -210,7 +210,7 @@ class Machine:
 
 def _named(module: object, name: object) -> Function:
     if len(_expect(module, str)) + len(_expect(name, str)) > MAX_NAME:
-        raise RefusedError(f"a class whose name has {len(module) + len(name)} characters")
+        raise RefusedError(f"a class whose name has {len(str(module)) + len(str(name))} characters")
     return Function(f"{module} {name}")
 
 
@@ -250,7 +250,7 @@ def _fill(target: dict, items: Iterable) -> None:
 
 
 def _shown(value: object) -> str:
-    """A value of the pickle for a message: nothing long, nothing nested."""
+    """Formats a value of the pickle for a message, shortly and without its nested values."""
     return repr(value[:80].replace(" ", ".")) if isinstance(value, str) else f"a {type(value).__name__}"
 
 

@@ -34,7 +34,7 @@ class Fill:
 
 @dataclass
 class Plan:
-    """What a load will do.
+    """The plan of a load.
 
     Attributes:
         fills: the variables that the checkpoint fills.
@@ -68,7 +68,7 @@ def make_plan(
     others: Iterable[Rule] = (),
     refits: Mapping[str, Refit] | None = None,
 ) -> Plan:
-    """How `checkpoint` fills the variables of a model.
+    """Plans how `checkpoint` fills the variables of a model.
 
     Args:
         checkpoint: the tensors by name.
@@ -100,14 +100,14 @@ def make_plan(
 
 
 def decoder_is_untied(checkpoint: Checkpoint, rules: Sequence[Rule], prefix: str) -> bool:
-    """Whether the checkpoint holds a tied weight of its own whose values are not those of the weight it is tied to."""
+    """Returns whether the checkpoint stores a tied weight whose values differ from the weight that it is tied to."""
     sources = _canonical(checkpoint, prefix, [], [])
     ties = ((sources.get(rule.sources[0]), sources.get(rule.same_as)) for rule in rules if rule.same_as and rule.target)
     return any(own and tied and not own.equals(tied) for own, tied in ties)
 
 
 def _canonical(checkpoint: Checkpoint, prefix: str, dropped: list[str], problems: list[str]) -> dict[str, Tensor]:
-    """The tensors by the names that the table uses; those that no model reads are added to `dropped`."""
+    """Returns the tensors by the names that the table uses; adds those that no model reads to `dropped`."""
     tensors = as_state_dict(checkpoint)
     modern = [(name, tensors[old]) for old, name in unwrapped(list(tensors)).items()]
     problems += _doubles(modern)
@@ -119,7 +119,7 @@ def _canonical(checkpoint: Checkpoint, prefix: str, dropped: list[str], problems
 
 
 def _doubles(tensors: Sequence[tuple[str, Tensor]]) -> list[str]:
-    """A sentence for each tensor that has the name of one before it."""
+    """Returns a sentence for each tensor that has the same name as an earlier one."""
     first: dict[str, Tensor] = {}
     return [
         f"double: {first[name].name} and {tensor.name} are both {name}"
@@ -129,7 +129,7 @@ def _doubles(tensors: Sequence[tuple[str, Tensor]]) -> list[str]:
 
 
 class _Account:
-    """The books, filled in three steps."""
+    """Matches tensors and variables in three steps, and keeps account of both."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class _Account:
         self.heads = {rule.head for rule in self.matched}
 
     def _stand_ins(self) -> dict[str, str]:
-        """The copies that are read under the name of another source: because it is missing, or because they win."""
+        """Returns the copies that are read in place of another source, which is missing or has lower precedence."""
         copies = [rule for rule in self.table.rules if rule.same_as and rule.sources[0] in self.sources]
         return {rule.same_as: rule.sources[0] for rule in copies if rule.wins or rule.same_as not in self.sources}
 
@@ -258,7 +258,7 @@ class _Account:
                 self.problems.append(f"unknown: no row of the table names {original} {self.sources[name].shape}")
 
     def _read_instead(self, name: str, rows: list[Rule]) -> str | None:
-        """The source that the model reads in place of this one, because one of them is a copy of the other."""
+        """Returns the source that is read instead of this one, since one of them is a copy of the other."""
         active = [rule for rule in rows if rule.head in self.heads]
         if active and name in self.stand_ins:
             return self.stand_ins[name]
@@ -294,7 +294,7 @@ def _stack(rule: Rule) -> str | None:
 
 
 def warning_of(plan: Plan, path: Path, model_name: str) -> str:
-    """One sentence or two on what the checkpoint lacks and what of it is left out; empty if there is nothing to say."""
+    """Returns a warning of what the checkpoint lacks and what of it is left out, or an empty text."""
     parts = []
     if plan.initialised:
         why = f" ({'; '.join(plan.mismatched)})" if plan.mismatched else ""

@@ -36,7 +36,7 @@ class Transform:
     row: tuple[int, int] | None = None
 
     def source_shape(self, target_shape: Sequence[int], parts: int) -> tuple[int, ...]:
-        """The shape each of the `parts` sources must have to fill a variable of `target_shape`."""
+        """Returns the shape that each of the `parts` sources must have to fill a variable of `target_shape`."""
         part = tuple(target_shape)
         if parts > 1:
             part = (*part[:-1], part[-1] // parts)
@@ -45,7 +45,7 @@ class Transform:
         return (self.row[1], *part[1:]) if self.row else part
 
     def forward(self, sources: Sequence, ops):
-        """The variable's value. `ops` is `numpy` or `keras.ops`, whichever the sources belong to."""
+        """Computes the variable's value. `ops` is `numpy` or `keras.ops`, whichever the sources belong to."""
         if self.row:
             sources = [source[self.row[0] : self.row[0] + 1] for source in sources]
         if self.axes:
@@ -53,7 +53,7 @@ class Transform:
         return sources[0] if len(sources) == 1 else ops.concatenate(sources, axis=-1)
 
     def backward(self, value: np.ndarray, parts: int) -> list[np.ndarray]:
-        """The sources, as views, that `forward` would turn into `value`."""
+        """Returns the sources, as views, that `forward` would turn into `value`."""
         pieces = np.split(value, parts, axis=-1) if parts > 1 else [value]
         return [piece.transpose(np.argsort(self.axes)) for piece in pieces] if self.axes else pieces
 
@@ -107,11 +107,11 @@ class Table:
         self._targets = _Index((rule.target, rule) for rule in self.rules if rule.target)
 
     def by_source(self, name: str) -> list[tuple[Rule, dict[str, str]]]:
-        """The rows that name this source, each with the numbers that stand for its `{i}`."""
+        """Returns the rows that name this source, each with the numbers for its `{i}`."""
         return self._sources.find(name)
 
     def by_target(self, path: str) -> list[tuple[Rule, dict[str, str]]]:
-        """The rows that fill this variable, each with the numbers that stand for its `{i}`."""
+        """Returns the rows that fill this variable, each with the numbers for its `{i}`."""
         return self._targets.find(path)
 
 

@@ -8,6 +8,7 @@ Source: github.com/huggingface/safetensors, README "Format".
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -36,7 +37,7 @@ NAMES = {
 
 
 def read_safetensors(path: Path) -> list[Tensor]:
-    """The tensors of a safetensors file, their places checked against the file.
+    """Opens the tensors of a safetensors file, and checks their offsets against the size of the file.
 
     Raises:
         CheckpointError: the file is truncated, or its header is malformed or forged.
@@ -82,7 +83,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict:
     return result
 
 
-def _tensor(name: str, entry: object, start: int, size: int, path: Path) -> Tensor:
+def _tensor(name: str, entry: Any, start: int, size: int, path: Path) -> Tensor:
     try:
         code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError):

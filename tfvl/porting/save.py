@@ -55,7 +55,7 @@ def save_weights(model, directory: str | os.PathLike, max_shard_size: int | str 
 
 
 def _pending(model) -> dict[str, Pending]:
-    """Every tensor of the checkpoint by its name."""
+    """Returns every tensor of the checkpoint by its name."""
     table, prefix, pending = Table(model.weight_rules), model.base_model_prefix, {}
     for path, variable in model.weight_names().items():
         short = path.removeprefix(f"{prefix}/")
@@ -68,7 +68,7 @@ def _pending(model) -> dict[str, Pending]:
             pending[start + source.format(**numbers)] = _part(variable, rule, part)
     untied = {rule.head for rule in table.rules if rule.same_as and rule.target and rule.source in pending}
     copies = [rule for rule in table.rules if rule.saved_untied and rule.head in untied]
-    return pending | {rule.source: pending[rule.same_as] for rule in copies}
+    return pending | {str(rule.source): pending[rule.same_as] for rule in copies}
 
 
 def _part(variable, rule: Rule, part: int) -> Pending:
@@ -78,7 +78,7 @@ def _part(variable, rule: Rule, part: int) -> Pending:
 
 
 def _shards(pending: dict[str, Pending], limit: int) -> list[dict[str, Pending]]:
-    """The tensors in the model's order, cut wherever the next one would make a file larger than `limit` bytes."""
+    """Splits the tensors, in the model's order, into files of at most `limit` bytes."""
     shards: list[dict[str, Pending]] = [{}]
     filled = 0
     for name, entry in pending.items():

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class Tensor:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """Elements to step over per axis."""
+        """The strides in elements, one for each axis."""
         return self.strides or row_major(self.shape)
 
     @property
@@ -73,7 +74,7 @@ class Tensor:
         return self.size * np.dtype(STORED[self.dtype]).itemsize
 
     def read(self) -> np.ndarray:
-        """The tensor's values in its own element type, bfloat16 as float32.
+        """Reads the values in the tensor's own dtype; bfloat16 becomes float32.
 
         Raises:
             CheckpointError: the file ends before the tensor does.
@@ -82,7 +83,7 @@ class Tensor:
         flat = aligned_empty(extent(self.shape, self.steps), stored)
         with open(self.path, "rb", buffering=0) as file:
             file.seek(self.offset)
-            _read_into(file, memoryview(flat.view(np.uint8)), self)
+            _read_into(file, flat.view(np.uint8).data, self)
         if self.dtype == "bfloat16":
             flat = (flat.astype(np.uint32) << 16).view(np.float32)
         if self.strides is None:
@@ -90,13 +91,13 @@ class Tensor:
         return np.lib.stride_tricks.as_strided(flat, self.shape, [step * flat.itemsize for step in self.steps])
 
     def simplified(self) -> "Tensor":
-        """The same tensor without strides where its elements lie in row-major order."""
+        """Returns the same tensor without strides where its elements lie in row-major order."""
         rows = row_major(self.shape)
         same = all(size == 1 or step == row for size, step, row in zip(self.shape, self.strides, rows, strict=True))
         return replace(self, strides=None) if same else self
 
     def equals(self, other: "Tensor") -> bool:
-        """Whether both hold the same values: at once where they are the same bytes of the same file."""
+        """Returns whether both hold the same values, without reading where both are the same bytes of one file."""
         if self.shape != other.shape:
             return False
         if replace(self, name=other.name) == other:
@@ -127,17 +128,17 @@ class Checkpoint(dict[str, Tensor]):
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    """The strides, in elements, of an array of this shape that lies in row-major order."""
+    """Returns the strides, in elements, of a row-major array of this shape."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def extent(shape: Sequence[int], steps: Sequence[int]) -> int:
-    """How many elements lie between the first and the last of an array, both included."""
+    """Returns the number of elements from the first to the last of an array, both included."""
     return 1 + sum((size - 1) * step for size, step in zip(shape, steps, strict=True)) if all(shape) else 0
 
 
-def checked_shape(shape: object, path: Path, name: str) -> tuple[int, ...]:
-    """`shape` as a tuple, once it is known to be one of whole numbers from 0.
+def checked_shape(shape: Any, path: Path, name: str) -> tuple[int, ...]:
+    """Returns `shape` as a tuple, after checking that its items are whole numbers from 0.
 
     Raises:
         CheckpointError: it is not.
@@ -149,7 +150,7 @@ def checked_shape(shape: object, path: Path, name: str) -> tuple[int, ...]:
 
 
 def check_inside(tensor: Tensor, start: int, end: int) -> None:
-    """Check that the tensor's bytes lie in `start` to `end` of its file, and that its elements do not overlap.
+    """Checks that the tensor's bytes lie in `start` to `end` of its file, and that its elements do not overlap.
 
     Raises:
         CheckpointError: they do not.
@@ -164,7 +165,7 @@ def check_inside(tensor: Tensor, start: int, end: int) -> None:
 
 
 def aligned_empty(size: int, dtype: np.dtype) -> np.ndarray:
-    """An uninitialised vector whose memory a backend can take over: it starts at a multiple of `ALIGNMENT` bytes."""
+    """Returns an uninitialised vector, aligned to `ALIGNMENT` bytes, whose memory a backend can take over."""
     memory = np.empty(size * dtype.itemsize + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size * dtype.itemsize].view(dtype)

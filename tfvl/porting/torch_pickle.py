@@ -11,6 +11,7 @@ import os
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def _read_legacy(path: Path) -> tuple[dict[str, DescribedTensor], Places]:
         raise CheckpointError(f"{path}: {_BIG_ENDIAN}")
     storages: dict[str, Storage] = {}
     described = _state_dict(run_pickle(head, path, storages), path)
-    keys = run_pickle(head, path)
+    keys: Any = run_pickle(head, path)
     itemsizes = {key: _itemsize(storage.dtype) for key, storage in storages.items()}
     is_list = isinstance(keys, list) and all(isinstance(key, str) and key in itemsizes for key in keys)
     if not is_list or len(keys) != len(itemsizes):
@@ -123,7 +124,7 @@ def _read_legacy(path: Path) -> tuple[dict[str, DescribedTensor], Places]:
     return described, places
 
 
-def _state_dict(value: object, path: Path) -> dict[str, DescribedTensor]:
+def _state_dict(value: Any, path: Path) -> dict[str, DescribedTensor]:
     """The pickled value, once it is known to be a plain dict of tensors; the one in it, if it is a framework's file."""
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds a {_kind(value)}, no state dict; save `model.state_dict()`.")

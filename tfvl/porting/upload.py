@@ -4,6 +4,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tfvl.errors import CheckpointError
 
@@ -11,7 +12,7 @@ HTTP_CLIENTS = ("httpx", "requests")  # those of huggingface_hub's releases, who
 
 
 def push(
-    save: Callable[[Path], None],
+    save: Callable[[Path], Any],
     repo_id: str,
     *,
     commit_message: str | None = None,

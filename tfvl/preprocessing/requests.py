@@ -35,10 +35,10 @@ class Request:
         names: what errors call each of the visuals; "image 1", … without.
     """
 
-    text: str | bytes
+    text: Any  # str, or bytes where a server asks
     visuals: Sequence = ()
-    choices: Sequence[str | bytes] = ()
-    phrases: Sequence[str | bytes] = ()
+    choices: Sequence[Any] = ()
+    phrases: Sequence[Any] = ()
     names: Sequence[str] = ()
 
     def __post_init__(self):
@@ -109,7 +109,7 @@ def arrays(requests: Sequence[Request], takes: Takes) -> dict[str, np.ndarray]:
     for number, request in enumerate(requests):
         if len(request.visuals) != expected:
             raise ValueError(f"row {number} has {len(request.visuals)} images, expected {expected} with a text")
-    made = {"text": [request.text for request in requests]}
+    made: dict[str, Any] = {"text": [request.text for request in requests]}
     made |= {name: padded(getattr(request, name) for request in requests) for name in TEXTS if name in takes.reads}
     visuals = [visual for request in requests for visual in request.visuals]
     if "image" in takes.reads:

@@ -16,7 +16,7 @@ MAX_PIXELS = 89_478_485  # of an image that is rewritten as PNG here; that of Vi
 
 
 def read_all(files: Sequence[Path], image_ids: Sequence[str] = ()) -> tuple[list[Path], list[bytes | Regions]]:
-    """What is in the files, and the file of each image: one file may hold several of them.
+    """Reads files of images or regions; returns their contents and the file of each, since a file may hold several.
 
     Args:
         files: image files, or files of region features.
@@ -33,7 +33,7 @@ def read_all(files: Sequence[Path], image_ids: Sequence[str] = ()) -> tuple[list
 
 
 def read(path: Path, image_id: str | None = None) -> bytes | Regions:
-    """An image file as the graph can decode it, or one image's regions from a file of region features."""
+    """Reads an image file in a format that the graph decodes, or the regions of one image from a file of features."""
     if path.suffix.lower() in READERS:
         return read_regions(path, image_id)
     if image_id is not None:
@@ -42,7 +42,7 @@ def read(path: Path, image_id: str | None = None) -> bytes | Regions:
 
 
 def servable(path: Path) -> bytes:
-    """An image file as the graph can decode it: what only Pillow can (WebP, …) becomes a PNG."""
+    """Returns an image file in a format that the graph decodes; what only Pillow decodes (WebP, …) becomes a PNG."""
     contents = read_file(path, MAX_FILE_BYTES)
     if contents.startswith(GRAPH_FORMATS):
         return contents
@@ -53,7 +53,7 @@ def servable(path: Path) -> bytes:
 
 
 def read_regions(path: Path, image_id: str | None) -> Regions:
-    """The regions of one image; where a file holds many, `image_id` says which.
+    """Reads the regions of one image from a file; `image_id` selects it where the file holds several.
 
     Raises:
         ValueError: the file cannot be used, has no such image, or has several and `image_id` is None.

@@ -3,11 +3,11 @@
 import inspect
 from collections.abc import Collection
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
-from tfvl.modeling.configuration import Config
+from tfvl.modeling.bert_config import BertConfig
 from tfvl.porting import hub, upload
 from tfvl.porting.originals import reading as originals
 from tfvl.preprocessing.text.tokenizer import ARGUMENTS, NO_LIMIT, BertTokenizer
@@ -19,7 +19,7 @@ TEXT_OPTIONS = frozenset(inspect.signature(BertTokenizer.__call__).parameters) -
 
 
 class Read(NamedTuple):
-    """What a checkpoint's small files hold for a processor.
+    """What a processor needs of a checkpoint's tokenizer and configuration files.
 
     Attributes:
         directory: of the files.
@@ -30,12 +30,12 @@ class Read(NamedTuple):
 
     directory: Path
     tokenizer: BertTokenizer
-    config: Config | None
+    config: BertConfig | None
     positions: int
 
 
 class Processor:
-    """The tokenizer's half of a processor; a family adds its images or regions.
+    """Base of all processors, which prepares texts; a family's processor adds images or regions.
 
     Attributes:
         sees: "images" or "regions", what the model sees.
@@ -47,22 +47,24 @@ class Processor:
         positions: how many tokens the model takes; None where that is not known, as of a processor made by hand.
     """
 
-    config_class: ClassVar[type[Config]]
+    config_class: ClassVar[type[BertConfig]]
     sees: ClassVar[str]
     tokenizer: BertTokenizer
-    image_processor = detector = feature_size = None
-    feature_size_field = ""
+    image_processor: Any = None
+    detector: Any = None
+    feature_size: int | None = None
+    feature_size_field: Any = ""
 
     @property
     def takes_images(self) -> bool:
-        """Whether it takes images: the model sees them, or there is a detector."""
+        """Whether a call takes images: because the model sees them, or because there is a detector."""
         return self.sees == "images" or self.detector is not None
 
     positions: int | None = None
 
     @classmethod
     def read(cls, src: str | Path, others: Collection[str] = (), **options) -> Read:
-        """The tokenizer and the configuration of a checkpoint.
+        """Reads the tokenizer and the configuration of a checkpoint.
 
         The configuration of a weight file of the papers' authors, alone, is what its tensors tell.
 
@@ -89,7 +91,7 @@ class Processor:
         directory = path if path.is_dir() else path.parent
         file = path if originals.is_alone(path) else directory / "config.json"
         values = originals.config_values(path, heads=1) if file.is_file() else None  # of whatever attention heads
-        config = values and cls.config_class.from_values(values, file)
+        config = cls.config_class.from_values(values, file) if values else None
         tokenizer = BertTokenizer.from_pretrained(hub.tokenizer_directory(path), **options)
         positions = (config or cls.config_class()).max_position_embeddings
         if options.get("model_max_length"):
@@ -99,7 +101,7 @@ class Processor:
         return Read(directory, tokenizer, config, positions)
 
     def encode_texts(self, text, text_pair, options: dict) -> dict:
-        """The tokenizer's dict for one text or a list of them; none is longer than the model's positions.
+        """Encodes one text or a list of texts, each of at most as many tokens as the model has positions.
 
         What the tokenizer's files ask of a processor's calls holds where `options` do not say otherwise.
 
@@ -122,15 +124,16 @@ class Processor:
 
     def push_to_hub(self, repo_id: str, **options) -> str:
         """Uploads what `save_pretrained` writes to a repository of the hub; as `PreTrainedModel.push_to_hub`."""
-        return upload.push(self.save_pretrained, repo_id, **options)
+        processor: Any = self  # a family has `save_pretrained`
+        return upload.push(processor.save_pretrained, repo_id, **options)
 
     @property
     def model_input_names(self) -> list[str]:
-        """What the tokenizer gives the model; a family adds its images."""
+        """Names of the inputs that the tokenizer returns; a family adds those of its images."""
         return list(self.tokenizer.model_input_names)
 
     def split_options(self, options: dict, others: frozenset[str] = frozenset()) -> tuple[dict, dict]:
-        """A call's `options` as the tokenizer's and `others`. Raises ValueError for one that is neither.
+        """Splits the options of a call into the tokenizer's and `others`. Raises ValueError for one that is neither.
 
         As upstream, they may also come as dicts: `text_kwargs` and `images_kwargs`.
         """
@@ -148,26 +151,24 @@ class Processor:
                 f"{type(self).__name__} has no option {', '.join(sorted(unknown))}; "
                 f"it takes {', '.join([*own, *sorted(TEXT_OPTIONS | others)])}"
             )
-        return tuple(
-            {name: value for name, value in options.items() if (name in TEXT_OPTIONS) == of_text}
-            for of_text in (True, False)
-        )
+        of_text = {name: value for name, value in options.items() if name in TEXT_OPTIONS}
+        return of_text, {name: value for name, value in options.items() if name not in TEXT_OPTIONS}
 
     def check_return_tensors(self, kind: str | None) -> None:
-        """Raises ValueError for another kind of tensors than TensorFlow's and NumPy's."""
+        """Raises ValueError unless `kind` is None, "tf" or "np"."""
         if kind not in (None, "tf", "np"):
             raise ValueError(f"return_tensors is {kind!r}; {type(self).__name__} returns 'tf' or 'np'")
 
-    def decode(self, ids, **options) -> str:
-        """The text of one row of token ids, as `BertTokenizer.decode`."""
+    def decode(self, ids, **options) -> Any:
+        """Converts one row of token ids to text, as `BertTokenizer.decode` does."""
         return self.tokenizer.decode(ids, **options)
 
     def batch_decode(self, ids, **options) -> list[str]:
-        """The texts of several rows of token ids, as `BertTokenizer.batch_decode`."""
+        """Converts rows of token ids to texts, as `BertTokenizer.batch_decode` does."""
         return self.tokenizer.batch_decode(ids, **options)
 
     def parts(self) -> dict[str, str]:
-        """What `repr` shows: name of an attribute to its text."""
+        """Returns the texts that `repr` shows, by the name of the attribute."""
         limit = self.tokenizer.model_max_length
         shown = "none" if limit == NO_LIMIT else limit
         return {"tokenizer": f"BertTokenizer({len(self.tokenizer)} tokens, model_max_length={shown})"}
@@ -177,12 +178,12 @@ class Processor:
 
 
 def as_kind(inputs: dict, return_tensors: str | None) -> dict:
-    """The tensors as they are, or NumPy arrays where `return_tensors` is "np"."""
+    """Returns the tensors unchanged, or as NumPy arrays where `return_tensors` is "np"."""
     return {name: value.numpy() for name, value in inputs.items()} if return_tensors == "np" else inputs
 
 
 def match_rows(texts: dict, images: dict) -> dict:
-    """Joins both dicts; where one of them has a single row, that row is repeated for each of the other's.
+    """Joins both dicts; a single row in one of them is repeated for each row of the other.
 
     Row counts that a graph does not know are taken to match.
     """

@@ -1,4 +1,4 @@
-"""A batch of regions, and what is given as one found fit or refused: the small parts of `region_processor`."""
+"""A batch of regions, and the checks of what callers give as one, for `RegionProcessor`."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 class RegionBatch(NamedTuple):
-    """The regions of N rows, padded to the most of a row.
+    """The regions of N rows, padded to the largest number of regions in a row.
 
     Attributes:
         features: float32 (N, regions, feature_size).
@@ -64,7 +64,7 @@ def is_array(value) -> bool:
 
 
 def as_floats(name: str, value) -> tf.Tensor:
-    """A float32 tensor. Raises ValueError for what is not numbers."""
+    """Converts to a float32 tensor. Raises ValueError for anything but numbers."""
     value = tf.convert_to_tensor(value)
     if not (value.dtype.is_floating or value.dtype.is_integer):
         raise ValueError(f"{name} are of type {value.dtype.name}, expected numbers")
@@ -72,7 +72,7 @@ def as_floats(name: str, value) -> tf.Tensor:
 
 
 def as_shape(name: str, value: tf.Tensor, shape) -> tf.Tensor:
-    """The tensor, known to have that shape (None: any size). Raises ValueError where it has another."""
+    """Sets the static shape of a tensor (None: any size). Raises ValueError where it has another."""
     if not value.shape.is_compatible_with(shape):
         raise ValueError(f"{name} have shape {value.shape}, expected {tf.TensorShape(shape)}")
     return tf.ensure_shape(value, shape)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -88,7 +88,7 @@ class RegionProcessor(Processor):
 
     @property
     def feature_size_field(self) -> str:
-        """Of the configuration, which says the feature size."""
+        """Name of the configuration's field that holds the feature size."""
         return self.config_class.region_inputs["features"].size_field
 
     @property
@@ -157,7 +157,7 @@ class RegionProcessor(Processor):
         return as_kind(inputs, return_tensors)
 
     def model_inputs(self, batch: RegionBatch) -> dict:
-        """The batch under the names of the model's inputs; where rows are of one image, `image` is 1."""
+        """Renames the batch to the model's inputs; where each row has one image, `image` is 1."""
         if self.takes_pairs and batch.image is None:
             batch = batch._replace(image=tf.ones_like(batch.mask))
         return {each.name: getattr(batch, field) for field, each in self.config_class.region_inputs.items()}
@@ -169,7 +169,10 @@ class RegionProcessor(Processor):
     # --- images -------------------------------------------------------------------------------------------------------
 
     def fitting_detector(self, detector):
-        """The detector, loaded if need be. Raises ValueError where the model takes features of another size."""
+        """Returns the detector, loaded if it is a name.
+
+        Raises ValueError where its features do not have the model's size.
+        """
         from tfvl.detector.model import RegionDetector  # here, as few processors have one
         from tfvl.processors.grid_features import GridFeatures
 
@@ -188,7 +191,7 @@ class RegionProcessor(Processor):
         return detector
 
     def detect(self, images) -> RegionBatch:
-        """The regions of images, as many for each as the detector finds at most; arguments and errors as `__call__`."""
+        """Finds the regions of images, padded to the detector's largest number; arguments and errors as `__call__`."""
         if self.detector is None:
             raise ValueError(
                 f"{type(self).__name__} has no detector that finds the regions of images; make it with detector=, e.g. "
@@ -221,7 +224,7 @@ class RegionProcessor(Processor):
     # --- regions ------------------------------------------------------------------------------------------------------
 
     def encode_regions(self, regions, boxes=None) -> RegionBatch:
-        """Regions of every kind as one padded and checked batch; arguments and errors are those of `__call__`."""
+        """Converts regions of any kind to a padded, checked batch; arguments and errors are those of `__call__`."""
         mask = None
         if isinstance(regions, Mapping):
             regions, own_boxes, mask = fields_of(regions, "regions")
@@ -294,7 +297,7 @@ class RegionProcessor(Processor):
             image[row, len(first) : len(first) + len(second)] = 1
         return as_tensors(padded | {"image": image})
 
-    def _image(self, image, boxes, where: str) -> Regions:
+    def _image(self, image: Any, boxes, where: str) -> Regions:
         """One image of any kind as `Regions`, with boxes only where the model reads them."""
         if isinstance(image, (list, tuple)):
             (image,) = image
@@ -305,7 +308,8 @@ class RegionProcessor(Processor):
         if isinstance(image, Regions):
             if boxes is not None:
                 raise ValueError(f"{where} brings its own boxes; give boxes only with arrays")
-            image, boxes = image.features, image.boxes
+            boxes = image.boxes
+            image = image.features
         if not is_array(image):
             raise ValueError(f"{where} is {kind(image)}; {FORMS}")
         if tf.is_symbolic_tensor(image):

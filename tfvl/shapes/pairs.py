@@ -64,8 +64,8 @@ def pair_sentences(count: int, split: str = "test", scenes: int = 1000, seed: in
         for label in (True, False) * (PAIRS // 2):
             ways = (TRUE if label else FALSE)[side]
             wanted = ways[int(rng.integers(len(ways)))]
-            pair = tuple(pool[int(rng.choice(places[each]))] for each in wanted)
-            yield PairSentence(f"{text} {side}", pair, label, number)
+            left, right = (pool[int(rng.choice(places[each]))] for each in wanted)
+            yield PairSentence(f"{text} {side}", (left, right), label, number)
 
 
 def _names() -> list[str]:

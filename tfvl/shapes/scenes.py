@@ -136,8 +136,8 @@ def draw_scene(seed: int, split: str = "test") -> Scene:
         repeated[:] = [repeated[0] if i < rng.integers(2, count + 1) else value for i, value in enumerate(repeated)]
     cells = rng.permutation(BOARD * BOARD)[:count]
     things = (_place(rng, *each) for each in zip(shapes, colors, cells, strict=True))
-    background = tuple(int(level) for level in rng.integers(228, 253, size=3))
-    return Scene(seed, split, background, tuple(things))
+    red, green, blue = rng.integers(228, 253, size=3).tolist()
+    return Scene(seed, split, (red, green, blue), tuple(things))
 
 
 def regions(scene: Scene) -> Regions:

@@ -57,7 +57,8 @@ def dataset(
     if name is None:
         raise ValueError(f"{type(model).__name__} has no head that rows are read for; {', '.join(OWN)} are.")
     table = Rows(rows)
-    task = own_task(name, table, Columns(**(columns or {}), share=0.0))
+    named: dict[str, Any] = dict(columns or {})
+    task = own_task(name, table, Columns(**named, share=0.0))
     found = task.found_columns()
     table.image_columns = tuple(found[part] for part in ("image", "image2") if part in found)
     visual = RowPictures(table, processor) if processor.sees == "images" else RowRegions(table, processor)

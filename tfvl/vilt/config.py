@@ -11,7 +11,9 @@ from tfvl.modeling.fields import count, flag, limit, probability, side, size
 class ViltConfig(BertConfig):
     """Sizes and options of a ViLT model; the defaults are those of `dandelin/vilt-b32-mlm` (upstream: `ViltConfig`).
 
-    Attributes: as `BertConfig`, and
+    It has the fields of `BertConfig`, and these:
+
+    Attributes:
         modality_type_vocab_size: number of modality types: text 0, first image 1, second image 2 (NLVR2).
         num_hidden_layers: number of transformer blocks.
         image_size: height and width, in pixels, for which the position embeddings are made.
@@ -55,4 +57,5 @@ class ViltConfig(BertConfig):
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+    height, width = (value, value) if isinstance(value, int) else value
+    return height, width

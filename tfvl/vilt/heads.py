@@ -174,7 +174,7 @@ class ViltForImagesAndTextClassification(ViltHeadModel):
     # the second image's type starts as the first's: dandelin/ViLT, vilt/modules/vilt_module.py
     refits: ClassVar = {"embeddings/token_type_embeddings/embeddings": repeated_last_row}
     per_image: ClassVar = {"pixel_values": 5, "pixel_mask": 4, "image_embeds": 4}
-    ranks: ClassVar = ViltHeadModel.ranks | {"pixel_values": (4, 5), "image_embeds": (3, 4)}
+    ranks: ClassVar[dict[str, tuple[int, ...]]] = ViltHeadModel.ranks | {"pixel_values": (4, 5), "image_embeds": (3, 4)}
     exported_inputs: ClassVar = ViltHeadModel.exported_inputs | {
         "pixel_values": ("num_images", None, None, "num_channels"),
         "pixel_mask": ("num_images", None, None),
@@ -247,7 +247,7 @@ class ViltForImageAndTextRetrieval(ViltHeadModel):
     """
 
     per_text = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds")
-    ranks: ClassVar = ViltHeadModel.ranks | {"input_ids": (2, 3), "inputs_embeds": (3, 4)}
+    ranks: ClassVar[dict[str, tuple[int, ...]]] = ViltHeadModel.ranks | {"input_ids": (2, 3), "inputs_embeds": (3, 4)}
 
     def check_inputs(self, inputs):
         super().check_inputs(inputs)

@@ -1,7 +1,7 @@
 """ViLT: one transformer over words and image patches (Kim, Son & Kim 2021)."""
 
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 
@@ -37,6 +37,7 @@ class ViltPreTrainedModel(PreTrainedModel):
     """
 
     config_class = ViltConfig
+    config: ViltConfig
     base_model_prefix = "vilt"
     weight_rules = RULES
     recipe = Recipe(1e-4, beta_2=0.98, epsilon=1e-8)  # section 4.2, and vilt/config.py of the authors
@@ -60,7 +61,12 @@ class ViltPreTrainedModel(PreTrainedModel):
     }
 
     # how many axes an input may have
-    ranks: ClassVar = {"input_ids": (2,), "inputs_embeds": (3,), "pixel_values": (4,), "image_embeds": (3,)}
+    ranks: ClassVar[dict[str, tuple[int, ...]]] = {
+        "input_ids": (2,),
+        "inputs_embeds": (3,),
+        "pixel_values": (4,),
+        "image_embeds": (3,),
+    }
 
     def check_inputs(self, inputs):
         pairs = (("input_ids", "inputs_embeds"), ("pixel_values", "image_embeds"))
@@ -89,7 +95,8 @@ class ViltPreTrainedModel(PreTrainedModel):
         return {"embeddings/position_embeddings": resized}
 
     def start_as_waves(self):
-        getattr(self, self.base_model_prefix, self).embeddings.start_as_waves()
+        base: Any = getattr(self, self.base_model_prefix, self)
+        base.embeddings.start_as_waves()
 
 
 @keras.saving.register_keras_serializable("tfvl")

@@ -12,7 +12,9 @@ from tfvl.modeling.fields import count, flag, size
 class VisualBertConfig(BertConfig):
     """Sizes and options of a VisualBERT model; the defaults are upstream's (`VisualBertConfig`).
 
-    Attributes: as `BertConfig`, and
+    It has the fields of `BertConfig`, and these:
+
+    Attributes:
         visual_embedding_dim: width of a region's feature vector: 2048 (VQA, COCO), 1024 (NLVR2) or 512 (VCR) in the
             published checkpoints.
         num_hidden_layers: number of transformer blocks.

@@ -54,7 +54,7 @@ class VisualBertEmbeddings(TextEmbeddings):
         self.visual_position_embeddings.build(None)
         self.visual_projection.build((None, None, self.visual_embedding_dim))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None):  # type: ignore[override]  # takes all inputs of the model in a dict
         """Embeds a batch.
 
         Args:

@@ -230,7 +230,7 @@ class VisualBertForRegionToPhraseAlignment(VisualBertHeadModel):
 
     reads_pooler = False
     soft_labels = True
-    input_names = (*VisualBertPreTrainedModel.input_names, "region_to_phrase_position")
+    input_names: ClassVar[tuple[str, ...]] = (*VisualBertPreTrainedModel.input_names, "region_to_phrase_position")
     exported_inputs: ClassVar = VisualBertPreTrainedModel.exported_inputs | {"region_to_phrase_position": (None,)}
 
     def add_head(self, config, policy):

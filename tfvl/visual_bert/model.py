@@ -51,10 +51,11 @@ class VisualBertPreTrainedModel(PreTrainedModel):
     """
 
     config_class = VisualBertConfig
+    config: VisualBertConfig
     base_model_prefix = "visual_bert"
     weight_rules = RULES
     recipe = Recipe(2e-5, clip_norm=1.0)  # configs/ of the authors
-    input_names = (
+    input_names: ClassVar[tuple[str, ...]] = (
         "input_ids",
         "attention_mask",
         "token_type_ids",

@@ -1,4 +1,4 @@
-"""What is in a SavedModel, and what in it would keep TF Serving from loading or running it: `check(directory)`."""
+"""Checks whether TF Serving can load and run a SavedModel: `check(directory)`."""
 
 import re
 from collections import Counter
@@ -22,7 +22,7 @@ LOCAL_PATH = re.compile(
 
 @dataclass(frozen=True)
 class OpReport:
-    """What `check` found.
+    """The result of `check`.
 
     Attributes:
         directory: the SavedModel.
@@ -51,7 +51,7 @@ class OpReport:
 
     @property
     def served_by(self) -> tuple[str, ...]:
-        """The releases of TF Serving that know every op and attribute in it."""
+        """The releases of TF Serving that know every op and attribute of the SavedModel."""
         return tuple(release for release, problems in self.releases.items() if not problems)
 
 
@@ -102,7 +102,7 @@ def check(directory: str | Path, target: str = targets.NEWEST) -> OpReport:
 
 
 def _warmup(directory: Path, signatures) -> tuple[tuple[dict[str, str], ...], list[str]]:
-    """The inputs of the warm-up requests, and why TF Serving would fail to run them, which keeps it from loading."""
+    """Reads the warm-up requests; returns their inputs, and why TF Serving would fail to run them and so to load."""
     requests, problems = [], []
     try:
         for name, inputs in warmup.read(directory):
@@ -139,7 +139,7 @@ def _shape(shape: Message) -> str:
 
 
 def _strings(message: Message) -> Iterator[str]:
-    """Every string and bytes value anywhere inside a message."""
+    """Yields every string and bytes value anywhere inside a message."""
     for field, value in message.ListFields():
         if field.type not in (field.TYPE_MESSAGE, field.TYPE_STRING, field.TYPE_BYTES):
             continue

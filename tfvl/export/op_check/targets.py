@@ -41,7 +41,7 @@ class Target:
 
 @cache
 def target(release: str) -> Target:
-    """The table of a release. Raises ValueError for one that has none."""
+    """Returns the table of a release. Raises ValueError for a release without one."""
     if release not in TARGETS:
         raise ValueError(f"there is no table for TF Serving {release!r}; the targets are {', '.join(TARGETS)}")
     with gzip.open(Path(__file__).with_name(f"{release}.json.gz"), "rt", encoding="utf-8") as file:
@@ -49,7 +49,7 @@ def target(release: str) -> Target:
 
 
 def problems(graph: Message, release: str) -> tuple[str, ...]:
-    """Why that release would not load a GraphDef: one sentence for each op, attribute or version that it does not know.
+    """Returns why that release would not load a GraphDef: a sentence for each op, attribute or version it lacks.
 
     Its functions are read too, whether or not anything calls them: the loader parses them all.
     """
@@ -60,7 +60,7 @@ def problems(graph: Message, release: str) -> tuple[str, ...]:
 
 
 def nodes_of(graph: Message) -> Iterator[Message]:
-    """The nodes of a GraphDef and of its functions, but for those that call one of these."""
+    """Yields the nodes of a GraphDef and of its functions, without those that call these functions."""
     functions = {function.signature.name for function in graph.library.function}
     for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
         yield from (node for node in nodes if node.op not in functions)

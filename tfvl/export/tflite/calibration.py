@@ -1,4 +1,4 @@
-"""Requests to try a model with where nobody brings any: drawn scenes (`tfvl.shapes`) and their questions."""
+"""Makes requests for calibration where the user gives none: drawn scenes (`tfvl.shapes`) and their questions."""
 
 import functools
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tfvl.preprocessing.regions.regions import Regions, widened
 
 
 def requests(preparer: Preparer, count: int) -> Iterator[tuple[dict[str, Any], str]]:
-    """Requests as `Runner` takes them, one row each, and the true answers.
+    """Makes requests of one row each, as `Runner` takes them, and returns them with the true answers.
 
     Regions are what the bundled detector finds in the scenes where features have its size (as those of the bundled
     models have), or those of `shapes.regions`, else random ones.

@@ -151,7 +151,7 @@ def lite(
 
 
 def examples(preparer: Preparer, calibration: Iterable[dict] | None) -> list[dict[str, np.ndarray]]:
-    """Inputs of one row, or of as many as the file takes, from requests, or from those about drawn scenes."""
+    """Makes inputs, of as many rows as the file takes, from requests; by default from requests about drawn scenes."""
     shape = preparer.inputs["input_ids"]
     if preparer.resizable:
         raise ValueError('quantize="int8" needs fixed sizes; leave resizable out')
@@ -166,7 +166,7 @@ def examples(preparer: Preparer, calibration: Iterable[dict] | None) -> list[dic
 def graph_of(
     model, specs: dict[str, tf.TensorSpec], encode: lite_text.Encode | None, eight_bits: bool, explained: bool = False
 ):
-    """The model as a concrete function of its inputs, in the form for TFLite, and the variables that it reads."""
+    """Traces the model in the form for TFLite; returns the concrete function and the variables that it reads."""
 
     def run(text=None, **inputs):
         inputs |= {} if text is None else encode(text)
@@ -231,7 +231,7 @@ def shape_of(spec: tf.TensorSpec) -> list[int]:
 
 
 def processor_options(processor, config) -> tuple[dict[str, int], dict]:
-    """What a client needs to prepare inputs: the vocabulary, and the options of tokenizer and image processor."""
+    """Returns what a client needs to prepare inputs: vocabulary, options of tokenizer and image processor."""
     vocabulary, options = lite_tokenizer.described(processor.tokenizer.get_config())
     options["model_max_length"] = min(options["model_max_length"], config.max_position_embeddings)
     image_processor = processor.image_processor

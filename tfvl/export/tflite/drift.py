@@ -1,4 +1,4 @@
-"""What a `.tflite` file says otherwise than the model it was made from: `tfvl check FILE.tflite --against SRC`."""
+"""Measures how far a `.tflite` file differs from the model it was made from: `tfvl check FILE.tflite --against SRC`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ ANSWERS = ("logits", "question_answering_score")  # outputs that are scores of a
 
 @dataclass(frozen=True)
 class Drift:
-    """How far one output of the file is from the model's.
+    """The difference between an output of the file and the model's.
 
     Attributes:
         output: its name.
@@ -100,7 +100,7 @@ def model_inputs(preparer: Preparer, row: Row, prepared: dict[str, list[np.ndarr
 
 
 def compare(name: str, pairs: list[tuple[np.ndarray, np.ndarray]]) -> Drift:
-    """Pairs of the file's and the model's values, one of each example."""
+    """Compares pairs of the file's and the model's values, one pair for each example."""
     mine, theirs = (np.concatenate([np.atleast_2d(pair[side]) for pair in pairs]) for side in (0, 1))
     norms = np.sqrt(dots(mine, mine) * dots(theirs, theirs))
     cosines = dots(mine, theirs) / np.maximum(norms, np.finfo(np.float32).tiny)
@@ -112,12 +112,12 @@ def compare(name: str, pairs: list[tuple[np.ndarray, np.ndarray]]) -> Drift:
 
 
 def dots(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The products of rows in 64 bits: in 32, the cosine of equal rows is not 1."""
+    """Computes dot products of rows in float64, since in float32 the cosine of equal rows is not exactly 1."""
     return np.einsum("ij,ij->i", left, right, dtype=np.float64)
 
 
 def accuracy(found: dict, truths: list[str], labels: tuple[str, ...]) -> tuple[float, float] | None:
-    """The share of right answers of the model and of the file."""
+    """Returns the share of right answers of the model and of the file."""
     name = next((name for name in ANSWERS if name in found), None)
     if name is None or not set(shapes.answers()) <= set(labels):
         return None

@@ -1,4 +1,4 @@
-"""The form of the layers that TFLite runs fastest: the same weights and results, in other operations.
+"""Layers in the form that TFLite runs fastest: other operations with the same weights and results.
 
 XNNPACK does the work in a TFLite runtime. It takes over runs of operations that it knows; each one that it does not
 know (`UNPACK`, `SELECT_V2`) ends a run, and what TensorFlow's kernels fuse is not what XNNPACK's do.
@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -31,11 +31,11 @@ def lite_form(model, eight_bits: bool) -> Iterator[list[tf.Variable]]:
         model: a model of tfvl. It is itself again afterwards.
         eight_bits: whether the tables of words are stored in 8 bits. (The converter sees to the matrices.)
     """
-    layers = [layer for layer in model._flatten_layers() if form_of(type(layer))]
-    originals = [type(layer) for layer in layers]
+    layers: list[Any] = [layer for layer in model._flatten_layers() if form_of(layer.__class__)]
+    originals = [layer.__class__ for layer in layers]
     try:
         for layer in layers:
-            layer.made, layer.__class__ = {}, form_of(type(layer))
+            layer.made, layer.__class__ = {}, form_of(layer.__class__)
             layer.made |= {name: tf.Variable(array, trainable=False) for name, array in layer.weights_made(eight_bits)}
         yield [variable for layer in layers for variable in layer.made.values()]
     finally:
@@ -44,8 +44,14 @@ def lite_form(model, eight_bits: bool) -> Iterator[list[tf.Variable]]:
             vars(layer).pop("made", None)
 
 
-class LiteAttention:
-    """A projection each for query, key and value, the scale in the query's weights, and an added mask.
+if TYPE_CHECKING:  # each class takes the place of a layer's class for a while, and has all that the layer has
+    Part: TypeAlias = Any
+else:
+    Part = object
+
+
+class LiteAttention(Part):
+    """Attention with separate projections for query, key and value, the scale in the query's weights, an additive mask.
 
     Attributes:
         SOURCES: of each of the three, the fused layer that holds its weights, and its place therein.
@@ -62,7 +68,7 @@ class LiteAttention:
                 yield f"{name}/{variable.name}", weights * np.float32(self.scale) if name == "query" else weights
 
     def project(self, name: str, hidden_states):
-        """The query, key or value: (batch, length, hidden) to split heads."""
+        """Projects (batch, length, hidden) to the query, key or value, and splits the heads."""
         rows = tf.reshape(hidden_states, [-1, hidden_states.shape[-1]])
         with tf.name_scope(name):  # by which the report of an int8 file calls it
             projected = tf.matmul(rows, self.made[f"{name}/kernel"])
@@ -75,7 +81,7 @@ class LiteAttention:
         return 1.0 / math.sqrt(self.hidden_size // self.num_heads)
 
     def mix(self, query, key, value, attention_mask):
-        """As `MultiHeadAttention.attend`, of a scaled query."""
+        """Computes what `MultiHeadAttention.attend` computes, for a query that is already scaled."""
         scores = tf.matmul(query, key, transpose_b=True)  # (batch, heads, queries, length)
         if attention_mask is not None:
             scores += (1.0 - tf.cast(attention_mask, tf.float32)) * MASKED
@@ -102,8 +108,8 @@ class LiteCrossAttention(LiteAttention):
         return self.mix(query, self.project("key", context), self.project("value", context), attention_mask)
 
 
-class LiteTable:
-    """Embeddings whose rows are gathered as they are; Keras would first make sure that ids are inside the table."""
+class LiteTable(Part):
+    """Embeddings that gather rows directly, where Keras first checks that ids are inside the table."""
 
     def weights_made(self, eight_bits: bool) -> Iterator[tuple[str, np.ndarray]]:
         if eight_bits:
@@ -119,8 +125,8 @@ class LiteTable:
         return tf.gather(table.embeddings.value.read_value(), indices)
 
 
-class LiteViltEmbeddings:
-    """All padding stays, so that no size depends on a mask; positions of a size that is known are constants."""
+class LiteViltEmbeddings(Part):
+    """Embeddings that keep all padding, so that no size depends on a mask; positions of known sizes are constants."""
 
     @property
     def static_shapes(self) -> bool:
@@ -151,7 +157,7 @@ FORMS = {SelfAttention: LiteSelfAttention, CrossAttention: LiteCrossAttention, V
 
 
 @cache
-def form_of(kind: type) -> type | None:
+def form_of(kind: Any) -> Any:
     """The class of a layer's form for TFLite; None for layers that have none. Text embeddings of any class have one."""
     form = LiteTable if issubclass(kind, TextEmbeddings) else FORMS.get(kind)
     return form and type(f"Lite{kind.__name__}", (form, kind), {})

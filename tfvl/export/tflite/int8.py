@@ -33,7 +33,7 @@ class Layer:
 
 
 def convert(make_converter: Callable[[], tf.lite.TFLiteConverter], examples: Sequence[dict], signature: str):
-    """The flatbuffer, and the `Layer`s by their error, the largest first."""
+    """Converts the graph; returns the flatbuffer, and its `Layer`s in the order of their error, the largest first."""
 
     names: list[str] = []  # of the inputs, in the order of the debugger's model
 
@@ -59,7 +59,7 @@ def convert(make_converter: Callable[[], tf.lite.TFLiteConverter], examples: Seq
 
 
 def sensitivity(debugger) -> list[Layer]:
-    """What a debugger that has run says of each matrix product."""
+    """Returns the error of each matrix product that a debugger measured when it ran."""
     text = io.StringIO()
     debugger.layer_statistics_dump(text)
     layers = []

@@ -49,7 +49,7 @@ def check_weights(model) -> None:
 
 
 def operators(content: bytes, flavour: str = "tensors") -> Counter:
-    """How often each operator occurs in a model. ValueError for one that is neither builtin nor the flavour's."""
+    """Counts the operators of a model. Raises ValueError for one that is neither builtin nor of the flavour."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that TensorFlow will delete the class
         interpreter = tf.lite.Interpreter(

@@ -107,7 +107,9 @@ def tables_of(tokenizer: Tokenizer) -> Tables:
     characters = sorted({character for piece in pieces for character in piece.removeprefix("##")})
     unknown, *symbols = symbols_for(characters, max(len(piece.removeprefix("##")) for piece in pieces))
     alphabet = dict(zip(characters, symbols, strict=True))
-    written = ["##" * piece.startswith("##") + "".join(map(alphabet.get, piece.removeprefix("##"))) for piece in pieces]
+    written = [
+        "##" * piece.startswith("##") + "".join(map(alphabet.__getitem__, piece.removeprefix("##"))) for piece in pieces
+    ]
     most_bytes = MAX_WORD_CHARACTERS * len(unknown.encode())
     known = np.zeros(unicode.CODE_POINT + 1, np.int32)
     known[[ord(character) for character in characters]] = np.arange(len(characters)) + 1

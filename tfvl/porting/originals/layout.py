@@ -17,7 +17,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Original:
-    """The layout of one paper's own files.
+    """The layout of the files that one paper's authors published.
 
     Attributes:
         model_type: the family, as in `config.json`.
@@ -42,6 +42,6 @@ class Original:
 
 
 def size_of(shapes: Shapes, name: str, axis: int) -> int | None:
-    """The length of one axis of a tensor; None where there is no such tensor or axis."""
+    """Returns the size of one axis of a tensor; None where there is no such tensor or axis."""
     shape = shapes.get(name, ())
     return shape[axis] if len(shape) > axis else None

@@ -12,7 +12,7 @@ _LOSSES = {"visual_obj_loss": "obj", "visual_attr_loss": "attr", "visual_feat_lo
 
 
 def more(shapes: Shapes) -> dict:
-    """The class, and which objectives there are."""
+    """Returns the configuration's class and objectives, which follow from the tensors."""
     words, answers, objects = (
         name in shapes
         for name in ("cls.predictions.bias", "answer_head.logit_fc.3.bias", "obj_predict_head.transform.dense.bias")

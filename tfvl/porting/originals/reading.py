@@ -23,7 +23,7 @@ BASE_SIZE, BASE_HEADS = 768, 12  # of all published originals
 
 
 def recognise(names: Mapping[str, object]) -> Original | None:
-    """The layout of a file with these names, once they are freed of a wrapper's prefix; None if it is no original."""
+    """Returns the layout of a file with these names, ignoring a wrapper's prefix; None for any other file."""
     for original in (vilt.ORIGINAL, visual_bert.ORIGINAL, lxmert.ORIGINAL):
         if any(mark in names for mark in original.marks):
             return original
@@ -57,7 +57,7 @@ def _renamed(name: str, original: Original) -> tuple[str, ...]:
 
 
 def _parts(tensor: Tensor, count: int) -> list[Tensor]:
-    """The tensor cut along its first axis; nothing is read."""
+    """Splits a tensor along its first axis, without reading it."""
     if count < 2:
         return [tensor] * count
     if not tensor.shape or tensor.shape[0] % count:
@@ -69,12 +69,12 @@ def _parts(tensor: Tensor, count: int) -> list[Tensor]:
 
 
 def is_alone(path: Path) -> bool:
-    """Whether `path` is a weight file without a `config.json` beside it, as originals are."""
+    """Returns whether `path` is a weight file without a `config.json` beside it, as originals are."""
     return path.is_file() and not (path.parent / "config.json").is_file()
 
 
 def config_values(path: Path, checkpoint: Checkpoint | None = None, heads: int | None = None) -> dict:
-    """The content of the `config.json` of a checkpoint, or, for an original without one, what its tensors tell.
+    """Returns the content of a checkpoint's `config.json`; for an original without one, what follows from its tensors.
 
     The family's defaults stand for all that does not follow from shapes: activation, dropout rates, the epsilon of
     layer norms. The number of attention heads is 12 at base size, which all published originals have.
@@ -104,7 +104,7 @@ def config_values(path: Path, checkpoint: Checkpoint | None = None, heads: int |
 
 
 def describe(checkpoint: Checkpoint) -> dict | None:
-    """What follows from an original's tensors, as `config.json` would say it; None if it is no original."""
+    """Returns what follows from an original's tensors, as `config.json` would say it; None for other files."""
     tensors = {name: checkpoint[old] for old, name in unwrapped(list(checkpoint)).items()}
     original = recognise(tensors)
     if original is None:

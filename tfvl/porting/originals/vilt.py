@@ -5,11 +5,12 @@ Source: dandelin/ViLT, `vilt/modules/vilt_module.py` and `heads.py` (the names),
 """
 
 import math
+from typing import Any
 
 from tfvl.porting.originals.layout import Original, Shapes, size_of
 
 _BLOCK, _LAYER = "transformer.blocks.{i}.", "vilt.encoder.layer.{i}."
-RENAMES = {
+RENAMES: dict[str, Any] = {
     "text_embeddings.": "vilt.embeddings.text_embeddings.",
     "token_type_embeddings.": "vilt.embeddings.token_type_embeddings.",
     "transformer.cls_token": "vilt.embeddings.cls_token",
@@ -40,10 +41,13 @@ NLVR2_LABELS = {"0": "False", "1": "True"}
 
 
 def more(shapes: Shapes) -> dict:
-    """The class, the sizes of image and patch, and labels."""
+    """Returns the configuration's class, sizes of image and patch, and labels, which follow from the tensors."""
     positions = size_of(shapes, "embeddings.position_embeddings", 1) or 1
     side = size_of(shapes, "embeddings.patch_embeddings.projection.weight", 3) or 0
-    values = {"patch_size": side, "image_size": math.isqrt(positions - 1) * side}  # all originals are square
+    values: dict[str, Any] = {
+        "patch_size": side,
+        "image_size": math.isqrt(positions - 1) * side,
+    }  # all originals are square
     head = next((architecture for name, architecture in ARCHITECTURES.items() if name in shapes), "ViltModel")
     labels = size_of(shapes, "classifier.3.bias", 0)
     if labels is not None:

@@ -6,6 +6,8 @@ Source: uclanlp/visualbert, `models/model.py` and `pytorch_pretrained_bert/model
 transformers', and starts anew.
 """
 
+from typing import Any
+
 from tfvl.porting.originals.layout import BERT_SIZES, Original, Shapes, size_of
 
 _VISUAL = "visual_bert.embeddings.visual_"
@@ -34,8 +36,8 @@ CLASSIFIERS = {1: "VisualBertForMultipleChoice", 2: "VisualBertForVisualReasonin
 
 
 def more(shapes: Shapes) -> dict:
-    """The class, the number of labels, and whether there is an additional layer."""
-    values = {"bypass_transformer": any(name.startswith("additional_layer.") for name in shapes)}
+    """Returns the configuration's class, number of labels and additional layer, which follow from the tensors."""
+    values: dict[str, Any] = {"bypass_transformer": any(name.startswith("additional_layer.") for name in shapes)}
     head = next((architecture for name, architecture in ARCHITECTURES.items() if name in shapes), None)
     scores = size_of(shapes, "cls.weight", 0)
     if head is None and scores is not None:

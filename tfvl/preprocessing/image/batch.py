@@ -8,7 +8,10 @@ import tensorflow as tf
 
 
 def flatten(images: Any) -> tuple[list, tuple[int, ...]]:
-    """One image, a list or a list of equally long lists -> a flat list and the shape of the nesting."""
+    """Flattens one image, a list, or a list of equally long lists.
+
+    Returns the flat list and the shape of the nesting.
+    """
     if isinstance(images, np.ndarray) and images.ndim > 3:
         leading = images.shape[:-3]
         return list(images.reshape(-1, *images.shape[-3:])), leading
@@ -23,14 +26,14 @@ def flatten(images: Any) -> tuple[list, tuple[int, ...]]:
 
 
 def at_least_one(rows: tf.Tensor) -> tf.Tensor:
-    """No rows -> one blank row, which `nested` cuts off again: `tf.map_fn` cannot stack no rows of unknown size."""
+    """Replaces an empty batch by one blank row, since `tf.map_fn` cannot stack no rows; `nested` removes it again."""
     shape = tf.shape(rows)
     blank = tf.zeros(tf.concat([[tf.maximum(1 - shape[0], 0)], shape[1:]], axis=0), rows.dtype)
     return tf.concat([rows, blank], axis=0)
 
 
 def nested(rows: tf.Tensor, leading: tf.Tensor) -> tf.Tensor:
-    """(rows, ...) -> (*leading, ...)."""
+    """Reshapes (rows, ...) to (*leading, ...)."""
     return tf.reshape(rows[: tf.reduce_prod(leading)], tf.concat([leading, tf.shape(rows)[1:]], axis=0))
 
 
@@ -46,6 +49,6 @@ def padded(images: Sequence[np.ndarray], value: float = 0.0) -> tuple[np.ndarray
 
 
 def mask(sizes: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
-    """Sizes (N, 2) -> (N, H, W) int32, 1 inside each row's size."""
+    """Returns a mask (N, H, W) int32 for sizes (N, 2): 1 inside the size of a row, 0 elsewhere."""
     rows, columns = (tf.sequence_mask(sizes[:, axis], largest[axis], tf.int32) for axis in (0, 1))
     return rows[:, :, None] * columns[:, None, :]

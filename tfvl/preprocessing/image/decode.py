@@ -1,4 +1,4 @@
-"""Anything in Python that shows a picture, to RGB levels: encoded bytes, files, Pillow images, arrays."""
+"""Converts images of any kind (encoded bytes, files, Pillow images, arrays) to RGB levels."""
 
 import functools
 import io
@@ -39,7 +39,7 @@ def to_levels(
     on_white: bool = False,
     any_floats: bool = False,
 ) -> Levels:
-    """Turn one image into levels.
+    """Converts one image to levels.
 
     Args:
         image: encoded bytes; a path (str or os.PathLike); a `PIL.Image.Image`; or an array (H, W), (H, W, C) or

@@ -23,14 +23,14 @@ class ImageOptions:
     """The options of `ViltImageProcessor`, which says what each is."""
 
     do_resize: bool = True
-    size: int | Mapping[str, int] = 384
+    size: Any = 384  # int | Mapping[str, int]; the constructor makes a mapping of a number
     size_divisor: int = 32
     resample: int = 3
     do_rescale: bool = True
     rescale_factor: float = 1 / 255
     do_normalize: bool = True
-    image_mean: float | Sequence[float] = (0.5, 0.5, 0.5)
-    image_std: float | Sequence[float] = (0.5, 0.5, 0.5)
+    image_mean: Any = (0.5, 0.5, 0.5)
+    image_std: Any = (0.5, 0.5, 0.5)
     do_pad: bool = True
     do_convert_rgb: bool | None = None
     crop_size: int | Sequence[int] | Mapping[str, int] | None = None

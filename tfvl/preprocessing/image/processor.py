@@ -1,4 +1,4 @@
-"""ViLT's image processor: pictures in, `pixel_values` and `pixel_mask` out, to the bit what transformers gives."""
+"""ViLT's image processor: converts images to `pixel_values` and `pixel_mask`, bit-identical to transformers."""
 
 import dataclasses
 import functools
@@ -113,7 +113,10 @@ class ViltImageProcessor(ImageOptions):
     # --- in the graph -------------------------------------------------------------------------------------------------
 
     def _row(self, contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """One file -> the resized levels (serialised, as rows differ in size), their size (2,), the status."""
+        """Decodes one file.
+
+        Returns its resized levels (serialised, as rows differ in size), their size (2,) and the status.
+        """
         image, size = formats.read(contents, self.max_pixels, bool(self.do_convert_rgb))
         pixels = tf.strings.join([tf.strings.as_string(size[0]), " x ", tf.strings.as_string(size[1]), " pixels"])
         valid_size = tf.reduce_all(size > 0)
@@ -145,7 +148,7 @@ class ViltImageProcessor(ImageOptions):
         return resize(image, height, width, self.resample)
 
     def _padded(self, image: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
-        """Levels (h, w, 3) uint8 -> normalised and padded (H, W, 3) float32."""
+        """Normalises levels (h, w, 3) uint8 and pads them to (H, W, 3) float32."""
         padding = largest - tf.shape(image)[:2]
         return tf.pad(self._normalized(image), [[0, padding[0]], [0, padding[1]], [0, 0]])
 

@@ -26,7 +26,7 @@ SPLIT_WINDOW = 800  # input pixels: up to here 2**24 bounds every sum of `_multi
 
 
 def target_size(height: tf.Tensor, width: tf.Tensor, shortest_edge: int, size_divisor: int) -> tf.Tensor:
-    """The size an image is resized to: (height, width), int32, shape (2,); 0 where the image is too long and thin.
+    """Returns the (height, width), int32 (2,), to which an image is resized; 0 where it is too long and thin.
 
     The shorter edge becomes `shortest_edge`, unless the longer one would pass 1333/800 of it; both are rounded, then
     floored to a multiple of `size_divisor`. The order of the float64 operations is upstream's
@@ -74,7 +74,7 @@ def resize(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, resample: int 
 
 
 class Filter(NamedTuple):
-    """A resampling kernel: its half width in output pixels when the image shrinks, and its value at a distance."""
+    """A resampling kernel: its half width in output pixels, and its value as a function of the distance."""
 
     support: float
     weight: Callable[[tf.Tensor], tf.Tensor]
@@ -99,12 +99,12 @@ def _resize_columns(image: tf.Tensor, width: tf.Tensor, resampling: Filter) -> t
 
 
 def _resample(lines: tf.Tensor, size: tf.Tensor, resampling: Filter) -> tf.Tensor:
-    """One pass along the first axis: (old size, M) uint8 -> (size, M) uint8. An axis that keeps its size is copied."""
+    """Resamples (old size, M) uint8 along the first axis to (size, M) uint8; an axis that keeps its size is copied."""
     return tf.cond(tf.equal(size, tf.shape(lines)[0]), lambda: lines, lambda: _blocks(lines, size, resampling))
 
 
 def _blocks(lines: tf.Tensor, size: tf.Tensor, resampling: Filter) -> tf.Tensor:
-    """The weights form a band, so each block of outputs is one small matrix times its own window of inputs."""
+    """Computes each block of outputs as a small matrix times its window of inputs, since the weights form a band."""
     old_size, count = tf.unstack(tf.shape(lines))
     starts, weights = _fixed_point_weights(old_size, size, resampling)  # (blocks,), (blocks, BLOCK, window)
     window = tf.shape(weights)[2]
@@ -133,7 +133,7 @@ def _blocks(lines: tf.Tensor, size: tf.Tensor, resampling: Filter) -> tf.Tensor:
 
 
 def _multiply(weights: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
-    """clip((weights @ windows + 2**21) >> 22, 0, 255): (blocks, BLOCK, M) uint8."""
+    """Computes clip((weights @ windows + 2**21) >> 22, 0, 255), (blocks, BLOCK, M) uint8."""
     sums = tf.matmul(weights, tf.cast(windows, tf.float64)) + 2.0 ** (PRECISION_BITS - 1)
     return _to_levels(sums * 2.0**-PRECISION_BITS)
 
@@ -149,7 +149,7 @@ def _multiply_split(weights: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
 
 
 def _to_levels(values: tf.Tensor) -> tf.Tensor:
-    """clip(floor(values), 0, 255) in uint8."""
+    """Computes clip(floor(values), 0, 255) in uint8."""
     zero, full = (tf.constant(level, values.dtype) for level in (0, 255))
     return tf.cast(tf.raw_ops.ClipByValue(t=values, clip_value_min=zero, clip_value_max=full), tf.uint8)
 
@@ -208,7 +208,7 @@ def _bilinear(x: tf.Tensor) -> tf.Tensor:
 
 def _hamming(x: tf.Tensor) -> tf.Tensor:
     x = tf.abs(x)
-    a, b = np.float32([0.54, 0.46]).tolist()  # Pillow's constants are single precision
+    a, b = np.array([0.54, 0.46], np.float32).tolist()  # Pillow's constants are single precision
     return tf.where(x < 1.0, _sinc(x) * (a + b * tf.cos(x * math.pi)), tf.zeros_like(x))
 
 

@@ -56,7 +56,7 @@ class H5Regions:
         return len(self.ids)
 
     def read(self, row: int) -> Regions:
-        """The regions of the image `ids[row]`.
+        """Reads the regions of the image `ids[row]`.
 
         Raises:
             ValueError: what is stored for it is damaged or does not fit together.
@@ -74,7 +74,7 @@ class H5Regions:
 def read_h5(
     path: Path, on_error: Callable[[str], None], on_progress: Callable[[float], None] | None = None
 ) -> Iterator[Regions]:
-    """The images of an HDF5 file in order; `on_error` gets one sentence for each that cannot be used."""
+    """Yields the images of an HDF5 file in order; calls `on_error` with a sentence for each that cannot be used."""
     return read_rows(StoredRegions(path) if is_store(path) else H5Regions(path, None), on_error, on_progress)
 
 

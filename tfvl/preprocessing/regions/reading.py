@@ -4,6 +4,7 @@ import contextlib
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from tfvl.files.archive import ERRORS, open_archive
@@ -18,7 +19,7 @@ Progress = Callable[[float], None] | None
 
 
 def read_npz(path: str | os.PathLike) -> Regions:
-    """The regions of one image from the `.npz` that a bottom-up-attention exporter wrote.
+    """Reads the regions of one image from an `.npz` file of a bottom-up-attention exporter.
 
     The arrays are called as in `regions.NAMES` (`x` or `features`, `bbox`, `boxes` or `norm_bb`, `image_w`, `image_h`,
     `num_bbox`); others, such as the pickled `info`, are not touched. The image id is `image_id`, or else the file's
@@ -95,7 +96,7 @@ READERS = {
 def open_regions(
     path: str | os.PathLike, *, on_error: Callable[[str], None] = warn, on_progress: Progress = None
 ) -> Iterator[Regions]:
-    """The images of a file, or of all files of a directory in the order of their names, one after the other.
+    """Yields the images of a file, or of all files of a directory in the order of their names.
 
     Args:
         path: a `.tsv`, `.npz`, `.npy`, `.h5`, `.hdf5` or `.tfrecord` file, or a directory with such files.
@@ -123,9 +124,13 @@ def _reader(path: Path) -> Callable[..., Iterator[Regions]]:
     return READERS[path.suffix.lower()]
 
 
+def _part_done(on_progress: Callable[[float], None], number: int, files: int, done: float) -> None:
+    on_progress((number + done) / files)
+
+
 def _read_all(files: list[Path], on_error: Callable[[str], None], on_progress: Progress) -> Iterator[Regions]:
     for number, file in enumerate(files):
-        part = on_progress and (lambda done, number=number: on_progress((number + done) / len(files)))
+        part = on_progress and partial(_part_done, on_progress, number, len(files))
         try:
             yield from _reader(file)(file, on_error, part)
         except ValueError as error:

@@ -88,7 +88,7 @@ class Regions:
 
 
 def normalize_boxes(boxes: Any, width: int, height: int) -> np.ndarray:
-    """Corners in pixels to corners from 0 to 1, as LXMERT takes them: x by the width, y by the height.
+    """Divides corners in pixels by the width and height of the image, which gives corners from 0 to 1, as LXMERT takes.
 
     Args:
         boxes: (regions, 4), x1, y1, x2, y2 in pixels.
@@ -124,7 +124,7 @@ def with_corners(regions: Regions) -> Regions:
 
 
 def widened(regions: Regions, size: int | None) -> Regions:
-    """The same, with the corners behind the features where those then have the size that a model takes."""
+    """Appends the boxes to the features where they then have the size that a model takes; else changes nothing."""
     narrow = regions.boxes is not None and regions.features.shape[1] + CORNERS == size
     return with_corners(regions) if narrow else regions
 
@@ -132,7 +132,7 @@ def widened(regions: Regions, size: int | None) -> Regions:
 def pad_regions(
     rows: Iterable[Regions | np.ndarray], feature_size: int | None = None, max_regions: int | None = None
 ) -> dict[str, np.ndarray]:
-    """Stack images with different numbers of regions, zeros where a row has fewer than the longest.
+    """Stacks images with different numbers of regions; rows with fewer regions than the longest are padded with zeros.
 
     Args:
         rows: one `Regions`, or features (regions, feature_size), per image; a row may have no regions.
@@ -146,30 +146,30 @@ def pad_regions(
     Raises:
         ValueError: there are no rows, feature sizes differ, or some rows have boxes and others have not.
     """
-    rows = [row if isinstance(row, Regions) else Regions(row) for row in rows]
-    if not rows:
+    images = [row if isinstance(row, Regions) else Regions(row) for row in rows]
+    if not images:
         raise ValueError("there are no rows to pad; expected the regions of at least one image.")
     if max_regions is not None and max_regions < 1:
         raise ValueError(f"max_regions is {max_regions}, expected at least 1.")
-    filled = [row for row in rows if len(row)]
+    filled = [row for row in images if len(row)]
     if feature_size is None:
-        feature_size = (filled or rows)[0].features.shape[1]
-    for number, row in enumerate(rows):
+        feature_size = (filled or images)[0].features.shape[1]
+    for number, row in enumerate(images):
         if len(row) and row.features.shape[1] != feature_size:
             raise ValueError(
                 f"row {number}{_named(row)} has features of size {row.features.shape[1]}, expected {feature_size}."
             )
     with_boxes = [row.boxes is not None for row in filled]
     if any(with_boxes) and not all(with_boxes):
-        missing = next(number for number, row in enumerate(rows) if len(row) and row.boxes is None)
-        raise ValueError(f"row {missing}{_named(rows[missing])} has no boxes, but others have: give all or none.")
-    most = max(len(row) for row in rows)
+        missing = next(number for number, row in enumerate(images) if len(row) and row.boxes is None)
+        raise ValueError(f"row {missing}{_named(images[missing])} has no boxes, but others have: give all or none.")
+    most = max(len(row) for row in images)
     most = most if max_regions is None else min(most, max_regions)
-    padded = {"features": np.zeros((len(rows), most, feature_size), np.float32)}
-    if all(with_boxes) and any(row.boxes is not None for row in rows):
-        padded["boxes"] = np.zeros((len(rows), most, 4), np.float32)
-    padded["mask"] = np.zeros((len(rows), most), np.int32)
-    for number, row in enumerate(rows):
+    padded: dict[str, np.ndarray] = {"features": np.zeros((len(images), most, feature_size), np.float32)}
+    if all(with_boxes) and any(row.boxes is not None for row in images):
+        padded["boxes"] = np.zeros((len(images), most, 4), np.float32)
+    padded["mask"] = np.zeros((len(images), most), np.int32)
+    for number, row in enumerate(images):
         count = min(len(row), most)
         if count:
             padded["features"][number, :count] = row.features[:count]
@@ -180,14 +180,14 @@ def pad_regions(
 
 
 def field_names(present: Iterable[str]) -> dict[str, str]:
-    """Which of the names in a file hold which field of `NAMES`."""
+    """Returns, for each field of `NAMES`, the name under which a file holds it."""
     present = set(present)
     found = {field: next((name for name in names if name in present), None) for field, names in NAMES.items()}
     return {field: name for field, name in found.items() if name}
 
 
 def from_fields(fields: Mapping[str, Any], image_id: str) -> Regions:
-    """The regions of one image from what an exporter stored, by the names of `NAMES`.
+    """Builds the regions of one image from what an exporter stored under the names in `NAMES`.
 
     Features that lie the other way round (feature_size, regions), as OpenVQA stores them, are turned; rows past
     `num_boxes` are padding and are cut off; boxes that go beyond 1 are in pixels and are normalised by the width and
@@ -222,7 +222,7 @@ def from_fields(fields: Mapping[str, Any], image_id: str) -> Regions:
 
 
 def warn(sentence: str) -> None:
-    """What readers do with a damaged row or file, unless told otherwise: warn, and go on."""
+    """Warns of a damaged row or file; readers call this by default, and go on."""
     warnings.warn(sentence, stacklevel=3)
 
 
@@ -259,7 +259,10 @@ def _check_rows(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
 
 
 def _check_inside(boxes: np.ndarray, expected: str, given: np.ndarray | None = None) -> None:
-    """Refuses boxes outside 0 … 1, NaN among them; `given` is how the caller wrote them."""
+    """Raises ValueError for boxes outside 0 … 1 or with NaN.
+
+    The message shows them as the caller gave them, `given`.
+    """
     inside = (boxes > -BOX_TOLERANCE) & (boxes < 1 + BOX_TOLERANCE)
     if not inside.all():
         row = int(np.argmin(inside.all(axis=1)))

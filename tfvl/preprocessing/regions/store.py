@@ -67,7 +67,8 @@ class RegionStore:
         backend = _format(path)
         if dtype not in DTYPES:
             raise ValueError(f"dtype is {dtype!r}, expected {' or '.join(DTYPES)}.")
-        write, files = (write_h5, [path]) if backend is open_h5 else (write_tfrecord, [path, index_path(path)])
+        write: Any = write_h5 if backend is open_h5 else write_tfrecord
+        files = [path] if backend is open_h5 else [path, index_path(path)]
         with written_files(*files) as new:
             count = write(*new, _checked(regions, dtype), dtype)
             if not count:
@@ -75,7 +76,7 @@ class RegionStore:
         return count
 
     def __getitem__(self, image_id: str) -> Regions:
-        """The regions of one image.
+        """Reads the regions of one image.
 
         Raises:
             ValueError: the store has not got it, or what is stored for it is damaged.
@@ -87,7 +88,10 @@ class RegionStore:
     def lookup(
         self, ids: Sequence[str | bytes] | np.ndarray, feature_size: int | None = None, max_regions: int | None = None
     ) -> dict[str, np.ndarray]:
-        """The regions of a batch of images, padded by `pad_regions`; ids may be bytes, as in `tf.numpy_function`."""
+        """Reads the regions of a batch of images, padded by `pad_regions`.
+
+        Ids may be bytes, as in `tf.numpy_function`.
+        """
         names = [image_id.decode() if isinstance(image_id, bytes) else str(image_id) for image_id in ids]
         return pad_regions([self[name] for name in names], feature_size, max_regions)
 

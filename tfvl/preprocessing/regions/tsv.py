@@ -8,6 +8,7 @@ Source: github.com/peteanderson80/bottom-up-attention, README; github.com/airspl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pybase64
@@ -105,7 +106,7 @@ def _parse(line: bytes, columns: tuple[str, ...] | None, size: int | None) -> tu
     end = len(line) - (2 if line.endswith(b"\r\n") else line.endswith(b"\n"))
     last = line.rfind(b"\t") + 1
     # The last cell is nearly the whole line and is not copied: a view is all that pybase64 needs.
-    cells = [*line[:last].split(b"\t")[:-1], memoryview(line)[last:end]]
+    cells: list[Any] = [*line[:last].split(b"\t")[:-1], memoryview(line)[last:end]]
     if columns is None and len(cells) not in KNOWN:
         known = " or ".join(map(str, KNOWN))
         raise ValueError(f"has {len(cells)} columns, expected {known}")

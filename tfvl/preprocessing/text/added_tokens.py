@@ -135,7 +135,7 @@ def stages(
         ValueError: a token that no text can hold.
     """
     found: tuple[dict[str, Pattern], dict[str, Pattern]] = {}, {}
-    stripping = {"lstrip": "", "rstrip": ""}
+    stripping: dict[str, Any] = {"lstrip": "", "rstrip": ""}
     for token in tokens:
         text = searched(token, normalize)
         marker = "" if split_special and token.special else markers[token.content]
@@ -143,5 +143,5 @@ def stages(
         for side in stripping:
             if getattr(token, side) and not token.normalized:
                 stripping[side] += marker
-    longest_first = (tuple(sorted(each.values(), key=lambda one: -len(one.text))) for each in found)
-    return Stages(*longest_first, **stripping)
+    before, after = (tuple(sorted(each.values(), key=lambda one: -len(one.text))) for each in found)
+    return Stages(before, after, **stripping)

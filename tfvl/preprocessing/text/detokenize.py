@@ -64,18 +64,18 @@ def detokenize(ids: tf.Tensor | tf.RaggedTensor, tokens: Mapping[int, str], skip
 
 
 class Detokenizer(TokenTable):
-    """A table of tokens that ids are taken back to; the base of `BertTokenizer`.
+    """The part of `BertTokenizer` that converts ids back to tokens and text.
 
     Attributes:
-        clean_up_tokenization_spaces: what `decode` does unless it is told otherwise.
+        clean_up_tokenization_spaces: default of the argument of that name of `decode`.
     """
 
     clean_up_tokenization_spaces: bool
 
     def decode(
         self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
-    ) -> str | list[str]:
-        """Ids of one text to a string, of several texts to strings, spaced as upstream spaces them.
+    ) -> Any:
+        """Converts the ids of one text to a string, or of several texts to a list, with upstream's spaces.
 
         Ids beyond the vocabulary are left out, on demand the special ones too.
         """
@@ -101,8 +101,8 @@ class Detokenizer(TokenTable):
         """`batch_decode` as TensorFlow ops, for exported graphs: ids (N, L) to strings (N,)."""
         return detokenize(token_ids, self.all_shown(), self.skipped_ids() if skip_special_tokens else ())
 
-    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> str | list[str | None] | None:
-        """An id, or several; None for an id beyond the vocabulary."""
+    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
+        """Converts an id, or several, to tokens; None stands for an id outside the vocabulary."""
         ids = as_list(ids)
         if isinstance(ids, int):
             return self.shown(ids)

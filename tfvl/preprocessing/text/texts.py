@@ -1,12 +1,12 @@
 """What a caller may pass as texts or ids, as tensors or lists."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
-Text = str | bytes | Sequence[str] | Sequence[tuple[str, str]] | np.ndarray | tf.Tensor
+Text: TypeAlias = str | bytes | Sequence[str] | Sequence[tuple[str, str]] | np.ndarray | tf.Tensor
 
 
 def as_texts(text: Text, text_pair: Text | None) -> list[tf.Tensor]:
@@ -28,7 +28,7 @@ def _is_pair(row: Any) -> bool:
     return isinstance(row, (list, tuple)) and len(row) == 2 and all(isinstance(each, (str, bytes)) for each in row)
 
 
-def _as_tensor(text: Text, name: str) -> tf.Tensor:
+def _as_tensor(text: Any, name: str) -> tf.Tensor:
     """Texts of any accepted kind as a string tensor (N,)."""
     if not tf.is_tensor(text):
         text = np.asarray(text).tolist() if isinstance(text, np.ndarray) else text

@@ -75,13 +75,13 @@ class TokenTable:
         """Called after each change of what a text is searched for, or of a special token."""
 
     def _normalized(self, text: str) -> str:
-        """A text as the tokenizer's normaliser leaves it."""
+        """Normalises a text as the tokenizer's normaliser does."""
         return text
 
     # --- adding -------------------------------------------------------------------------------------------------------
 
     def add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
-        """Adds tokens that are kept whole; those that the vocabulary lacks get the ids behind it.
+        """Adds tokens that are never split; those that the vocabulary lacks get the next free ids.
 
         Graphs that were traced or exported before keep the tokens of that time. A model needs an embedding for each id:
         `len(tokenizer)` of them.
@@ -147,7 +147,7 @@ class TokenTable:
     # --- the special ones ---------------------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
-        """The special tokens by their names, and with `_id` behind it their ids; None for one that is not set."""
+        """Returns a special token by its name (`sep_token`), or its id (`sep_token_id`); None where it is not set."""
         named, of_token = self.__dict__.get("_named", {}), name.removesuffix("_id")
         if of_token not in named and of_token not in NAMES:
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
@@ -166,7 +166,7 @@ class TokenTable:
 
     @property
     def extra_special_tokens(self) -> list[str]:
-        """The special tokens without a name; others can be set, which must be in the vocabulary."""
+        """The special tokens without a name. They can be set to other tokens of the vocabulary."""
         return list(self._extra)
 
     @extra_special_tokens.setter
@@ -185,7 +185,7 @@ class TokenTable:
 
     @property
     def special_tokens_map(self) -> dict[str, str]:
-        """Name to special token."""
+        """The special tokens by name."""
         return {name: token for name, token in self._named.items() if token is not None}
 
     @property
@@ -200,20 +200,20 @@ class TokenTable:
 
     @property
     def added_tokens_decoder(self) -> dict[int, AddedToken]:
-        """Id to token, of all that are kept whole."""
+        """The added tokens by id."""
         return dict(sorted(self._added.items()))
 
     @property
     def added_tokens_encoder(self) -> dict[str, int]:
-        """Token to id, of all that are kept whole."""
+        """The ids of the added tokens by token."""
         return {token.content: i for i, token in self.added_tokens_decoder.items()}
 
     def get_added_vocab(self) -> dict[str, int]:
-        """`added_tokens_encoder`."""
+        """Returns `added_tokens_encoder`."""
         return self.added_tokens_encoder
 
     def get_vocab(self) -> dict[str, int]:
-        """Token to id, the added ones with it."""
+        """Returns the ids of all tokens, added ones included, by token."""
         return dict(self._vocab)
 
     @property
@@ -231,19 +231,19 @@ class TokenTable:
     def __bool__(self) -> bool:
         return True
 
-    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> int | list[int]:
-        """The id of a token, or of each; the unknown token's for one that the vocabulary lacks."""
+    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
+        """Returns the id of a token, or a list of ids; a token outside the vocabulary gets the unknown token's id."""
         if isinstance(tokens, str):
             return self._vocab.get(tokens, self.unk_token_id)
         return [self.convert_tokens_to_ids(token) for token in tokens]
 
     def shown(self, i: int) -> str | None:
-        """The token of an id, as upstream shows it: of an added one, what is looked for. None for an unknown id."""
+        """Returns the token of an id as upstream prints it; for an added token, its content. None for an unknown id."""
         token = self._added.get(i)
         return self._normalized(token.content) if token and token.normalized else self._by_id.get(i)
 
     def all_shown(self) -> dict[int, str]:
-        """Every id and its token as `shown`."""
+        """Returns all ids with their tokens, as `shown` returns them."""
         return self._by_id | {i: self.shown(i) for i in self._added}
 
     def skipped_ids(self) -> set[int]:
@@ -252,7 +252,7 @@ class TokenTable:
         return {i for i in self._added if self.shown(i) in special}
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments that make these tokens again, as JSON can hold them."""
+        """Returns the constructor's arguments for these tokens as JSON values."""
         named = {name: self._named[name] for name in SPECIAL_TOKENS}
         others = {name: token for name, token in self.special_tokens_map.items() if name not in named}
         config = {"vocab": self._base_vocab, **named, **others, "additional_special_tokens": self.extra_special_tokens}
@@ -264,20 +264,20 @@ class TokenTable:
     # --- a row of them ------------------------------------------------------------------------------------------------
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        """How many stand around a text, or around two."""
+        """Returns the number of special tokens added to one text, or to a pair."""
         return specials_around(pair)
 
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        """[CLS] A [SEP], or [CLS] A [SEP] B [SEP]."""
+        """Returns the ids [CLS] A [SEP], or [CLS] A [SEP] B [SEP]."""
         first = [self.cls_token_id, *token_ids_0, self.sep_token_id]
         return first if token_ids_1 is None else [*first, *token_ids_1, self.sep_token_id]
 
     def create_token_type_ids_from_sequences(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        """0 for [CLS] A [SEP], 1 for B [SEP]."""
+        """Returns token types: 0 for [CLS] A [SEP], 1 for B [SEP]."""
         return [0] * (len(token_ids_0) + 2) + ([] if token_ids_1 is None else [1] * (len(token_ids_1) + 1))
 
     def get_special_tokens_mask(

@@ -131,7 +131,7 @@ class BertTokenizer(Detokenizer):
 
     @property
     def _normalizer(self) -> tuple[bool, bool, bool]:
-        """Whether it lower-cases, strips accents, and isolates Chinese characters."""
+        """The normaliser's options: lower-casing, stripping accents, isolating Chinese characters."""
         strips = self.do_lower_case if self.strip_accents is None else self.strip_accents
         return self.do_lower_case, strips, self.tokenize_chinese_chars
 
@@ -172,7 +172,7 @@ class BertTokenizer(Detokenizer):
         vocabulary.write_directory(Path(directory), config.pop("vocab"), config | {"added_tokens_decoder": decoder})
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, as JSON can hold them."""
+        """Returns the constructor's arguments as JSON values."""
         config = super().get_config()
         options = text_options.said({name: getattr(self, name) for name in OPTIONS})
         return {"vocab": config.pop("vocab"), **options, **config, **self.call_options}
@@ -267,7 +267,7 @@ class BertTokenizer(Detokenizer):
         return name in self.model_input_names if asked is None else asked
 
     def _encoder(self, options: Options) -> Callable[..., dict[str, tf.Tensor]]:
-        """The encoding for these options: one trace, shared by all callers.
+        """Returns the function that encodes with these options; all callers share one trace.
 
         But the first eager call runs op by op. That takes a third of the time of tracing, and a process that answers
         one question needs no more.
@@ -284,13 +284,16 @@ class BertTokenizer(Detokenizer):
         return assemble([split(text, options.split_special_tokens) for text in texts], options, ids)
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
-        """The tokens of one text, or of two; a word that the vocabulary cannot spell is the unknown token."""
+        """Splits one text, or a pair, into tokens; words outside the vocabulary become the unknown token."""
         return self.convert_ids_to_tokens(self.encode(text, pair, add_special_tokens, truncation=False))
 
     def encode(
         self, text: str, text_pair: str | None = None, add_special_tokens: bool = True, **options: Any
     ) -> list[int]:
-        """The ids of one text, or of one pair, as a list. `options` are those of `__call__`; no padding by default."""
+        """Returns the ids of one text, or of one pair, as a list. `options` are those of `__call__`.
+
+        No padding by default.
+        """
         encoded = self(text, text_pair, add_special_tokens, **{"padding": False} | options)
         return as_list(encoded["input_ids"][0])
 
@@ -333,12 +336,12 @@ class BertTokenizer(Detokenizer):
 
     @property
     def max_len_single_sentence(self) -> int:
-        """How many tokens of one text there is room for."""
+        """The largest number of tokens of a single text, without special tokens."""
         return self.model_max_length - self.num_special_tokens_to_add()
 
     @property
     def max_len_sentences_pair(self) -> int:
-        """How many tokens of two texts there is room for."""
+        """The largest number of tokens of a pair of texts, without special tokens."""
         return self.model_max_length - self.num_special_tokens_to_add(pair=True)
 
     @property

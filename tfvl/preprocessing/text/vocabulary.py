@@ -151,12 +151,12 @@ def _older_added_tokens(
         tokens = extra if name not in NAMES else [config[name]] if config.get(name) else []
         with _structure(directory / CONFIG_FILE, name):
             special |= {AddedToken.of(token).content for token in tokens}
-    tokens: dict[int, AddedToken] = {}
+    found: dict[int, AddedToken] = {}
     with _structure(directory / ADDED_FILE):
         for content, i in _read_json(directory / ADDED_FILE).items():
-            tokens[operator.index(i)] = AddedToken.of(content, special=content in special)
+            found[operator.index(i)] = AddedToken.of(content, special=content in special)
     with _structure(directory / TOKENIZER_FILE, "added_tokens"):
-        return tokens | {operator.index(entry["id"]): AddedToken.of(entry) for entry in backend.get("added_tokens", [])}
+        return found | {operator.index(entry["id"]): AddedToken.of(entry) for entry in backend.get("added_tokens", [])}
 
 
 def files_of(directory: Path) -> str:

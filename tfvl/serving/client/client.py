@@ -167,7 +167,7 @@ class Client:
 
     @cached_property
     def signatures(self) -> dict[str, dict[str, dict[str, Spec]]]:
-        """What the model takes and gives: signature to `{"inputs": {name: Spec}, "outputs": …}`."""
+        """The signatures of the model by name; each holds the `Spec` of every input and output by its name."""
         return self._call(lambda left: self._transport.metadata(self.model, left))
 
     def status(self, timeout: float | None = None) -> dict[int, str]:

@@ -7,6 +7,7 @@ no member of a `oneof` excludes another. They live in a descriptor pool of their
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -45,7 +46,7 @@ _MESSAGES = {
 }
 VERSION_STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 # tensorflow/core/framework/types.proto: DataType to its name there and NumPy's type; strings are Python's bytes.
-DTYPES = {
+DTYPES: dict[int, tuple[str, np.dtype]] = {
     1: ("DT_FLOAT", np.dtype("float32")),
     2: ("DT_DOUBLE", np.dtype("float64")),
     3: ("DT_INT32", np.dtype("int32")),
@@ -93,7 +94,7 @@ _CLASSES = {
 }
 
 
-def __getattr__(name: str) -> type:
+def __getattr__(name: str) -> Any:
     if name not in _CLASSES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return _CLASSES[name]

@@ -138,5 +138,5 @@ def shrunk(content: bytes, processor: ViltImageProcessor | None) -> bytes:
 
 def target(shape: tuple[int, ...], processor: ViltImageProcessor) -> tuple[int, int]:
     """The (height, width) to which the processor resizes an image of this shape."""
-    size = target_size(*shape[:2], processor.size["shortest_edge"], processor.size_divisor)
+    size = target_size(shape[0], shape[1], processor.size["shortest_edge"], processor.size_divisor)
     return tuple(size.numpy().tolist())

@@ -8,6 +8,7 @@ import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -164,7 +165,9 @@ def _as_list(example: Example) -> list:
     return [*values[:-1], [dataclasses.astuple(phrase) for phrase in example.phrases]]
 
 
-def _from_list(values: list) -> Example:
-    *values, phrases = (tuple(value) if isinstance(value, list) else value for value in values)
+def _from_list(listed: list) -> Example:
+    values: list[Any]
+    *values, phrases = (tuple(value) if isinstance(value, list) else value for value in listed)
     phrases = tuple(Phrase(first, last, tuple(tuple(box) for box in boxes)) for first, last, boxes in phrases)
-    return Example(*values, phrases)
+    names = [field.name for field in dataclasses.fields(Example)]
+    return Example(**dict(zip(names, [*values, phrases], strict=True)))

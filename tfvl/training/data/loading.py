@@ -12,9 +12,7 @@ import numpy as np
 
 from tfvl.modeling.losses import IGNORED
 from tfvl.preprocessing.regions.regions import Regions, pad_regions
-from tfvl.preprocessing.regions.store import RegionStore
 from tfvl.training.data.examples import Example, Examples, Report
-from tfvl.training.data.images import ImageFolder, ImageRecords
 from tfvl.training.data.masking import WordMasker, example_generator
 
 BLANK_SIZE = 32  # pixels; what stands for an image that cannot be read, in a row that weighs nothing
@@ -54,7 +52,7 @@ class Pictures:
         cache_bytes: memory for decoded images.
     """
 
-    def __init__(self, source: ImageFolder | ImageRecords, image_processor, cache_bytes: int = 0):
+    def __init__(self, source: Any, image_processor, cache_bytes: int = 0):
         self.source, self.image_processor = source, image_processor
         self._levels = Cache(self._decode, lambda levels: levels.nbytes, cache_bytes)
 
@@ -91,7 +89,7 @@ class StoredRegions:
         cache_bytes: memory for regions.
     """
 
-    def __init__(self, store: RegionStore, processor, max_regions: int | None = None, cache_bytes: int = 0):
+    def __init__(self, store: Any, processor, max_regions: int | None = None, cache_bytes: int = 0):
         self.store, self.processor, self.max_regions = store, processor, max_regions
         self._regions = Cache(self._read, lambda regions: regions.features.nbytes, cache_bytes)
 
@@ -109,12 +107,15 @@ class StoredRegions:
             np.zeros([1, 4], np.float32),
             width=1,
             height=1,
-            **dict.fromkeys(("objects_id", "objects_conf", "attrs_id", "attrs_conf"), nothing),
+            objects_id=nothing,
+            objects_conf=nothing,
+            attrs_id=nothing,
+            attrs_conf=nothing,
         )
 
     def inputs(self, rows: Sequence[Sequence[Regions]]) -> dict[str, np.ndarray]:
         """The model's inputs for rows of one image or two."""
-        images = [row[0] if len(row) == 1 else list(row) for row in rows]
+        images: Any = [row[0] if len(row) == 1 else list(row) for row in rows]
         if all(len(row) == 1 for row in rows):
             images = pad_regions(images)
         return self.processor(regions=images, return_tensors="np")

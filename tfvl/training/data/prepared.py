@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -188,7 +189,7 @@ def decode(payload: bytes) -> tuple[int, Example]:
 
     try:
         feature = tf.train.Example.FromString(payload).features.feature
-        lists = {
+        lists: dict[str, Any] = {
             name: tuple(value.decode("utf-8", "surrogatepass") for value in feature[name].bytes_list.value)
             for name in ("id", "text", "group", "images", "choices", "answers")
         }
@@ -198,7 +199,10 @@ def decode(payload: bytes) -> tuple[int, Example]:
         boxes = [tuple(box) for box in np.array(feature["phrase_boxes"].float_list.value).reshape(-1, 4).tolist()]
         ends = np.cumsum(feature["phrase_box_counts"].int64_list.value, dtype=int).tolist()
         starts = [0, *ends[:-1]]
-        phrases = tuple(Phrase(*pair, tuple(boxes[a:b])) for pair, a, b in zip(words, starts, ends, strict=bool(ends)))
+        phrases = tuple(
+            Phrase(first, last, tuple(boxes[a:b]))
+            for (first, last), a, b in zip(words, starts, ends, strict=bool(ends))
+        )
         return feature["number"].int64_list.value[0], Example(**single, **lists, label=label, phrases=phrases)
     except (DecodeError, IndexError, ValueError) as error:
         raise ValueError(f"the record is no example ({error})") from None

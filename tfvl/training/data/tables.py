@@ -132,6 +132,7 @@ def _columns_or_none(path: Path) -> tuple[str, ...]:
 
 
 def _csv_columns(path: Path) -> tuple[str, ...]:
+    reader: Any
     reader, names = _opened_csv(path)
     reader.close()
     return names

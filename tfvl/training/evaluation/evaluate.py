@@ -1,11 +1,9 @@
 """A model's predictions for a split and the official metric of them: validation while training, and `tfvl eval`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfvl.files.whole import written_files
-from tfvl.training.data.examples import Example
 from tfvl.training.data.pipeline import BatchPipeline
 from tfvl.training.tasks.table import TASKS
 from tfvl.training.tasks.task import Progress, Task
@@ -22,7 +20,7 @@ class Evaluation(NamedTuple):
 
     metrics: dict[str, float]
     predictions: Any
-    examples: Sequence[Example]
+    examples: Any
 
 
 def check_measured(name: str) -> None:
@@ -64,7 +62,7 @@ def write_predictions(path: Path, task: Task, evaluation: Evaluation) -> None:
         file.writelines(task.lines(task.rows(evaluation.examples, evaluation.predictions)))
 
 
-def measured(task: Task, examples: Sequence[Example], predictions) -> Evaluation:
+def measured(task: Task, examples: Any, predictions) -> Evaluation:
     """Predictions with their metrics."""
     metrics = task.metric(predictions, examples) if any(map(task.has_truth, examples)) else {}
     return Evaluation(metrics, predictions, examples)

@@ -1,13 +1,12 @@
 """An exported model asked about examples of a data set: the artefact as it is served, a batch at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tfvl.export.loaded import LoadedModel
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.requests import Request, Takes, arrays
 from tfvl.training.data.examples import Example, Examples
-from tfvl.training.data.images import ImageFolder, ImageRecords
 from tfvl.training.data.loading import stored_name
 from tfvl.training.evaluation.evaluate import Evaluation, measured
 from tfvl.training.tasks.table import TASKS
@@ -81,7 +80,7 @@ class ExportedModel(LoadedModel):
 def evaluate_exported(
     model: ExportedModel,
     examples: Examples,
-    source: Mapping[str, Regions] | ImageFolder | ImageRecords,
+    source: Any,
     task: Task,
     batch_size: int,
     progress: Progress = lambda done, total: None,

@@ -5,6 +5,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ def save(directory: Path, step: int, arrays: Mapping[str, np.ndarray], state: Ma
     It is on the disk, under its name, only when all of it is: whatever happens before leaves the others as they were.
     """
     with written_whole(directory / f"{step:09d}") as new:
-        write_safetensors(new / ARRAYS, {name: lambda array=array: array for name, array in arrays.items()})
+        write_safetensors(new / ARRAYS, {name: partial(np.asarray, array) for name, array in arrays.items()})
         (new / STATE).write_text(json.dumps(state))
         files = {name: {"size": (new / name).stat().st_size, "sha256": _digest(new / name)} for name in (ARRAYS, STATE)}
         (new / MANIFEST).write_text(json.dumps({"step": step, "files": files}))

@@ -28,7 +28,7 @@ class History:
     def __init__(self, out: Path, rows: Sequence[Row] = ()):
         self.path, self.rows = out / "history.csv", [dict(row) for row in rows]
         self._write()
-        self.events = Events(out / "logs", self.rows[-1]["step"] if self.rows else 0)
+        self.events = Events(out / "logs", int(self.rows[-1]["step"]) if self.rows else 0)
 
     def add(self, row: Row) -> None:
         self.rows.append(row)

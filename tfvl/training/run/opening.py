@@ -4,7 +4,7 @@ import dataclasses
 import json
 from glob import glob
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
@@ -29,7 +29,7 @@ class Opened(NamedTuple):
     """What a run trains and is measured with; `validation` is None where there is no such split."""
 
     model: keras.Model
-    processor: object
+    processor: Any
     training: BatchPipeline
     validation: BatchPipeline | None
 
@@ -53,7 +53,7 @@ def source_of(run: RunConfig) -> auto.Source:
         ValueError: there is no such checkpoint or task, or the task has no model of that family, or several and none is
             named.
     """
-    models = task_of(run).models
+    models: dict[str, Any] = task_of(run).models
     source = auto.find(run.model, weights=not run.from_scratch)
     family = source.config.get("model_type")
     candidates = {
@@ -193,7 +193,7 @@ def region_source(file: str | None, data: str) -> RegionStore | prepared.RegionS
 # --- the model ------------------------------------------------------------------------------------------------------
 
 
-def make_model(run: RunConfig, model_class: type, path: Path) -> keras.Model:
+def make_model(run: RunConfig, model_class: type[Any], path: Path) -> keras.Model:
     """The model with its weights, fresh ones by the seed where it has none, and what is frozen of it."""
     keras.utils.set_random_seed(run.seed)
     changes = dict(run.config or {})

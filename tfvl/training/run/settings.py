@@ -52,7 +52,7 @@ class RunConfig:
         image_column, image2_column, question_column, answer_column, split_column: of a file of your own, other names
             than the task's; the question is the text, be it a sentence or a caption, the answer the label.
         validation_limit: ask only the first so many examples.
-        images: folder of images, or TFRecord files (a pattern such as "images/*.tfrecord"); else `data` is searched.
+        images: folder of images, or TFRecord files (a pattern such as `images/*.tfrecord`); else `data` is searched.
         regions: file of a `RegionStore`; else `data` is searched for one.
         max_regions: of an image with more, the first are taken.
         answers: JSON file with a list of the answers; else the model's own, or those that the training split gives.
@@ -191,7 +191,7 @@ class RunConfig:
         share = 0.0 if self.validation_split == "none" else self.validation_share
         return Columns(**names, share=share, seed=self.split_seed)
 
-    def completed(self, model_class: type, task: Task) -> Self:
+    def completed(self, model_class: type[Any], task: Task) -> Self:
         """With the paper's recipe, and the task's splits, where nothing else was given."""
         names = ("learning_rate", "warmup", "weight_decay", "beta_2", "epsilon", "clip_norm", "rate_multipliers")
         usual = {name: getattr(model_class.recipe, name) for name in names}

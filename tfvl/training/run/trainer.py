@@ -110,9 +110,11 @@ class Trainer:
         self.model, self.processor, self.training, self.validation = opened
         every = run.epochs * self.training.steps
         self.total = min(run.steps or every, every)
-        self.step, self.found, self.metrics, self.seconds, self.saved_step = 0, Best(), {}, 0.0, None
+        self.step, self.found, self.seconds = 0, Best(), 0.0
+        self.metrics: dict[str, float] = {}
+        self.saved_step: int | None = None
         self.history: History | None = None
-        self.to_restore: dict | None = None
+        self.to_restore: tuple[dict, dict] | None = None
         self.compile()
 
     def compile(self) -> None:
@@ -140,7 +142,7 @@ class Trainer:
                 self.listener.say(f"{pipeline.loader.report}; {' '.join(pipeline.loader.report.sentences)}")
         if self.step:
             self.listener.say(f"going on after step {self.step} of {self.total}")
-        followed = tracking(run, self.out) if self.workers.is_chief else contextlib.nullcontext([])
+        followed: Any = tracking(run, self.out) if self.workers.is_chief else contextlib.nullcontext([])
         with signals_remembered() as asked, followed as trackers:
             callbacks = [AfterStep(self, asked, started), *trackers]
             while self.step < self.total and not self.found.stops(run.early_stopping):

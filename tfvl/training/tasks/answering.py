@@ -1,7 +1,7 @@
 """What question answering is, whatever the data set."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class Answering(Task):
     answers = True
     unread = ""
 
-    def collate(self, batch: Batch, model_class: type) -> tuple[dict, np.ndarray]:
+    def collate(self, batch: Batch, model_class: type[Any]) -> tuple[dict, np.ndarray]:
         """Labels: soft targets, float32 (N, num_labels), or best answers, int32 (N,), as model and task have them."""
         rows, loader = [example.answers for example in batch.examples], batch.loader
         if self.soft if model_class.soft_labels is None else model_class.soft_labels:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
@@ -74,7 +74,7 @@ class Entities(Task):
 
         return converted(directory, sentences(), convert, report)
 
-    def collate(self, batch: Batch, model_class: type) -> tuple[dict, np.ndarray]:
+    def collate(self, batch: Batch, model_class: type[Any]) -> tuple[dict, np.ndarray]:
         """Positions of phrases, int32 (N, phrases); labels: float32 (N, phrases, regions).
 
         A phrase is read at its last token, as in VisualBERT's code; one that was cut off with the end of its sentence
@@ -149,11 +149,11 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
         if corners is None or not len(corners):
             continue
         try:
-            box = tuple(float(corners.findtext(name)) for name in CORNERS)
+            left, top, right, bottom = (float(corners.findtext(name)) for name in CORNERS)
         except (TypeError, ValueError):
             raise ValueError(f"{path} has a box without {', '.join(CORNERS)}") from None
         for name in item.findall("name"):
-            boxes.setdefault((name.text or "").strip(), []).append(box)
+            boxes.setdefault((name.text or "").strip(), []).append((left, top, right, bottom))
     return boxes
 
 
@@ -202,8 +202,8 @@ def phrase_matches(phrases: Sequence[Phrase], regions: Regions) -> np.ndarray:
     """
     if regions.boxes is None or not (regions.width and regions.height):
         raise ValueError(f"the regions of image {regions.image_id!r} need boxes, and the image's width and height")
-    pixels = regions.boxes * np.float32([regions.width, regions.height] * 2)
-    return np.stack([region_matches(pixels, phrase.boxes) for phrase in phrases])
+    pixels = regions.boxes * np.array([regions.width, regions.height] * 2, np.float32)
+    return np.stack([region_matches(pixels, np.array(phrase.boxes)) for phrase in phrases])
 
 
 def alignment_targets(matches: Sequence[np.ndarray], phrases: int, regions: int) -> np.ndarray:
@@ -246,7 +246,7 @@ def region_matches(regions: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     Returns:
         bool (regions,).
     """
-    return (box_ious(regions, boxes) >= MATCHING_IOU).any(axis=1)
+    return np.any(box_ious(regions, boxes) >= MATCHING_IOU, axis=1)
 
 
 def entities_recalls(scores: Iterable[np.ndarray], matches: Iterable[np.ndarray]) -> dict[str, float]:

@@ -21,7 +21,7 @@ def mean_by_group(values: np.ndarray, groups: Sequence[str]) -> dict[str, float]
     return dict(zip(names.tolist(), means.tolist(), strict=True))
 
 
-def check_lengths(**sequences: Sequence) -> None:
+def check_lengths(**sequences: Sequence | np.ndarray) -> None:
     """Raises ValueError unless all are as long as the first, and not empty."""
     lengths = {name: len(values) for name, values in sequences.items()}
     if len(set(lengths.values())) > 1:

@@ -29,9 +29,10 @@ class Pretraining(Task):
     prepared_for = Retrieval.prepared_for
     free_label_axes: ClassVar = dict.fromkeys(("labels", "obj", "attr", "feat"), (1,))
 
-    read = Retrieval.read
+    def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
+        return Retrieval().read(directory, split, report)
 
-    def collate(self, batch: Batch, model_class: type) -> tuple[dict, Any]:
+    def collate(self, batch: Batch, model_class: type[Any]) -> tuple[dict, Any]:
         """Labels, as the model class names them; one array, int32 (N, length), where it has masked words only.
 
         labels: int32 (N, length), the hidden words, -100 elsewhere; with a second text (VisualBERT) the regions, too.
@@ -49,7 +50,8 @@ class Pretraining(Task):
             others, matched = second_texts(batch)
         rows = matched == 1 if matched is not None and not model_class.masks_unmatched else None
         encoded, words = hide_words(batch, batch.texts(texts, others), rows)
-        inputs, labels = encoded | batch.pictures, {"labels": words}
+        inputs: dict[str, Any] = encoded | batch.pictures
+        labels: dict[str, Any] = {"labels": words}
         if "matched_label" in wanted:
             labels["matched_label"] = matched
         if "sentence_image_labels" in wanted:
@@ -68,7 +70,7 @@ class PretrainingQuestions(Pretraining):
 
     name = "pretraining-questions"
     label = "ans"
-    prepared_for = ()
+    prepared_for: ClassVar[tuple[str, ...]] = ()
     answers = True
 
     def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
@@ -114,7 +116,7 @@ def hide_words(batch: Batch, texts: dict, rows: np.ndarray | None = None) -> tup
     return texts | {"input_ids": shown}, labels
 
 
-def hide_regions(batch: Batch) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]:
+def hide_regions(batch: Batch) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, ...]]]:
     """`visual_feats` with regions hidden, and LXMERT's `obj_labels`, all padded as the batch's pictures are."""
     random_feature = functools.partial(_random_feature, batch.loader)
     hidden = [
@@ -122,7 +124,7 @@ def hide_regions(batch: Batch) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, 
         for row, (regions,) in enumerate(batch.visuals)
     ]
     most = batch.pictures["visual_feats"].shape[1]
-    objects = {
+    objects: dict[str, tuple[np.ndarray, ...]] = {
         name: tuple(
             _padded([regions.obj_labels[name][part] for regions in hidden], most, IGNORED if part == 0 else 0.0)
             for part in (0, 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class Retrieval(Task):
     name = "retrieval"
     reads_json = True
     kinds = ("match",)
-    prepared_for = ("retrieval", "pretraining")
+    prepared_for: ClassVar[tuple[str, ...]] = ("retrieval", "pretraining")
     checkpoint_only = "retrieval scores every image with every text; evaluate the checkpoint, not an exported model."
 
     def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
@@ -54,7 +55,7 @@ class Retrieval(Task):
 
         return converted(path, captions(), convert, report)
 
-    def collate(self, batch: Batch, model_class: type) -> tuple[dict, np.ndarray]:
+    def collate(self, batch: Batch, model_class: type[Any]) -> tuple[dict, np.ndarray]:
         """Texts (N, 16, length), the true one first; labels: int32 (N,), zeros."""
         texts = []
         for row, (place, example) in enumerate(zip(batch.places, batch.examples, strict=True)):
@@ -65,7 +66,7 @@ class Retrieval(Task):
         shaped = {name: value.reshape(len(batch.examples), FALSE_TEXTS + 1, -1) for name, value in encoded.items()}
         return shaped | batch.pictures, np.zeros(len(batch.examples), np.int32)
 
-    def predictions(self, model, pipeline: BatchPipeline, progress: Progress) -> np.ndarray:
+    def predictions(self, model, pipeline: BatchPipeline, progress: Progress) -> Any:
         """The scores, whatever the pipeline's plan."""
         loader = pipeline.loader
         examples = loader.examples
@@ -89,7 +90,7 @@ class Retrieval(Task):
         """True: that a text and its image stand together is the truth."""
         return True
 
-    def metric(self, predictions: np.ndarray, examples: Sequence[Example]) -> dict[str, float]:
+    def metric(self, predictions: Any, examples: Sequence[Example]) -> dict[str, float]:
         """Recalls, as `retrieval_recalls`."""
         rows: dict[tuple[str, ...], int] = {}
         return retrieval_recalls(predictions, [rows.setdefault(example.images, len(rows)) for example in examples])
@@ -101,7 +102,7 @@ class Retrieval(Task):
         """A text and an image that were scored together."""
         return {"id": example.id, "image": "/".join(example.images)}
 
-    def rows(self, examples: Sequence[Example], predictions: np.ndarray) -> Iterator[dict]:
+    def rows(self, examples: Sequence[Example], predictions: Any) -> Iterator[dict]:
         """For each text its best images, and for each image its best texts."""
         examples = list(examples)
         names = list(dict.fromkeys(example.images for example in examples))

@@ -63,7 +63,7 @@ class Task(ABC):
     prepared_for: ClassVar[tuple[str, ...]] = ()
     answers: ClassVar[bool] = False
     free_label_axes: ClassVar[Mapping[str, tuple[int, ...]]] = {}
-    unread: ClassVar[str | int | None] = -1
+    unread: ClassVar[Any] = -1
     checkpoint_only: ClassVar[str] = ""
     min_answers: ClassVar[int] = MIN_OCCURRENCES
     names_from_rows: ClassVar[bool] = False
@@ -164,12 +164,12 @@ class Task(ABC):
 
     # --- batches ---
 
-    def collate(self, batch: Batch, model_class: type) -> tuple[dict[str, np.ndarray], Any]:
+    def collate(self, batch: Batch, model_class: type[Any]) -> tuple[dict[str, np.ndarray], Any]:
         """The inputs of a batch, and its labels in the form that the model class takes: here one text, and a class."""
         return batch.inputs, batch.labels
 
     def loader(
-        self, model_class: type, examples: Examples, visual, processor, labels: Mapping[str, int], **options
+        self, model_class: type[Any], examples: Examples, visual, processor, labels: Mapping[str, int], **options
     ) -> Loader:
         """What makes the batches of a model class.
 

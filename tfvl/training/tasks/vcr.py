@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Vcr(Task):
 
         return converted(path, numbered_lines(path), convert, report)
 
-    def collate(self, batch: Batch, model_class: type) -> tuple[dict, np.ndarray]:
+    def collate(self, batch: Batch, model_class: type[Any]) -> tuple[dict, np.ndarray]:
         """Texts (N, choices, length); labels: int32 (N,), the place of the right choice."""
         texts = batch.texts(
             [example.text for example in batch.examples], [list(example.choices) for example in batch.examples]

@@ -72,4 +72,4 @@ def soft_targets(rows: Sequence[Sequence[str]], label2id: Mapping[str, int], num
 def best_answers(rows: Sequence[Sequence[str]], label2id: Mapping[str, int]) -> np.ndarray:
     """The best-scored class of N questions, the first of equal ones: int32 (N,), -100 where there is none."""
     scored = [answer_scores(answers, label2id) for answers in rows]
-    return np.array([max(scores, key=scores.get) if scores else IGNORED for scores in scored], np.int32)
+    return np.array([max(scores, key=scores.__getitem__) if scores else IGNORED for scores in scored], np.int32)

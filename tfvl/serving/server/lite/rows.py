@@ -38,7 +38,7 @@ class RowRequest:
     """
 
     asked: dict[str, Any] = field(default_factory=dict)
-    places: dict[str, np.ndarray] = field(default_factory=dict)
+    places: dict[str | int, np.ndarray] = field(default_factory=dict)
     widths: dict[str, int] = field(default_factory=dict)
     status: str = ""
 
@@ -81,7 +81,7 @@ def sentence(error: ValueError) -> str:
     return re.sub(r"^images\b", "image", words)
 
 
-def _images(contents: bytes | np.ndarray) -> bytes | list[list[bytes]]:
+def _images(contents: Any) -> Any:
     several = isinstance(contents, np.ndarray)
     files = contents.tolist() if several else [contents]
     for number, file in enumerate(files, start=1):

@@ -123,7 +123,7 @@ class LiteModel:
             return {}
         rows, arrays = zip(*prepared.values(), strict=True)
         found, places = self._outputs({name: [each[name][0] for each in arrays] for name in arrays[0]})
-        said = {}
+        said: dict[int, dict | ValueError] = {}
         for number, (row,), outputs, place in zip(prepared, rows, found, places, strict=True):
             try:
                 of_row = {name: value[place] for name, value in outputs.items()}

@@ -70,7 +70,7 @@ def example(runner: Runner) -> dict[str, np.ndarray]:
     file = BytesIO()
     Image.new("RGB", (64, 64)).save(file, "PNG")
     features = next((shape[-1] for name, shape in runner.inputs.items() if name in FEATURES), 0)
-    values = {"image": file.getvalue(), "regions": np.ones(features), "boxes": np.array([0, 0, 1, 1])}
+    values: dict[str, Any] = {"image": file.getvalue(), "regions": np.ones(features), "boxes": np.array([0, 0, 1, 1])}
     found = {}
     for name, (dtype, shape) in raw_inputs(runner).items():
         sizes, value = [1, *map(abs, shape)], values.get(name, runner.words.mask_token.encode())

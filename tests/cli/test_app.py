@@ -268,10 +268,10 @@ def test_names_of_extras_are_shown(capsys):
 
 
 def test_the_shell_completes_commands():
-    environment = os.environ | {"_TFVL_COMPLETE": "complete_bash", "COMP_WORDS": "tfvl ex", "COMP_CWORD": "1"}
+    environment = os.environ | {"_TFVL_COMPLETE": "complete_bash", "COMP_WORDS": "tfvl dem", "COMP_CWORD": "1"}
     code = "import sys; from tfvl.cli.app import main; sys.exit(main([]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
-    assert done.stdout.split() == ["export"]
+    assert done.stdout.split() == ["demo"]
 
 
 def test_ask_takes_several_questions(capsys, checkpoint, picture, monkeypatch):

@@ -72,9 +72,6 @@ def export(
         return export_tflite(src, dst, top_k=top_k, overwrite=overwrite, load=load, explain=explain or None, **sizes)
     check_format(file_format, sizes, dst)
     refuse_to_overwrite(dst, overwrite)
-    if not dst.name.isdecimal():
-        advice = f"{dst} has no version number, without which TensorFlow Serving finds no model; export to {dst / '1'}"
-        warnings.warn(advice, stacklevel=2)
     quiet_tensorflow()
     from tfvl import auto
     from tfvl.export import saved_model
@@ -83,6 +80,11 @@ def export(
     chosen = {} if signatures is None else {"signatures": checked_names(signatures.split(","))}
     with console(stderr=True).status("exporting"):
         model, processor = auto.load(src, architecture=class_name, revision=revision, detector=detector)
+        if not dst.name.isdecimal():
+            advice = (
+                f"{dst} has no version number, without which TensorFlow Serving finds no model; export to {dst / '1'}"
+            )
+            warnings.warn(advice, stacklevel=2)
         directory = saved_model(model, processor, dst, top_k=top_k, explain=explain, overwrite=overwrite, **chosen)
     show_saved_model(directory)
     print(f"Written to {directory}. Next:")

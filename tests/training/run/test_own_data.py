@@ -48,12 +48,14 @@ def test_from_a_csv_to_a_metric(model, tmp_path, capsys):
     assert "val_accuracy" in (out / "history.csv").read_text()
     capsys.readouterr()
     predictions = tmp_path / "predictions.json"
-    arguments = ["eval", "--task", "vqa", "--data", path, "--model", out / "last", "--out", predictions]
+    arguments = ["eval", "--json", "--task", "vqa", "--data", path, "--model", out / "last", "--out", predictions]
     assert main(list(map(str, arguments))) == 0
-    assert "2 examples" in capsys.readouterr().out  # a tenth of twelve images, which have two rows each
+    document = json.loads(capsys.readouterr().out)
+    assert document["examples"] == 2  # a tenth of twelve images, which have two rows each
+    assert document["metrics"].keys() == {"accuracy"}
     assert len(json.loads(predictions.read_text())) == 2
     assert main(list(map(str, [*arguments, "--split", "all"]))) == 0
-    assert "24 examples" in capsys.readouterr().out
+    assert json.loads(capsys.readouterr().out)["examples"] == 24
     # the same command goes on, and another validation would be another run
     assert train(path, model, out) == 0
     capsys.readouterr()

@@ -22,7 +22,7 @@ from tfvl.training.data.pipeline import BatchPipeline
 from tfvl.training.run import checkpoint
 from tfvl.training.run.guards import LOCK, locked
 from tfvl.training.run.history import History, draw_curves
-from tfvl.training.run.opening import open_run, source_of
+from tfvl.training.run.opening import open_run, source_of, task_of
 from tfvl.training.run.settings import RunConfig
 from tfvl.training.run.trainer import NonFiniteError, schedule, train
 
@@ -108,7 +108,7 @@ def test_run_files_of_the_examples(file):
     run = RunConfig.read(file, {})
     model_class = source_of(run).model_class
     assert model_class.config_class.model_type in file.stem
-    assert run.completed(model_class).clip_norm == 1.0
+    assert run.completed(model_class, task_of(run)).clip_norm == 1.0
 
 
 def test_without_matplotlib_there_is_one_warning(tmp_path, monkeypatch):

@@ -37,6 +37,7 @@ MODELS = {
     "entities": ["VisualBertForRegionToPhraseAlignment"],
     "pretraining": ["ViltForMaskedLM", "ViltForPreTraining", "VisualBertForPreTraining", "LxmertForPreTraining"],
     "pretraining-questions": ["LxmertForPreTraining"],
+    "tokens": ["ViltForTokenClassification"],
 }
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfvl.detector.config import DetectorConfig
 from tfvl.preprocessing.image import formats
 from tfvl.preprocessing.image.batch import flatten
 from tfvl.preprocessing.image.decode import to_levels
@@ -17,7 +16,7 @@ from tfvl.preprocessing.image.decode import to_levels
 class DetectorImageProcessor:
     """Resizes, subtracts means and pads images for the detector (upstream: `Preprocess` in `processing_image.py`)."""
 
-    def __init__(self, config: DetectorConfig):
+    def __init__(self, config: Any):
         self.config = config
 
     def __call__(self, images: Any) -> dict[str, tf.Tensor]:

@@ -26,7 +26,7 @@ def load_pretrained(
     dtype: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     **hub_options,
-) -> tuple[object, LoadReport]:
+) -> tuple[Any, LoadReport]:
     """A model with the weights of `src` (see `PreTrainedModel.from_pretrained`), and the `LoadReport` of the load."""
     policy = keras.dtype_policies.get(dtype)
     if policy.quantization_mode is not None:

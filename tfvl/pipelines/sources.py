@@ -183,7 +183,7 @@ class ServerPipeline(Pipeline):
         super().__init__(self.client.model.name, top_k)
 
     @cached_property
-    def tasks(self) -> tuple[str, ...]:
+    def tasks(self) -> tuple[str, ...]:  # type: ignore[override]  # asks the server when it is needed
         return tasks_of_signatures(self.signatures)
 
     @cached_property

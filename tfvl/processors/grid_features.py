@@ -4,6 +4,7 @@ import difflib
 import functools
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -172,7 +173,7 @@ class GridFeatures(keras.Model):
             config.write_text(json.dumps(values, indent=2) + "\n")
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> Self:
+    def from_pretrained(cls, directory: str | os.PathLike) -> Self:
         """Reads what `save_pretrained` wrote.
 
         Raises:
@@ -264,7 +265,7 @@ def map_of(backbone, layer: str | None, image_size) -> tuple[int, int, int, int]
         raise ValueError(
             f"{backbone.name} cannot take images of {numbers} pixels, give larger ones: {reason}"
         ) from None
-    shape = getattr(spec, "shape", ())
+    shape: Any = getattr(spec, "shape", ())
     if len(shape) == 4 and None not in shape[1:]:
         if min(shape[1:]) < 1:
             raise ValueError(f"nothing is left of images of {numbers} pixels at {name}; give larger ones")

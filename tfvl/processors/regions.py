@@ -82,7 +82,8 @@ class RegionProcessor(Processor):
         read = cls.read(src, ("detector",), **options)
         if detector is None and has_grid_features(read.directory):
             detector = read.directory
-        processor = cls(read.tokenizer, read.config and read.config.region_size("features"), detector)
+        feature_size = None if read.config is None else read.config.region_size("features")
+        processor = cls(read.tokenizer, feature_size, detector)
         processor.positions = read.positions
         return processor
 

@@ -88,7 +88,8 @@ class Rows:
             raise ValueError("there are several splits of rows; give one of them, such as rows['train'].")
         if not len(rows):
             raise ValueError("there are no rows.")
-        self._rows, self.image_columns = rows, ()
+        self._rows = rows
+        self.image_columns: tuple[str, ...] = ()
         names = rows.column_names if hasattr(rows, "column_names") else {name: None for row in rows for name in row}
         self._names = {column_name(name): name for name in names}
         self.columns = tuple(self._names)

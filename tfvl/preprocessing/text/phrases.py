@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 
-def locate(phrases: tf.Tensor, encoded: dict, tokenizer, longest: int) -> tf.Tensor:
+def locate(phrases: tf.Tensor, encoded: Mapping, tokenizer, longest: int) -> tf.Tensor:
     """Where phrases (N, P) stand in their row's tokenised text: int32 (N, P), or -1.
 
     A phrase stands where its tokens do, first, as whole words; its place is that of its last token, as in the authors'

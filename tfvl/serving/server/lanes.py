@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +80,7 @@ def _is_slow_text(text: bytes) -> bool:
 
 def _is_slow_image(contents: bytes) -> bool:
     """By what its header says; it need not be true or whole, the decoder will see to that."""
+    order: Any
     scans = 1
     if contents.startswith(_JPEG):
         sizes = [(frame[1][:2], frame[1][2:]) for frame in _FRAME.finditer(contents)]

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tfvl.serving.server import configs, ports
 from tfvl.serving.server.access import Access
@@ -166,7 +167,7 @@ def run_embedded(
     stop = threading.Event()
     for number in _SIGNALS:
         signal.signal(number, lambda *_: stop.set())
-    where = {"host": host, "rest_port": serving.rest_port, "grpc_port": serving.grpc_port}
+    where: dict[str, Any] = {"host": host, "rest_port": serving.rest_port, "grpc_port": serving.grpc_port}
     service = Service([repository], metrics, max_bytes=max_bytes)
     server = Server(service, access, **where, read_seconds=read_seconds, drain_seconds=drain_seconds)
     repository.watch(poll)

@@ -49,7 +49,8 @@ def request(inputs: Tensors, row: int) -> RowRequest:
     try:
         if problem := beyond_limits(widths):
             raise BadRowError(problem)
-        asked, places = {}, {}
+        asked: dict[str, Any] = {}
+        places: dict[str | int, np.ndarray] = {}
         if "image" in of_row:
             asked["images"] = _images(of_row["image"])
         if "regions" in of_row:

@@ -227,6 +227,17 @@ def test_train_shapes_vqa(run, tmp_path, family, eager_functions):
     assert tuple(processor.tokenizer.get_vocab()) == shapes.vocabulary()
 
 
+@pytest.mark.slow
+def test_train_on_grid_features(run, tmp_path, eager_functions):
+    lines = run("train_on_grid_features.py", "--out", tmp_path, "--scenes", 3, "--epochs", 1)
+    assert "loss" in lines[-1]
+    model, processor = auto.load(tmp_path)
+    assert isinstance(processor.detector, tfvl.GridFeatures)
+    assert model.config.visual_feat_dim == processor.detector.feature_size == processor.feature_size
+    inputs = processor(text=["what color is the circle?"], images=[tmp_path / "pictures" / "0.png"])
+    assert model(inputs)["question_answering_score"].shape == (1, len(model.config.id2label))
+
+
 def test_no_example_is_left_out():
     source = Path(__file__).read_text() + (TESTS / "training/test_distributed.py").read_text()
     assert all(path.name in source for path in EXAMPLES.glob("*.py"))

@@ -212,8 +212,8 @@ def test_training_goes_on_from_a_file_of_adapted_quantized_layers(tmp_path):
     head = "ViltForQuestionAnswering"
     model = small_model(head)
     quantize(model, "int8", "encoder|classifier")
-    kinds = {layer.name: layer.quantization_mode for layer in model._flatten_layers()}
-    assert {kinds[name] for name in ("qkv", "intermediate", "output", "dense", "out")} == {"int8"}
+    parts = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dense)]
+    assert {layer.quantization_mode for layer in parts if "pooler" not in layer.path} == {"int8"}
     adapt(model)
     model.compile("sgd")
     model.save(tmp_path / "model.keras")

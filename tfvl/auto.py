@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from tfvl.answers.rows import HEADS
 from tfvl.errors import CheckpointError
+from tfvl.files.reading import shown
 from tfvl.lxmert import heads as lxmert
 from tfvl.lxmert.processor import LxmertProcessor
 from tfvl.modeling.base import PreTrainedModel
@@ -145,5 +146,5 @@ def load(src: str | Path, *, architecture: str | None = None, dtype: str | None 
 
 def _choose(value, table: Mapping, what: str):
     if not isinstance(value, str) or value not in table:
-        raise CheckpointError(f"{what} is {value!r}, expected one of {', '.join(table)}")
+        raise CheckpointError(f"{what} is {shown(value)}, expected one of {', '.join(table)}")
     return table[value]

@@ -128,6 +128,61 @@ def test_parts_of_another_detector_are_not_mixed_in(source, pictures, tmp_path, 
         extract(named_images([pictures]), tmp_path / "regions.h5", source, overrides={"min_size": 32})
 
 
+def interrupted(pictures: Path, out: Path, source) -> Path:
+    """A run that stops after four pictures; the directory of its parts."""
+
+    def stop(done, total):
+        if done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(named_images([pictures]), out, source, on_progress=stop)
+    return out.with_name(f".{out.name}.parts")
+
+
+def test_other_pictures_of_the_same_names_are_looked_at(source, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "IN_A_PART", 2)
+    out, others = tmp_path / "regions.h5", tmp_path / "others"
+    interrupted(pictures, out, source)
+    others.mkdir()
+    for number in range(6):  # of the first four one is the same
+        levels = np.roll(arrays()[number % 3], 5 * number if number == 2 else 7 * number + 3, axis=1)
+        (others / f"{number}.png").write_bytes(png(levels))
+    done = extract(named_images([others]), out, source)
+    assert (done.images, done.resumed) == (6, 1)
+    check_store(out, expected(others))
+
+
+@pytest.mark.parametrize("damage", ["part", "digests", "settings"])
+def test_damaged_parts_are_made_again(source, pictures, tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(extraction, "IN_A_PART", 2)
+    out = tmp_path / "regions.h5"
+    parts = interrupted(pictures, out, source)
+    part = parts / "00000001.h5"
+    if damage == "part":
+        part.write_bytes(part.read_bytes()[:-300])
+    elif damage == "digests":
+        part.with_suffix(".json").unlink()
+    else:
+        (parts / "settings.json").write_text("")
+    done = extract(named_images([pictures]), out, source)
+    assert (done.images, done.resumed) == (6, 0 if damage == "settings" else 2)
+    check_store(out, expected(pictures))
+    assert not parts.exists()
+
+
+def test_parts_of_a_store_that_was_written_are_removed(source, pictures, tmp_path, capsys):
+    """A run that was killed after it had written the store; its command says that it is there."""
+    out = tmp_path / "regions.h5"
+    parts = tmp_path / ".regions.h5.parts"
+    arguments = ["regions", pictures, "--out", out, "--detector", source]
+    parts.mkdir()
+    (parts / "settings.json").write_text("{}")
+    out.write_bytes(b"whole")
+    assert "exists already" in fails(capsys, *arguments)
+    assert not parts.exists()
+
+
 @pytest.mark.slow
 def test_a_killed_run_loses_no_finished_part(source, tmp_path):
     directory, out = tmp_path / "pictures", tmp_path / "regions.h5"

@@ -132,6 +132,35 @@ def test_a_text_is_bounded(worker, tmp_path, reader, name, number):
         assert not worker.read(reader, tmp_path / name).wrong(name)
 
 
+LONG_VALUES = {
+    ("vilt config", "config.json"): [
+        b'{"hidden_size": ' + b"[" + b'"x",' * 5000 + b'"x"]}',
+        b'{"hidden_size": "' + b"x" * 50_000 + b'"}',
+        b'{"id2label": {"' + b"9" * 4000 + b'": "a", "' + b"8" * 4000 + b'": "b"}}',
+        b'{"architectures": "' + b"x" * 50_000 + b'"}',
+        b'{"model_type": "' + b"x" * 50_000 + b'"}',
+    ],
+    ("image processor", "preprocessor_config.json"): [
+        b'{"size": {"' + b"x" * 50_000 + b'": 3}}',
+        b'{"image_mean": [' + b"3," * 50_000 + b"3]}",
+    ],
+    ("detector config", "config.yaml"): [b"RPN: {NMS_THRESH: " + b"x" * 50_000 + b"}"],
+    ("settings", "run.yaml"): [b"epochs: " + b"x" * 50_000, b"x" * 50_000 + b": 3", b"a: 1\n" * 2],
+}
+
+
+@pytest.mark.parametrize(
+    ("reader", "name", "number"),
+    [(*place, number) for place, texts in LONG_VALUES.items() for number in range(len(texts))],
+)
+def test_a_sentence_stays_short_whatever_a_value_is(worker, tmp_path, reader, name, number):
+    (tmp_path / name).write_bytes(LONG_VALUES[reader, name][number])
+    outcome = worker.read(reader, tmp_path / name)
+    assert outcome.kind == "refused"
+    assert not outcome.wrong(name)
+    assert len(outcome.text) < 2500
+
+
 SMALL_FILES = {
     "config.json": "vilt config",
     "preprocessor_config.json": "image processor",
@@ -173,7 +202,7 @@ def test_special_tokens_are_counted(worker, tmp_path):
     added = [{"id": 5 + number, "content": f"<{number}>", "special": True} for number in range(200_000)]
     vocab = {token: number for number, token in enumerate(tokens)}
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocab}, "added_tokens": added}))
-    refused(worker, "tokenizer", tmp_path / "vocab.txt", "special tokens, at most 1000 are supported")
+    refused(worker, "tokenizer", tmp_path / "vocab.txt", "200000 added tokens, at most 1000 are supported")
 
 
 def test_a_safetensors_header_is_bounded(worker, tmp_path):

@@ -54,14 +54,17 @@ def exported(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def other(exported) -> Path:
-    """A file of the same structure, size and time, of which one matrix is another."""
+    """A file of the same structure and time, of which one matrix is another."""
     interpreter = interpreter_of(exported)
     eight_bits = [
         each for each in interpreter.get_tensor_details() if each["dtype"] == np.int8 and len(each["shape"]) == 2
     ]
     matrix = interpreter.get_tensor(max(eight_bits, key=lambda each: np.prod(each["shape"]))["index"])
     path = exported.with_name("b.tflite")
-    path.write_bytes(exported.read_bytes().replace(matrix.tobytes(), matrix[::-1].tobytes()))
+    described = file.read(exported)
+    model = exported.read_bytes()[: described.description["model_bytes"]]
+    changed = model.replace(matrix.tobytes(), matrix[::-1].tobytes())
+    file.write(dataclasses.replace(described, path=path), changed)
     os.utime(path, ns=(exported.stat().st_atime_ns, exported.stat().st_mtime_ns))
     return path
 

@@ -48,9 +48,24 @@ def plan(file, model, rules=TOY, **options):
 def problems(file, model, rules=TOY, **options) -> list[str]:
     with pytest.raises(CheckpointError) as caught:
         plan(file, model, rules, **options)
-    first, *lines = str(caught.value).split("\n")
-    assert first == "some.safetensors does not fit Toy:"
-    return [line.strip() for line in lines]
+    assert str(caught.value).startswith("some.safetensors does not fit Toy:\n  ")
+    return sorted(caught.value.problems)
+
+
+def test_of_many_problems_the_first_of_each_kind_are_named_and_counted():
+    blocks = {f"layer_{i}/qk/kernel": (4, 6) for i in range(90)}
+    file = {f"layer.{i}.{part}.weight": (4, 4) for i in range(90) for part in "qk"} | {
+        "words.weight": (7, 4),
+        "x": (1,),
+    }
+    with pytest.raises(CheckpointError) as caught:
+        plan(file, {"words/embeddings": (7, 4)} | blocks)
+    message, found = str(caught.value), caught.value.problems
+    assert len(found) == 181
+    assert len(message) < 1500
+    assert message.count("\n  shape: layer.") == 5
+    assert "\n  shape: 175 more\n" in message
+    assert "\n  unknown: no row of the table names x (1,)" in message
 
 
 def test_everything_fits():

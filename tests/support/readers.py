@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import tfvl
 from tfvl.detector.config import DetectorConfig
+from tfvl.export import check
 from tfvl.lite import file as lite_file
 from tfvl.lite.image import ImageProcessor
 from tfvl.porting.formats import open_checkpoint
@@ -18,6 +19,9 @@ from tfvl.preprocessing.image.decode import to_levels
 from tfvl.preprocessing.regions.reading import open_regions, read_npz
 from tfvl.preprocessing.regions.store import RegionStore
 from tfvl.preprocessing.text import vocabulary
+from tfvl.training.data import prepared
+from tfvl.training.run.opening import read_answers
+from tfvl.training.run.settings import RunConfig
 
 
 def digest(array) -> str:
@@ -66,6 +70,22 @@ def tokenizer(path):
     return [len(tokens), tokens("a tiny cat [MASK]")["input_ids"].numpy().tolist()]
 
 
+def examples(path):
+    """Of the prepared split that the file describes."""
+    found = prepared.find(path.parent, "train")
+    if found is None:
+        raise ValueError(f"{path} is of another split")
+    return list(found.read())
+
+
+def saved_model(path):
+    """What `check` says of the directory; its problems, as the command line does, as an error."""
+    report = check(path.parent)
+    if report.problems:
+        raise ValueError(f"{path} would not be served: {'; '.join(report.problems)}")
+    return dataclasses.astuple(dataclasses.replace(report, directory="", graph_bytes=0))
+
+
 def in_graph(path):
     """The levels that a graph decodes; its refusals have no name of a file, which a graph does not know."""
     contents = path.read_bytes()
@@ -92,6 +112,10 @@ READERS = {
     "detector config": DetectorConfig.from_file,
     "image processor": lambda path: tfvl.ViltImageProcessor.from_pretrained(path.parent),
     "vocabulary": vocabulary.read_vocab,
+    "settings": lambda path: RunConfig.read(path, {}),
+    "answers": read_answers,
+    "prepared": examples,
+    "saved model": saved_model,
     "tokenizer": tokenizer,
     "image": lambda path: digest(to_levels(path, MAX_PIXELS).levels),
     "graph image": in_graph,

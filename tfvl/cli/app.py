@@ -16,6 +16,7 @@ from tfvl import __version__
 from tfvl.cli.ask import ask
 from tfvl.cli.beam import BEAM_FLAGS
 from tfvl.cli.check import check
+from tfvl.cli.console import say
 from tfvl.cli.demo import demo
 from tfvl.cli.evaluate import evaluate
 from tfvl.cli.explain import explain
@@ -26,6 +27,7 @@ from tfvl.cli.regions import regions
 from tfvl.cli.score import score
 from tfvl.cli.serve import serve
 from tfvl.cli.train import train
+from tfvl.files.whole import is_full
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -54,7 +56,7 @@ for name, command in COMMANDS.items():
 
 def show_version(asked: bool) -> None:
     if asked:
-        print(f"tfvl {__version__}")
+        say(f"tfvl {__version__}")
         raise typer.Exit
 
 
@@ -85,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get("TFVL_TRACEBACK", "0") not in ("", "0"):
             raise
         code, line = describe(error)
-        print(f"tfvl: {line}", file=sys.stderr)
+        say(f"tfvl: {line}", stderr=True)
         return code
 
 
@@ -99,7 +101,7 @@ def describe(error: Exception) -> tuple[int, str]:
         return error.exit_code, message
     if isinstance(error, OSError) and error.filename and error.strerror:
         return 2, f"{error.filename}: {error.strerror}"
-    if isinstance(error, OSError | ValueError):
+    if isinstance(error, OSError | ValueError) or is_full(error):
         return 2, message
     if isinstance(error, ImportError) and error.name is None:  # raised by hand, with the extra that is missing
         return 2, message
@@ -107,7 +109,7 @@ def describe(error: Exception) -> tuple[int, str]:
 
 
 def show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    print(f"tfvl: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    say(f"tfvl: warning: {' '.join(str(message).split())}", stderr=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from tfvl.cli.console import (
     console,
     print_json,
     print_table,
+    say,
 )
 from tfvl.files.quiet import quiet_tensorflow
 
@@ -101,9 +102,9 @@ def ask(
         return print_json({"model": model or src, "images": names, "results": shown})
     for text, answers in zip(texts, found, strict=True):
         if answers.filled:
-            print(answers.filled)
+            say(answers.filled)
         if answers.match is not None:
-            print(f"text and image belong together: {answers.match:.4f}")
+            say(f"text and image belong together: {answers.match:.4f}")
         print_table(text, ("answer", "score"), [(said, f"{score:.4f}") for said, score in answers.scored])
 
 

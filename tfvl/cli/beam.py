@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tfvl.cli.console import print_report
+from tfvl.cli.console import print_report, say
 from tfvl.files.quiet import quiet_tensorflow
 
 BEAM_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}  # what typer does not know is Beam's
@@ -40,4 +40,4 @@ def beam_flags(runner: str | None, others: Sequence[str]) -> list[str]:
 def print_finished(finished, place: str) -> None:
     """Prints what was left out, and which worker processes took part."""
     print_report(finished.report, place)
-    print("  shards by worker:", ", ".join(f"{name}: {count}" for name, count in sorted(finished.workers.items())))
+    say("  shards by worker: " + ", ".join(f"{name}: {count}" for name, count in sorted(finished.workers.items())))

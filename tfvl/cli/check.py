@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tfvl.cli.console import AsJson, console, print_json, print_table
+from tfvl.cli.console import AsJson, console, print_json, print_table, say
 from tfvl.files.extras import require
 from tfvl.files.quiet import quiet_tensorflow
 
@@ -73,6 +73,7 @@ def show_saved_model(directory: Path, target: str | None = None, as_json: bool =
     """Prints what `tfvl.export.check` found and returns the problems with the target (None: the newest)."""
     quiet_tensorflow()
     from tfvl.export import check
+    from tfvl.export.op_check import outside
 
     report = check(directory, *([target] if target else []))
     if as_json:
@@ -87,10 +88,11 @@ def show_saved_model(directory: Path, target: str | None = None, as_json: bool =
     print_table(f"{directory}", ("signature", "", "name", "tensor"), tensors)
     size = f"graph {report.graph_bytes / 1e6:.1f} MB, variables {report.variable_bytes / 1e6:.1f} MB"
     assets = f"{len(report.assets)} assets of {sum(report.assets.values()):,} bytes"
-    print(f"{len(report.ops)} kinds of ops, {len(report.problems)} problems; {size}, {assets}")
+    say(f"reaches beyond inputs and outputs: {outside.sentence(report.reaches) or 'nothing'}")
+    say(f"{len(report.ops)} kinds of ops, {len(report.problems)} problems; {size}, {assets}")
     requests = (", ".join(f"{name} {spec}" for name, spec in inputs.items()) for inputs in report.warmup)
-    print(f"warm-up requests: {'; '.join(requests) or 'none, so the first users will wait'}")
-    print(f"TensorFlow Serving that knows every op and attribute: {', '.join(report.served_by) or 'none'}")
+    say(f"warm-up requests: {'; '.join(requests) or 'none, so the first users will wait'}")
+    say(f"TensorFlow Serving that knows every op and attribute: {', '.join(report.served_by) or 'none'}")
     return report.problems
 
 
@@ -126,10 +128,10 @@ def check_file(path: Path, against: str | None, picture: Path | None, as_json: b
     print_table(f"{path} against {against}: {report.examples} examples", columns, rows)
     if report.accuracy is not None:
         before, after = report.accuracy
-        print(f"accuracy on drawn scenes: {before:.2%} before, {after:.2%} after, {100 * (after - before):+.2f} points")
+        say(f"accuracy on drawn scenes: {before:.2%} before, {after:.2%} after, {100 * (after - before):+.2f} points")
     if picture is not None:
         plot([report], picture)
-        print(f"drawn to {picture}")
+        say(f"drawn to {picture}")
 
 
 def show_file(path: Path, as_json: bool = False) -> dict:
@@ -164,14 +166,14 @@ def show_file(path: Path, as_json: bool = False) -> dict:
     print_table(f"{path}", ("", "name", "tensor"), shown)
     listed = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     kind = "builtin operators" if flavour == "tensors" else "operators, builtin ones and tf.text's"
-    print(f"{sum(counts.values())} {kind}: {listed}")
+    say(f"{sum(counts.values())} {kind}: {listed}")
     layers = [layer for layer in described.description["sensitivity"] if isinstance(layer, dict)]
     if layers:
         kept = sum(bool(layer.get("in_float")) for layer in layers)
-        print(f"{len(layers) - kept} matrix products in 8 bits, {kept} in floats. Least exact (rounding alone: 0.29):")
+        say(f"{len(layers) - kept} matrix products in 8 bits, {kept} in floats. Least exact (rounding alone: 0.29):")
         for layer in layers[:5]:
-            print(f"  {layer.get('steps', 0):.2f} steps  {readable(str(layer.get('name')))}")
-    print(f"{path.stat().st_size / 1e6:.1f} MB, weights: {document['weights']}")
+            say(f"  {layer.get('steps', 0):.2f} steps  {readable(str(layer.get('name')))}")
+    say(f"{path.stat().st_size / 1e6:.1f} MB, weights: {document['weights']}")
     return document
 
 

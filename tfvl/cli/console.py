@@ -1,5 +1,7 @@
 """What the commands of `tfvl` share: their options, and what they write to the terminal. Light to import."""
 
+import re
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -37,11 +39,27 @@ Strict = Annotated[bool, typer.Option("--strict", help="Refuse data that cannot 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DST.")]
 
 
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(value: object) -> str:
+    """A text that a terminal only shows: control characters, and those that turn its direction, are written out.
+
+    Labels, answers and names come from files of strangers, and an escape sequence in one of them would be obeyed.
+    """
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
+
+
+def say(text: object, stderr: bool = False) -> None:
+    """Prints a line, as `plain` has it."""
+    print(plain(text), file=sys.stderr if stderr else sys.stdout)
+
+
 def print_report(report, place: str = "") -> None:
     """What was left out of a data set (`tfvl.training.data.examples.Report`), in numbers and the first sentences."""
-    print(f"{place}: {report}" if place else report)
+    say(f"{place}: {report}" if place else report)
     for sentence in report.sentences:
-        print(f"  {sentence}")
+        say(f"  {sentence}")
 
 
 def console(stderr: bool = False):
@@ -76,7 +94,8 @@ def print_json(document: dict) -> None:
             return None
         return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
-    print(json.dumps(plain(document), ensure_ascii=False, indent=2))
+    text = json.dumps(plain(document), ensure_ascii=False, indent=2)
+    print(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def print_table(title: str, columns: tuple[str, ...], rows: list[tuple]) -> None:
@@ -87,5 +106,5 @@ def print_table(title: str, columns: tuple[str, ...], rows: list[tuple]) -> None
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    console().print(Text(title), table, sep="\n")
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    console().print(Text(plain(title)), table, sep="\n")

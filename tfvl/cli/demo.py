@@ -16,6 +16,7 @@ from tfvl.cli.console import DEFAULT_MODEL, SOURCE_HELP
 from tfvl.cli.demo_tasks import TASKS, Asked, DemoAnswer
 from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
+from tfvl.files.whole import written_files
 
 # All that a Python client needs; tensorflow_text is imported for the ops of the tokenizer. Bytes are written as in the
 # JSON requests of TensorFlow Serving.
@@ -98,7 +99,8 @@ def run_demo(
     out.mkdir(parents=True, exist_ok=True)
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     scene = shapes.draw_scene(seed)
-    scene.image().save(out / "scene.png")
+    with written_files(out / "scene.png") as (new,):
+        scene.image().save(new)
     console.print(f"Scene {seed} (the same again with --seed {seed}): {out / 'scene.png'}")
 
     directory = out / Path(model).resolve().name / "1"
@@ -119,7 +121,8 @@ def run_demo(
     rows = shown_task.read(asked, outputs, None if found is None else found["normalized_boxes"][0])
     console.print(answer_table(rows))
     boxes = () if found is None else found["normalized_boxes"][0][found["obj_probs"][0] > SURE].tolist()
-    shapes.draw_answers(scene.image(), rows, boxes).save(out / "answers.png")
+    with written_files(out / "answers.png") as (new,):
+        shapes.draw_answers(scene.image(), rows, boxes).save(new)
     console.print(f"Picture with the answers: {out / 'answers.png'}")
     shown = MODELS.get(loaded.config.model_type)
     if shown is None or shown_task.model:

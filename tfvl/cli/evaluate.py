@@ -22,6 +22,7 @@ from tfvl.cli.console import (
     print_report,
     print_table,
     progress_bar,
+    say,
 )
 from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
@@ -107,7 +108,7 @@ def evaluate(
     rows = [(name, f"{100 * value:.2f}") for name, value in metrics.items()]
     print_table(f"{model} on {task}, {len(evaluation.examples):,} examples", ("metric", "%"), rows)
     if not rows:
-        print("The truth of this split is not published.")
+        say("The truth of this split is not published.")
     print_report(report)
     if out is not None:
-        print(f"Predictions written to {out}.")
+        say(f"Predictions written to {out}.")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tfvl.cli.console import DEFAULT_MODEL, SOURCE_HELP, ClassName, Detector, Revision, console, print_table
+from tfvl.cli.console import DEFAULT_MODEL, SOURCE_HELP, ClassName, Detector, Revision, console, print_table, say
 from tfvl.files.quiet import quiet_tensorflow
 
 BEST = 3  # patches or regions that are listed
@@ -75,12 +75,12 @@ def explain(
         (one,) = found
         if out is not None:
             one.save(out)
-    print(f"{one.answer}: {one.score:.4f}")
+    say(f"{one.answer}: {one.score:.4f}")
     rows = [(token, f"{score:.4f}") for token, score in zip(one.tokens, one.token_scores, strict=True)]
     print_table(f"{one.method}, words", ("token", "score"), rows)
     print_table(f"{one.method}, best parts of the image", ("part", "score"), parts(one))
     if out is not None:
-        print(f"Written to {out}.")
+        say(f"Written to {out}.")
 
 
 def parts(one) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tfvl.cli.check import show_file, show_saved_model
-from tfvl.cli.console import ClassName, Detector, Overwrite, Revision, Source, TopK, console
+from tfvl.cli.console import ClassName, Detector, Overwrite, Revision, Source, TopK, console, say
 from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
 from tfvl.files.whole import refuse_to_overwrite
@@ -87,12 +87,12 @@ def export(
             warnings.warn(advice, stacklevel=2)
         directory = saved_model(model, processor, dst, top_k=top_k, explain=explain, overwrite=overwrite, **chosen)
     show_saved_model(directory)
-    print(f"Written to {directory}. Next:")
+    say(f"Written to {directory}. Next:")
     image = "IMAGE" if processor.takes_images else "REGIONS"
     if signatures is None or "serving_default" in signatures:
-        print(f'  tfvl ask {image} "question" --model {directory}')
+        say(f'  tfvl ask {image} "question" --model {directory}')
     if dst.name.isdecimal():
-        print(f"  tensorflow_model_server --model_name={directory.parent.name} --model_base_path={directory.parent}")
+        say(f"  tensorflow_model_server --model_name={directory.parent.name} --model_base_path={directory.parent}")
 
 
 def export_tflite(
@@ -118,10 +118,10 @@ def export_tflite(
             raise ValueError(f"--image-size is for ViLT, but {src} takes regions; leave it out")
         path = lite(model, processor, dst, top_k=top_k, overwrite=overwrite, **options)
     show_file(path)
-    print(f"Written to {path}. Next:")
+    say(f"Written to {path}. Next:")
     image = "IMAGE" if processor.sees == "images" else "REGIONS"
-    print(f'  tfvl ask {image} "question" --model {path}')
-    print(f"  tfvl check {path} --against {src}")
+    say(f'  tfvl ask {image} "question" --model {path}')
+    say(f"  tfvl check {path} --against {src}")
 
 
 def check_format(file_format: str, of_tflite: Mapping[str, object], destination: Path) -> None:

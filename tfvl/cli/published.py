@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tfvl.cli.console import console, print_json, print_table
+from tfvl.cli.console import console, print_json, print_table, say
 from tfvl.cli.published_facts import CHECKPOINTS, TOLERANCE, Published, Question
 from tfvl.errors import CheckpointError, OutOfReachError
 from tfvl.files.json_file import read_json
@@ -78,7 +78,7 @@ def check_published(
         return good == len(outcomes)
     columns = ("checkpoint", "result", "largest difference", "tolerance", "seconds", "MB", "")
     print_table("published checkpoints", columns, [shown(each) for each in outcomes.values()])
-    print(f"{good} of {len(outcomes)} are as published; sources: tfvl/cli/published_facts.py")
+    say(f"{good} of {len(outcomes)} are as published; sources: tfvl/cli/published_facts.py")
     return good == len(outcomes)
 
 

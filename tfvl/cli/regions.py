@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from tfvl.cli.beam import Runner, Shards, beam_flags, print_finished
-from tfvl.cli.console import AsJson, print_json, print_table, progress_bar
+from tfvl.cli.console import AsJson, plain, print_json, print_table, progress_bar
 from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
-from tfvl.files.whole import refuse_to_overwrite
+from tfvl.files.whole import refuse_to_overwrite, written_files
 
 # The endings of files of features: `region_files.READERS`, which is slow to import.
 FEATURES = (".npz", ".npy", ".tsv", ".h5", ".hdf5", ".tfrecord", ".tfrecords")
@@ -69,6 +69,11 @@ def regions(
         refuse_to_overwrite(file, overwrite, "file")
     require_tensorflow("the detector")
     quiet_tensorflow()
+    if out is not None:
+        from tfvl.detector.extract import remove_finished
+
+        remove_finished(out)
+        refuse_to_overwrite(out, overwrite, "file")
     with tempfile.TemporaryDirectory() as scratch:
         file = file or Path(scratch) / "regions.h5"
         title, counts = extract_images(sources, file, detector, preset, workers, dtype, draw)
@@ -203,10 +208,11 @@ def paint(images: dict[str, Path], store: Path, detector: Path, directory: Path,
         for name in bar.track(found, description="painting", total=len(found)):
             picture = Image.fromarray(to_levels(images[name], config.max_pixels).levels)
             painted = draw_regions(picture, found[name], config.object_names, config.attribute_names)
-            painted.save(directory / f"{name}.png")
+            with written_files(directory / f"{name}.png") as (new,):
+                painted.save(new)
         return len(found)
 
 
 def warner(bar):
     """Prints a warning above the bar."""
-    return lambda sentence: bar.console.print(f"tfvl: warning: {sentence}", soft_wrap=True)
+    return lambda sentence: bar.console.print(plain(f"tfvl: warning: {sentence}"), soft_wrap=True)

@@ -19,6 +19,7 @@ from tfvl.cli.console import (
     SplitColumn,
     Strict,
     console,
+    plain,
     print_table,
     progress_bar,
 )
@@ -97,7 +98,7 @@ def train(
             lines.print(f"step {row['step']}/{total}", *shown, sep="  ", soft_wrap=True)
 
         def say(sentence: str) -> None:
-            bar.console.print(f"tfvl: {sentence}", soft_wrap=True)
+            bar.console.print(plain(f"tfvl: {sentence}"), soft_wrap=True)
 
         listener = (
             Listener(say=say, step=show_step, row=show_row, validation=show_validation) if here.is_chief else Listener()

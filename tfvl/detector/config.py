@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tfvl.errors import CheckpointError
-from tfvl.files.reading import read_text_file, shown
+from tfvl.files.reading import read_text_file, reason, shown
 from tfvl.files.whole import write_text
 from tfvl.files.yaml_file import read_yaml, write_yaml
 from tfvl.modeling.fields import (
@@ -160,7 +160,7 @@ class DetectorConfig:
             changes = {name: value for name, value in names.items() if value is not None} | dict(overrides or {})
             return cls(**values, extra=document).replace(**changes)
         except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{path}: {error}") from None
+            raise CheckpointError(f"{path}: {reason(error)}") from None
 
     def save_pretrained(self, directory: str | os.PathLike) -> None:
         """Writes `config.yaml` and the names of the classes into `directory` (made if missing)."""

@@ -1,12 +1,13 @@
 """Extracts region features of many images to a `RegionStore`, part by part, so that an interrupted run can go on.
 
-Beside the store that is to be lies a directory with the parts, each a store of a few images that appeared whole. A run
-takes what it finds there, extracts the rest, writes the store and removes the parts.
+Beside the store that is to be lies a directory with the parts, each a store of a few images that appeared whole, and
+with it the digests of these images' files. A run takes what it finds there of the very same files, extracts the rest,
+writes the store and removes the parts.
 """
 
+import contextlib
 import functools
 import hashlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -16,8 +17,11 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tfvl.files.digest import digest_of_files
+from tfvl.files.json_file import read_json, write_json
 from tfvl.files.quiet import quiet_tensorflow
-from tfvl.files.whole import write_text
+from tfvl.files.reading import read_file
+from tfvl.preprocessing.image.limits import MAX_FILE_BYTES
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.regions.store import RegionStore
 
@@ -79,13 +83,13 @@ def extract(
     """
     target = Path(target).absolute()
     overrides = tuple(sorted((overrides or {}).items()))
-    parts = target.with_name(f".{target.name}.parts")
+    parts = parts_of(target)
     open_parts(parts, {"detector": fingerprint(detector), "overrides": list(map(list, overrides)), "dtype": dtype})
-    where = {name: part for part in sorted(parts.glob("*.h5")) for name in ids_of(part)}
-    resumed = len(images.keys() & where.keys())
+    where = extracted(parts, images)
+    resumed = len(where)
     left = [(name, path) for name, path in images.items() if name not in where]
     chunks = [tuple(left[start : start + IN_A_PART]) for start in range(0, len(left), IN_A_PART)]
-    first = 1 + max((int(part.stem) for part in parts.glob("*.h5")), default=0)
+    first = 1 + max((int(part.stem) for part in parts.glob("*.h5") if part.stem.isdigit()), default=0)
     left_parts = [
         StorePart(str(detector), overrides, chunk, parts / f"{number:08d}.h5", dtype)
         for number, chunk in enumerate(chunks, start=first)
@@ -97,11 +101,11 @@ def extract(
         for sentence in problems:
             unreadable.append(sentence)
             on_error(sentence)
-        where |= dict.fromkeys(ids_of(part.path), part.path)
+        where |= dict.fromkeys(stored_ids(part.path), part.path)
         done += len(part.images)
         on_progress(done, len(images))
-    if not images.keys() & where.keys():
-        if not where:
+    if not where:
+        if not any(parts.glob("*.h5")):
             shutil.rmtree(parts)
         raise ValueError(f"none of the {len(images)} images could be used; the first: {unreadable[0]}")
     count = RegionStore.write(target, stored(images, where), dtype=dtype)
@@ -138,28 +142,73 @@ def fingerprint(detector: str | os.PathLike) -> str:
     """Returns a digest of the detector's files, which tells its parts from those of other detectors."""
     from tfvl.porting.hub import resolve
 
-    path = resolve(detector)
-    files = [path] if path.is_file() else sorted(path.iterdir())
-    digest = hashlib.sha256()
-    for file in files:
-        if file.suffix in (".safetensors", ".bin", ".pkl", ".yaml"):
-            with open(file, "rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()
+    return digest_of_files(resolve(detector), (".safetensors", ".bin", ".pkl", ".yaml"))
 
 
 def open_parts(parts: Path, settings: dict) -> None:
-    """Creates the directory of the parts, or checks that an existing one was made with the same settings."""
-    file = parts / SETTINGS
-    if any(parts.glob("*.h5")) and json.loads(file.read_text()) != settings:
+    """Makes the directory of the parts, or finds it fit to go on with."""
+    file, found = parts / SETTINGS, None
+    with contextlib.suppress(ValueError):  # none yet, or half of one
+        found = read_json(file)
+    if found is None:
+        for part in parts.glob("*.h5"):  # nobody knows how they were made
+            part.unlink()
+    elif any(parts.glob("*.h5")) and found != settings:
         raise ValueError(
             f"{parts} is of an earlier run with another detector or other options; go on with those, or remove it."
         )
-    write_text(file, json.dumps(settings))
+    if found != settings:
+        write_json(file, settings)
 
 
-def ids_of(part: Path) -> list[str]:
-    """Returns the ids of the images in a part; none where the part was not written, since no file could be read."""
+def parts_of(target: Path) -> Path:
+    """The directory with the parts of a store."""
+    return target.with_name(f".{target.name}.parts")
+
+
+def remove_finished(target: Path) -> None:
+    """Removes the parts of a store that was written since, whose run was killed before it could do so."""
+    parts = parts_of(target)
+    if target.exists() and parts.is_dir():
+        newest = max((path.stat().st_mtime_ns for path in parts.iterdir()), default=0)
+        if newest <= target.stat().st_mtime_ns:
+            shutil.rmtree(parts)
+
+
+def extracted(parts: Path, images: Mapping[str, Path]) -> dict[str, Path]:
+    """The images of which an earlier run has the regions, and the part with them; parts that are damaged are removed.
+
+    An image is the same as then where its file's content is.
+    """
+    found: dict[str, Path] = {}
+    for part in sorted(parts.glob("*.h5")):
+        try:
+            digests = read_json(digests_of(part))
+            with RegionStore(part) as store:
+                names = [regions.image_id for regions in map(store.__getitem__, store)]  # all of it is read once
+        except ValueError:
+            part.unlink()
+            continue
+        same = [name for name in names if name in images and digest_of(images[name]) == digests.get(name)]
+        found |= dict.fromkeys(same, part)
+    return found
+
+
+def digests_of(part: Path) -> Path:
+    """The file with the digests of a part's images, which is written before the part."""
+    return part.with_suffix(".json")
+
+
+def digest_of(path: Path) -> str | None:
+    """A digest of an image file's content; None where it cannot be read."""
+    try:
+        return hashlib.sha256(read_file(path, MAX_FILE_BYTES)).hexdigest()
+    except (OSError, ValueError):
+        return None
+
+
+def stored_ids(part: Path) -> list[str]:
+    """The images of a part; none where all of its files were unreadable, and there is no part."""
     if not part.exists():
         return []
     with RegionStore(part) as store:
@@ -215,12 +264,18 @@ def loaded(detector: str, overrides: tuple):
 def extract_part(part: StorePart) -> list[str]:
     """Writes one part; returns a sentence for each file that could not be used."""
     detector = loaded(part.detector, part.overrides)
-    found, problems = [], []
+    found, digests, problems = [], {}, []
     for name, path in part.images:
         try:
-            found += detector.regions(path, [name])
+            contents = read_file(path, MAX_FILE_BYTES)
+            found += detector.regions(contents, [name])
+            digests[name] = hashlib.sha256(contents).hexdigest()
+        except OSError as error:
+            problems.append(f"{path} cannot be read: {error.strerror}")
         except ValueError as error:
-            problems.append(str(error).removeprefix("images[0]: "))  # which names the file
+            sentence = str(error).removeprefix("images[0]: ")
+            problems.append(sentence if str(path) in sentence else f"{path}: {sentence}")
     if found:
+        write_json(digests_of(part.path), digests)
         RegionStore.write(part.path, found, dtype=part.dtype)
     return problems

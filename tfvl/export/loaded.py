@@ -1,11 +1,14 @@
 """Loads an exported model into this process and calls its signature `serving_default` with arrays."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from tfvl.export.op_check import outside, variables
+from tfvl.export.op_check.check import read_meta_graph
 from tfvl.preprocessing.requests import Takes
 from tfvl.preprocessing.text.tf_text import tensorflow_text  # noqa: F401  # registers the ops of artefacts
 
@@ -24,7 +27,20 @@ class LoadedModel:
     def __init__(self, directory: str):
         if not Path(directory, "saved_model.pb").is_file():
             raise ValueError(f"{directory} holds no saved_model.pb; give the directory of an exported model.")
-        self._loaded = tf.saved_model.load(directory)  # kept: the signature does not keep its variables
+        meta_graph = read_meta_graph(Path(directory))
+        if damage := variables.problems(Path(directory), meta_graph):
+            raise ValueError(f"{directory} cannot be loaded: {'; '.join(damage)}")
+        if reached := outside.reached(meta_graph):
+            warnings.warn(
+                f"{directory} is a program that reaches {outside.sentence(reached)}; run it only if you trust whoever "
+                "made it",
+                stacklevel=3,
+            )
+        try:
+            self._loaded = tf.saved_model.load(directory)  # kept: the signature does not keep its variables
+        except Exception as error:  # whatever a damaged graph provokes
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{directory} cannot be loaded as a SavedModel, or is damaged ({reason})") from None
         if "serving_default" not in self._loaded.signatures:
             raise ValueError(f"{directory} has no signature serving_default; export the model without --signatures.")
         self._serve = self._loaded.signatures["serving_default"]

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfvl.files.tfrecord import read_records
 from tfvl.serving.client import messages
 
 FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+MAX_REQUEST_BYTES = 1 << 26
 
 
 def write(directory: Path, model_name: str, signature: str, inputs: dict[str, np.ndarray]) -> None:
@@ -25,9 +27,9 @@ def read(directory: Path) -> Iterator[tuple[str, dict]]:
     """Signature and inputs (name to `messages.Tensor`) of each Predict request in the file, if there is one.
 
     Raises:
-        tf.errors.DataLossError, google.protobuf.message.DecodeError: the file is damaged.
+        ValueError, google.protobuf.message.DecodeError: the file is damaged.
     """
     if (directory / FILE).is_file():
-        for record in tf.data.TFRecordDataset(str(directory / FILE)).as_numpy_iterator():
+        for record in read_records(directory / FILE, MAX_REQUEST_BYTES):
             request = messages.PredictionLog.FromString(record).predict_log.request
             yield request.model_spec.signature_name or "serving_default", dict(request.inputs)

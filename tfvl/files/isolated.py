@@ -6,6 +6,7 @@ child may use so much processor time and memory, opens no other file, and when i
 comes back are JSON and plain arrays, whose sizes are checked: nothing that a broken child sends is executed.
 """
 
+import atexit
 import contextlib
 import json
 import math
@@ -170,7 +171,14 @@ def _forget() -> None:
     _helper, _lock = None, threading.Lock()
 
 
+def _let_go() -> None:
+    """At the end of the process; the helper ends then, too."""
+    if _helper is not None:
+        _helper.close()
+
+
 os.register_at_fork(after_in_child=_forget)
+atexit.register(_let_go)
 
 
 def serve_forks(descriptor: int) -> None:

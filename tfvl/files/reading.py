@@ -6,16 +6,18 @@ gigabytes of lists.
 """
 
 import io
+import itertools
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 MAX_TEXT_BYTES = 1 << 24  # of a configuration; with two thousand labels it has 0.2 MB
 MAX_VALUES = 1 << 21  # of a JSON text; the largest vocabularies have half a million tokens
 MAX_DEPTH = 64  # of lists and objects in each other
 MAX_DIGITS = 40  # of a whole number
+SHOWN_CHARACTERS = 1000  # of a list of names in a message
 
 
 def read_file(path: str | os.PathLike, limit: int) -> bytes:
@@ -106,8 +108,27 @@ def shown(value: Any, length: int = 80) -> str:
     if isinstance(value, int) and value.bit_length() > 4 * MAX_DIGITS:
         return f"a number of {value.bit_length()} bits"
     if isinstance(value, list | tuple):
-        flat = len(value) <= 8 and not any(isinstance(member, list | tuple | dict) for member in value)
         brackets = "[]" if isinstance(value, list) else "()"
-        inside = ", ".join(shown(member, length) for member in value) if flat else f"{len(value)} values"
+        inside = ", ".join(shown(member, length) for member in value) if _is_flat(value) else f"{len(value)} values"
         return f"{brackets[0]}{inside}{brackets[1]}"[:length]
+    if isinstance(value, dict) and _is_flat([*value, *value.values()]):
+        return f"{{{', '.join(f'{shown(key)}: {shown(member)}' for key, member in value.items())}}}"[:length]
     return repr(value)[:length] if value is None or isinstance(value, int | float) else f"a {type(value).__name__}"
+
+
+def _is_flat(values: Sequence) -> bool:
+    return len(values) <= 8 and not any(isinstance(value, list | tuple | dict) for value in values)
+
+
+def listed(names: Sequence[str], separator: str = ", ") -> str:
+    """Names for a message: as many as have room in it, and how many more there are."""
+    ends = itertools.accumulate(len(name) + len(separator) for name in names)
+    count = max(1, sum(end <= SHOWN_CHARACTERS for end in ends))
+    more = len(names) - count
+    return separator.join(names[:count]) + (f"{separator}and {more} more" if more > 0 else "")
+
+
+def reason(error: Exception) -> str:
+    """What an error says, for a message: the beginning, where a stranger's value makes it long."""
+    text = str(error)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"

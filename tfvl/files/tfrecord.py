@@ -4,6 +4,7 @@ The index, `<file>.index`, is JSON: the size of the TFRecord file, and the ids a
 Source of the framing: tensorflow/core/lib/io/record_writer.h.
 """
 
+import io
 import json
 import os
 import struct
@@ -13,7 +14,7 @@ from typing import Any
 
 import google_crc32c
 
-from tfvl.files.reading import parse_json, read_file
+from tfvl.files.reading import open_regular, parse_json, read_file
 
 HEADER, CRC = struct.Struct("<QI"), struct.Struct("<I")
 MAX_RECORD_BYTES = 1 << 28
@@ -34,7 +35,10 @@ def framed(payload: bytes) -> bytes:
 
 def masked_crc(content: bytes) -> int:
     """CRC-32C, rotated and shifted as the TFRecord format wants it."""
-    crc = google_crc32c.value(content)
+    return masked(google_crc32c.value(content))
+
+
+def masked(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -50,10 +54,13 @@ def read_record(descriptor: int, offset: int, limit: int = MAX_RECORD_BYTES) -> 
 
 
 def read_records(path: Path, limit: int = MAX_RECORD_BYTES) -> Iterator[bytes]:
-    """Yields the payloads of a TFRecord file in order. Raises OSError, or ValueError as `read_record` does."""
-    with open(path, "rb") as file:
+    """The payloads of a TFRecord file in order. Raises OSError, or ValueError as `read_record` does."""
+    with open_regular(path) as raw, io.BufferedReader(raw) as file:
+        size = os.fstat(raw.fileno()).st_size
         while header := file.read(HEADER.size):
             length = _length(header, limit)
+            if length + CRC.size > size - file.tell():
+                raise ValueError("the file ends within the record")
             yield _payload(file.read(length + CRC.size), length)
 
 

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 LOCK, NEW, OLD = "lock", "new", "old"  # in a scratch directory
 SCRATCH = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
+NEEDED = "bytes are needed"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -80,7 +81,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def scratch(target: Path) -> Iterator[Path]:
     """Yields a new, empty directory on the file system of `target`, which is removed when the block ends.
 
-    An error that names a file in it, or a full disk, names `target` instead.
+    An error that names a file in it names `target` instead, and so does a full disk, whatever says so: as OSError,
+    with the bytes that were there when it was full.
     """
     directory = target.parent
     directory.mkdir(parents=True, exist_ok=True)
@@ -96,14 +98,29 @@ def scratch(target: Path) -> Iterator[Path]:
             try:
                 (place / NEW).mkdir()
                 yield place / NEW
+            except Exception as error:
+                if is_full(error):
+                    said = str(getattr(error, "strerror", ""))  # by the scratch directory of a file in this one
+                    raise OSError(errno.ENOSPC, said if NEEDED in said else _full(place), str(target)) from None
+                raise
             finally:
                 _remove(place)
         finally:
             lock.release()
     except OSError as error:
-        if str(error.filename).startswith(str(unlocked)) or (error.filename is None and error.errno in FULL):
+        if str(error.filename).startswith(str(unlocked)):
             raise OSError(error.errno, error.strerror, str(target)) from None
         raise
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a disk, or what a user may have of it, is full; libraries have errors of their own for that."""
+    return getattr(error, "errno", None) in FULL or any(os.strerror(number) in str(error) for number in FULL)
+
+
+def _full(place: Path) -> str:
+    nbytes = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    return f"{os.strerror(errno.ENOSPC)}: more than {nbytes:,} {NEEDED}"
 
 
 def remove_left_overs(directory: Path) -> None:

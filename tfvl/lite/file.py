@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
+
 from tfvl.files.archive import ERRORS, open_archive, read_member
 from tfvl.files.reading import open_regular, parse_json, shown
 from tfvl.files.whole import written_files
@@ -27,6 +29,7 @@ DESCRIPTION, VOCABULARY, LABELS, CHARACTERS = "tfvl.json", "vocab.json", "labels
 # And the most bytes of each that are read.
 MEMBERS = {DESCRIPTION: 1 << 24, VOCABULARY: 64 << 20, LABELS: 1 << 24, CHARACTERS: 64 << 20}
 MAX_LABELS = 1 << 20
+BLOCK = 1 << 20  # bytes of the model that are read at once
 MAX_ELEMENTS = 2**28  # of an input
 FORMAT = 1  # of the archive; a reader refuses what it does not know
 IDENTIFIER = b"TFL3"  # at byte 4 of every model
@@ -95,7 +98,8 @@ def flavour_of(description: Mapping[str, Any]) -> Any:
 def write(described: LiteFile, model: bytes) -> None:
     """Writes a model with its archive to `described.path`; a reader never sees half a file."""
     path = described.path
-    description = {"format": FORMAT, **described.description, "model_bytes": len(model)}
+    checksum = google_crc32c.value(model)
+    description = {"format": FORMAT, **described.description, "model_bytes": len(model), "model_crc32c": checksum}
     members = {
         DESCRIPTION: json.dumps(description, ensure_ascii=False, indent=1).encode(),
         VOCABULARY: json.dumps(described.vocabulary, ensure_ascii=False).encode(),
@@ -139,10 +143,23 @@ def read(path: str | os.PathLike) -> LiteFile:
             raise ValueError(f"{VOCABULARY} holds ids that are no whole numbers from 0 to 2**31 - 1")
         if contents[LABELS].count(b"\n") >= MAX_LABELS:
             raise ValueError(f"{LABELS} holds more than {MAX_LABELS} labels")
+        _check_model(path, description)
         labels = tuple(contents[LABELS].decode().split("\n"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}; {ADVICE}") from None
     return LiteFile(path, description, vocabulary, labels, contents[CHARACTERS])
+
+
+def _check_model(path: Path, description: Mapping[str, Any]) -> None:
+    """Raises ValueError where the model is not the one that was written; older files do not say."""
+    if "model_crc32c" not in description:
+        return
+    crc, left = 0, description["model_bytes"]
+    with open_regular(path) as file:
+        while content := file.read(min(left, BLOCK)):
+            crc, left = google_crc32c.extend(crc, content), left - len(content)
+    if crc != description["model_crc32c"]:
+        raise ValueError("the model is damaged (its checksum does not fit)")
 
 
 def _object(contents: Mapping[str, bytes], name: str) -> dict[str, Any]:

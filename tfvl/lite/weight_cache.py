@@ -2,7 +2,7 @@
 
 Without it every process that loads a model makes that order for itself, in memory of its own. XNNPACK checks that a
 cache is whole and of its own version, but takes one of another model of the same structure, whose answers it then
-gives. The name says which file a cache is of: that file's size, time and samples of its content, the version of
+gives. The name says which file a cache is of: a checksum over that file's content, its size, the version of
 `ai-edge-litert`, the processor, and the cache's own size, so that one cut short is not used.
 """
 
@@ -15,11 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
+import google_crc32c
+
 from tfvl.files.whole import scratch
 
 Model = TypeVar("Model")
 SUFFIX = ".xnnpack"
-SAMPLES, BLOCK = 64, 4096  # of the file: how many, and their bytes
+BLOCK = 1 << 20  # bytes that are read at once
 ROOM = 3  # times the file's size: 16-bit weights become 32-bit ones
 
 
@@ -65,15 +67,13 @@ def with_size(name: str, cache: Path) -> str:
 
 
 def name_of(path: Path) -> str:
-    """Returns the common beginning of the names of all caches of a `.tflite` file."""
-    stat = path.stat()
-    known = (stat.st_size, stat.st_mtime_ns, version("ai-edge-litert"), processor())
-    digest = hashlib.blake2b(repr(known).encode(), digest_size=16)
+    """What all caches of a `.tflite` file are named by."""
+    crc = 0
     with open(path, "rb") as file:
-        for place in range(0, stat.st_size, max(stat.st_size // SAMPLES, BLOCK)):
-            file.seek(place)
-            digest.update(file.read(BLOCK))
-    return digest.hexdigest()
+        while block := file.read(BLOCK):
+            crc = google_crc32c.extend(crc, block)
+    known = (crc, path.stat().st_size, version("ai-edge-litert"), processor())
+    return hashlib.blake2b(repr(known).encode(), digest_size=16).hexdigest()
 
 
 def processor() -> str:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from tfvl.errors import CheckpointError
 from tfvl.files.json_file import read_json, write_json
-from tfvl.files.reading import shown
+from tfvl.files.reading import reason, shown
 from tfvl.modeling.fields import check_fields, checked, flag, is_size
 from tfvl.porting.hub import resolve, split_options
 
@@ -161,7 +161,7 @@ class Config:
             config = cls.from_dict(values)
             return config.replace(**overrides) if overrides else config
         except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{path}: {error}") from error
+            raise CheckpointError(f"{path}: {reason(error)}") from error
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes `config.json` into `directory` (made if missing); never leaves a half-written file."""
@@ -183,9 +183,9 @@ def _checked_labels(labels) -> dict[int, str]:
     try:
         checked = {int(index): str(label) for index, label in labels.items()}
     except ValueError as error:
-        raise ValueError(f"id2label has a key that is no class index ({error}).") from error
+        raise ValueError(f"id2label has a key that is no class index ({reason(error)}).") from error
     if sorted(checked) != list(range(len(checked))) or not checked:
         raise ValueError(
-            f"id2label names classes {sorted(checked)[:5]}…, expected every index from 0 on, at least one."
+            f"id2label names classes {shown(sorted(checked)[:5])}…, expected every index from 0 on, at least one."
         )
     return dict(sorted(checked.items()))

@@ -40,7 +40,8 @@ def load_pretrained(
     published = config is None and not label_fields & (config_overrides or {}).keys()
     if config is None:
         values = config_values(path, checkpoint, (config_overrides or {}).get("num_attention_heads"))
-        config = model_class.config_class.from_values(values, path, config_overrides)
+        file = (path if path.is_dir() else path.parent) / "config.json"
+        config = model_class.config_class.from_values(values, file if file.is_file() else path, config_overrides)
     elif config_overrides:
         config = config.replace(**config_overrides)
     refits = {}

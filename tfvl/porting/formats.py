@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfvl.errors import CheckpointError
-from tfvl.files.reading import parse_json, read_text_file, shown
+from tfvl.files.reading import listed, open_regular, parse_json, read_text_file, shown
 from tfvl.porting.keras_h5 import read_h5
 from tfvl.porting.safetensors_file import read_safetensors
 from tfvl.porting.tensors import Checkpoint, Tensor
@@ -42,6 +42,7 @@ _BEGINNINGS = (
     (b"\x1f\x8b", "gzip-compressed: unpack it first"),
 )
 MAX_INDEX_BYTES = 1 << 24
+MAX_NAME_BYTES = 255  # of a file
 
 
 def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
@@ -88,8 +89,11 @@ def _weight_file(directory: Path) -> Path:
 
 
 def _content(path: Path) -> str:
-    with open(path, "rb") as file:
-        beginning = file.read(64)
+    try:
+        with open_regular(path) as file:
+            beginning = file.read(64)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
     if not beginning:
         return "empty"
     if not beginning.strip(b"\0"):
@@ -108,16 +112,16 @@ def _read_shards(index: Path) -> list[Tensor]:
     for key, name in weight_map.items():
         listed_for.setdefault(name, set()).add(key)
     tensors, wrong = [], []
-    for name, listed in sorted(listed_for.items()):
+    for name, keys in sorted(listed_for.items()):
         if not (index.parent / name).is_file():
             raise CheckpointError(f"{index}: its part {name} is missing from the directory.")
         part = read_file(index.parent / name)
         held = {tensor.name for tensor in part}
-        wrong += [f"{key} is listed for {name}, which has it not" for key in sorted(listed - held)]
-        wrong += [f"{key} is in {name}, for which it is not listed" for key in sorted(held - listed)]
+        wrong += [f"{key} is listed for {name}, which has it not" for key in sorted(keys - held)]
+        wrong += [f"{key} is in {name}, for which it is not listed" for key in sorted(held - keys)]
         tensors += part
     if wrong:
-        raise CheckpointError(f"{index}: the index does not fit its parts: {'; '.join(wrong[:20])}.")
+        raise CheckpointError(f"{index}: the index does not fit its parts: {listed(wrong, '; ')}.")
     return tensors
 
 
@@ -131,6 +135,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{index}: not an index of tensors, JSON with a `weight_map` ({error}).") from None
     for name in weight_map.values():
-        if not isinstance(name, str) or name != os.path.basename(name) or "\\" in name or name in ("", ".", ".."):
+        is_plain = isinstance(name, str) and 0 < len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES
+        if not is_plain or name != os.path.basename(name) or "\\" in name or name in (".", ".."):
             raise CheckpointError(f"{index}: the part {shown(name)} is no plain file name beside it; refused.")
     return weight_map

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from tfvl.errors import CheckpointError
+from tfvl.files.reading import listed
 from tfvl.porting.keras_names import as_state_dict
 from tfvl.porting.originals.reading import hub_names
 from tfvl.porting.rules import Rule, Table, unwrapped
 from tfvl.porting.tensors import FLOATS, Checkpoint, Tensor
 
-MOST_PROBLEMS = 200  # lines in a message; a base-size model has as many tensors
+SHOWN = 5  # problems of a kind in a message; a base-size model has 200 tensors
 
 # From a checkpoint's table to one of another length: its values and the shape that the variable needs to new values.
 Refit = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
@@ -92,11 +93,22 @@ def make_plan(
     account.explain_the_rest()
     account.find_stale_rules()
     if account.problems:
-        lines = "\n  ".join(sorted(account.problems)[:MOST_PROBLEMS])
-        if len(account.problems) > MOST_PROBLEMS:
-            lines += f"\n  and {len(account.problems) - MOST_PROBLEMS} more"
-        raise CheckpointError(f"{checkpoint.path} does not fit {model_name}:\n  {lines}")
+        lines = "\n  ".join(_first_of_each_kind(account.problems))
+        raise CheckpointError(f"{checkpoint.path} does not fit {model_name}:\n  {lines}", account.problems)
     return account.plan
+
+
+def _first_of_each_kind(problems: Iterable[str]) -> list[str]:
+    """The first problems of each kind ("missing: …"), and how many more there are."""
+    kinds: dict[str, list[str]] = {}
+    for problem in sorted(problems):
+        kinds.setdefault(problem.partition(":")[0], []).append(problem)
+    lines = []
+    for kind, found in kinds.items():
+        lines += found[:SHOWN]
+        if len(found) > SHOWN:
+            lines.append(f"{kind}: {len(found) - SHOWN} more")
+    return lines
 
 
 def decoder_is_untied(checkpoint: Checkpoint, rules: Sequence[Rule], prefix: str) -> bool:
@@ -297,22 +309,22 @@ def warning_of(plan: Plan, path: Path, model_name: str) -> str:
     """Returns a warning of what the checkpoint lacks and what of it is left out, or an empty text."""
     parts = []
     if plan.initialised:
-        why = f" ({'; '.join(plan.mismatched)})" if plan.mismatched else ""
+        why = f" ({listed(plan.mismatched, '; ')})" if plan.mismatched else ""
         parts.append(
-            f"has no weights for {', '.join(sorted(plan.initialised))} of {model_name}{why}: these are newly "
+            f"has no weights for {listed(sorted(plan.initialised))} of {model_name}{why}: these are newly "
             "initialised, so fine-tune the model before use"
         )
     borrowed = [fill for fill in plan.fills if fill.rule.fallback]
     if borrowed:
-        lenders = ", ".join(tensor.name for fill in borrowed for tensor in fill.tensors)
+        lenders = listed([tensor.name for fill in borrowed for tensor in fill.tensors])
         parts.append(
-            f"lends {', '.join(fill.path for fill in borrowed)} of {model_name} the values of {lenders}: a start "
+            f"lends {listed([fill.path for fill in borrowed])} of {model_name} the values of {lenders}: a start "
             "for fine-tuning"
         )
     if plan.refitted:
         parts.append(f"has tables of another length, which were resized: {'; '.join(plan.refitted)}")
     if plan.overruled:
-        parts.append(f"stores the same tensor twice with different values: {'; '.join(plan.overruled)}")
+        parts.append(f"stores the same tensor twice with different values: {listed(plan.overruled, '; ')}")
     if plan.left_out:
-        parts.append(f"has weights of a head that {model_name} has not, left out: {', '.join(plan.left_out)}")
+        parts.append(f"has weights of a head that {model_name} has not, left out: {listed(plan.left_out)}")
     return f"{path} {'; it '.join(parts)}." if parts else ""

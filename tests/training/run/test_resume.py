@@ -1,6 +1,7 @@
 """A run that is interrupted, wherever, ends with the bits of one that is not."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from support.paths import ROOT, TESTS
 from support.runs import assert_same_run, history, settings, state_of, train_until, write_all
 
@@ -36,6 +38,31 @@ def eager_functions():
 def whole(root: Path, out: Path, **changes) -> Path:
     train(settings(root, **changes), out)
     return out
+
+
+@pytest.mark.parametrize("changed", ["model", "image", "question"])
+def test_a_run_does_not_go_on_with_other_inputs(root, tmp_path, eager_functions, changed):
+    """Of the same names: what it has learnt is of those that it began with."""
+    copy, out = tmp_path / "copy", tmp_path / "out"
+    shutil.copytree(root, copy)
+    train_until(3, settings(copy), out)
+    path = {
+        "model": copy / "model" / "model.safetensors",
+        "image": sorted((copy / "data" / "images").rglob("*train*.*"))[0],
+        "question": sorted((copy / "data").glob("*train*questions.json"))[0],
+    }[changed]
+    content = path.read_bytes()
+    if changed == "image":
+        Image.new("RGB", (40, 40), "red").save(path)
+    elif changed == "question":
+        path.write_bytes(content.replace(b"?", b"!", 1))
+    else:
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    what = "model" if changed == "model" else "training split"
+    with pytest.raises(ValueError, match=f"out holds a run whose {what} had another content when it began"):
+        train(settings(copy), out)
+    path.write_bytes(content)
+    assert train(settings(copy), out)["finished"]
 
 
 def test_kill_and_resume(root, tmp_path):

@@ -11,7 +11,11 @@ from google.protobuf.message import DecodeError, Message
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfvl.export import warmup
-from tfvl.export.op_check import targets
+from tfvl.export.op_check import outside, targets, variables
+from tfvl.files.reading import read_file
+
+GRAPH = "saved_model.pb"
+MAX_GRAPH_BYTES = (1 << 31) - 1  # what a protocol buffer may have
 
 # A file of the machine that exported: below a usual top directory (names of ops have slashes too), or on a drive.
 LOCAL_PATH = re.compile(
@@ -30,6 +34,9 @@ class OpReport:
         signatures: name to `{"inputs": {name: "dtype (shape)"}, "outputs": ...}`.
         ops: every op in the graph and its functions, with how often it occurs.
         problems: one sentence for each thing that would keep the target from loading or running it; empty if none.
+            The variables have been compared with their checksums.
+        reaches: what the graph reaches beyond its inputs and outputs ("files", "other processes", "Python") and the
+            ops by which it does; empty for what tfvl exports.
         releases: the same for every release that there is a table of, e.g. `{"2.19": (), "2.20": (), …}`: problems
             with ops, attributes and the graph's version only.
         warmup: the inputs of each warm-up request, name to "dtype (shape)".
@@ -43,6 +50,7 @@ class OpReport:
     signatures: dict[str, dict[str, dict[str, str]]]
     ops: dict[str, int]
     problems: tuple[str, ...]
+    reaches: dict[str, tuple[str, ...]]
     releases: dict[str, tuple[str, ...]]
     warmup: tuple[dict[str, str], ...]
     assets: dict[str, int]
@@ -67,14 +75,31 @@ def check(directory: str | Path, target: str = targets.NEWEST) -> OpReport:
     """
     targets.target(target)
     directory = Path(directory)
-    file = directory / "saved_model.pb"
+    meta_graph = read_meta_graph(directory)
     try:
-        serialized = file.read_bytes()
-        meta_graph = saved_model_pb2.SavedModel.FromString(serialized).meta_graphs[0]
+        return _report(directory, meta_graph, target)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise ValueError(f"{directory / GRAPH} is damaged ({str(error)[:200]}); export it again") from None
+
+
+def read_meta_graph(directory: Path) -> Message:
+    """The MetaGraphDef of a SavedModel.
+
+    Raises:
+        ValueError: there is none that can be read; names the file.
+    """
+    file = directory / GRAPH
+    try:
+        return saved_model_pb2.SavedModel.FromString(read_file(file, MAX_GRAPH_BYTES)).meta_graphs[0]
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{file} is missing; give the directory of a SavedModel, e.g. models/vilt_vqa/1") from None
     except (DecodeError, IndexError):
         raise ValueError(f"{file} is not a SavedModel, or is cut short; export it again") from None
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read ({error.strerror})") from None
+
+
+def _report(directory: Path, meta_graph: Message, target: str) -> OpReport:
     signatures = {
         name: {"inputs": _tensors(signature.inputs), "outputs": _tensors(signature.outputs)}
         for name, signature in sorted(meta_graph.signature_def.items())
@@ -92,11 +117,14 @@ def check(directory: str | Path, target: str = targets.NEWEST) -> OpReport:
             *releases[target],
             *(f"path of the machine that exported it: {path}" for path in sorted(paths)),
             *warmup_problems,
+            *variables.problems(directory, meta_graph),
+            *_asset_problems(directory, meta_graph),
         ),
+        reaches=outside.reached(meta_graph),
         releases=releases,
         warmup=requests,
         assets=_sizes(directory / "assets"),
-        graph_bytes=len(serialized),
+        graph_bytes=(directory / GRAPH).stat().st_size,
         variable_bytes=sum(_sizes(directory / "variables").values()),
     )
 
@@ -119,9 +147,14 @@ def _warmup(directory: Path, signatures) -> tuple[tuple[dict[str, str], ...], li
                     for key, proto in sorted(inputs.items())
                 }
             )
-    except (tf.errors.OpError, DecodeError, ValueError):
+    except (OSError, DecodeError, ValueError):
         problems.append(f"{directory / warmup.FILE} is not a file of warm-up requests, or is cut short")
     return tuple(requests), problems
+
+
+def _asset_problems(directory: Path, meta_graph: Message) -> list[str]:
+    paths = [directory / "assets" / asset.filename for asset in meta_graph.asset_file_def]
+    return [f"{path} is missing" for path in paths if not path.is_file()]
 
 
 def _sizes(directory: Path) -> dict[str, int]:

@@ -200,12 +200,13 @@ def convert(
     with tempfile.TemporaryDirectory(prefix="tfvl-lite-") as directory, quiet_logger(), quiet_stderr():
         module = tf.Module()
         module.read = variables
+        needed = sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
         try:
             tf.saved_model.save(module, directory, signatures={flavour: function})
         except tf.errors.OpError as error:
             raise ValueError(
                 f"the model cannot be put down in {tempfile.gettempdir()} for the converter; set TMPDIR to a "
-                f"directory with room ({str(error)[:200]})"
+                f"directory with {needed:,} free bytes ({str(error)[:200]})"
             ) from error
 
         def make_converter() -> tf.lite.TFLiteConverter:

@@ -11,6 +11,7 @@ from tfvl import auto, shapes
 from tfvl.answers.arrays import Row
 from tfvl.export.signatures import outputs_of
 from tfvl.export.tflite.calibration import requests
+from tfvl.files.whole import written_files
 from tfvl.lite.preparer import Preparer
 from tfvl.lite.runner import Runner
 
@@ -183,4 +184,5 @@ def plot(reports: Sequence[DriftReport], picture: Path) -> None:
     figure.suptitle(
         examples if len(reports) > 1 else f"{reports[0].path.name} against {reports[0].against}, {examples}"
     )
-    figure.savefig(picture, format="png", dpi=110)
+    with written_files(picture) as (new,):
+        figure.savefig(new, format="png", dpi=110)

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfvl.errors import CheckpointError
 from tfvl.files.json_file import read_json, write_json
+from tfvl.files.reading import reason
 from tfvl.preprocessing.image.resize import FILTERS, NEAREST
 
 CONFIG_NAME = "preprocessor_config.json"
@@ -114,7 +115,7 @@ class ImageOptions:
         try:
             read = cls.from_dict(written)
         except (TypeError, ValueError, OverflowError) as error:
-            raise CheckpointError(f"{file}: the image processor's options cannot be used: {error}") from error
+            raise CheckpointError(f"{file}: the image processor's options cannot be used: {reason(error)}") from error
         return read.replace(**overrides)
 
     def to_dict(self) -> dict[str, Any]:

@@ -159,11 +159,10 @@ def write_h5(path: Path, rows: Iterable[Regions], dtype: str) -> int:
     Raises:
         ValueError: some images have boxes, classes or confidences and others have not.
     """
-    import h5py
+    from tfvl.files.hdf5_writing import created
 
     ids, sizes, positions, checksums, filled = [], [], [0], [], False
-    # The newer format and Fletcher checksums: other readers notice most damage.
-    with h5py.File(path, "w", libver="v110") as file:
+    with created(path) as (file, check_disk):
         file.attrs[INDEXED] = 1
         for regions in rows:
             arrays = {"features": regions.features.astype(dtype, copy=False)}
@@ -183,6 +182,7 @@ def write_h5(path: Path, rows: Iterable[Regions], dtype: str) -> int:
             sizes.append((regions.width or 0, regions.height or 0))  # 0: not known
             positions.append(positions[-1] + len(regions))
             checksums.append(checksum(arrays))
+            check_disk()
         if not ids:
             return 0
         file.flush()

@@ -9,6 +9,7 @@ from typing import Any, Self
 import tensorflow as tf
 
 from tfvl.errors import CheckpointError
+from tfvl.files.reading import reason
 from tfvl.preprocessing.text import options as text_options
 from tfvl.preprocessing.text import unicode_tables as tables
 from tfvl.preprocessing.text import vocabulary
@@ -163,7 +164,7 @@ class BertTokenizer(Detokenizer):
         except CheckpointError:
             raise
         except ValueError as error:
-            raise CheckpointError(f"{path if is_list else vocabulary.files_of(directory)}: {error}") from None
+            raise CheckpointError(f"{path if is_list else vocabulary.files_of(directory)}: {reason(error)}") from None
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json."""

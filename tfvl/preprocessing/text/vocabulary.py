@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfvl.errors import CheckpointError
-from tfvl.files.reading import parse_json, read_text_file, shown
+from tfvl.files.reading import parse_json, read_text_file, reason, shown
 from tfvl.files.whole import write_text
 from tfvl.preprocessing.text.added_tokens import AddedToken
 from tfvl.preprocessing.text.options import CALL_OPTIONS, OPTIONS
@@ -216,7 +216,7 @@ def _structure(path: Path, key: str = "") -> Iterator[None]:
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         where = f"{path}, {key}," if key else f"{path}"
-        raise CheckpointError(f"{where} has not the structure of a tokenizer's file: {error}") from None
+        raise CheckpointError(f"{where} has not the structure of a tokenizer's file: {reason(error)}") from None
 
 
 def _read_text(path: Path) -> str:

@@ -1,5 +1,6 @@
 """What every data set is read into: examples, a report on what could not be used, and a store of examples on disk."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -7,7 +8,7 @@ import os
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -122,17 +123,22 @@ class Examples:
         self.report = report or Report()
         self._file = tempfile.TemporaryFile(prefix="tfvl-examples-")  # noqa: SIM115  # lives as long as the object
         offsets, lengths, hashes = array("q", [0]), array("i"), array("Q")
+        digest = hashlib.sha256()
         for example in examples:
             if problem := usable(example):
                 self.report.skip(*problem)
                 continue
             line = json.dumps(_as_list(example), ensure_ascii=False).encode("utf-8", "surrogatepass")
-            self._file.write(line)
+            with full_disk_named(offsets[-1] + len(line)):
+                self._file.write(line)
+            digest.update(line)
             offsets.append(offsets[-1] + len(line))
             longest = max((choice.count(" ") + 1 for choice in example.choices), default=0)
             lengths.append(example.text.count(" ") + 1 + longest)
             hashes.append(_hash(example.images))
-        self._file.flush()
+        with full_disk_named(offsets[-1]):
+            self._file.flush()
+        self.digest = digest.hexdigest()
         self._offsets, self.lengths = np.array(offsets), np.array(lengths)
         _, self.first_of_image, images = np.unique(np.array(hashes), return_index=True, return_inverse=True)
         self.images = images.astype(np.int32)
@@ -152,6 +158,16 @@ class Examples:
 
     def __reduce__(self):
         raise TypeError("Examples lie in a temporary file of this process; read the data set again in the other")
+
+
+@contextlib.contextmanager
+def full_disk_named(nbytes: int) -> Iterator[None]:
+    """An error of the temporary file, with its directory and the bytes that it has to hold."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror}: more than {nbytes:,} bytes are needed; set TMPDIR to a directory with room"
+        raise OSError(error.errno, reason, tempfile.gettempdir()) from None
 
 
 def _hash(names: tuple[str, ...]) -> int:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from tfvl.files.reading import open_regular, read_file
 from tfvl.files.tfrecord import index_path, read_index, read_record, write_indexed
 from tfvl.files.whole import written_files
+from tfvl.preprocessing.image.limits import MAX_FILE_BYTES
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp"})  # what TensorFlow decodes
 PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
@@ -192,7 +194,9 @@ def image_sizes(source: ImageFolder | ImageRecords, names: Iterable[str]) -> dic
 
 def _read_file(path: str | os.PathLike, limit: int) -> bytes:
     try:
-        with open(path, "rb") as file:
+        if limit < 0:
+            return read_file(path, MAX_FILE_BYTES)
+        with open_regular(path) as file:
             return file.read(limit)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None

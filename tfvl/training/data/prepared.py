@@ -7,7 +7,6 @@ has not got has no key) and its `number` in the data set as published, in which 
 """
 
 import heapq
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tfvl.files.reading import parse_json, read_file
 from tfvl.files.tfrecord import read_records
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.regions.store import RegionStore
@@ -59,7 +59,8 @@ class Prepared:
             count += 1
             yield example
         if count != self.count:
-            raise ValueError(f"{self.directory} has {count} examples of {self.count}; prepare it again.")
+            expected = f"{self.directory / DESCRIPTION} says {self.count}"
+            raise ValueError(f"{self.directory} has {count} examples of {self.count}; prepare it again ({expected}).")
 
     def paths(self, kind: str) -> list[Path]:
         """The files of "images" or "regions". Raises ValueError where there are none."""
@@ -107,14 +108,12 @@ def _splits(directory: str | os.PathLike) -> list[Prepared]:
 
 def _described(path: Path) -> Prepared:
     try:
-        if path.stat().st_size > MAX_DESCRIPTION_BYTES:
-            raise ValueError("too large")
-        values = json.loads(path.read_bytes())
+        values = parse_json(read_file(path, MAX_DESCRIPTION_BYTES))
         names = {kind: tuple(values[kind]) for kind in ("examples", "images", "regions")}
         plain = all(isinstance(name, str) and name == os.path.basename(name) for kind in names for name in names[kind])
         known = values["format"] == FORMAT and isinstance(values["count"], int) and bool(names["examples"])
         found = Prepared(path.parent, str(values["task"]), str(values["split"]), values["count"], **names)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         plain = known = False
     if not (plain and known):
         raise ValueError(f"{path} is damaged or of another version; prepare the data set again.")

@@ -1,7 +1,6 @@
 """One run in a directory at a time, and a process that finishes its step before it stops."""
 
 import contextlib
-import errno
 import signal
 import threading
 from collections.abc import Iterator
@@ -9,10 +8,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tfvl.files.whole import remove_left_overs
+from tfvl.files.whole import is_full, remove_left_overs
 
 LOCK = ".lock"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -61,11 +59,11 @@ def disk_full_in_a_sentence(trainer) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if getattr(error, "errno", None) not in FULL and "No space left on device" not in str(error):
+        if not is_full(error):
             raise
         saved = trainer.saved_step
         kept = "there is no checkpoint yet" if saved is None else f"the checkpoint of step {saved} is whole"
         raise ValueError(
             f"the disk of {trainer.out} is full at step {trainer.step}; {kept}: free some space and give the same "
-            "command again."
+            f"command again ({getattr(error, 'strerror', None) or 'a checkpoint is needed'})."
         ) from error

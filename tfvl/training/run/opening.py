@@ -1,7 +1,6 @@
 """From settings to what is trained: the model, its processor, and the pipelines of the two splits."""
 
 import dataclasses
-import json
 from glob import glob
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import keras
 
 from tfvl import auto
 from tfvl.files.extras import require
+from tfvl.files.reading import parse_json, read_file
 from tfvl.modeling.configuration import is_placeholder
 from tfvl.preprocessing.regions.store import RegionStore
 from tfvl.training.data import prepared, tables
@@ -238,13 +238,11 @@ def read_answers(path: Path) -> tuple[str, ...]:
     Raises:
         ValueError: the file is no such thing.
     """
-    with open(path, "rb") as file:
-        content = file.read(MAX_ANSWER_BYTES + 1)
     try:
-        values = json.loads(content) if len(content) <= MAX_ANSWER_BYTES else None
+        values = parse_json(read_file(path, MAX_ANSWER_BYTES))
         if isinstance(values, dict):
             values = [values[str(number)] for number in range(len(values))]
-    except (ValueError, KeyError, RecursionError):
+    except (ValueError, KeyError):
         values = None
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
         raise ValueError(f"{path} holds no JSON list of answers, nor a mapping from 0, 1, … to them.")

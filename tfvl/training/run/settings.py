@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from tfvl.files.reading import listed
 from tfvl.files.yaml_file import read_yaml, write_yaml
 from tfvl.modeling.fields import check_fields, checked, choice, count, flag, number, probability, text
 from tfvl.training.tasks.own import VALIDATION_SHARE, Columns
@@ -175,13 +176,18 @@ class RunConfig:
         """
         values = read_yaml(file, "a file of settings") if file else {}
         known = [field.name for field in dataclasses.fields(cls)]
-        unknown = [str(name) for name in values if name not in known]
+        unknown = [str(name)[:80] for name in values if name not in known]
         if unknown:
-            raise ValueError(f"{file} has the unknown settings {', '.join(unknown)}; there are {', '.join(known)}.")
+            raise ValueError(f"{file} has the unknown settings {listed(unknown)}; there are {', '.join(known)}.")
+        try:
+            cls(**values)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
         run = cls(**values | {name: value for name, value in given.items() if value is not None})
         for name in ("task", "model"):
             if getattr(run, name) is None:
-                raise ValueError(f"there is no {name}; give --{name}, or a file with it by --config.")
+                where = f"{file}: " if file else ""
+                raise ValueError(f"{where}there is no {name}; give --{name}, or a file with it by --config.")
         return run
 
     @property

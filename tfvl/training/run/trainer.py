@@ -22,6 +22,7 @@ from tfvl.training.run import checkpoint
 from tfvl.training.run.best import Best
 from tfvl.training.run.guards import disk_full_in_a_sentence, locked, signals_remembered
 from tfvl.training.run.history import History, Row, draw_curves
+from tfvl.training.run.inputs import check_inputs, digests_of
 from tfvl.training.run.model_card import model_card
 from tfvl.training.run.opening import Opened, check_data, open_run, source_of, task_of
 from tfvl.training.run.settings import RunConfig, check_same
@@ -68,8 +69,9 @@ def train(
     Returns: the state of the last checkpoint: `step`, `best` (`step` and `value`), `rows`, `metrics`, …
 
     Raises:
-        ValueError: settings or data cannot be used, `out` holds another run or one that is going on, the disk is full,
-            or (`NonFiniteError`) the loss is not finite.
+        ValueError: settings or data cannot be used, `out` holds another run or one that is going on, the model or the
+            data have changed since the run in `out` began, the disk is full, or (`NonFiniteError`) the loss is not
+            finite.
         KeyboardInterrupt: the process was asked to stop; a checkpoint was written.
         WorkerLost: another of the workers is gone.
     """
@@ -95,6 +97,7 @@ def train(
         with workers.scope():
             opened = open_run(run, workers.shard, source)
             trainer = Trainer(run, out, opened, workers, command, listener)
+            trainer.inputs = digests_of(source.path, opened)
         if workers.is_chief:
             run.write(out / SETTINGS)
         with disk_full_in_a_sentence(trainer):
@@ -114,6 +117,7 @@ class Trainer:
         self.metrics: dict[str, float] = {}
         self.saved_step: int | None = None
         self.history: History | None = None
+        self.inputs: dict[str, str] = {}
         self.to_restore: tuple[dict, dict] | None = None
         self.compile()
 
@@ -254,6 +258,7 @@ class Trainer:
             "metrics": {name: float(value) for name, value in self.metrics.items()},
             "seconds": self.seconds,
             "rows": self.history.rows if self.history else [],
+            "inputs": self.inputs,
         }
 
     def is_checkpoint_due(self) -> bool:
@@ -272,6 +277,7 @@ class Trainer:
         self.saved_at = time.monotonic()
         if saved:
             state = saved.state
+            check_inputs(self.out, state.get("inputs", {}), self.inputs)
             self.step, self.metrics, self.seconds = (state[name] for name in ("step", "metrics", "seconds"))
             self.found = Best(state["best"], state.get("kept", []), state.get("since", 0))
             self.saved_step = self.step

@@ -1,0 +1,99 @@
+"""Ops by which a graph reaches beyond its inputs and outputs: files, other processes, Python.
+
+A SavedModel is a program. What it may do to the machine that runs it is in this table; all other ops only compute.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from google.protobuf.message import Message
+
+# What a graph reaches, and the names of the ops that do.
+REACHES = {
+    "files": (
+        r"ReadFile|WriteFile|MatchingFiles|ImmutableConst|RecordInput|LoadAndRemapMatrix|GenerateVocabRemapping",
+        r"(Save|Restore)(V2|Slice|Slices)?|DTensorRestoreV2|MergeV2Checkpoints|CalibrationStatisticsSaver",
+        r"InitializeTableFromTextFile(V2)?|DecodeProtoV2|EncodeProto|FileSystemSetConfiguration|DistributedSave",
+        r"(WholeFile|TextLine|FixedLengthRecord|TFRecord|LMDB)Reader(V2)?|ImportEvent",
+        r"(Create|Write|Flush|Close)\w*Summary\w*|Debug(Identity\w*|NanCount|NumericSummary)",
+        r"(Experimental)?(TextLine|FixedLengthRecord|TFRecord|LMDB|Sql|CSV|MatchingFiles)Dataset(V2)?",
+        r"(Cache|Snapshot|SnapshotChunk|Save|Load)Dataset(V2)?|Snapshot(Nested)?DatasetReader|ListSnapshotChunksDataset",
+        r"(Experimental)?DatasetToTFRecord",
+    ),
+    "other processes": (
+        r"_?(Host)?(Send|Recv)|Rpc\w*|DeleteRpcFutureResource|Remote\w*|DataServiceDataset(V\d)?|RegisterDataset(V2)?",
+        r"Collective\w*|_?Nccl\w*|\w*DistributedTPU|TPU(PartitionedCall|Execute\w*)|XlaHostCompute|_?Xla(Send|Recv)\w*",
+    ),
+    "Python": (r"EagerPyFunc|PyFunc(Stateless)?",),
+    "the end of its process": (r"Abort",),
+}
+_PATTERNS = {kind: re.compile("|".join(names)) for kind, names in REACHES.items()}
+_TO_A_FILE = {"PrintV2": ("output_stream", b"file://")}  # ops that reach files where an attribute begins so
+# What saving the variables and reading them back takes, in the functions that TensorFlow makes for that.
+_SAVING, _RESTORING = {"SaveV2", "MergeV2Checkpoints"}, {"RestoreV2"}
+
+
+def reached(meta_graph: Message) -> dict[str, tuple[str, ...]]:
+    """What a MetaGraphDef reaches, and the names of the ops by which it does.
+
+    The ops that save its variables and read them back are left out where they are in their place: in the functions
+    that it names for that, if nothing else calls them.
+    """
+    graph, saver = meta_graph.graph_def, meta_graph.saver_def
+    functions = {function.signature.name: function.node_def for function in graph.library.function}
+    named = {saver.save_tensor_name.partition(":")[0]: _SAVING, saver.restore_op_name: _RESTORING}
+    savers = [(node, named[node.name]) for node in graph.node if node.name in named]
+    called = {name: allowed for node, allowed in savers for name in _called([node], functions)}
+    others = [node for node in graph.node if node.name not in named]
+    others += [node for name, nodes in functions.items() if name not in called for node in nodes]
+    for name in _called(others, functions) | _of_objects(meta_graph):
+        called.pop(name, None)
+    everywhere = [(node, set()) for name, nodes in functions.items() if name not in called for node in nodes]
+    everywhere += [(node, set()) for node in graph.node]
+    everywhere += [(node, allowed) for name, allowed in called.items() for node in functions[name]]
+    found: dict[str, set[str]] = {}
+    for node, allowed in everywhere:
+        if node.op not in functions and node.op not in allowed and (kind := _kind(node)):
+            found.setdefault(kind, set()).add(node.op)
+    return {kind: tuple(sorted(found[kind])) for kind in REACHES if kind in found}
+
+
+def sentence(found: Mapping[str, Iterable[str]]) -> str:
+    """What `reached` gives, in words: "files (ReadFile, WriteFile) and Python (PyFunc)"; "" for nothing."""
+    return " and ".join(f"{kind} ({', '.join(ops)})" for kind, ops in found.items())
+
+
+def _kind(node: Message) -> str:
+    """What the op reaches; "" where it only computes."""
+    if node.op in _TO_A_FILE:
+        name, start = _TO_A_FILE[node.op]
+        return "files" if node.attr[name].placeholder or node.attr[name].s.startswith(start) else ""
+    return next((kind for kind, pattern in _PATTERNS.items() if pattern.fullmatch(node.op)), "")
+
+
+def _called(nodes: Iterable[Message], functions: Mapping[str, Iterable[Message]]) -> set[str]:
+    """The functions that nodes call, and those that these call."""
+    found: set[str] = set()
+    left = list(nodes)
+    while left:
+        node = left.pop()
+        for name in {node.op, *_in_attributes(node.attr)} & functions.keys() - found:
+            found.add(name)
+            left += functions[name]
+    return found
+
+
+def _in_attributes(attributes: Mapping[str, Message]) -> Iterator[str]:
+    """The names of functions in attributes."""
+    for value in attributes.values():
+        for function in [value.func] if value.HasField("func") else value.list.func:
+            yield function.name
+            yield from _in_attributes(function.attr)
+
+
+def _of_objects(meta_graph: Message) -> set[str]:
+    """The functions that Python's loader may call by the names that objects have for them."""
+    names: set[str] = set()
+    for node in meta_graph.object_graph_def.nodes:
+        names |= {node.bare_concrete_function.concrete_function_name, *node.function.concrete_functions}
+    return names

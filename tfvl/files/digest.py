@@ -1,0 +1,23 @@
+"""Digests of files' contents, by which a run that goes on tells whether its inputs are those that it began with."""
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+
+from tfvl.files.reading import open_regular
+
+
+def digest_of_files(path: Path, suffixes: Collection[str]) -> str:
+    """A digest of the contents and names of the files in a directory that end so, or of a single file.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: one is no regular file.
+    """
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(path.iterdir()):
+        if file.suffix in suffixes:
+            with open_regular(file) as opened:
+                digest.update(file.name.encode("utf-8", "surrogateescape") + b"\0")
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()

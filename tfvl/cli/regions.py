@@ -65,15 +65,13 @@ def regions(
         return show(title, counts, as_json)
     if file is None and draw is None:
         raise ValueError("name the file to write with --out regions.h5, or a directory for pictures with --draw")
-    if file is not None:
-        refuse_to_overwrite(file, overwrite, "file")
     require_tensorflow("the detector")
     quiet_tensorflow()
-    if out is not None:
+    if file is not None:
         from tfvl.detector.extract import remove_finished
 
-        remove_finished(out)
-        refuse_to_overwrite(out, overwrite, "file")
+        remove_finished(file)
+        refuse_to_overwrite(file, overwrite, "file")
     with tempfile.TemporaryDirectory() as scratch:
         file = file or Path(scratch) / "regions.h5"
         title, counts = extract_images(sources, file, detector, preset, workers, dtype, draw)

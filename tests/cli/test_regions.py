@@ -135,7 +135,7 @@ def test_what_the_model_does_not_take(capsys, files, lxmert, visual_bert, tmp_pa
         (
             files / "red.png",
             lxmert,
-        ): f"takes region features (.npz, .h5, .hdf5, .tsv, .tfrecord, .tfrecords files), but "
+        ): f"takes region features (.npz, .npy, .h5, .hdf5, .tsv, .tfrecord, .tfrecords files), but "
         f"{files / 'red.png'} is an image",
         (files / "one.npz", vilt): f"takes images, but {files / 'one.npz'} holds region features",
         (files / "bare.npz", lxmert): "bare.npz: there are no boxes, and",

@@ -12,7 +12,15 @@ SOURCES = sorted((ROOT / "tfvl").rglob("*.py"))
 ERRORS = ("Error", "Exit", "BadParameter", "refuse", "problem", "warn")
 # of other libraries and programs: Hugging Face's, Keras', TensorFlow's, Python's, Git's
 FOREIGN = {
-    *("HF_HUB_OFFLINE", "KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", "TF_CONFIG", "LD_LIBRARY_PATH", "OPENVINO_LIB_PATHS"),
+    *(
+        "HF_ENDPOINT",
+        "HF_HUB_OFFLINE",
+        "KERAS_BACKEND",
+        "CUDA_VISIBLE_DEVICES",
+        "TF_CONFIG",
+        "LD_LIBRARY_PATH",
+        "OPENVINO_LIB_PATHS",
+    ),
     *(
         "tensorflow_model_server",
         "huggingface_hub",

@@ -130,7 +130,7 @@ def test_words_are_asked_about():
     model, processor = loaded("ViltForTokenClassification")
     asked = {"image": CAT, "text": "a red circle"}
     first, red = (tfvl.explain(model, processor, **asked, word=word) for word in (None, "red"))
-    assert not np.allclose(first.token_scores, red.token_scores, **TOLERANCE)
+    assert not np.allclose(first.token_scores, red.token_scores, rtol=0.1, atol=0)
     np.testing.assert_array_equal(red.token_scores, tfvl.explain(model, processor, **asked, word=2).token_scores)
     model, processor = loaded("VisualBertForRegionToPhraseAlignment")
     asked = ASKED["VisualBertForRegionToPhraseAlignment"][1]
@@ -166,7 +166,7 @@ def test_the_transport_plan_has_equal_masses_and_favours_what_is_cheap():
     plan = transport(cost, iterations=500).numpy()
     np.testing.assert_allclose(plan.sum(axis=0), np.full(6, 1 / 6), rtol=0, atol=1e-3)
     np.testing.assert_allclose(plan.sum(axis=1), np.full(4, 1 / 4), rtol=0, atol=1e-3)
-    assert (plan * cost).sum() < np.mean(cost)
+    assert (plan * cost.numpy()).sum() < cost.numpy().mean()
 
 
 def test_alignment_of_a_word(vilt, scene):

@@ -119,7 +119,7 @@ def test_the_environment_switches_the_hub_off(tmp_path):
         [sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True, check=False
     )
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"tfvl.errors.CheckpointError: {REPO}: ")
+    assert last.startswith(f"tfvl.errors.OutOfReachError: {REPO}: ")
     assert "not in the hub's cache" in last
     assert "During handling" not in done.stderr
 

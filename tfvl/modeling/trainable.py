@@ -173,7 +173,7 @@ class Trainable(Base):
                 replicas.prepare(self)
         for layer in self._flatten_layers():
             if hasattr(layer, "static_shapes"):
-                layer.static_shapes = bool(self.jit_compile)
+                layer.static_shapes = bool(self.jit_compile) or keras.backend.backend() == "jax"
 
     def compile_from_config(self, config):
         """Called when a compiled model is loaded from a `.keras` file; training goes on where it stopped."""

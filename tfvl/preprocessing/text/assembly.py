@@ -154,7 +154,7 @@ def _truncated(lengths: list[tf.Tensor], options: Options) -> list[tf.Tensor]:
     strategy = options.truncation
     if strategy == "none":
         return lengths
-    room = options.max_length - options.added
+    room = min(options.max_length - options.added, tf.int32.max)  # files say "no limit" as 10^30
     if room == 0:
         return [tf.zeros_like(length) for length in lengths]
     if strategy == "longest_first" and len(lengths) == 1:

@@ -304,7 +304,7 @@ NOT_HERE = {
         lambda: Ours().processor()(images=[image()] * 3, text=["red"] * 2), "got 3 images and 2 texts"
     ),
     "options that nobody knows": lambda: refused(lambda: Ours().images(wibble=1), "wibble"),
-    "`apply_chat_template`, `push_to_hub`": lambda: refused(lambda: Ours().processor().push_to_hub, "push_to_hub"),
+    "`apply_chat_template`": lambda: refused(lambda: Ours().processor().apply_chat_template, "apply_chat_template"),
 }
 
 

@@ -23,8 +23,8 @@ class ViltEmbeddings(keras.layers.Layer):
         config: a `ViltConfig`.
 
     Attributes:
-        static_shapes: keep all padding, so that no shape depends on the mask's values, as XLA and JAX need. The
-            results of real positions stay the same.
+        static_shapes: keep all padding, so that no shape depends on the mask's values, as XLA and JAX need. A
+            patch then keeps its place in the grid, with padding between; what is computed of it stays the same.
     """
 
     def __init__(self, text_embeddings, config, **kwargs):

@@ -33,6 +33,9 @@ def saying(make_chunks):
                         connection.recv(2**16)
                         for chunk in make_chunks():
                             connection.sendall(chunk)
+                        connection.shutdown(socket.SHUT_WR)
+                        while connection.recv(2**16):  # to close with a request unread would reset the connection
+                            pass
                     except OSError:
                         pass
 

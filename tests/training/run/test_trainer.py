@@ -129,7 +129,7 @@ def test_without_matplotlib_there_is_one_warning(tmp_path, monkeypatch):
         ("learning_rate: .nan", "learning_rate is nan, expected a number from 0 on"),
         ("warmup: 1.5", "warmup is 1.5, expected a number in \\[0, 1\\)"),
         ("precision: float8", "precision is 'float8', expected one of float32"),
-        ("lora: {alpha: 3}", "lora is a dict, expected a mapping with rank"),
+        ("lora: {alpha: 3}", r"lora is \{'alpha': 3\}, expected a mapping with rank"),
         ("lora: !!python/object/apply:os.system [ls]", "only plain values"),
         ("[1, 2]", "expected a mapping"),
         ("a: " + "[" * 99 + "]" * 99, "nested deeper"),

@@ -17,6 +17,10 @@ Detector = Annotated[
     str | None,
     typer.Option(help="Finds the regions of images, for VisualBERT and LXMERT: hub id, directory or shapes-detector."),
 ]
+MoreImages = Annotated[list[Path] | None, typer.Option("--image", help="Second image, for a model that compares two.")]
+ImageIds = Annotated[list[str] | None, typer.Option("--image-id", help="Which image, in a file of many.")]
+Choices = Annotated[list[str] | None, typer.Option("--choice", help="A text to choose from, for multiple choice.")]
+Phrases = Annotated[list[str] | None, typer.Option("--phrase", help="A phrase of the text, for its region.")]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -83,18 +87,18 @@ def print_json(document: dict) -> None:
     import json
     import math
 
-    def plain(value):
+    def as_json(value):
         if isinstance(value, dict):
-            return {str(name): plain(each) for name, each in value.items()}
+            return {str(name): as_json(each) for name, each in value.items()}
         if isinstance(value, (list, tuple)):
-            return [plain(each) for each in value]
+            return [as_json(each) for each in value]
         if hasattr(value, "tolist"):
-            return plain(value.tolist())
+            return as_json(value.tolist())
         if isinstance(value, float) and not math.isfinite(value):
             return None
         return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
-    text = json.dumps(plain(document), ensure_ascii=False, indent=2)
+    text = json.dumps(as_json(document), ensure_ascii=False, indent=2)
     print(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 

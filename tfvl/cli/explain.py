@@ -5,7 +5,20 @@ from typing import Annotated, Any
 
 import typer
 
-from tfvl.cli.console import DEFAULT_MODEL, SOURCE_HELP, ClassName, Detector, Revision, console, print_table, say
+from tfvl.cli.console import (
+    DEFAULT_MODEL,
+    SOURCE_HELP,
+    Choices,
+    ClassName,
+    Detector,
+    ImageIds,
+    MoreImages,
+    Phrases,
+    Revision,
+    console,
+    print_table,
+    say,
+)
 from tfvl.files.quiet import quiet_tensorflow
 
 BEST = 3  # patches or regions that are listed
@@ -30,12 +43,10 @@ def explain(
     word: Annotated[str | None, typer.Option(help="The word, or phrase, that is asked about.")] = None,
     layer: Annotated[int | None, typer.Option(help="Of --method attention.")] = None,
     head: Annotated[int | None, typer.Option(help="Of --method attention.")] = None,
-    more: Annotated[
-        list[Path] | None, typer.Option("--image", help="Second image, for a model that compares two.")
-    ] = None,
-    image_id: Annotated[list[str] | None, typer.Option(help="Which image, in a file of many.")] = None,
-    choice: Annotated[list[str] | None, typer.Option(help="A text to choose from, for multiple choice.")] = None,
-    phrase: Annotated[list[str] | None, typer.Option(help="A phrase of the text, for its region.")] = None,
+    more: MoreImages = None,
+    image_id: ImageIds = None,
+    choice: Choices = None,
+    phrase: Phrases = None,
     detector: Detector = None,
     class_name: ClassName = None,
     revision: Revision = None,

@@ -132,16 +132,11 @@ def _columns_or_none(path: Path) -> tuple[str, ...]:
 
 
 def _csv_columns(path: Path) -> tuple[str, ...]:
-    reader: Any
-    reader, names = _opened_csv(path)
-    reader.close()
-    return names
+    return _opened_csv(path)[1]
 
 
 def _csv_rows(path: Path) -> Iterator[Numbered]:
-    lines, names = _opened_csv(path)
-    reader = csv.reader(lines, delimiter=_delimiter_of(path))
-    next(reader)
+    reader, names = _opened_csv(path)
     while True:
         try:
             cells = next(reader)
@@ -159,13 +154,13 @@ def _csv_rows(path: Path) -> Iterator[Numbered]:
             yield place, dict(zip(names, map(utf8_or_latin1, cells), strict=False))
 
 
-def _opened_csv(path: Path) -> tuple[Iterator[str], tuple[str, ...]]:
-    """The lines, and the names of the columns."""
-    lines = _lines(path)
-    header = next(csv.reader(_lines(path), delimiter=_delimiter_of(path)), None)
+def _opened_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """A `csv.reader` behind the header, and the names of the columns."""
+    reader = csv.reader(_lines(path), delimiter=_delimiter_of(path))
+    header = next(reader, None)
     if not header or not any(header):
         raise ValueError(f"{path} is empty; its first line should name the columns.")
-    return lines, tuple(column_name(utf8_or_latin1(name)) for name in header)
+    return reader, tuple(column_name(utf8_or_latin1(name)) for name in header)
 
 
 def _delimiter_of(path: Path) -> str:

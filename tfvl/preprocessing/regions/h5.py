@@ -17,6 +17,7 @@ from pathlib import Path
 from tfvl.files.isolated import Isolated, seconds_for
 from tfvl.preprocessing.regions.h5_store import StoredRegions, is_store
 from tfvl.preprocessing.regions.regions import MAX_IMAGE_BYTES, Regions, from_fields
+from tfvl.preprocessing.regions.rows import RegionRows
 
 __all__ = ["MAX_IMAGE_BYTES", "H5Regions", "open_h5", "read_h5", "read_rows"]
 READ_SECONDS = 2  # of processor time for one image
@@ -27,12 +28,10 @@ def open_h5(path: Path) -> "StoredRegions | H5Regions":
     return StoredRegions(path) if is_store(path) else H5Regions(path, READ_SECONDS)
 
 
-class H5Regions:
+class H5Regions(RegionRows):
     """An HDF5 file of regions that others wrote, or that tfvl wrote before its stores had an index.
 
-    Attributes:
-        path: the file.
-        ids: the image ids in the file's order; in a file that stores none, "0", "1", …
+    The ids of a file that stores none are "0", "1", …
 
     Args:
         path: the file.
@@ -43,29 +42,19 @@ class H5Regions:
     """
 
     def __init__(self, path: Path, seconds: float | None):
-        self.path, self._seconds = path, seconds
+        super().__init__(path)
+        self._seconds = seconds
         from tfvl.preprocessing.regions.h5_file import H5File
 
         try:
             self._file = Isolated(H5File, str(path), seconds=seconds_for(path))
         except (ValueError, OSError) as error:
             raise ValueError(f"{path}: {str(error).rstrip('.')}.") from None
-        self.ids: list[str] = self._file.opening[0]
+        self.ids = self._file.opening[0]
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def read(self, row: int) -> Regions:
-        """Reads the regions of the image `ids[row]`.
-
-        Raises:
-            ValueError: what is stored for it is damaged or does not fit together.
-        """
-        try:
-            _, stored = self._file.call("read", row, seconds=self._seconds)
-            return from_fields(stored, self.ids[row])
-        except ValueError as error:
-            raise ValueError(f"{self.path}, image {self.ids[row]!r}: {str(error).rstrip('.')}.") from None
+    def _read(self, row: int) -> Regions:
+        _, stored = self._file.call("read", row, seconds=self._seconds)
+        return from_fields(stored, self.ids[row])
 
     def close(self) -> None:
         self._file.close()

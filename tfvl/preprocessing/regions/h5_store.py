@@ -27,6 +27,7 @@ from tfvl.files.archive import ERRORS, open_archive, read_member
 from tfvl.files.arrays import read_npy
 from tfvl.files.reading import open_regular, parse_json
 from tfvl.preprocessing.regions.regions import MAX_IMAGE_BYTES, PER_REGION, Regions
+from tfvl.preprocessing.regions.rows import RegionRows
 
 MAX_CHUNK_REGIONS = 128
 POSITIONS = "pos_boxes"
@@ -45,21 +46,15 @@ def is_store(path: Path) -> bool:
         return file.read(len(_ARCHIVE_END)) == _ARCHIVE_END
 
 
-class StoredRegions:
-    """A store of tfvl's own, opened for reading by row or by id; only the index is read at once.
-
-    Safe in several processes, threads and after a fork: reads name their place in the file and share no position.
-
-    Attributes:
-        path: the file.
-        ids: the image ids in the file's order.
+class StoredRegions(RegionRows):
+    """A store of tfvl's own; read through the index alone, and as safely shared as `TFRecordRegions`.
 
     Raises:
         ValueError: the index is damaged.
     """
 
     def __init__(self, path: Path):
-        self.path = path
+        super().__init__(path)
         try:
             with open_archive(path) as archive:
                 self._open(archive)
@@ -93,30 +88,14 @@ class StoredRegions:
                 raise ValueError(f"{name[:20]} is {dtype!s:.10}, {shape!s:.20}")
             self._fields[name] = _Field(np.dtype(dtype), tuple(shape), rows, array(f"{name}.npy", "<i8"))
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def read(self, row: int) -> Regions:
-        """The regions of the image `ids[row]`.
-
-        Raises:
-            ValueError: what is stored for it is damaged.
-        """
-        try:
-            begin, end = int(self._begins[row]), int(self._ends[row])
-            stored = {name: field.read(self._descriptor, begin, end) for name, field in self._fields.items()}
-            if checksum(stored) != self._checksums[row]:
-                raise ValueError("damaged (its checksum does not fit)")
-            width, height = (int(size) or None for size in self._sizes[row])
-            features = stored.pop("features", np.zeros((0, 0), np.float32))  # no image of the store has any
-            return Regions(features, image_id=self.ids[row], width=width, height=height, **stored)
-        except ValueError as error:
-            raise ValueError(f"{self.path}, image {self.ids[row]!r}: {str(error).rstrip('.')}.") from None
-
-    def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+    def _read(self, row: int) -> Regions:
+        begin, end = int(self._begins[row]), int(self._ends[row])
+        stored = {name: field.read(self._descriptor, begin, end) for name, field in self._fields.items()}
+        if checksum(stored) != self._checksums[row]:
+            raise ValueError("damaged (its checksum does not fit)")
+        width, height = (int(size) or None for size in self._sizes[row])
+        features = stored.pop("features", np.zeros((0, 0), np.float32))  # no image of the store has any
+        return Regions(features, image_id=self.ids[row], width=width, height=height, **stored)
 
 
 class _Field:

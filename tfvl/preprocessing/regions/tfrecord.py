@@ -14,51 +14,32 @@ import numpy as np
 
 from tfvl.files.tfrecord import read_index, read_record, write_indexed
 from tfvl.preprocessing.regions.regions import CORNERS, PER_REGION, Regions
+from tfvl.preprocessing.regions.rows import RegionRows
 
 DTYPES = ("float32", "float16")
 MAX_RECORD_BYTES = 1 << 26  # 8,000 regions of 2048 features
 
 
-class TFRecordRegions:
-    """A TFRecord file that tfvl wrote, opened for reading by row or by id; only the index is read at once.
+class TFRecordRegions(RegionRows):
+    """A TFRecord file that tfvl wrote; only its index is read at once.
 
     Safe in several processes, threads and after a fork: reads name their place in the file and share no position.
-
-    Attributes:
-        path: the file.
-        ids: the image ids in the file's order.
 
     Raises:
         ValueError: the index is missing, damaged, or of another file.
     """
 
     def __init__(self, path: Path):
-        self.path = path
+        super().__init__(path)
         index = read_index(path)
         self.ids, self._offsets = index["ids"], index["offsets"]
         self._descriptor = os.open(path, os.O_RDONLY)
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def read(self, row: int) -> Regions:
-        """The regions of the image `ids[row]`.
-
-        Raises:
-            ValueError: the record is damaged or holds another image.
-        """
-        try:
-            regions = decode(read_record(self._descriptor, self._offsets[row], MAX_RECORD_BYTES))
-            if regions.image_id != self.ids[row]:
-                raise ValueError(f"the record is of image {regions.image_id!r}: the index is of another file")
-        except ValueError as error:
-            raise ValueError(f"{self.path}, image {self.ids[row]!r}: {str(error).rstrip('.')}.") from None
+    def _read(self, row: int) -> Regions:
+        regions = decode(read_record(self._descriptor, self._offsets[row], MAX_RECORD_BYTES))
+        if regions.image_id != self.ids[row]:
+            raise ValueError(f"the record is of image {regions.image_id!r}: the index is of another file")
         return regions
-
-    def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
 
 
 def read_tfrecord(

@@ -7,6 +7,11 @@ from tfvl.layers.attention import normal
 from tfvl.layers.normalization import LayerNormalization
 
 
+def needs_static_shapes(jit_compile: bool = False) -> bool:
+    """Whether no shape may depend on values: under XLA, and on JAX, which traces a model's shapes even to build it."""
+    return bool(jit_compile) or keras.backend.backend() == "jax"
+
+
 @keras.saving.register_keras_serializable("tfvl")
 class TextEmbeddings(keras.layers.Layer):
     """Sum of word, position and token type embeddings, layer norm, dropout (upstream: `BertEmbeddings`).

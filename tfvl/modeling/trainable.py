@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import keras
 
+from tfvl.layers.embeddings import needs_static_shapes
 from tfvl.modeling import lora, replicas
 from tfvl.modeling.labels import by_label, by_output, factors, renamed, weight_of
 from tfvl.modeling.losses import cross_entropy, weighted_mean
@@ -173,7 +174,7 @@ class Trainable(Base):
                 replicas.prepare(self)
         for layer in self._flatten_layers():
             if hasattr(layer, "static_shapes"):
-                layer.static_shapes = bool(self.jit_compile) or keras.backend.backend() == "jax"
+                layer.static_shapes = needs_static_shapes(self.jit_compile)
 
     def compile_from_config(self, config):
         """Called when a compiled model is loaded from a `.keras` file; training goes on where it stopped."""

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfvl.layers.attention import join_masks, normal
-from tfvl.layers.embeddings import PatchEmbeddings
+from tfvl.layers.embeddings import PatchEmbeddings, needs_static_shapes
 from tfvl.vilt.config import ViltConfig
 
 
@@ -31,7 +31,7 @@ class ViltEmbeddings(keras.layers.Layer):
         super().__init__(**kwargs)
         self.text_embeddings = text_embeddings
         self.config = config
-        self.static_shapes = keras.backend.backend() == "jax"
+        self.static_shapes = needs_static_shapes()
         self.patch_embeddings = PatchEmbeddings(
             config.patch_shape,
             config.num_channels,

@@ -2,9 +2,6 @@
 
 import keras
 
-# What the model's inputs of regions are called, by the output of the part in front.
-REGION_FIELDS = ("features", "boxes", "mask", "image")
-
 
 class PixelModel(keras.Model):
     """Takes the inputs of a text and `pixel_values`; returns what the model of regions returns.

@@ -21,7 +21,7 @@ TOO_MANY_BLOCKS = f"more than {MAX_BLOCKS} blocks or {MAX_METADATA_BYTES} bytes 
 BASE64_IMAGE = "data:image/|/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk[0-9A-Za-z+/]{8}"
 BASE64_HINT = '; it is base64, which has to be written {"b64": "…"} in JSON'
 
-SOI, SOS, EOI, NO_LENGTH = 0xD8, 0xDA, 0xD9, (0x01, 0xD8)
+SOS, EOI, NO_LENGTH = 0xDA, 0xD9, (0x01, 0xD8)
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # neither a level of 255 nor a restart
 _PNG_SIGNATURE_BYTES, _CHUNK_FRAME_BYTES = 8, 12  # a chunk's length, name and checksum
 

@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 from support.classes import training_example
-from support.paths import ROOT
+from support.not_here import left_out, refused
 from support.subjects import Ours, Theirs
 
 import tfvl
@@ -31,7 +31,6 @@ WORDS, WIDTH, ATTENTION_HEADS = 131, 24, 4
 # float32 sums in another order; of rows that are padded to another length
 SAME = {"rtol": 1e-4, "atol": 1e-5}
 ONLY_HERE = ("recomputed_blocks_give_the_same_gradient", "LxmertForPreTraining")  # upstream refuses it
-README = (ROOT / "tfvl/README.md").read_text(encoding="utf-8")
 CHECKS = {}
 
 
@@ -313,18 +312,6 @@ def test_upstreams(tmp_path, name, head, monkeypatch):
 # ── what is not so here ──
 
 
-def left_out() -> dict[str, str]:
-    """Of the README's table: what is not as upstream has it, and why."""
-    section = README.split("### The models\n")[1].split("\n### ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
-    return dict(line.strip("| ").split(" | ", 1) for line in lines)
-
-
-def refused(call, message):
-    with pytest.raises((AttributeError, TypeError, ValueError), match=message):
-        call()
-
-
 def model():
     return Ours("ViltForMaskedLM").model
 
@@ -358,9 +345,9 @@ NOT_HERE = {
 
 @pytest.mark.parametrize("name", NOT_HERE)
 def test_what_is_not_so_here(tmp_path, name):
-    assert name in left_out()
+    assert name in left_out("The models")
     NOT_HERE[name](tmp_path)
 
 
 def test_the_readme_lists_no_more():
-    assert left_out().keys() == NOT_HERE.keys()
+    assert left_out("The models").keys() == NOT_HERE.keys()

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.images import noise
-from support.paths import ROOT
+from support.not_here import left_out, refused
 
 import tfvl
 
 WORDS = "lower newer red what color is the ? .".split()
 VOCABULARY = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
 TEXT = "lower newer"
-README = (ROOT / "tfvl/README.md").read_text(encoding="utf-8")
 CHECKS = {}
 
 
@@ -280,18 +279,6 @@ def test_upstreams(tmp_path, name):
 # ── what is not so here ──
 
 
-def left_out() -> dict[str, str]:
-    """Of the README's table: what is not as upstream has it, and why."""
-    section = README.split("### The processors\n")[1].split("\n### ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
-    return dict(line.strip("| ").split(" | ", 1) for line in lines)
-
-
-def refused(call, message):
-    with pytest.raises((AttributeError, TypeError, ValueError), match=message):
-        call()
-
-
 NOT_HERE = {
     "`data_format`": lambda: refused(lambda: Ours().images()([image()], data_format="channels_first"), "data_format"),
     '`return_tensors="pt"`': lambda: refused(lambda: Ours().processor()(text="a", return_tensors="pt"), "'tf' or 'np'"),
@@ -310,9 +297,9 @@ NOT_HERE = {
 
 @pytest.mark.parametrize("name", NOT_HERE)
 def test_what_is_not_so_here(name):
-    assert name in left_out()
+    assert name in left_out("The processors")
     NOT_HERE[name]()
 
 
 def test_the_readme_lists_no_more():
-    assert left_out().keys() == NOT_HERE.keys()
+    assert left_out("The processors").keys() == NOT_HERE.keys()

@@ -5,11 +5,12 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import grpc
 import numpy as np
 
+from support.http_server import Quiet, serving
 from tfvl.serving.client import messages
 
 SIGNATURE = {"inputs": {"text": (7, (-1,)), "regions": (1, (-1, -1, 4))}, "outputs": {"answers": (7, (-1, 2))}}
@@ -42,7 +43,7 @@ def rest_server():
     """Its URL and its script; a failure is (status, body) or "hang up"."""
     script = Script()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):  # the library's name
@@ -50,9 +51,9 @@ def rest_server():
             shape = {"inputs": SIGNATURE["inputs"], "outputs": SIGNATURE["outputs"]}
             if self.path.endswith("/metadata"):
                 signature = {side: {name: info(*spec) for name, spec in specs.items()} for side, specs in shape.items()}
-                self.reply(200, {"metadata": {"signature_def": {"signature_def": {"serving_default": signature}}}})
+                self.answer(200, {"metadata": {"signature_def": {"signature_def": {"serving_default": signature}}}})
             else:
-                self.reply(200, {"model_version_status": [{"version": "3", "state": "AVAILABLE"}]})
+                self.answer(200, {"model_version_status": [{"version": "3", "state": "AVAILABLE"}]})
 
         def do_POST(self):
             script.paths.append(self.path)
@@ -65,33 +66,20 @@ def rest_server():
                 script.release.wait(600)
                 return
             if failure:
-                self.reply(*failure)
+                self.answer(*failure)
                 return
             inputs = {name: np.array(decoded(value), object) for name, value in body["inputs"].items()}
             script.inputs.append(inputs)
-            self.reply(200, {"outputs": {name: value.tolist() for name, value in outputs_for(inputs).items()}})
+            self.answer(200, {"outputs": {name: value.tolist() for name, value in outputs_for(inputs).items()}})
 
-        def reply(self, status, answer):
-            body = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+        def answer(self, status, answer):
+            self.reply(status, (answer if isinstance(answer, str) else json.dumps(answer)).encode())
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", script
-    finally:
-        script.release.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler) as address:
+        try:
+            yield address, script
+        finally:
+            script.release.set()
 
 
 def info(dtype: int, shape: tuple[int, ...]) -> dict:

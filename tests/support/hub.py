@@ -4,10 +4,11 @@ import base64
 import contextlib
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
+
+from support.http_server import Quiet, serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -17,24 +18,24 @@ def hub() -> Iterator[SimpleNamespace]:
     """Its `url`; the `repositories`, each with its files; the `tokens` that came; a `refusal`, an HTTP status."""
     state = SimpleNamespace(repositories={}, tokens=[], messages=[], refusal=None)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             state.tokens.append(self.headers.get("Authorization"))
             if state.refusal:
-                return self.reply({"error": "You may not do this"}, state.refusal)
+                return self.answer({"error": "You may not do this"}, state.refusal)
             if self.path == "/api/repos/create":
                 wanted = json.loads(body)
                 name = "/".join(part for part in (wanted.get("organization"), wanted["name"]) if part)
                 state.repositories.setdefault(name, {})
-                return self.reply({"url": f"{state.url}/{name}"})
+                return self.answer({"url": f"{state.url}/{name}"})
             if self.path == "/api/validate-yaml":
-                return self.reply({"errors": [], "warnings": []})
+                return self.answer({"errors": [], "warnings": []})
             if re.fullmatch(r"/api/models/.+/preupload/main", self.path.partition("?")[0]):
                 paths = [file["path"] for file in json.loads(body)["files"]]
-                return self.reply(
+                return self.answer(
                     {"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]}
                 )
             if found := re.fullmatch(r"/api/models/(.+)/commit/main", self.path.partition("?")[0]):
@@ -45,28 +46,11 @@ def hub() -> Iterator[SimpleNamespace]:
                         content = base64.b64decode(line["value"]["content"])
                         state.repositories[found[1]][line["value"]["path"]] = content
                 commit = {"commitUrl": f"{state.url}/{found[1]}/commit/{COMMIT}", "commitOid": COMMIT, "success": True}
-                return self.reply(commit)
-            return self.reply({"error": f"no {self.path}"}, 404)
+                return self.answer(commit)
+            return self.answer({"error": f"no {self.path}"}, 404)
 
-        def reply(self, answer, status=200):
-            body = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+        def answer(self, answer, status=200):
+            self.reply(status, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(Handler) as state.url:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

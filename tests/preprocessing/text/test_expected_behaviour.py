@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.paths import ROOT
+from support.not_here import left_out, refused
 
 from tfvl.preprocessing.text.tokenizer import BertTokenizer
 
@@ -21,7 +21,6 @@ WORDS = (
 TOKENS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", *WORDS.split()]
 VOCABULARY = {token: i for i, token in enumerate(TOKENS)}
 TEXT, SPELT = "UNwant\u00e9d,running", ["un", "##want", "##ed", ",", "runn", "##ing"]
-README = (ROOT / "tfvl/README.md").read_text(encoding="utf-8")
 CHECKS = {}
 
 
@@ -592,18 +591,6 @@ def test_upstreams(tmp_path, name):
     CHECKS[name](lambda **options: transformers.BertTokenizer(dict(VOCABULARY), **options), tmp_path)
 
 
-def left_out() -> dict[str, str]:
-    """Of the README's table: what is not as upstream has it, and why."""
-    section = README.split("### The tokenizer\n")[1].split("\n### ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
-    return dict(line.strip("| ").split(" | ", 1) for line in lines)
-
-
-def refused(call, message):
-    with pytest.raises((AttributeError, TypeError, ValueError), match=message):
-        call()
-
-
 def written(directory: Path, **config) -> Path:
     ours().save_pretrained(directory)
     file = directory / "tokenizer_config.json"
@@ -652,9 +639,9 @@ def added_with_space() -> list[str]:
 
 @pytest.mark.parametrize("name", NOT_HERE)
 def test_what_is_not_so_here(tmp_path, name):
-    assert name in left_out()
+    assert name in left_out("The tokenizer")
     NOT_HERE[name](tmp_path)
 
 
 def test_the_readme_lists_no_more():
-    assert left_out().keys() == NOT_HERE.keys()
+    assert left_out("The tokenizer").keys() == NOT_HERE.keys()

@@ -33,6 +33,7 @@ ORDER = (
     "porting",
     ("modeling", "preprocessing"),
     ("shapes", "detector", "lite"),
+    "web",
     ("processors", "serving"),
     FAMILIES,
     "explanations",

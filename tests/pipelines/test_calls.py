@@ -93,7 +93,7 @@ BAD = {
     "not an image": b"nothing",
     "torn": encoded(np.zeros((9, 9, 3), np.uint8))[:-30],
     "missing": "no-such-file.png",
-    "address": "https://example.org/cat.png",
+    "address": "http://127.0.0.1:9/cat.png",
     "number": 3,
     "shape": np.zeros((9, 9, 9), np.uint8),
 }

@@ -283,7 +283,7 @@ NOT_HERE = {
     "`data_format`": lambda: refused(lambda: Ours().images()([image()], data_format="channels_first"), "data_format"),
     '`return_tensors="pt"`': lambda: refused(lambda: Ours().processor()(text="a", return_tensors="pt"), "'tf' or 'np'"),
     "`device`, `disable_grouping`": lambda: refused(lambda: Ours().images()([image()], device="cpu"), "device"),
-    "addresses of images": lambda: refused(lambda: Ours().images()("https://example.org/a.png"), "cannot be read"),
+    "addresses of images": lambda: refused(lambda: Ours().images()("http://127.0.0.1:9/a.png"), "no public address"),
     "images that are not RGB": lambda: (
         Ours().images()(Image.fromarray(noise(60, 80)))["pixel_values"].shape[-1] == 3 or pytest.fail("not RGB")
     ),

@@ -2,7 +2,6 @@
 
 import sys
 import warnings
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,12 +35,10 @@ PHOTOGRAPH = (
 
 def ask(
     image: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="JPEG, PNG, GIF, BMP or WebP file; for VisualBERT and LXMERT with --detector, or a file of region "
-            "features: .npz or .npy, or .tsv, .h5 or .tfrecord with --image-id.",
-            exists=True,
-            dir_okay=False,
+            help="JPEG, PNG, GIF, BMP or WebP file, or the http(s) address of one; for VisualBERT and LXMERT with "
+            "--detector, or a file of region features: .npz or .npy, or .tsv, .h5 or .tfrecord with --image-id.",
         ),
     ],
     questions: Annotated[

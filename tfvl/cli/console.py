@@ -17,7 +17,7 @@ Detector = Annotated[
     str | None,
     typer.Option(help="Finds the regions of images, for VisualBERT and LXMERT: hub id, directory or shapes-detector."),
 ]
-MoreImages = Annotated[list[Path] | None, typer.Option("--image", help="Second image, for a model that compares two.")]
+MoreImages = Annotated[list[str] | None, typer.Option("--image", help="Second image, for a model that compares two.")]
 ImageIds = Annotated[list[str] | None, typer.Option("--image-id", help="Which image, in a file of many.")]
 Choices = Annotated[list[str] | None, typer.Option("--choice", help="A text to choose from, for multiple choice.")]
 Phrases = Annotated[list[str] | None, typer.Option("--phrase", help="A phrase of the text, for its region.")]

@@ -26,11 +26,10 @@ BEST = 3  # patches or regions that are listed
 
 def explain(
     image: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="JPEG, PNG, GIF, BMP or WebP file; or a file of region features, as for `tfvl ask`.",
-            exists=True,
-            dir_okay=False,
+            help="JPEG, PNG, GIF, BMP or WebP file, or the http(s) address of one; or a file of region "
+            "features, as for `tfvl ask`.",
         ),
     ],
     question: Annotated[str, typer.Argument(help="Question, sentence with [MASK], or caption, as the model wants it.")],

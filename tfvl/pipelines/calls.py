@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfvl.files.address import is_address
 from tfvl.preprocessing.image.decode import to_levels
 from tfvl.preprocessing.regions.reading import READERS
 from tfvl.preprocessing.regions.regions import Regions
@@ -152,7 +153,8 @@ def as_image(item: Any) -> bytes | Regions:
     """An image as a file that a graph can decode, or regions.
 
     Args:
-        item: a path (of an image or of a file of region features), encoded bytes, a PIL image or an array.
+        item: a path (of an image or of a file of region features), an image's `http(s)` address, encoded
+            bytes, a PIL image or an array.
 
     Raises:
         ValueError, OSError: it cannot be read.
@@ -161,8 +163,8 @@ def as_image(item: Any) -> bytes | Regions:
     if isinstance(item, Regions):
         return item
     if isinstance(item, str | os.PathLike):
-        if "://" in str(item):
-            raise ValueError(f"{item} is an address, which is not fetched; give the image's bytes or a path")
+        if is_address(item):
+            return read(item)
         path = Path(item).expanduser()
         if path.is_file() or path.suffix.lower() in READERS:
             return read(path)

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfvl.files.reading import read_file
-from tfvl.preprocessing.image.decode import as_png
-from tfvl.preprocessing.image.limits import MAX_FILE_BYTES
+from tfvl.files.address import is_address
+from tfvl.preprocessing.image.decode import as_png, read_image
 from tfvl.preprocessing.regions.reading import ONE_IMAGE, READERS, open_regions, read_one
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.regions.store import FORMATS as STORES
@@ -15,11 +14,13 @@ GRAPH_FORMATS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")  # how t
 MAX_PIXELS = 89_478_485  # of an image that is rewritten as PNG here; that of ViltImageProcessor
 
 
-def read_all(files: Sequence[Path], image_ids: Sequence[str] = ()) -> tuple[list[Path], list[bytes | Regions]]:
+def read_all(
+    files: Sequence[str | Path], image_ids: Sequence[str] = ()
+) -> tuple[list[str | Path], list[bytes | Regions]]:
     """Reads files of images or regions; returns their contents and the file of each, since a file may hold several.
 
     Args:
-        files: image files, or files of region features.
+        files: image files or their `http(s)` addresses, or files of region features.
         image_ids: which images, where the files hold the regions of many; several may be of one file.
 
     Raises:
@@ -32,8 +33,11 @@ def read_all(files: Sequence[Path], image_ids: Sequence[str] = ()) -> tuple[list
     return files, [read(path, one) for path, one in zip(files, image_ids or [None] * len(files), strict=True)]
 
 
-def read(path: Path, image_id: str | None = None) -> bytes | Regions:
-    """Reads an image file in a format that the graph decodes, or the regions of one image from a file of features."""
+def read(source: str | Path, image_id: str | None = None) -> bytes | Regions:
+    """Reads an image in a format that the graph decodes, or the regions of one image from a file of features."""
+    if is_address(source):
+        return servable(source)
+    path = Path(source)
     if path.suffix.lower() in READERS:
         return read_regions(path, image_id)
     if image_id is not None:
@@ -41,15 +45,15 @@ def read(path: Path, image_id: str | None = None) -> bytes | Regions:
     return servable(path)
 
 
-def servable(path: Path) -> bytes:
-    """Returns an image file in a format that the graph decodes; what only Pillow decodes (WebP, …) becomes a PNG."""
-    contents = read_file(path, MAX_FILE_BYTES)
+def servable(source: Path | str) -> bytes:
+    """Returns an image in a format that the graph decodes; what only Pillow decodes (WebP, …) becomes a PNG."""
+    contents = read_image(source)
     if contents.startswith(GRAPH_FORMATS):
         return contents
     try:
         return as_png(contents, MAX_PIXELS)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; region features come in {', '.join(READERS)} files") from error
+        raise ValueError(f"{source}: {error}; region features come in {', '.join(READERS)} files") from error
 
 
 def read_regions(path: Path, image_id: str | None) -> Regions:

@@ -245,6 +245,15 @@ def test_an_image_in_base64_that_is_not_marked_is_told_so(server):
     assert_rows(answer["predictions"][1:], 0)
 
 
+def test_an_address_in_place_of_an_image_is_not_fetched(server):
+    """Were it looked at, the sentence would say that the address is not public."""
+    (row,) = instances(0)
+    code, answer = server.predict({"instances": [row | {"image": f"http://{server.rest}/v1/models/{MODEL}"}, row]})
+    assert code == 200
+    assert answer["predictions"][0]["status"].startswith("image: not a JPEG, PNG, GIF or BMP (")
+    assert_rows(answer["predictions"][1:], 0)
+
+
 def tensors_request(**repeats: tuple) -> object:
     """Of the signature `tensors`: each input is one value that stands for a whole shape."""
     request = predict_request(0, signature="tensors", image=None, text=None)

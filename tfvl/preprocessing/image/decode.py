@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from tfvl.files.address import fetch, is_address
 from tfvl.files.reading import read_file
 from tfvl.preprocessing.image.limits import MAX_FILE_BYTES
 from tfvl.preprocessing.image.pillow import DROPPED, KEPT, ON_WHITE, decode, laid_on_white, rgb
@@ -42,10 +43,10 @@ def to_levels(
     """Converts one image to levels.
 
     Args:
-        image: encoded bytes; a path (str or os.PathLike); a `PIL.Image.Image`; or an array (H, W), (H, W, C) or
-            (C, H, W) of 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA) channels. Of 16-bit samples the high byte is
-            kept. Floats are levels from 0 to 255 if all are whole numbers, else shares from 0 to 1. EXIF orientation is
-            not applied.
+        image: encoded bytes; a path (str or os.PathLike), or an `http(s)` address, which is fetched (see
+            `tfvl.files.address`); a `PIL.Image.Image`; or an array (H, W), (H, W, C) or (C, H, W) of 1 (grey), 2 (grey,
+            alpha), 3 (RGB) or 4 (RGBA) channels. Of 16-bit samples the high byte is kept. Floats are levels from 0 to
+            255 if all are whole numbers, else shares from 0 to 1. EXIF orientation is not applied.
         max_pixels: an image with more is refused before it is decoded. Of formats other than JPEG, PNG, GIF and BMP
             the memory that decoding takes is bounded too, see `pillow`.
         input_data_format: "channels_first" or "channels_last" for arrays; None infers it from the shape.
@@ -58,7 +59,7 @@ def to_levels(
     alpha = ON_WHITE if on_white else DROPPED
     if isinstance(image, (str, os.PathLike)):
         try:
-            contents = read_file(image, MAX_FILE_BYTES)
+            contents = read_image(image)
         except OSError as error:
             raise ValueError(f"the file {os.fspath(image)!r} cannot be read: {error.strerror}") from error
         try:
@@ -72,6 +73,11 @@ def to_levels(
     if isinstance(image, np.ndarray) or hasattr(image, "__array__"):
         return _array_levels(_channels_last(np.asarray(image), input_data_format), on_white, any_floats)
     raise ValueError(f"{type(image).__name__} is not an image; give bytes, a path, a PIL image or an array")
+
+
+def read_image(source: str | os.PathLike) -> bytes:
+    """The content of an image file, or of what lies at an `http(s)` address; errors are those of both."""
+    return fetch(str(source)) if is_address(source) else read_file(source, MAX_FILE_BYTES)
 
 
 @functools.cache

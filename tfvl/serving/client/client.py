@@ -40,13 +40,13 @@ Image = bytes | str | os.PathLike
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says to one question.
+    """The model's answer to one question.
 
     Attributes:
-        status: "" or what was wrong with this question or its image; then there are no answers.
+        status: "" if the question was answered; else what was wrong with it or its image, and `answers` is empty.
         answers: the answers, best first.
-        scores: their scores.
-        outputs: everything that the head gives for this row by name, e.g. `filled` or `match`; strings are bytes.
+        scores: the score of each answer.
+        outputs: every output of the head for this row, by name, e.g. `filled` or `match`; strings are bytes.
     """
 
     status: str
@@ -60,28 +60,28 @@ class Answer:
 
     @property
     def best(self) -> str:
-        """The best answer. Raises ValueError where there is none, with the status."""
+        """The best answer. Raises ValueError, with the status as its message, if there is none."""
         if not self.answers:
             raise ValueError(self.status or f"this model gives no answers; its outputs are {', '.join(self.outputs)}")
         return self.answers[0]
 
 
 class Client:
-    """Asks one model of a server. Threads may share it.
+    """Sends questions to one model of a server. Threads may share a client.
 
     Args:
         server: `grpc://host:port`, `http://host:port`, `grpcs://` or `https://` for TLS; `host:port` alone is HTTP. A
             URL may end in `/v1/models/NAME`.
         model: the model's name, unless the URL has it.
-        version, label: which version; the newest without them. At most one of the two.
+        version, label: the version that answers, given by at most one of the two; the newest if neither is given.
         signature: the signature that `ask` and `predict` call.
         timeout: seconds that a call may take in all, repetitions included.
         retries: how often a call is repeated when the server cannot be reached or says UNAVAILABLE (HTTP 503, 429).
             Nothing else is repeated.
-        max_rows: `ask` sends at most so many questions in a request.
+        max_rows: the largest number of questions that `ask` sends in one request.
 
     Raises:
-        ValueError: an address or a choice of version that makes no sense.
+        ValueError: the address cannot be read, version and label are both given, or a number is out of range.
     """
 
     def __init__(
@@ -127,17 +127,18 @@ class Client:
 
         Args:
             text: the question, or a list of them.
-            image: an encoded file (bytes) or its path. One is for every question; a list has one for each. For a model
-                that compares two, one is a tuple of two.
-            regions: likewise, `tfvl.Regions` or an array (R, size); images with fewer regions are padded.
-            boxes: likewise, an array (R, 4) of corners; not with `Regions`, which have their own.
-            choices, phrases: a list of strings for every question, or a list of such lists.
-            timeout: seconds for all requests together; None: the client's.
+            image: an encoded file (bytes) or its path, or a list with one for each question; a single image serves all
+                questions. A model that compares two images takes a tuple of two in place of each image.
+            regions: `tfvl.Regions` or an array (R, size), or a list as for `image`; images with fewer regions are
+                padded.
+            boxes: an array (R, 4) of corners, or a list as for `image`; not with `Regions`, which have their own.
+            choices, phrases: a list of strings that serves all questions, or a list with such a list for each.
+            timeout: seconds that all requests together may take; None: the client's `timeout`.
 
-        Returns: an `Answer` for each question, in their order. One that could not be answered has a `status`.
+        Returns: an `Answer` for each question, in their order. The `status` of one says why it was not answered.
 
         Raises:
-            ServerUnavailableError, DeadlineExceededError: no answer, after all repetitions.
+            ServerUnavailableError, DeadlineExceededError: the server gave no answer, in spite of all repetitions.
             RequestRefusedError: the server has no such model, or the model takes other inputs.
             ValueError: lists of different lengths, or regions that do not fit together.
             OSError: an image cannot be read.
@@ -153,12 +154,16 @@ class Client:
         return answers
 
     def predict(self, inputs: dict[str, np.ndarray], *, timeout: float | None = None) -> dict[str, np.ndarray]:
-        """One request with the signature's inputs as they are, to its outputs; strings come as bytes."""
+        """Sends the signature's inputs in one request and returns its outputs by name; strings come as bytes."""
         inputs = {name: np.asarray(value) for name, value in inputs.items()}
         return self._call(lambda left: self._transport.predict(self.model, self.signature, inputs, left), timeout)
 
     def predict_rows(self, inputs: dict[str, np.ndarray], *, timeout: float | None = None) -> dict[str, np.ndarray]:
-        """As `predict`, of a signature whose outputs have a row for each row of its inputs."""
+        """Does what `predict` does, for signatures whose outputs have a row for each row of the inputs.
+
+        Raises:
+            RequestRefusedError: the outputs have another number of rows.
+        """
         outputs = self.predict(inputs, timeout=timeout)
         rows = {value.shape[:1] for value in (*inputs.values(), *outputs.values())}
         if len(rows) != 1 or not outputs:
@@ -167,11 +172,11 @@ class Client:
 
     @cached_property
     def signatures(self) -> dict[str, dict[str, dict[str, Spec]]]:
-        """The signatures of the model by name; each holds the `Spec` of every input and output by its name."""
+        """Returns the model's signatures by name; each holds the `Spec` of every input and output, by name."""
         return self._call(lambda left: self._transport.metadata(self.model, left))
 
     def status(self, timeout: float | None = None) -> dict[int, str]:
-        """The state of each version that the server knows: "AVAILABLE", "LOADING", …"""
+        """Returns the state of each version that the server knows: "AVAILABLE", "LOADING", …"""
         return self._call(lambda left: self._transport.status(self.model, left), timeout)
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
@@ -218,7 +223,7 @@ def _transport(url: str) -> Transport:
 
 
 def _requests(texts: list, image, regions, boxes, lists: dict) -> list[Request]:
-    """A request for each text; arguments and errors as those of `Client.ask`."""
+    """Makes a request for each text; arguments and errors are those of `Client.ask`."""
     count = len(texts)
     if image is not None and regions is not None:
         raise ValueError("got images and regions; give one of both, whichever the model takes")

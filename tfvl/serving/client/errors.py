@@ -1,6 +1,6 @@
-"""What a request is refused for: one of gRPC's codes and a sentence; and the HTTP status that goes with each code."""
+"""The error that refuses a request, one of gRPC's codes and a sentence, and the HTTP status that each code becomes."""
 
-# As TF Serving translates them (tensorflow_serving/model_servers/http_server.cc).
+# TF Serving translates the codes in this way (tensorflow_serving/model_servers/http_server.cc).
 HTTP_STATUS = {
     "CANCELLED": 499,
     "UNKNOWN": 500,
@@ -25,10 +25,10 @@ MAX_SENTENCE = 1000  # characters; gRPC sends a sentence as a header, and no rea
 
 
 class RequestError(Exception):
-    """A request that is answered with an error. What is behind the first `MAX_SENTENCE` characters is cut off.
+    """Says that a request is answered with an error. A sentence is cut off after `MAX_SENTENCE` characters.
 
     Attributes:
-        code: a key of `HTTP_STATUS`, which are gRPC's names too.
+        code: gRPC's name of the error, one of the keys of `HTTP_STATUS`.
     """
 
     def __init__(self, code: str, message: str):

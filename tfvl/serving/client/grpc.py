@@ -26,7 +26,7 @@ _OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_len
 
 
 class Grpc:
-    """Over gRPC, which is faster for images and regions: bytes and floats go as they are."""
+    """Calls a server over gRPC. Images and regions travel faster so, as bytes and floats instead of JSON."""
 
     def __init__(self, url: str):
         parts = urlsplit(url)

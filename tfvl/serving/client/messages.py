@@ -1,9 +1,10 @@
-"""TF Serving's messages, as far as tfvl uses them, without TensorFlow.
+"""The protobuf messages of TF Serving that tfvl uses, defined without TensorFlow.
 
 The modules of tensorflow-serving-api import those of TensorFlow, which takes seconds and a gigabyte on the disk. A
 message on the wire is only field numbers and types; the table `_MESSAGES` holds them, copied from the .proto files of
 tensorflow/core/framework and tensorflow_serving/apis. Enumerations are int32 here, which is the same on the wire, and
-no member of a `oneof` excludes another. They live in a descriptor pool of their own and get in nobody's way.
+no member of a `oneof` excludes another. The messages live in a descriptor pool of their own, so that they do not clash
+with TensorFlow's in a process that imports both.
 """
 
 import math
@@ -15,7 +16,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from tfvl.serving.client.transport import MAX_ANSWER_BYTES
 
 _PACKAGE = "tfvl.serving"
-# Message to its fields: `name number type`. `*type` is repeated, `{type}` a map from strings.
+# Each message with its fields, written as `name number type`; `*type` is repeated, `{type}` a map from strings.
 _MESSAGES = {
     # tensorflow/core/framework
     "Dim": "size 1 int64",
@@ -45,7 +46,7 @@ _MESSAGES = {
     "PredictionLog": "predict_log 6 PredictLog",
 }
 VERSION_STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
-# tensorflow/core/framework/types.proto: DataType to its name there and NumPy's type; strings are Python's bytes.
+# The numbers of DataType (tensorflow/core/framework/types.proto), with their names and NumPy types; strings are bytes.
 DTYPES: dict[int, tuple[str, np.dtype]] = {
     1: ("DT_FLOAT", np.dtype("float32")),
     2: ("DT_DOUBLE", np.dtype("float64")),
@@ -101,7 +102,11 @@ def __getattr__(name: str) -> Any:
 
 
 def to_proto(value: np.ndarray):
-    """An array as a `Tensor`; arrays of str or bytes are strings, text as UTF-8."""
+    """Turns an array into a `Tensor`; arrays of str or bytes become strings, str in UTF-8.
+
+    Raises:
+        ValueError: the dtype is not in `DTYPES`.
+    """
     value = np.asarray(value)
     shape = _CLASSES["TensorShape"](dim=[{"size": size} for size in value.shape])
     if value.dtype.kind in "OSU":
@@ -114,9 +119,13 @@ def to_proto(value: np.ndarray):
 
 
 def to_array(proto) -> np.ndarray:
-    """The array in a `Tensor`; strings are bytes in an array of objects. Raises ValueError for a type not in `DTYPES`.
+    """Returns the array in a `Tensor`; strings are bytes in an array of objects.
 
-    The last value stands for all that follow (TensorFlow packs equal values so), and none at all for zeros.
+    TensorFlow packs equal values: the last value that is written repeats to the end of the tensor, and where none is
+    written, all are zero.
+
+    Raises:
+        ValueError: the type is not in `DTYPES`, or shape and values disagree.
     """
     if proto.dtype not in DTYPES:
         raise ValueError(f"the answer holds a tensor of type {proto.dtype}, which this client does not read")
@@ -141,5 +150,5 @@ def to_array(proto) -> np.ndarray:
 
 
 def shape_of(proto) -> tuple[int | None, ...] | None:
-    """The sizes in a `TensorShape`, None for an unknown one; None where not even the number of axes is known."""
+    """Returns the sizes in a `TensorShape`, None for an unknown size; None if the number of axes is unknown."""
     return None if proto.unknown_rank else tuple(None if dim.size < 0 else dim.size for dim in proto.dim)

@@ -23,12 +23,12 @@ from tfvl.serving.client.transport import (
 )
 
 _CHUNK = 1 << 16
-_CODES = {status: code for code, status in reversed(HTTP_STATUS.items())}  # of several codes the first, the usual one
+_CODES = {status: code for code, status in reversed(HTTP_STATUS.items())}  # the first of the codes with that status
 _TRY_AGAIN = (HTTP_STATUS["RESOURCE_EXHAUSTED"], HTTP_STATUS["UNAVAILABLE"])
 
 
 class Rest:
-    """Over HTTP, with a connection that stays open for each thread that calls."""
+    """Calls a server over HTTP. Each calling thread keeps a connection open."""
 
     def __init__(self, url: str):
         parts = urlsplit(url)
@@ -44,7 +44,7 @@ class Rest:
         answer = self._call("POST", f"{_path(model)}:predict", body, seconds)
         with understood(self.server):
             outputs = answer["outputs"]
-            if not isinstance(outputs, dict):  # a signature with one output: its values alone
+            if not isinstance(outputs, dict):  # of a signature with one output, TF Serving sends the values alone
                 outputs = {"outputs": outputs}
             return {name: _from_json(value) for name, value in outputs.items()}
 
@@ -100,7 +100,7 @@ class Rest:
                 read += len(chunk)
                 if read > MAX_ANSWER_BYTES:
                     raise RequestRefusedError("UNKNOWN", f"{self.server} gave more than {MAX_ANSWER_BYTES} bytes")
-            response.read()  # nothing is left, but only this tells the connection that it is free again
+            response.read()  # reads nothing, but without it the connection does not know that it is free again
             _remaining(deadline)  # what was read after it may have been cut off
         except BaseException:
             self._forget()
@@ -128,7 +128,7 @@ class Rest:
 
 
 def _checked(server: str, status: int, body: bytes) -> dict:
-    """The answer, or the error that it is."""
+    """Returns the JSON object of an answer, or raises the error that its HTTP status and its body stand for."""
     with suppress(ValueError, RecursionError):
         answer = json.loads(body)
         if status == 200 and isinstance(answer, dict):
@@ -165,7 +165,7 @@ def _path(model: Model) -> str:
 
 
 def _to_json(value):
-    """Nested lists with bytes as {"b64": …}; text that is UTF-8 goes as it is."""
+    """Turns values into what JSON can hold: nested lists, bytes as text if they are UTF-8 and else as {"b64": …}."""
     if isinstance(value, list):
         return [_to_json(item) for item in value]
     if isinstance(value, bytes):
@@ -174,7 +174,7 @@ def _to_json(value):
 
 
 def _from_json(value) -> np.ndarray:
-    """Nested lists as an array: float32, int64, bool, or bytes."""
+    """Turns nested lists into an array of float32, int64, bool, or bytes."""
     array = np.asarray(value, object)
     flat = array.reshape(-1)
     if all(isinstance(item, bool) for item in flat):

@@ -1,6 +1,6 @@
-"""What both ways to TF Serving, REST and gRPC, have in common: the errors, and what is tried again.
+"""What the clients of REST and gRPC share: the errors, and the rule by which a call is repeated.
 
-A `Transport` makes one attempt and raises one of the errors below; `retried` makes several of it.
+A `Transport` makes one attempt and raises one of the errors below; `retried` repeats it where that can help.
 """
 
 import random
@@ -12,16 +12,16 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-MAX_ANSWER_BYTES = 2**28  # of an answer; a server that sends more is none that this client asks
+MAX_ANSWER_BYTES = 2**28  # no model here answers with more; what sends more is not a model server
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds before the first repetition, which doubles up to the longest
 
 
 class ServerUnavailableError(ConnectionError):
-    """The server cannot be reached, or says that it cannot answer now; worth another try."""
+    """The server cannot be reached, or says that it cannot answer now; another attempt may succeed."""
 
 
 class DeadlineExceededError(TimeoutError):
-    """No answer within the time that the caller gave."""
+    """The server gave no answer within the time that the caller allowed."""
 
 
 class RequestRefusedError(ValueError):
@@ -38,7 +38,7 @@ class RequestRefusedError(ValueError):
 
 @contextmanager
 def understood(server: str) -> Iterator[None]:
-    """Raises RequestRefusedError in place of whatever reading the answer of another service ends in."""
+    """A context in which an answer is read: errors become RequestRefusedError, as if no model server had answered."""
     try:
         yield
     except Exception:
@@ -50,15 +50,15 @@ def not_understood(server: str) -> RequestRefusedError:
 
 
 class Spec(NamedTuple):
-    """An input or output of a signature."""
+    """The dtype and shape of an input or output of a signature."""
 
     dtype: str  # TensorFlow's name, e.g. "DT_STRING"
-    shape: tuple[int | None, ...] | None  # None for unknown sizes, or an unknown number of axes
+    shape: tuple[int | None, ...] | None  # a size of None is unknown; None in place of all: so is the number of axes
 
 
 @dataclass(frozen=True)
 class Model:
-    """Which model a request is for: at most one of `version` and `label`, without both the newest version."""
+    """The model that a request is for, and its version by number or by label; the newest where both are unset."""
 
     name: str
     version: int | None = None
@@ -66,7 +66,7 @@ class Model:
 
 
 class Transport(Protocol):
-    """One attempt each, within `seconds`; from any thread."""
+    """The calls that a server answers. Each makes one attempt, within `seconds`, and may come from any thread."""
 
     server: str  # as errors name it
 
@@ -77,13 +77,13 @@ class Transport(Protocol):
 
 
 def retried(attempt: Callable[[float], object], timeout: float, retries: int):
-    """The result of `attempt(seconds left)`, which is repeated after `ServerUnavailableError` only.
+    """Returns the result of `attempt(seconds left)`, which is repeated after `ServerUnavailableError` only.
 
     Waits grow exponentially, and each is a random share (half to all) of its length, so that many clients do not come
     back at the same moment.
 
     Raises:
-        ServerUnavailableError: as often as `retries` + 1 times, or at the deadline.
+        ServerUnavailableError: all `retries` + 1 attempts failed, or the time is up.
         DeadlineExceededError: an attempt got no answer in time.
     """
     deadline = time.monotonic() + timeout

@@ -1,7 +1,8 @@
-"""Which names the REST interface answers to, and which web pages may read its answers.
+"""Decides under which host names the REST interface answers, and which web pages may read its answers.
 
-A page of any site can make a browser send requests to a server on the user's own machine, and with a name of its own
-that it points there (DNS rebinding) read the answers. `Host` and `Origin` tell such requests apart.
+A page of any site can make a browser send requests to a server on the user's own machine. If the site points a host
+name of its own at that machine (DNS rebinding), the page can read the answers, too. The headers `Host` and `Origin`
+tell such requests apart.
 """
 
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from tfvl.serving.client.errors import RequestError
 ANY = "*"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PORTS = {"http": 80, "https": 443}
-# What a browser that asks before it sends a request from an allowed origin is told, beside `Access.check`.
+# A browser asks before it sends a request from another origin (a CORS preflight): these headers allow it to.
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
     "Access-Control-Allow-Headers": "content-type",
@@ -21,16 +22,16 @@ PREFLIGHT = {
 
 
 class Access:
-    """Who is served.
+    """The host names and the origins of web pages that are served.
 
     Args:
-        host: the address that the server listens on, whose name is served beside those of loopback.
-        hosts: more names that requests may call the server; "*" for any.
-        origins: pages that may read answers, e.g. "https://example.org:8080", beside those of the same origin; "*" for
-            any.
+        host: the address that the server listens on; requests may name it, or one of loopback's names.
+        hosts: more names that requests may give in `Host`; "*" for any.
+        origins: more pages that may read answers, e.g. "https://example.org:8080"; "*" for any. Pages of the server's
+            own origin always may.
 
     Raises:
-        ValueError: what is no name or no origin.
+        ValueError: one of `hosts` is not a host name, or one of `origins` is not an origin.
     """
 
     def __init__(self, host: str, hosts: Iterable[str] = (), origins: Iterable[str] = ()):
@@ -44,10 +45,10 @@ class Access:
             raise ValueError(f"the origins {', '.join(origins)} are not all as https://example.org:8080")
 
     def check(self, hosts: list[str], origins: list[str]) -> dict[str, str]:
-        """What to add to the answer's headers. Raises RequestError with code PERMISSION_DENIED, which is HTTP's 403.
+        """Returns headers to add to the answer. Raises RequestError with code PERMISSION_DENIED, HTTP's 403.
 
         Args:
-            hosts, origins: the values of all headers `Host` and `Origin` of a request.
+            hosts, origins: the values of a request's headers `Host` and `Origin`, each of which may occur repeatedly.
         """
         own = _origin(f"http://{hosts[0]}") if len(hosts) == 1 else None
         if ANY not in self._hosts and (own is None or own[1] not in self._hosts):
@@ -68,7 +69,7 @@ class Access:
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port; None for anything else, "null" among it."""
+    """Returns scheme, host and port of an origin; None if `url` is not an origin, such as the "null" of browsers."""
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)

@@ -1,4 +1,4 @@
-"""Rows of requests that arrive together are run together: one pass through the model costs less than several."""
+"""Merges requests that arrive together into batches, since one pass through the model costs less than several."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ class _Task:
 
     @property
     def kind(self) -> tuple:
-        """Tasks of one kind can be run together."""
+        """What tasks must have in common to be run in one batch."""
         shapes = sorted((name, value.shape[1:]) for name, value in self.inputs.items())
         return self.signature, self.outputs, tuple(shapes)
 
@@ -32,15 +32,15 @@ class _Task:
 class Batcher:
     """Runs requests in batches, in threads of its own.
 
-    Rows are merged where signature, outputs and the shapes of a row agree. A request with more rows than a batch holds
-    is run in parts, one after the other, so that others get their turn in between. Where a batch fails, each of its
-    requests is run alone: no request fails for another's sake.
+    Requests are merged if they have the same signature, outputs and shapes of a row. A request with more rows than a
+    batch holds is run in parts, one after the other, so that others get their turn in between. If a batch fails, each
+    of its requests is run again alone, so that no request fails because of another.
 
     Args:
-        run: `(signature name, inputs, output names) -> outputs`, a row for every row of the inputs.
-        max_rows: most rows of a batch; 1 runs every row for itself.
+        run: `(signature name, inputs, output names) -> outputs`, which returns a row for every row of the inputs.
+        max_rows: the largest number of rows in a batch; 1 runs every row alone.
         wait: seconds that the first request of a batch waits for more. While all threads are busy batches fill anyway.
-        threads: batches that run at the same time.
+        threads: the number of batches that run at the same time.
     """
 
     def __init__(self, run: Callable[..., dict[str, np.ndarray]], *, max_rows: int, wait: float, threads: int):
@@ -55,9 +55,10 @@ class Batcher:
     def __call__(
         self, signature: str, inputs: Tensors, outputs: tuple[str, ...], wanted: Callable[[], bool] = lambda: True
     ) -> dict[str, np.ndarray]:
-        """The outputs for a request's inputs, whose first axes agree. Raises what `run` raises, or RequestError.
+        """Returns the outputs for a request's inputs, which have the same number of rows.
 
-        `wanted` is asked before each further part: False stops a long request whose client has gone.
+        Raises what `run` raises, or RequestError. `wanted` is called before each further part of a long request; if it
+        returns False, because the client has gone, the rest is not run.
         """
         rows = len(next(iter(inputs.values())))
         parts = []
@@ -75,7 +76,7 @@ class Batcher:
         return parts[0] if len(parts) == 1 else {name: joined([part[name] for part in parts]) for name in outputs}
 
     def close(self) -> None:
-        """Ends the threads, after what is waiting has been run; what comes later is refused."""
+        """Runs the requests that are waiting, then ends the threads; requests that come later are refused."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -87,7 +88,7 @@ class Batcher:
             self._answer(batch)
 
     def _next(self) -> list[_Task]:
-        """Tasks of one kind that fill a batch, or as many as there are once the oldest has waited long enough."""
+        """Waits for tasks of one kind to fill a batch, at most `wait` seconds after the oldest came; returns them."""
         with self._changed:
             while True:
                 if self._tasks:
@@ -106,7 +107,7 @@ class Batcher:
                     self._changed.wait()
 
     def _first_batch(self) -> list[_Task]:
-        """The oldest task and, in their order, those of its kind that fit beside it."""
+        """Returns the oldest task and, in their order, the tasks of its kind that fit into the same batch."""
         kind, batch, rows = self._tasks[0].kind, [], 0
         for task in self._tasks:
             if task.kind == kind and (not batch or rows + task.rows <= self._max_rows):
@@ -139,7 +140,7 @@ class Batcher:
 
 
 def joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Rows of several outputs below each other; the narrower ones get blanks ("" or 0), as they would in one batch."""
+    """Concatenates the rows of several outputs; narrower ones are padded with "" or 0, as they would be in a batch."""
     widest = np.max([part.shape[1:] for part in parts], axis=0).astype(int)
     rows = np.zeros([sum(len(part) for part in parts), *widest], parts[0].dtype)
     if rows.dtype == object:

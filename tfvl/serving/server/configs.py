@@ -1,4 +1,4 @@
-"""The three text protos that `tensorflow_model_server` reads: which models, how to batch, where the metrics are."""
+"""Writes the three text protos that `tensorflow_model_server` reads: models, batching, and the path of the metrics."""
 
 import json
 from collections.abc import Mapping
@@ -10,17 +10,18 @@ METRICS_PATH = "/monitoring/prometheus/metrics"  # where TF Serving's documentat
 def models_config(
     models: Mapping[str, str | Path], *, latest: int = 2, labels: Mapping[str, Mapping[str, int]] | None = None
 ) -> str:
-    """`--model_config_file`: the models to serve.
+    """Returns the content of `--model_config_file`, which names the models to serve.
 
     Args:
-        models: name to directory, as the server sees it, whose numbered subdirectories are the versions.
+        models: the name and the directory of each model. The directory is as the server sees it; its numbered
+            subdirectories are the versions.
         latest: how many versions of each stay loaded, the highest ones. With 2 a label can still point to the version
-            before the newest, and going back to it is a change of the label.
-        labels: model name to `{label: version}`. A label must point to a version that is loaded already, unless the
-            server runs with `--allow_version_labels_for_unavailable_models`.
+            before the newest, so that going back to it takes only a change of the label.
+        labels: `{label: version}` of each model, by its name. A label must point to a version that is loaded already,
+            unless the server runs with `--allow_version_labels_for_unavailable_models`.
 
     Raises:
-        ValueError: a name that cannot stand in a URL, `latest` below 1, labels for a model that is not served.
+        ValueError: a name cannot stand in a URL, `latest` is below 1, or labels name a model that is not served.
     """
     labels = labels or {}
     if latest < 1:
@@ -52,20 +53,20 @@ def check_name(name: str) -> None:
 def batching_config(
     *, max_batch_size: int = 8, timeout_ms: float = 2.0, threads: int = 2, max_enqueued_batches: int = 100
 ) -> str:
-    """`--batching_parameters_file`, for `--enable_batching=true`.
+    """Returns the content of `--batching_parameters_file`, which goes with `--enable_batching=true`.
 
     Args:
-        max_batch_size: most rows that are run together.
-        timeout_ms: how long the first row of a batch waits for more. Under load batches fill while the threads are
-            busy, so a short wait costs single requests little.
-        threads: batches that run at the same time.
-        max_enqueued_batches: batches that may wait; what comes then is answered UNAVAILABLE at once (HTTP 503).
+        max_batch_size: the largest number of rows that are run together.
+        timeout_ms: milliseconds that the first row of a batch waits for more. Under load batches fill while the threads
+            are busy, so a short wait is enough, and costs single requests little.
+        threads: the number of batches that run at the same time.
+        max_enqueued_batches: the number of batches that may wait; further requests get UNAVAILABLE at once (HTTP 503).
 
     `pad_variable_length_inputs` stays off: the server would fill missing regions with the first number of the request,
     not with the zeros that mean padding. Requests whose regions differ in number do not merge; clients pad them.
 
     Raises:
-        ValueError: a number that the server would refuse.
+        ValueError: a number is not positive, which the server would refuse.
     """
     numbers = {
         "max_batch_size": max_batch_size,
@@ -82,10 +83,10 @@ def batching_config(
 
 
 def monitoring_config(path: str = METRICS_PATH) -> str:
-    """`--monitoring_config_file`: Prometheus metrics on the REST port under `path`."""
+    """Returns the content of `--monitoring_config_file`: Prometheus metrics on the REST port under `path`."""
     return f"prometheus_config {{\n  enable: true\n  path: {_quoted(path)}\n}}\n"
 
 
 def _quoted(value: str | Path) -> str:
-    """A string of the text format; JSON's escapes are among its own, once everything beyond ASCII is left as it is."""
+    """Quotes a string for the text format, which knows JSON's escapes but those of characters beyond ASCII."""
     return json.dumps(str(value), ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""uvicorn's connections, with what keeps idle, slow and half-closed ones from doing harm."""
+"""uvicorn's connections, with limits so that idle, slow and half-closed ones do no harm."""
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -8,11 +8,12 @@ _STILL_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def protocol(seconds: float, most: int) -> type[H11Protocol]:
-    """uvicorn's protocol for HTTP.
+    """Returns uvicorn's protocol class for HTTP/1.1, with limits.
 
     Args:
-        seconds: within which a connection must have begun a request.
-        most: connections at once; where there are more, who has not sent a request for longest is closed.
+        seconds: the time within which a new connection must begin a request.
+        most: the largest number of connections at once. Beyond it, the connection that has not sent a request for
+            longest is closed.
     """
     waiting = Waiting()
 
@@ -46,12 +47,12 @@ def protocol(seconds: float, most: int) -> type[H11Protocol]:
                 self.transport.close()
 
         def eof_received(self):
-            """Keeps the connection until the answer is sent: the client may have closed its own direction only."""
+            """Keeps the connection until the answer is sent, since the client may have closed only its sending side."""
             self._ended = True
             return self._answering()
 
         def look_for_client(self):
-            """Writes an interim answer to a client that has closed its direction: if it has gone, that will fail."""
+            """Writes an interim answer to a client that has closed its sending side; if it is gone, the write fails."""
             cycle = self.cycle
             if self._ended and not cycle.response_started and cycle.scope["http_version"] == "1.1":
                 self.transport.write(_STILL_THERE)

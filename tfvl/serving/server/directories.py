@@ -1,4 +1,4 @@
-"""Which versions of a model there are, and what it is called: what `tfvl serve` makes of the path that it is given."""
+"""Finds the versions and the name of a model below the path that `tfvl serve` is given."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,9 +10,10 @@ NUMBER = "[0-9]{1,18}"
 
 
 def finder(path: Path) -> Find:
-    """A function that lists the versions to serve: those in a model's directory, or the one that `path` is.
+    """Returns a function that finds the versions to serve, each with its number.
 
-    A version is a directory with a SavedModel or with one `.tflite` file, or such a file itself.
+    `path` is a model's directory, which holds numbered versions, or a single version. A version is a directory with a
+    SavedModel or with one `.tflite` file, or such a file itself.
 
     Raises ValueError if there are none.
     """
@@ -34,23 +35,23 @@ def finder(path: Path) -> Find:
 
 
 def numbered(directory: Path) -> dict[int, Path]:
-    """The version directories of a model's directory."""
+    """Returns the version directories of a model's directory, by number."""
     paths = [path for path in directory.iterdir() if re.fullmatch(NUMBER, path.name) and path.is_dir()]
     return {int(path.name): path for path in paths}
 
 
 def version_of(directory: Path) -> int:
-    """The number that a directory is called; 1 for another name."""
+    """Returns the number that is the directory's name; 1 if its name is not a number."""
     return int(directory.name) if re.fullmatch(NUMBER, directory.name) else 1
 
 
 def lite_files(version: Path) -> list[Path]:
-    """The `.tflite` files of a version, of which there should be one; none for a SavedModel."""
+    """Returns the `.tflite` files of a version, of which there should be one; none for a SavedModel."""
     return [version] if version.is_file() else sorted(version.glob("*.tflite"))
 
 
 def default_name(path: Path) -> str:
-    """That of the model's directory, also where one of its versions is given; a file's own outside of a version."""
+    """Returns the name of the model's directory, also if `path` is a version in it; or a file's name without suffix."""
     path = path.resolve()
     directory = path.parent if path.is_file() else path
     if directory.name.isdecimal():

@@ -20,20 +20,22 @@ from tfvl.serving.server.proto_tensors import described, to_array, to_proto
 from tfvl.serving.server.servable import DEFAULT_SIGNATURE, check_inputs
 from tfvl.serving.server.service import Service, predict, signature_of
 
-PREDICTIONS = 64  # at once; more are refused
-# Calls at once whose message has not arrived; where there are more, the oldest is ended. Of a burst, whose messages are
-# only just being read, there may be twice as many for a moment.
+PREDICTIONS = 64  # predictions that run at once; more are refused
+# Calls that may wait for their message at once. Beyond that number the oldest is ended, if it has waited for 0.1 s; in
+# a burst, whose messages are just being read, there may be more for a moment.
 READERS, READER_SECONDS = 32, 0.1
-STREAMS = 100  # calls at once of one connection
+STREAMS = 100  # calls that one connection may have at once
 IDLE_MILLISECONDS = 60_000  # after which a connection without calls is closed
 
 
 class GrpcServer:
-    """Serves `service` on `address`, host:port; port 0 takes a free one, `port` says which.
+    """Serves `service` over gRPC.
 
     Args:
-        connections: how many there may be at once.
-        read_seconds: within which a connection must have said that it speaks gRPC.
+        service: the models.
+        address: host:port to listen on. Port 0 takes a free one; the attribute `port` says which.
+        connections: the largest number of connections at once.
+        read_seconds: the time within which a connection must complete gRPC's handshake.
 
     Raises OSError if the address cannot be used.
     """
@@ -48,7 +50,7 @@ class GrpcServer:
             ("grpc.server_handshake_timeout_ms", int(read_seconds * 1000)),
             ("grpc.max_allowed_incoming_connections", connections),
         ]
-        # A thread for every call that reads or predicts, and some for what is answered at once.
+        # One thread for every call that reads or predicts, and more for calls that are answered at once.
         self._threads = ThreadPoolExecutor(PREDICTIONS + 3 * READERS, "grpc")
         self._server = grpc.server(self._threads, options=options)
         self._calls = Calls(service)
@@ -64,14 +66,14 @@ class GrpcServer:
         self._server.start()
 
     def stop(self, seconds: float) -> None:
-        """Takes no more calls, and gives those under way so many seconds to end."""
+        """Takes no more calls, and gives those under way `seconds` to end."""
         self._calls.health = health_pb2.HealthCheckResponse.NOT_SERVING
         self._server.stop(seconds).wait()
         self._threads.shutdown(wait=False)
 
 
 class Calls:
-    """What each method answers. A method reads its one message itself, so that no thread waits for ever for it."""
+    """The handlers of all methods. A handler reads its one message itself, so that it can stop waiting for it."""
 
     def __init__(self, service: Service):
         self._service = service
@@ -98,7 +100,7 @@ class Calls:
             yield grpc.method_handlers_generic_handler(service, made)
 
     def _reading(self, kind: type[Message], answer: Callable) -> Callable:
-        """A function from a call's messages, of which the first one counts, to its answer."""
+        """Returns a handler that reads a call's first message and returns what `answer` makes of it."""
 
         def call(messages: Iterator[bytes], context: grpc.ServicerContext) -> Message:
             with _errors_of(context):
@@ -111,7 +113,7 @@ class Calls:
                     self._readers.leave(context)
                 if content is None:
                     raise invalid("the call has no message")
-                with self._service.budget.holding(2 * len(content)):  # as it came, and as it is read
+                with self._service.budget.holding(2 * len(content)):  # the bytes, and the parsed message
                     try:
                         message = kind.FromString(content)
                     except DecodeError:
@@ -175,13 +177,13 @@ def _errors_of(context) -> Iterator[None]:
     except grpc.RpcError:  # the client has gone
         raise
     except Exception as error:
-        if type(error) is Exception:  # how grpc ends a call that was aborted
+        if type(error) is Exception:  # grpc raises a bare Exception in a call that it has aborted
             raise
         context.abort(grpc.StatusCode.INTERNAL, str(RequestError("INTERNAL", f"{type(error).__name__}: {error}")))
 
 
 def _which(request) -> tuple[str, int | None, str]:
-    """Name, version and label that a request asks for."""
+    """Returns the model's name, its version and its label that a request asks for."""
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
     spec: ModelSpec = request.model_spec

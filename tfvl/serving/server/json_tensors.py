@@ -1,8 +1,8 @@
-"""Tensors in JSON, as TF Serving's REST interface writes them (tensorflow_serving/util/json_tensor.cc).
+"""Reads and writes tensors in JSON as TF Serving's REST interface does (tensorflow_serving/util/json_tensor.cc).
 
 A request holds either `instances`, a list with an object per row, or `inputs`, an object with a list per input.
-Strings that are no text are `{"b64": "…"}`. The answer to `instances` is `predictions`, that to `inputs` is `outputs`;
-a signature with one output gives it without its name. Text that is not UTF-8 passes through as it is.
+Strings that are not text are written `{"b64": "…"}`. `instances` are answered by `predictions`, `inputs` by `outputs`;
+the only output of a signature is given without its name. Text that is not UTF-8 passes through as it is.
 """
 
 import binascii
@@ -19,27 +19,28 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tfvl.serving.client.errors import RequestError, invalid
 from tfvl.serving.server.servable import Tensors, numpy_type
 
-MAX_ECHO = 200  # characters of a wrong value that an error repeats
-_MAX_AXES = 32  # of nested lists
-_OBJECT_BYTES, _ITEM_BYTES = 80, 32  # an empty list or object, and a number with its place in a list
-_LARGEST_EXACT = {np.dtype(np.float32): 2**24 - 1, np.dtype(np.float64): 2**53 - 1}  # integers, in TF Serving's count
+MAX_ECHO = 200  # an error repeats so many characters of a wrong value
+_MAX_AXES = 32  # lists may be nested so deep
+_OBJECT_BYTES, _ITEM_BYTES = 80, 32  # of an empty list or object, and of a number with its place in a list
+# The largest integers that TF Serving takes for a float, since it holds them without loss.
+_LARGEST_EXACT = {np.dtype(np.float32): 2**24 - 1, np.dtype(np.float64): 2**53 - 1}
 _JSON_TYPES = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
 
 
 def expanded_bytes(body: bytes) -> int:
-    """About what the lists, objects and numbers of a request take in memory, beside the request itself."""
+    """Estimates the bytes that the lists, objects and numbers of a request take in memory once it is parsed."""
     return _OBJECT_BYTES * (body.count(b"[") + body.count(b"{")) + _ITEM_BYTES * body.count(b",")
 
 
 def parse(body: bytes) -> dict:
-    """The JSON object of a request. Raises RequestError."""
+    """Parses a request, which must be a JSON object. Raises RequestError."""
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     try:
         document = json.loads(body.decode("utf-8", "surrogateescape"))
     except json.JSONDecodeError as error:
         raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
-    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, thousands of brackets
+    except (ValueError, RecursionError) as error:  # thousands of digits in an integer, or of brackets
         raise invalid(f"JSON Parse error: {error}") from None
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {_echo(document)} Is not object")
@@ -56,9 +57,9 @@ def signature_name(document: dict) -> str:
 
 
 def read(document: dict, signature: SignatureDef) -> tuple[dict[str, np.ndarray], bool]:
-    """The inputs of a request, and whether they came as `instances`. Raises RequestError."""
+    """Returns the inputs of a request, and whether they came as `instances`. Raises RequestError."""
     instances, inputs = (document.get(key) for key in ("instances", "inputs"))
-    infos = dict(signature.inputs)  # a map of protobuf does not take names that are no text
+    infos = dict(signature.inputs)  # unlike a dict, a map of protobuf fails for names that are not valid text
     try:
         if "instances" in document and "inputs" in document:
             raise invalid(
@@ -79,7 +80,7 @@ def read(document: dict, signature: SignatureDef) -> tuple[dict[str, np.ndarray]
 
 
 def write(outputs: Tensors, as_rows: bool) -> bytes:
-    """The answer to a request. Raises RequestError for outputs that cannot be written as rows."""
+    """Returns the body of the answer to a request. Raises RequestError for outputs that cannot be written as rows."""
     lists = {name: _to_lists(value, name.endswith("_bytes")) for name, value in outputs.items()}
     if not as_rows:
         return _dump({"outputs": next(iter(lists.values())) if len(lists) == 1 else lists})
@@ -92,7 +93,7 @@ def write(outputs: Tensors, as_rows: bool) -> bytes:
 
 
 def write_error(message: str) -> bytes:
-    """With escapes for what is no text, such as half a surrogate pair of a wrong value."""
+    """Returns the body of an error. What is not valid text, such as half a surrogate pair, is escaped."""
     return _dump({"error": message.encode("utf-8", "backslashreplace").decode()})
 
 
@@ -171,7 +172,7 @@ def _tensor(value: Any, dtype: np.dtype) -> np.ndarray:
 
 
 def _plain_numbers(value: list, dtype: np.dtype) -> np.ndarray | None:
-    """The quick way for what is right at first sight; None sends it through `_collect`, which finds what is wrong."""
+    """Converts lists of plain numbers in one step; None if that fails, and `_collect` then finds out what is wrong."""
     try:
         array = np.array(value)
     except (ValueError, OverflowError):
@@ -195,7 +196,7 @@ def _limit(array: np.ndarray, dtype: np.dtype) -> float:
 
 
 def _collect(value: Any, level: int, shape: list[int], dtype: np.dtype, values: list) -> None:
-    """Appends the elements of nested lists, every one of them checked."""
+    """Checks every element of nested lists and appends it to `values`."""
     if not isinstance(value, list):
         if level != len(shape):
             raise invalid(
@@ -268,7 +269,7 @@ def _to_lists(value: np.ndarray, as_base64: bool) -> Any:
         plain = np.empty(value.size, object)
         plain[:] = [write_one(item) for item in value.reshape(-1)]
         return plain.reshape(value.shape).tolist()
-    if value.dtype.kind == "f" and value.dtype != np.float64:  # 0.2 and not 0.20000000298023224
+    if value.dtype.kind == "f" and value.dtype != np.float64:  # write 0.2 and not 0.20000000298023224
         return value.astype("U32").astype(np.float64).tolist()
     return value.tolist()
 
@@ -278,7 +279,7 @@ def _dump(document: Any) -> bytes:
 
 
 def _echo(value: Any) -> str:
-    """The beginning of a value, which is not written to its end for that."""
+    """Returns the beginning of a value as JSON, without writing all of a large one."""
     text = ""
     with suppress(RecursionError):
         for part in json.JSONEncoder(ensure_ascii=False).iterencode(value):

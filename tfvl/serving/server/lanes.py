@@ -1,4 +1,4 @@
-"""Quick work does not wait behind slow work: a model's batches run in two lanes."""
+"""Runs quick and slow requests in two separate lanes, so that quick ones do not wait behind slow ones."""
 
 import re
 import threading
@@ -11,13 +11,13 @@ from tfvl.serving.client.errors import RequestError
 from tfvl.serving.server.batching import Batcher
 from tfvl.serving.server.servable import Tensors
 
-# A row is slow beyond any of these, each of which takes about a tenth of a second.
-SLOW_PIXELS = 2**24  # of an image, times its scans
+# A row beyond any of these limits is slow; each limit stands for about a tenth of a second of work.
+SLOW_PIXELS = 2**24  # pixels of an image, times the number of scans of a progressive JPEG
 SLOW_TEXT_BYTES = 2**14
 SLOW_NUMBERS = 2**20
 SLOW_TEXTS = 16  # choices or phrases
-LONG_ROWS = 64  # a request of more, and of more than a batch, is a long one
-LONG_REQUESTS = 4  # long or slow ones at once
+LONG_ROWS = 64  # a request with more rows than this, and than a batch, is long
+LONG_REQUESTS = 4  # long or slow requests at once
 
 _JPEG, _PNG, _GIF, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM"
 _FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]..[\x08\x0c](....)", re.DOTALL)
@@ -25,12 +25,12 @@ _SCAN = b"\xff\xda"
 
 
 class Lanes:
-    """Runs requests as `Batcher` does, slow ones row by row in a thread of their own.
+    """Runs requests as `Batcher` does, but slow ones row by row in a thread of their own.
 
-    Of requests that are slow or long there are few at once, and more are refused: they would only fill the memory.
+    At most `LONG_REQUESTS` slow or long requests are under way; more are refused, since they would only fill memory.
 
     Args:
-        run, max_rows, wait, threads: as those of `Batcher`.
+        run, max_rows, wait, threads: the arguments of `Batcher`.
     """
 
     def __init__(self, run: Callable[..., dict[str, np.ndarray]], *, max_rows: int, wait: float, threads: int):
@@ -42,7 +42,7 @@ class Lanes:
     def __call__(
         self, signature: str, inputs: Tensors, outputs: tuple[str, ...], wanted: Callable[[], bool] = lambda: True
     ) -> dict[str, np.ndarray]:
-        """As `Batcher`; raises RequestError also where too many slow or long requests are under way."""
+        """Runs a request as `Batcher` does; RequestError also says that too many slow or long ones are under way."""
         slow = is_slow(inputs)
         if not slow and len(next(iter(inputs.values()))) <= self._long_rows:
             return self._quick(signature, inputs, outputs, wanted)
@@ -54,13 +54,13 @@ class Lanes:
             self._long.release()
 
     def close(self) -> None:
-        """As `Batcher.close`."""
+        """Closes both lanes, as `Batcher.close` does."""
         self._quick.close()
         self._slow.close()
 
 
 def is_slow(inputs: Tensors) -> bool:
-    """Whether a row of a request may keep the model, or what prepares its inputs, busy for long."""
+    """Returns whether a row of a request may keep the model, or the preparation of its inputs, busy for long."""
     for name, value in inputs.items():
         if value.dtype != object:
             if value[:1].size > SLOW_NUMBERS:
@@ -79,7 +79,7 @@ def _is_slow_text(text: bytes) -> bool:
 
 
 def _is_slow_image(contents: bytes) -> bool:
-    """By what its header says; it need not be true or whole, the decoder will see to that."""
+    """Judges an image by the size in its header, which may be wrong or cut off: the decoder finds that out later."""
     order: Any
     scans = 1
     if contents.startswith(_JPEG):

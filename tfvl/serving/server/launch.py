@@ -1,4 +1,4 @@
-"""Starts what `tfvl serve` serves with: TF Serving's own server with generated configs, or the embedded one."""
+"""Starts the server of `tfvl serve`: TF Serving's own, with generated configurations, or the embedded one."""
 
 import os
 import re
@@ -25,17 +25,17 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """What is served, and where; both servers take this.
+    """The settings that both servers share: what is served, and where.
 
     Attributes:
-        find: the versions that there are, by number.
-        name: of the model.
+        find: a function that returns the versions that exist, by number.
+        name: name of the model.
         host: the address to listen on.
-        rest_port, grpc_port: 0 for any that is free.
-        keep: how many versions are served, the highest ones.
-        labels: label to version number.
+        rest_port, grpc_port: the two ports; 0 for any that is free.
+        keep: the number of versions that are served, the highest ones.
+        labels: the version number of each label.
         batching: keywords of `configs.batching_config`.
-        allow_hosts, allow_origins: who is served beside loopback and the same origin, as `access.Access` takes them.
+        allow_hosts, allow_origins: the arguments `hosts` and `origins` of `access.Access`.
     """
 
     find: Find
@@ -51,7 +51,7 @@ class Serving:
 
 
 def parse_labels(labels: list[str]) -> dict[str, int]:
-    """From `label=version`. Raises ValueError."""
+    """Parses labels written `label=version` into a dict. Raises ValueError."""
     parsed = {}
     for text in labels:
         label, _, version = text.partition("=")
@@ -66,7 +66,7 @@ def model_server() -> str | None:
 
 
 def run_model_server(serving: Serving) -> None:
-    """Becomes `tensorflow_model_server`. It listens on all addresses, and takes its settings from files.
+    """Replaces this process by `tensorflow_model_server`, which listens on all addresses, and writes its settings.
 
     Raises OSError if a port cannot be used.
     """
@@ -74,7 +74,7 @@ def run_model_server(serving: Serving) -> None:
     name, files = serving.name, Path(tempfile.mkdtemp(prefix="tfvl-serve-"))
     versions = serving.find()
     directory = next(iter(versions.values())).resolve().parent
-    if set(versions) != set(numbered(directory)):  # one version was asked for, and there are others
+    if set(versions) != set(numbered(directory)):  # one version is to be served, but there are others
         directory = files / name
         directory.mkdir()
         for number, path in versions.items():
@@ -110,14 +110,14 @@ def run_embedded(
     read_seconds: float,
     drain_seconds: float,
 ) -> None:
-    """Serves until SIGTERM or Ctrl-C, then drains.
+    """Runs the embedded server until SIGTERM or Ctrl-C, then finishes the requests under way and returns.
 
     Args:
         serving: what is served, and where.
-        threads: of the CPU for a `.tflite` file; None: one for each core, at most four.
-        poll: seconds between two looks for new versions.
+        threads: CPU threads for a `.tflite` file; None: one for each core, at most four.
+        poll: seconds between two scans for new versions.
         max_bytes: the largest request.
-        read_seconds, drain_seconds: as those of `Server`.
+        read_seconds, drain_seconds: the arguments of `Server`.
 
     Raises ValueError if no version can be loaded, OSError if a port cannot be used.
     """
@@ -185,14 +185,14 @@ def run_embedded(
 
 
 def end_after(seconds: float) -> None:
-    """Ends this process then, whatever its threads still do: no stop waits for a batch that does not end."""
+    """Ends this process after so many seconds whatever its threads still do, in case a batch does not end."""
     timer = threading.Timer(seconds, os._exit, [0])
     timer.daemon = True
     timer.start()
 
 
 def _end_at_once(*_) -> None:
-    """While models are loaded there are no requests to finish."""
+    """Ends the process at once on a signal; while models are being loaded there are no requests to finish."""
     raise SystemExit(0)
 
 

@@ -1,4 +1,4 @@
-"""What requests may take, all together, so that a few hostile ones leave room for the others."""
+"""Limits what all requests together may take, so that a few hostile ones leave room for the others."""
 
 import logging
 import threading
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from tfvl.serving.client.errors import RequestError
 
-IN_FLIGHT = 12  # times the largest request: what all requests under way may take, as bytes, as lists and as tensors
+IN_FLIGHT = 12  # all requests under way may take this times the largest request: as bytes, as lists and as tensors
 
 
 class Budget:
-    """Bytes that all requests under way may take together. Threads may share it."""
+    """Counts the bytes that all requests under way take together. Threads may share it."""
 
     def __init__(self, most: int):
         self.most = most
@@ -20,7 +20,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def take(self, nbytes: int) -> None:
-        """Raises RequestError, which clients answer by another try, where so many are not left."""
+        """Takes bytes from the budget. Raises RequestError, after which clients try again, if too few are left."""
         with self._lock:
             if self._held + nbytes > self.most:
                 raise RequestError("UNAVAILABLE", "too many large requests at once; try again")
@@ -32,7 +32,7 @@ class Budget:
 
     @contextmanager
     def holding(self, nbytes: int) -> Iterator[None]:
-        """As `take`, until the context ends."""
+        """Takes bytes from the budget until the context ends; raises what `take` raises."""
         self.take(nbytes)
         try:
             yield
@@ -41,10 +41,10 @@ class Budget:
 
 
 class Waiting:
-    """Clients whose request has not arrived yet, in the order in which they came. Threads may share it.
+    """The clients whose request has not arrived yet, in the order in which they came. Threads may share it.
 
-    Where there are too many, who has waited longest gives way: so idle and slow clients, however many and however often
-    they come back, keep nobody out.
+    If there are too many, the one that has waited longest is ended. So idle and slow clients keep nobody out, however
+    many they are and however often they come back.
     """
 
     def __init__(self):
@@ -58,7 +58,7 @@ class Waiting:
         return len(self._clients)
 
     def enter(self, client: Hashable, end: Callable[[], None]) -> None:
-        """`end` is called, without arguments, if the client has to give way."""
+        """Adds a client. `end` is called, without arguments, if the client has to give way."""
         with self._lock:
             self._clients[client] = time.monotonic(), end
 
@@ -67,7 +67,7 @@ class Waiting:
             self._clients.pop(client, None)
 
     def end_first(self, seconds: float = 0.0) -> None:
-        """Makes who has waited longest give way, if that was longer than so, unless nobody else waits."""
+        """Ends the client that has waited longest, if it has waited for `seconds` and is not the only one."""
         with self._lock:
             client, (since, end) = next(iter(self._clients.items()), (None, (0.0, None)))
             if len(self._clients) < 2 or time.monotonic() - since < seconds:
@@ -77,7 +77,7 @@ class Waiting:
 
 
 class Seldom(logging.Filter):
-    """Lets one record of a logger through in so many seconds: a flood of requests is none of log lines."""
+    """Lets a logger write one record in so many seconds, so that a flood of requests does not flood the log."""
 
     def __init__(self, seconds: float = 1.0):
         super().__init__()

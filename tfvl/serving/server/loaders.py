@@ -1,4 +1,4 @@
-"""What the embedded server loads: SavedModels and `.tflite` files, side by side among the versions of a model."""
+"""Loads the versions of a model into the embedded server; each is a SavedModel or a `.tflite` file."""
 
 from pathlib import Path
 
@@ -9,21 +9,21 @@ from tfvl.serving.server.servable import Servable
 
 
 class Loader:
-    """Gets a version, a directory or a file, into the server.
+    """Loads a version, which is a directory or a file.
 
     Args:
-        threads: of the CPU for a `.tflite` file; None: one for each core, at most four.
+        threads: CPU threads for a `.tflite` file; None: one for each core, at most four.
     """
 
     def __init__(self, threads: int | None = None):
         self._threads = threads
 
     def missing(self, version: Path) -> str:
-        """What the version still lacks before it can be loaded, as a clause, or ""."""
+        """Returns what the version still lacks before it can be loaded, as a clause; "" if nothing."""
         return (lite if _is_lite(version) else saved_model).missing(version)
 
     def load(self, version: Path) -> Servable:
-        """Reads the model and runs its warm-up requests. May raise anything."""
+        """Loads the model and runs its warm-up requests. May raise anything."""
         return lite.load(version, self._threads) if _is_lite(version) else saved_model.load(version)
 
 

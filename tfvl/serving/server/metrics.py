@@ -1,4 +1,4 @@
-"""What happened so far, in Prometheus's text format and under TF Serving's names: dashboards work for both."""
+"""The server's metrics, in Prometheus's text format and under TF Serving's names, so that its dashboards work."""
 
 import threading
 from bisect import bisect_left
@@ -8,7 +8,7 @@ _BOUNDS = tuple(10 * 1.8**power for power in range(33))  # microseconds, up to a
 
 
 class Metrics:
-    """Counts of requests and the distributions of their times."""
+    """Counts requests, and collects the distributions of their times."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -16,14 +16,14 @@ class Metrics:
         self._times: dict[tuple, list] = defaultdict(lambda: [0.0, [0] * (len(_BOUNDS) + 1)])
 
     def request(self, model: str, code: str, entrypoint: str, seconds: float) -> None:
-        """A request was answered with `code`; `entrypoint` is REST or GRPC."""
+        """Records that a request was answered with `code`; `entrypoint` is REST or GRPC."""
         with self._lock:
             self._requests["request_count", (("model_name", model), ("status", code))] += 1
         labels = (("model_name", model), ("API", "Predict"), ("entrypoint", entrypoint), ("status", code))
         self._add_time(("request_latency", labels), seconds)
 
     def run(self, model: str, seconds: float) -> None:
-        """The model ran, in a batch that may hold several requests."""
+        """Records a pass through the model, in a batch that may hold several requests."""
         self._add_time(("runtime_latency", (("model_name", model), ("API", "Predict"), ("runtime", "TF1"))), seconds)
 
     def render(self) -> str:

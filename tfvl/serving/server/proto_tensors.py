@@ -1,4 +1,4 @@
-"""Tensors in gRPC, as `TensorProto`: what one would become, and the array that it is."""
+"""Reads and writes `TensorProto`, gRPC's tensors; tells an array's size before it is made."""
 
 import math
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tfvl.serving.client.errors import invalid
 from tfvl.serving.server.servable import numpy_type
 
-# Where a TensorProto has the numbers of each type; TF Serving answers in these fields, not in `tensor_content`.
+# The field of a TensorProto that holds the values of each type; TF Serving answers in these, not in `tensor_content`.
 _FIELDS = {
     tf.float32: "float_val",
     tf.float64: "double_val",
@@ -20,16 +20,16 @@ _FIELDS = {
     tf.string: "string_val",
 }
 _MAX_AXES = 32
-_STRING_BYTES = 64  # that a string takes beside its own
+_STRING_BYTES = 64  # of memory that a string takes beside its content
 
 
 class Described(NamedTuple):
-    """What a proto would become.
+    """The array that a proto would become.
 
     Attributes:
-        dtype, shape: of the array.
-        nbytes: that it takes, its strings included. A proto may say its last value once for all that follow, so a few
-            bytes could become any size.
+        dtype, shape: the array's.
+        nbytes: the memory that it takes, its strings included. A proto may give a value once for all that follow, so
+            that a few bytes become an array of any size.
     """
 
     dtype: np.dtype
@@ -38,7 +38,7 @@ class Described(NamedTuple):
 
 
 def described(name: str, tensor: TensorProto) -> Described:
-    """Raises RequestError for a proto of a type or of a shape that no array has."""
+    """Describes the array of a proto without making it. Raises RequestError for a type or shape that no array has."""
     try:
         dtype = numpy_type(tensor.dtype)
     except (TypeError, KeyError):
@@ -56,17 +56,17 @@ def described(name: str, tensor: TensorProto) -> Described:
 
 
 def to_array(name: str, tensor: TensorProto) -> np.ndarray:
-    """The values of a proto. Raises RequestError for one whose shape and values disagree."""
+    """Makes the array of a proto. Raises RequestError if shape and values disagree."""
     try:
         if tensor.dtype == tf.string.as_datatype_enum and not tensor.string_val:
             return np.full([dimension.size for dimension in tensor.tensor_shape.dim], b"", object)
-        return tf.make_ndarray(tensor)  # where there is no value, all are 0
+        return tf.make_ndarray(tensor)  # a proto without values is all 0
     except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise invalid(f"input {name} cannot be read: {error}") from None
 
 
 def to_proto(value: np.ndarray) -> TensorProto:
-    """An array of outputs."""
+    """Turns an output array into a proto."""
     dtype = tf.string if value.dtype == object else tf.as_dtype(value.dtype)
     proto = TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(value.shape).as_proto())
     if dtype not in _FIELDS:

@@ -1,4 +1,4 @@
-"""The versions of a model: found in its directory, loaded, leased to requests, and swapped without losing one."""
+"""Finds the versions of a model, loads them, lends them to requests, and swaps them without losing a request."""
 
 import gc
 import sys
@@ -19,19 +19,20 @@ START, LOADING, AVAILABLE, UNLOADING, END = "START", "LOADING", "AVAILABLE", "UN
 
 @dataclass(eq=False)
 class Version:
-    """A version, which is a directory or a file, and what has become of it.
+    """A version of the model, which is a directory or a file, and its state.
 
     Attributes:
-        state: as in TF Serving's `ModelVersionStatus`: START (waits for its files), LOADING, AVAILABLE, UNLOADING, END.
+        state: START (waits for its files), LOADING, AVAILABLE, UNLOADING or END, as in TF Serving's
+            `ModelVersionStatus`.
         problem: why it could not be loaded, or what it is waiting for.
-        servable, predict: the loaded model, and the same in batches; only while it is loaded.
+        servable, predict: the loaded model, and the function that runs it in batches; only while it is loaded.
     """
 
     number: int
     directory: Path
     state: str = START
     problem: str = ""
-    files: tuple = ()  # as they were when it was last looked at
+    files: tuple = ()  # what `_files` returned at the last scan
     servable: Servable | None = None
     predict: Lanes | None = None
     leases: int = 0
@@ -42,21 +43,21 @@ class Version:
 
 
 class Repository:
-    """The versions of one model. The highest ones that can be loaded are served.
+    """The versions of one model, of which the highest that can be loaded are served.
 
-    A version is loaded once its files are all there and have not changed between two scans; one that cannot be loaded
-    is reported in `versions()`, tried again when its files change, and the versions before it stay. An old version is
-    unloaded when the new one serves and its own last request is answered. The last version stays whatever happens.
+    A version is loaded once all its files are there and have not changed between two scans. One that cannot be loaded
+    is reported in `versions()` and tried again when its files change; meanwhile the versions before it stay. An old
+    version is unloaded when the new one serves and its own last request is answered. The last version always stays.
 
     Args:
-        name: of the model.
-        find: the version directories that there are, by number.
-        loader: reads them.
+        name: name of the model.
+        find: a function that returns the version directories that exist, by number.
+        loader: loads them.
         batching: keywords of `Batcher`.
-        timed: gets the seconds of each pass through the model.
-        keep: how many versions are served, the highest ones.
-        labels: label to version number.
-        log: gets a sentence on each change.
+        timed: a function that is called with the seconds of each pass through the model.
+        keep: the number of versions that are served, the highest ones.
+        labels: the version number of each label.
+        log: a function that is called with a sentence on each change.
     """
 
     def __init__(
@@ -81,13 +82,13 @@ class Repository:
         self._watcher: threading.Thread | None = None
 
     def versions(self) -> list[Version]:
-        """All that were found since the start, the highest number first."""
+        """Returns all versions that were found since the start, the highest number first."""
         with self._lock:
             return [self._versions[number] for number in sorted(self._versions, reverse=True)]
 
     @contextmanager
     def lease(self, number: int | None = None, label: str = "") -> Iterator[Version]:
-        """A loaded version that stays so until the context ends: the one asked for, or the highest.
+        """Gives a version, the one asked for or the highest, which stays loaded until the context ends.
 
         Raises RequestError, in TF Serving's words, if there is none.
         """
@@ -113,10 +114,10 @@ class Repository:
                 self._close(version)
 
     def scan(self, *, settled: bool = False) -> None:
-        """Looks at the directory once: loads what is new, unloads what is no longer wanted.
+        """Looks at the directory once: loads new versions, and unloads those that are no longer to be served.
 
         Args:
-            settled: take the files as they are, without a second look, as when the server starts.
+            settled: whether to load versions at once, without waiting for a second scan to find their files unchanged.
         """
         with self._scanning:
             candidates = self._complete(settled)
@@ -130,7 +131,7 @@ class Repository:
                         self._unload(version)
 
     def watch(self, seconds: float) -> None:
-        """Scans again and again, in a thread, until `close`."""
+        """Scans every `seconds`, in a thread, until `close`."""
 
         def look():
             said = ""
@@ -148,7 +149,7 @@ class Repository:
         self._watcher.start()
 
     def close(self) -> None:
-        """Stops watching and unloads everything; of requests that are still under way the rest is refused."""
+        """Stops watching and unloads all versions; what is left of requests that are still under way is refused."""
         self._stopped.set()
         if self._watcher:
             self._watcher.join()
@@ -159,7 +160,10 @@ class Repository:
                 lanes.close()
 
     def _complete(self, settled: bool) -> list[Version]:
-        """The versions that can be loaded or are so already, the highest first; one that failed only if it changed."""
+        """Returns the versions that are loaded or can be, the highest first.
+
+        A version that failed is among them only if its files have changed.
+        """
         found = self._find()
         with self._lock:
             gone = [number for number, version in self._versions.items() if version.state == START]
@@ -235,7 +239,7 @@ def servable_not_found(name: str, number: int | None = None) -> RequestError:
 
 
 def _files(version: Path) -> tuple:
-    """Names, sizes and times of the files, which tell whether a copy is still under way."""
+    """Returns names, sizes and times of a version's files; while it is being copied, they change."""
     paths = [version] if version.is_file() else version.rglob("*")
     stats = ((path, path.stat()) for path in paths if path.is_file())
     return tuple(sorted((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats))

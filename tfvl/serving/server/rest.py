@@ -1,4 +1,4 @@
-"""The REST interface of TF Serving, as an ASGI application; and what keeps slow and huge requests from doing harm."""
+"""The REST interface of TF Serving as an ASGI application, with limits so that slow and huge requests do no harm."""
 
 import asyncio
 import json
@@ -27,29 +27,29 @@ _GET = re.compile(rf"(?i)/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?P<metadata>/m
 _LARGEST_VERSION = 2**63 - 1
 
 THREADS = 32  # requests that are read, run and written at the same time
-QUICK_THREADS = 4  # of these, for what needs no model: states and metrics are told whatever else goes on
-LARGE, LARGE_AT_ONCE = 4 * 2**20, 2  # bodies of so many bytes are worked on by so few threads
-DISCARD = 8  # times the largest body that is read and thrown away, so that the client gets to read the answer
+QUICK_THREADS = 4  # of these threads, kept for states and metrics, which are so answered under any load
+LARGE, LARGE_AT_ONCE = 4 * 2**20, 2  # of bodies with so many bytes, only this many are worked on at once
+DISCARD = 8  # a refused body is read up to this times the largest size, because a client writes before it reads
 
 
 class RefusedBodyError(Exception):
-    """A body that was not read to its end; the arguments are HTTP status and sentence."""
+    """Says that a body was not read to its end; the arguments are the HTTP status and a sentence."""
 
 
 def application(service: Service, access: Access, *, read_seconds: float) -> ASGIApp:
-    """The application.
+    """Returns the ASGI application.
 
     Args:
         service: the models; bodies larger than its `max_bytes` get 413.
-        access: who is served; others get 403.
-        read_seconds: within which a body must have arrived; slower ones get 408.
+        access: the hosts and origins that are served; others get 403.
+        read_seconds: the time within which a body must arrive; slower ones get 408.
     """
     bodies = Bodies(service, read_seconds)
     threads, quick, large = map(anyio.CapacityLimiter, (THREADS, QUICK_THREADS, LARGE_AT_ONCE))
 
     async def answered(request: Request) -> Response:
         headers = request.headers
-        if "transfer-encoding" in headers and "content-length" in headers:  # who knows where it ends?
+        if "transfer-encoding" in headers and "content-length" in headers:  # the two could disagree where it ends
             raise RefusedBodyError(400, "the request has both Transfer-Encoding and Content-Length")
         body = await bodies.read(request)
         try:
@@ -65,7 +65,7 @@ def application(service: Service, access: Access, *, read_seconds: float) -> ASG
             bodies.forget(body)
 
     async def worked_out(request: Request, body: bytes) -> Response:
-        """The answer, in a thread; where the client has gone meanwhile, less is computed."""
+        """Computes the answer in a thread; if the client goes away meanwhile, the rest is not computed."""
         connection, path = request.state.connection, request.scope["raw_path"].decode("ascii", "replace")
 
         async def is_wanted() -> bool:
@@ -99,7 +99,7 @@ class Bodies:
         self._max_bytes, self._budget, self._read_seconds = service.max_bytes, service.budget, read_seconds
 
     async def read(self, request: Request) -> bytes:
-        """The body; `forget` it afterwards. Raises RefusedBodyError."""
+        """Returns the body, to be given to `forget` afterwards. Raises RefusedBodyError."""
         chunks, read, held, refusal = [], 0, 0, None
         try:
             async with asyncio.timeout(self._read_seconds):
@@ -138,7 +138,7 @@ class Bodies:
 
 
 def answer(service: Service, method: str, path: str, body: bytes, wanted: Callable[[], bool]) -> Response:
-    """The response to a request, errors among them; once it is no longer `wanted`, nothing more is computed for it."""
+    """Returns the response to a request, which may be an error. Once `wanted()` is False, computing stops."""
     try:
         if (method, path) == ("GET", METRICS_PATH):
             return Response(service.metrics.render(), media_type="text/plain")

@@ -1,4 +1,4 @@
-"""SavedModels in the embedded server, loaded into a session as TF Serving does it."""
+"""Loads SavedModels into the embedded server; each runs in a session, as in TF Serving."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ _SHARD = re.compile(r"variables\.data-\d{5}-of-(\d{5})")
 
 
 def missing(directory: Path) -> str:
-    """What a directory lacks of a whole SavedModel: a copy under way has not got everything yet."""
+    """Returns what a directory lacks of a whole SavedModel, as it does while it is being copied; "" if nothing."""
     for name in ("saved_model.pb", "variables/variables.index"):
         file = directory / name
         if not file.is_file() or file.stat().st_size == 0:
@@ -30,13 +30,13 @@ def missing(directory: Path) -> str:
 
 
 def load(directory: Path) -> Servable:
-    """Reads a SavedModel and runs its warm-up requests; raises what TensorFlow raises."""
+    """Loads a SavedModel and runs its warm-up requests; raises what TensorFlow raises."""
     session = tf.compat.v1.Session(graph=tf.Graph())
     try:
-        # Without the advice to use `tf.saved_model.load`: a session can be closed, and then everything is freed.
+        # Keeps TensorFlow from advising `tf.saved_model.load`: only a session frees everything when it is closed.
         with session.graph.as_default(), quiet_logger():
             loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(directory)).signature_def
-        # What TensorFlow itself runs when it loads a model answers no request.
+        # TensorFlow runs this signature itself when it loads a model; it answers no requests.
         signatures = {name: each for name, each in loaded.items() if not name.startswith("__")}
 
         def run(name: str, inputs: Tensors, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:

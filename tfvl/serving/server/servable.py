@@ -1,4 +1,4 @@
-"""A loaded model as the server sees it, whatever it was loaded from."""
+"""The interface of a loaded model, the same for a SavedModel and a `.tflite` file."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Servable:
     """A loaded model.
 
     Attributes:
-        signatures: name to what it takes and returns, one row per request along the first axis of every tensor.
+        signatures: the inputs and outputs of each signature, by its name; the first axis of every tensor is the rows.
         run: `(signature name, inputs, output names) -> outputs`; several threads may call it at once.
         close: frees the model.
-        max_rows: most rows that `run` should get at once; None: as many as the server puts together.
+        max_rows: the largest number of rows that `run` should get at once; None: no limit of the model's own.
     """
 
     signatures: Mapping[str, SignatureDef]
@@ -32,15 +32,15 @@ class Servable:
 
 
 def numpy_type(data_type: int) -> np.dtype:
-    """Of a proto's DataType; strings are objects (bytes)."""
+    """Returns the NumPy type of a proto's DataType; strings are objects (bytes)."""
     return np.dtype(tf.as_dtype(data_type).as_numpy_dtype)
 
 
 def check_inputs(signature: SignatureDef, inputs: Mapping[str, Any]) -> None:
-    """Raises RequestError, in TF Serving's words where it has some, for inputs that the signature does not take.
+    """Raises RequestError for inputs that the signature does not take, in TF Serving's words if it has any.
 
     Args:
-        signature: what the model takes.
+        signature: the inputs that the model takes.
         inputs: arrays, or anything that has their `dtype` and `shape`.
     """
     expected, sent = set(signature.inputs), set(inputs)

@@ -15,20 +15,20 @@ from tfvl.serving.server.rest import application
 from tfvl.serving.server.service import Service
 
 MAX_CONNECTIONS = 256  # of each interface
-BACKLOG = 128  # connections that wait until they are accepted, all of which may be at once
+BACKLOG = 128  # connections that may wait to be accepted
 KEEP_ALIVE_SECONDS = 60
 
 
 class Server:
-    """Listens from the start on; `rest_port` and `grpc_port` are those in use.
+    """Listens as soon as it is made; its attributes `rest_port` and `grpc_port` are the ports in use.
 
     Args:
         service: the models.
-        access: who is served over REST.
+        access: the hosts and origins that are served over REST.
         host: the address to listen on.
-        rest_port, grpc_port: 0 for any that is free.
-        read_seconds: within which the headers of a request, and then its body, must have arrived.
-        drain_seconds: how long requests may take to end after `stop`.
+        rest_port, grpc_port: the two ports; 0 for any that is free.
+        read_seconds: the time within which the headers of a request, and then its body, must arrive.
+        drain_seconds: the time that requests under way have after `stop`.
 
     Raises OSError if a port cannot be used.
     """
@@ -46,7 +46,7 @@ class Server:
     ):
         self._drain_seconds = drain_seconds
         connections = _most_connections()
-        self._socket = ports.listener(host, rest_port, BACKLOG)  # whoever comes before uvicorn runs, waits
+        self._socket = ports.listener(host, rest_port, BACKLOG)  # connections before uvicorn runs wait in its backlog
         self.rest_port = self._socket.getsockname()[1]
         self._grpc = GrpcServer(
             service, f"{ports.bracketed(host)}:{grpc_port}", connections=connections, read_seconds=read_seconds
@@ -74,14 +74,14 @@ class Server:
         self._grpc.start()
 
     def stop(self) -> None:
-        """Drains: takes nothing new, answers what is under way."""
+        """Takes no new requests, finishes those under way, and returns."""
         self._rest.should_exit = True
         self._grpc.stop(self._drain_seconds)
         self._thread.join(self._drain_seconds + 5)
 
 
 def _most_connections() -> int:
-    """Of each interface, so that files, pipes and both interfaces have descriptors enough."""
+    """Returns the limit of each interface's connections, for which the process has enough file descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4 * (MAX_CONNECTIONS + BACKLOG)
     if soft != resource.RLIM_INFINITY and soft < wanted:

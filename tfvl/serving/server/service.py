@@ -1,4 +1,4 @@
-"""What REST and gRPC have in common: from a model's name and a request to outputs, and the models' states."""
+"""What the REST and gRPC interfaces share: they look up a model, run a request, and report the models' states."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +19,11 @@ _UNKNOWN_ERROR = 2  # tensorflow.error.Code
 
 
 class Service:
-    """The models of a server, by name. Names are looked up here and never in the file system.
+    """The models of a server, by name. A name in a request is looked up here, never in the file system.
 
     Attributes:
-        max_bytes: the largest request, and the most that its tensors may take.
-        budget: of all requests under way.
+        max_bytes: the largest size of a request, and of its tensors.
+        budget: the memory that all requests under way may take.
     """
 
     def __init__(self, repositories: list[Repository], metrics: Metrics, *, max_bytes: int):
@@ -31,14 +31,14 @@ class Service:
         self.metrics, self.max_bytes, self.budget = metrics, max_bytes, Budget(IN_FLIGHT * max_bytes)
 
     def lease(self, name: str, number: int | None = None, label: str = "") -> AbstractContextManager[Version]:
-        """As `Repository.lease`. Raises RequestError for a model that is not served."""
+        """Lends a version, as `Repository.lease` does. Raises RequestError for a model that is not served."""
         if name not in self._repositories:
             raise servable_not_found(name, number)
         return self._repositories[name].lease(number, label)
 
     @contextmanager
     def counted(self, name: str, entrypoint: str) -> Iterator[None]:
-        """Enters a Predict request into the metrics; names of models that are not served are left out."""
+        """Counts a Predict request in the metrics, unless it names a model that is not served."""
         start, code = time.monotonic(), "OK"
         try:
             yield
@@ -54,14 +54,14 @@ class Service:
 
     @contextmanager
     def expanding(self, nbytes: int) -> Iterator[None]:
-        """Holds a part of the budget for a request's tensors. Raises RequestError where they are too much."""
+        """Holds a part of the budget for a request's tensors. Raises RequestError if they are too large."""
         if nbytes > self.max_bytes:
             raise invalid(f"the request's tensors take {nbytes} bytes, at most {self.max_bytes} are taken")
         with self.budget.holding(nbytes):
             yield
 
     def status(self, name: str, number: int | None = None, label: str = "") -> GetModelStatusResponse:
-        """The states of a model's versions, or of one. Raises RequestError if there are none."""
+        """Returns the states of a model's versions, or of one. Raises RequestError if there are none."""
         versions = self._repositories[name].versions() if name in self._repositories else []
         if label:
             with self.lease(name, label=label) as version:
@@ -75,7 +75,7 @@ class Service:
         return GetModelStatusResponse(model_version_status=[_version_status(version) for version in versions])
 
     def metadata(self, name: str, number: int | None = None, label: str = "") -> GetModelMetadataResponse:
-        """The signatures of a model."""
+        """Returns the signatures of a model."""
         with self.lease(name, number, label) as version:
             response = GetModelMetadataResponse()
             response.model_spec.name = name
@@ -95,7 +95,7 @@ def predict(
     output_filter: tuple[str, ...] = (),
     wanted: Callable[[], bool] = lambda: True,
 ) -> dict:
-    """The outputs, all or those of `output_filter`. Raises RequestError."""
+    """Runs a version and returns its outputs, all or those of `output_filter`. Raises RequestError."""
     name = signature_name or DEFAULT_SIGNATURE
     signature = version.servable.signatures[name]
     check_inputs(signature, inputs)

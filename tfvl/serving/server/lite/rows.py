@@ -1,4 +1,4 @@
-"""Rows of a request as `tfvl.lite.Runner` takes them, and its answers as the SavedModel's tensors."""
+"""Turns rows of a request into arguments of `tfvl.lite.Runner`, and its answers into the SavedModel's tensors."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from tfvl.preprocessing.requests import MAX_CHARACTERS, beyond_limits, count_cha
 from tfvl.serving.client.errors import invalid
 from tfvl.serving.server.servable import Tensors
 
-# What an exported graph decodes. Pillow would read more, but strangers need not reach all of its decoders.
+# The formats that an exported graph decodes. Pillow reads more, but requests should not reach all of its decoders.
 IMAGE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM")
-# Of the bare model's inputs, the number of rows in the table that each is looked up in, by its name in config.json.
+# The inputs of the bare model that are ids, each with the field of config.json that says how many there are.
 TABLES = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size", "visual_token_type_ids": "type_vocab_size"}
 _BASE64 = re.compile(BASE64_IMAGE.encode())
 MAX_SENTENCE = 500  # characters of a status; the runner's may repeat a whole text
@@ -23,17 +23,17 @@ OVERFLOW = "the model's numbers overflow; are the inputs too large?"
 
 
 class BadRowError(ValueError):
-    """What is wrong with a row, in the words of the SavedModel."""
+    """Says what is wrong with a row, in the words of the SavedModel."""
 
 
 @dataclass(frozen=True)
 class RowRequest:
-    """One row.
+    """One row of a request.
 
     Attributes:
         asked: keywords of `Runner.prepare`, without padding.
-        places: where that which is no padding stands in the request, by the axis of an output.
-        widths: of the request, padding included, by the axis.
+        places: for each axis of an output (regions, phrases, …), the indices along it that are not padding.
+        widths: for each axis, its size in the request, padding included.
         status: "", or what is wrong with the row.
     """
 
@@ -44,7 +44,7 @@ class RowRequest:
 
 
 def request(inputs: Tensors, row: int) -> RowRequest:
-    """A row of the inputs of `serving_default`."""
+    """Reads a row of the inputs of `serving_default`."""
     of_row, widths = {name: value[row] for name, value in inputs.items()}, widths_of(inputs)
     try:
         if problem := beyond_limits(widths):
@@ -59,7 +59,7 @@ def request(inputs: Tensors, row: int) -> RowRequest:
         asked["text"] = _text("text", of_row["text"])
         if not asked["text"].strip():
             raise BadRowError("text: it is empty")
-        if "choices" in of_row:  # they are answered best first, so their places do not matter
+        if "choices" in of_row:  # choices are answered best first, so their places do not matter
             asked["choices"] = [_texts("choices", of_row["choices"])[0]]
         if "phrases" in of_row:
             phrases, places["phrases"] = _texts("phrases", of_row["phrases"])
@@ -71,13 +71,13 @@ def request(inputs: Tensors, row: int) -> RowRequest:
 
 
 def widths_of(inputs: Tensors) -> dict[str, int]:
-    """The sizes of a request's axes."""
+    """Returns the sizes of a request's axes."""
     axes = {"regions": -2, "choices": 1, "phrases": 1}
     return {name: inputs[name].shape[axis] for name, axis in axes.items() if name in inputs}
 
 
 def sentence(error: ValueError) -> str:
-    """The status of a row that the runner refused: its words, without the number of the row in its own call."""
+    """Returns the status of a row that the runner refused: its sentence, without the number of the row in the call."""
     words = re.sub(r"^(\w+)\[0\]", r"\1", str(error)[:MAX_SENTENCE])
     return re.sub(r"^images\b", "image", words)
 
@@ -94,7 +94,7 @@ def _images(contents: Any) -> Any:
 
 
 def _regions(features: np.ndarray, boxes: np.ndarray | None) -> tuple[dict[str, Any], np.ndarray]:
-    """The regions that are none of padding, of an image or of each image of a pair, and their places."""
+    """Returns the regions of an image, or of each image of a pair, that are not padding, and their indices."""
     present = (features != 0).any(axis=-1)  # ([images,] regions)
     if not present.any(axis=-1).all():
         name = f"regions[{int(np.argmin(present.any(axis=-1)))}]" if features.ndim == 3 else "regions"
@@ -110,7 +110,7 @@ def _regions(features: np.ndarray, boxes: np.ndarray | None) -> tuple[dict[str, 
 
 
 def _texts(name: str, values: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """The texts that are not blank, and their places."""
+    """Returns the texts that are not blank, and their indices."""
     texts = [_text(f"{name}[{number}]", value) for number, value in enumerate(values)]
     places = np.array([number for number, text in enumerate(texts) if text.strip()], int)
     if not len(places):
@@ -126,14 +126,14 @@ def _text(name: str, value: bytes) -> str:
 
 
 def _check_length(text: str, *more: Sequence[str]) -> None:
-    """Refuses texts that would keep the tokenizer busy for long."""
+    """Raises BadRowError for texts that would keep the tokenizer busy for long."""
     count = count_characters(text, [each for texts in more for each in texts])
     if count > MAX_CHARACTERS:
         raise BadRowError(f"text: there are {count} characters to read, at most {MAX_CHARACTERS} are")
 
 
 def check_ids(inputs: Tensors, config: Mapping[str, Any]) -> None:
-    """Raises RequestError for ids that no table has. TFLite would refuse them too, but keeps its errors in memory."""
+    """Raises RequestError for ids beyond their table. TFLite would refuse them too, but keeps its errors in memory."""
     for name in inputs.keys() & TABLES.keys():
         ids, count = inputs[name], config.get(TABLES[name])
         if count and ids.size and not 0 <= ids.min() <= ids.max() < count:
@@ -142,18 +142,18 @@ def check_ids(inputs: Tensors, config: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the answers to a row stand in tensors.
+    """Lays the answers to a row out in tensors.
 
     Attributes:
-        outputs: of `serving_default`.
-        sizes: as `lite_signatures.axis_sizes`.
+        outputs: the outputs of `serving_default`, by name.
+        sizes: the result of `signatures.axis_sizes`.
     """
 
     outputs: Mapping[str, Output]
     sizes: Mapping[str, int]
 
     def row(self, said: Mapping[str, Any] | None, request: RowRequest, status: str) -> dict[str, np.ndarray]:
-        """A row as tensors (1, …): what `Runner` says of it, or blanks and a status."""
+        """Returns a row as tensors (1, …): `said`, the runner's answer, or blanks where it is None; and the status."""
         if said is not None and not all(np.isfinite(value).all() for value in said.values() if _is_float(value)):
             said, status = None, OVERFLOW
         found = {}
@@ -163,7 +163,7 @@ class Layout:
         return found
 
     def _placed(self, output: Output, value: Any, request: RowRequest) -> np.ndarray:
-        """A value, or None, with blanks for what the request has padded."""
+        """Returns a value as an array, with blanks where the request has padding, and everywhere if it is None."""
         given = _array(value, output)
         own = given.shape if given.size else [0] * len(output.axes)
         if output.places_of and given.size:
@@ -178,7 +178,7 @@ class Layout:
     def _width(self, axis: str | int, own: int, request: RowRequest) -> int:
         if isinstance(axis, int):
             return axis
-        if axis == "choices":  # as many as are asked for, if there are so many
+        if axis == "choices":  # the answer has as many as were asked for, if the row has so many
             return min(self.sizes["top_k"], request.widths["choices"])
         if axis == "masks":
             return max(own, 1)
@@ -193,7 +193,7 @@ def _array(value: Any, output: Output) -> np.ndarray:
 
 
 def _dtype(output: Output) -> str:
-    """In which NumPy holds it."""
+    """Returns the dtype in which NumPy holds an output."""
     return "object" if output.dtype == STRING else output.dtype
 
 

@@ -1,4 +1,4 @@
-"""`.tflite` files in the embedded server, behind the signatures that a SavedModel of the same checkpoint has."""
+"""Serves `.tflite` files in the embedded server, with the signatures of a SavedModel of the same checkpoint."""
 
 import shutil
 import tempfile
@@ -15,11 +15,11 @@ from tfvl.serving.server.lite import rows as lite_rows
 from tfvl.serving.server.lite import signatures as lite_signatures
 from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Servable, Tensors
 
-MAX_WORDS = 200  # characters of TFLite's, which says again and again what went wrong before
+MAX_WORDS = 200  # characters of TFLite's messages, which also repeat all earlier errors
 
 
 def missing(version: Path) -> str:
-    """What a version lacks of one whole file."""
+    """Returns what a version lacks of one whole `.tflite` file; "" if nothing."""
     files = lite_files(version)
     if len(files) != 1:
         return f"one .tflite file is expected, found {', '.join(file.name for file in files)}"
@@ -27,7 +27,7 @@ def missing(version: Path) -> str:
 
 
 def load(version: Path, threads: int | None = None) -> Servable:
-    """Reads a file and asks it once, which warms it up; raises what `Runner` and `LiteModel` raise."""
+    """Loads a file and runs it once, which warms it up; raises what `Runner` and `LiteModel` raise."""
     (path,) = lite_files(version)
     # The interpreter maps its file, and the process would die if that were overwritten. So it gets a copy, which has no
     # name any more once it is mapped.
@@ -41,15 +41,15 @@ def load(version: Path, threads: int | None = None) -> Servable:
 
 
 class LiteModel:
-    """A runner with the two signatures.
+    """Runs a `.tflite` file behind two signatures: raw requests to answers, and the bare model.
 
-    There is one interpreter with all threads, not one for each core: a single request is answered that much sooner, the
-    weights, which XNNPACK packs anew for each interpreter, are in memory once, and under load the matrix products keep
-    the few cores of a small machine busy just as well. Texts and images are prepared outside of the runner's lock, so
-    with `--batch-threads 2` one request is prepared while another runs.
+    There is one interpreter with all threads, not one for each core: a single request is answered sooner, the weights,
+    which XNNPACK packs anew for each interpreter, are in memory once, and under load the matrix products keep the few
+    cores of a small machine busy just as well. Texts and images are prepared outside of the runner's lock, so that with
+    `--batch-threads 2` one request is prepared while another runs.
 
     Attributes:
-        batch: rows that one call of the model takes.
+        batch: the number of rows that one call of the model takes.
 
     Raises:
         RequestError, ValueError: the model cannot run, has nothing to answer, or does not fit its description.
@@ -74,16 +74,16 @@ class LiteModel:
             ) from None
 
     def run(self, name: str, inputs: Tensors, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """As `Servable.run`."""
+        """Runs a signature; arguments and result are those of `Servable.run`."""
         results = self._runs[name](inputs)
         return {key: results[key] for key in outputs}
 
     def close(self) -> None:
-        """Lets the interpreter go, with all its memory."""
+        """Frees the interpreter and its memory."""
         self._runner = self._runs = None
 
     def bare(self, inputs: Tensors) -> dict[str, np.ndarray]:
-        """The bare model. Raises RequestError for numbers that it cannot run on, such as ids beyond its vocabulary."""
+        """Runs the bare model. Raises RequestError for values that it cannot take, such as ids beyond a vocabulary."""
         count = len(next(iter(inputs.values())))
         if not count:
             shapes = {name: info.tensor_shape.dim[1:] for name, info in self._bare_outputs.items()}
@@ -97,7 +97,7 @@ class LiteModel:
         }
 
     def answers(self, inputs: Tensors) -> dict[str, np.ndarray]:
-        """Raw requests to what the head answers and the status of each row; a bad row costs no other its answer."""
+        """Answers raw requests, with a status for each row; a bad row does not keep the others from an answer."""
         count = len(inputs["text"])
         requests = [lite_rows.request(inputs, row) for row in range(count)]
         statuses, prepared = [request.status for request in requests], {}
@@ -118,7 +118,7 @@ class LiteModel:
         return {name: joined([each[name] for each in results])[:count] for name in results[0]}
 
     def _answered(self, prepared: dict[int, tuple[list[Row], dict]]) -> dict[int, dict | ValueError]:
-        """What the head says of each row, or why it cannot."""
+        """Returns the head's answer to each prepared row, or the error that says why there is none."""
         if not prepared:
             return {}
         rows, arrays = zip(*prepared.values(), strict=True)
@@ -128,12 +128,12 @@ class LiteModel:
             try:
                 of_row = {name: value[place] for name, value in outputs.items()}
                 said[number] = answer(self._runner.head, of_row, row, self._runner.words)
-            except ValueError as error:  # e.g. there is no [MASK] to fill
+            except ValueError as error:  # e.g. the text has no [MASK] to fill
                 said[number] = error
         return said
 
     def _outputs(self, prepared: dict[str, list[np.ndarray]]) -> tuple[list[dict[str, np.ndarray]], list[int]]:
-        """`Runner.outputs`, in which the model runs for one thread at a time."""
+        """Returns `Runner.outputs` of the prepared rows; only one thread at a time runs the model."""
         try:
             return self._runner.outputs(prepared)
         except (RuntimeError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""What a `.tflite` file takes and gives when it is served: the names, types and shapes of the SavedModel's signatures.
+"""The signatures of a served `.tflite` file: the SavedModel's, with the same names, types and shapes.
 
-They follow from the head's row in `tfvl.answers.rows`; in the SavedModel from the graph of `tfvl.export.signatures`.
+Here they are made from the head's row in `tfvl.answers.rows`; in the SavedModel, `tfvl.export.signatures` traces them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ PIXEL_INPUTS = ("pixel_values", "pixel_mask")
 
 
 def outputs_of(runner: Runner) -> dict[str, Output]:
-    """What `serving_default` gives. Raises ValueError for a model that has nothing to answer."""
+    """Returns the outputs of `serving_default`, by name. Raises ValueError for a model that has nothing to answer."""
     there = ("", *runner.file.description["outputs"])
     found = {name: output for name, output in runner.head.outputs.items() if output.needs in there}
     if found.keys() == STATUS.keys():
@@ -32,7 +32,7 @@ def outputs_of(runner: Runner) -> dict[str, Output]:
 
 
 def axis_sizes(runner: Runner) -> dict[str, int]:
-    """The sizes that do not depend on the request, and how many answers a row gets, at most."""
+    """Returns the sizes of axes that do not depend on the request, and the largest number of answers to a row."""
     words = runner.words
     return {
         "labels": min(words.top_k, len(words.labels)),
@@ -43,7 +43,7 @@ def axis_sizes(runner: Runner) -> dict[str, int]:
 
 
 def default_signature(runner: Runner) -> SignatureDef:
-    """`serving_default`: raw requests to answers."""
+    """Returns the signature `serving_default`, from raw requests to answers."""
     sizes = axis_sizes(runner)
     outputs = {
         name: (each.dtype, [axis if isinstance(axis, int) else sizes.get(axis, -1) for axis in each.axes])
@@ -53,7 +53,7 @@ def default_signature(runner: Runner) -> SignatureDef:
 
 
 def raw_inputs(runner: Runner) -> dict[str, tuple[str, list[int]]]:
-    """Types and shapes, without the rows, of what `serving_default` takes."""
+    """Returns the dtype and shape, without the axis of rows, of each input of `serving_default`."""
     several = [] if runner.takes.images is None else [runner.takes.images]
     every = {
         "image": (STRING, several),
@@ -66,7 +66,7 @@ def raw_inputs(runner: Runner) -> dict[str, tuple[str, list[int]]]:
 
 
 def example(runner: Runner) -> dict[str, np.ndarray]:
-    """One row of `raw_inputs`."""
+    """Returns one row of example values for `raw_inputs`."""
     file = BytesIO()
     Image.new("RGB", (64, 64)).save(file, "PNG")
     features = next((shape[-1] for name, shape in runner.inputs.items() if name in FEATURES), 0)
@@ -82,12 +82,12 @@ def example(runner: Runner) -> dict[str, np.ndarray]:
 
 
 def bare_signature(runner: Runner) -> SignatureDef:
-    """The bare model, under the name of the file's flavour and in its sizes, but for the rows. Runs it, which warms up.
+    """Returns the signature of the bare model, in the file's sizes, but with any number of rows.
 
-    Raises ValueError for a model that cannot run.
+    Runs the model to find its outputs, which also warms it up. Raises ValueError for a model that cannot run.
     """
     small = _run_on_blanks(runner, 4)
-    large = _run_on_blanks(runner, 8) if runner.resizable else small  # what differs has no fixed size
+    large = _run_on_blanks(runner, 8) if runner.resizable else small  # a size that differs between the two is not fixed
     outputs = {
         name: (FLOAT, [size if size == other else -1 for size, other in zip(value, large[name], strict=True)])
         for name, value in small.items()
@@ -97,7 +97,7 @@ def bare_signature(runner: Runner) -> SignatureDef:
 
 
 def _run_on_blanks(runner: Runner, scale: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of the outputs, without the rows; `scale` sets sizes that are not fixed."""
+    """Returns the shapes of the outputs, without the axis of rows; `scale` sets sizes that are not fixed."""
     patch = runner.file.config.get("patch_size", 1)
     inputs = {}
     for name, shape in runner.inputs.items():
@@ -110,7 +110,7 @@ def _run_on_blanks(runner: Runner, scale: int) -> dict[str, tuple[int, ...]]:
 def signature(
     name: str, inputs: Mapping[str, tuple[Any, Sequence[int]]], outputs: Mapping[str, tuple[Any, Sequence[int]]]
 ) -> SignatureDef:
-    """A proto of inputs and outputs of N rows: types, as TensorFlow or NumPy has them or by name, and sizes."""
+    """Makes a signature from the dtype (TensorFlow's, NumPy's or a name) and the shape without rows of each tensor."""
     found = SignatureDef(method_name=METHOD)
     for kind, into, tensors in (("", found.inputs, inputs), ("output_", found.outputs, outputs)):
         for key, (dtype, sizes) in tensors.items():

@@ -57,6 +57,7 @@ from .preprocessing.text.tokenizer import (
     LxmertTokenizer as LxmertTokenizer,
     LxmertTokenizerFast as LxmertTokenizerFast,
 )
+from .answers.checkpoints import list_pretrained as list_pretrained
 from .pipelines import pipeline as pipeline
 from .training.dataset import dataset as dataset
 from .explanations import explain as explain

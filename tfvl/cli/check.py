@@ -101,7 +101,7 @@ def check_file(path: Path, against: str | None, picture: Path | None, as_json: b
     if picture is not None and not picture.parent.is_dir():
         raise ValueError(f"--png is {picture}, but there is no directory {picture.parent}; make it first")
     if picture is not None:
-        require("matplotlib", "train", "--png draws with it")
+        require("matplotlib", extra="plots", purpose="--png draws with it")
     document = show_file(path, as_json)
     if against is None:
         return print_json(document) if as_json else None

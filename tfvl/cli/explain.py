@@ -19,6 +19,7 @@ from tfvl.cli.console import (
     print_table,
     say,
 )
+from tfvl.files.extras import require
 from tfvl.files.quiet import quiet_tensorflow
 
 BEST = 3  # patches or regions that are listed
@@ -54,6 +55,8 @@ def explain(
     from tfvl.preprocessing.regions.regions import Regions
     from tfvl.preprocessing.visuals import read_all
 
+    if out is not None:
+        require("matplotlib", extra="plots", purpose="--out draws with it")
     _, visuals = read_all([image, *(more or [])], image_id or [])
     quiet_tensorflow()
     from tfvl import auto

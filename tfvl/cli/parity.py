@@ -4,7 +4,6 @@ PyTorch runs in a process of its own and only there: tfvl never imports it. The 
 `tfvl.answers.rows` and the model's configuration say.
 """
 
-import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tfvl.answers.rows import HEADS, Head, head_name
+from tfvl.files.extras import require
 
 SEED = 0
 # Of the random inputs: tokens of a text, at most, regions of an image, choices and phrases.
@@ -47,12 +47,8 @@ class Difference:
 
 
 def require_torch() -> None:
-    """Raises ValueError where torch or transformers is not installed."""
-    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f'--check compares with PyTorch, but {" and ".join(missing)} is not installed: pip install "tfvl[parity]"'
-        )
+    """Raises MissingExtraError where torch or transformers is not installed."""
+    require("torch", "transformers", extra="parity", purpose="--check compares with PyTorch")
 
 
 def compare(model, checkpoint: Path) -> list[Difference]:

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvl.explanations.maps import ALL, REGIONS, WORDS, Recorder, passes_of
+from tfvl.files.extras import require
 from tfvl.layers.attention import observed_attention
 
 WIDTH = 6.0  # inches; at 100 dots each, 600 pixels
@@ -25,12 +26,11 @@ STREAMS = {ALL: "", WORDS: "words", REGIONS: "regions"}
 
 
 def new_figure(width: float, height: float):
-    """An empty matplotlib figure. Raises ValueError where matplotlib is missing."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError("a picture needs matplotlib; pip install 'tfvl[plots]'") from None
+    """An empty matplotlib figure. Raises MissingExtraError where matplotlib is missing."""
+    require("matplotlib", extra="plots", purpose="a picture is drawn with it")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     made = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(made)
     return made

@@ -67,7 +67,7 @@ class Explanation:
         return maps[0] if len(maps) == 1 else tuple(maps)
 
     def save(self, file: str | Path, **options) -> Path:
-        """Draws image and heat map, words tinted by their scores, and the answers; needs matplotlib (`tfvl[plots]`).
+        """Draws image and heat map, words tinted by their scores, and the answers; needs matplotlib (extra `plots`).
 
         Args:
             file: its ending says the format: .png, .pdf, .svg.

@@ -3,25 +3,43 @@
 import importlib.util
 import sys
 
+# Names for pip, where they are not those of the modules. Hints name the libraries, not `tfvl[extra]`: pip finds them
+# wherever tfvl was installed from.
+PACKAGES = {
+    "ai_edge_litert": "ai-edge-litert",
+    "apache_beam": '"apache-beam[dask]"',
+    "grpc_health": "grpcio-health-checking",
+    "tensorflow_serving": "tensorflow-serving-api",
+}
 
-class MissingExtraError(ImportError):
+
+class MissingExtraError(ImportError, ValueError):
     """A library is not installed, which is for the user to mend: the command line ends with code 2."""
 
     exit_code = 2
 
 
-def require(module: str, extra: str, purpose: str, package: str = "") -> None:
-    """Raises MissingExtraError where a module is not there; it is not imported.
+def is_missing(module: str) -> bool:
+    """Whether a module cannot be imported; it is not imported."""
+    name = module.partition(".")[0]
+    return sys.modules[name] is None if name in sys.modules else importlib.util.find_spec(name) is None
+
+
+def hint(*modules: str, extra: str) -> str:
+    """How to install what brings the modules."""
+    packages = " ".join(PACKAGES.get(module.partition(".")[0], module.partition(".")[0]) for module in modules)
+    return f"pip install {packages} (the extra {extra!r} of tfvl brings {'them' if len(modules) > 1 else 'it'})"
+
+
+def require(*modules: str, extra: str, purpose: str) -> None:
+    """Raises MissingExtraError where a module is not there.
 
     Args:
-        module: its name.
-        extra: of setup.cfg, that brings it.
-        purpose: a clause that says what it is for.
-        package: its name for pip, where that is another.
+        *modules: their names.
+        extra: of setup.cfg, that brings them.
+        purpose: a clause that says what they are for.
     """
-    name = module.partition(".")[0]
-    if name not in sys.modules and importlib.util.find_spec(name) is None:
-        package = package or name
-        raise MissingExtraError(
-            f"{package} is not installed, but {purpose}: pip install {package} (the extra {extra!r} of tfvl brings it)."
-        )
+    if missing := [module for module in modules if is_missing(module)]:
+        named = " and ".join(module.partition(".")[0] for module in missing)
+        verb = "are" if len(missing) > 1 else "is"
+        raise MissingExtraError(f"{named} {verb} not installed, but {purpose}: {hint(*missing, extra=extra)}.")

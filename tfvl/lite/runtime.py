@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvl.files.extras import hint
 from tfvl.files.quiet import quiet_stderr, quiet_tensorflow
 
 RUNTIMES = ("litert", "tensorflow")
-INSTALL = 'no TFLite runtime is installed; `pip install "tfvl[lite]"` brings ai-edge-litert'
+INSTALL = f"no TFLite runtime is installed; {hint('ai_edge_litert', extra='lite')}"
 INSTALL_TEXT = (
     "a file of the flavour text runs with the operations of tensorflow-text; "
     "install it, or export the file with --flavour tensors"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("apache_beam", reason="Apache Beam is not installed (pip install 'tfvl[beam]')")
+pytest.importorskip("apache_beam", reason="Apache Beam is not installed (the extra beam)")
 
 from tfvl import CheckpointError, RegionStore, shapes
 from tfvl.detector import extract as one_machine

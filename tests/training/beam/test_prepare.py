@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support import datasets
 
-pytest.importorskip("apache_beam", reason="Apache Beam is not installed (pip install 'tfvl[beam]')")
+pytest.importorskip("apache_beam", reason="Apache Beam is not installed (the extra beam)")
 
 from support.prepared import image_artefact
 

@@ -9,7 +9,7 @@ import pytest
 from support import datasets
 from support.cli import fails
 
-pytest.importorskip("apache_beam", reason="Apache Beam is not installed (pip install 'tfvl[beam]')")
+pytest.importorskip("apache_beam", reason="Apache Beam is not installed (the extra beam)")
 
 from support.prepared import image_artefact
 

@@ -86,7 +86,7 @@ def test_json_lines(tmp_path):
 
 
 def test_parquet(tmp_path):
-    pa = pytest.importorskip("pyarrow", reason="Parquet files are read with pyarrow (pip install 'tfvl[parquet]')")
+    pa = pytest.importorskip("pyarrow", reason="Parquet files are read with pyarrow (the extra parquet)")
     import pyarrow.parquet as pq
 
     count = tables.PARQUET_ROWS + 5
@@ -104,10 +104,10 @@ def test_parquet(tmp_path):
 
 def test_a_library_that_is_missing_is_one_sentence_and_the_users_to_mend():
     with pytest.raises(ImportError) as caught:
-        require("no_such_library.part", "parquet", "Parquet files are read with it", "such-library")
+        require("no_such_library.part", extra="parquet", purpose="Parquet files are read with it")
     assert describe(caught.value) == (
         2,
-        "such-library is not installed, but Parquet files are read with it: pip install such-library (the extra "
+        "no_such_library is not installed, but Parquet files are read with it: pip install no_such_library (the extra "
         "'parquet' of tfvl brings it).",
     )
 

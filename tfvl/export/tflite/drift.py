@@ -11,6 +11,7 @@ from tfvl import auto, shapes
 from tfvl.answers.arrays import Row
 from tfvl.export.signatures import outputs_of
 from tfvl.export.tflite.calibration import requests
+from tfvl.files.extras import require
 from tfvl.files.whole import written_files
 from tfvl.lite.preparer import Preparer
 from tfvl.lite.runner import Runner
@@ -130,12 +131,11 @@ def accuracy(found: dict, truths: list[str], labels: tuple[str, ...]) -> tuple[f
 
 
 def plot(reports: Sequence[DriftReport], picture: Path) -> None:
-    """Draws reports as a PNG, a row for each output. Raises ValueError where matplotlib is missing."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import NullFormatter
-    except ImportError:
-        raise ValueError("a picture needs matplotlib; `pip install matplotlib`") from None
+    """Draws reports as a PNG, a row for each output. Raises MissingExtraError where matplotlib is missing."""
+    require("matplotlib", extra="plots", purpose="a picture is drawn with it")
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
     rows = [(report, output) for report in reports for output in report.outputs]
     names = [report.path.stem if len(reports) > 1 else output.output for report, output in rows]
     panels = [

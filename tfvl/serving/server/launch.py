@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tfvl.files.extras import require
 from tfvl.serving.server import configs, ports
 from tfvl.serving.server.access import Access
 from tfvl.serving.server.directories import NUMBER, Find, numbered
@@ -121,19 +122,14 @@ def run_embedded(
 
     Raises ValueError if no version can be loaded, OSError if a port cannot be used.
     """
+    libraries = ("starlette", "uvicorn", "tensorflow_serving", "grpc_health")
+    require(*libraries, extra="serving", purpose="`tfvl serve` runs on them")
     name, host, batching = serving.name, serving.host, serving.batching
     configs.check_name(name)
     access = Access(host, serving.allow_hosts, serving.allow_origins)
     ports.check(host, serving.rest_port, serving.grpc_port)
     start = time.monotonic()
     print("tfvl serve: this server is for development; put TensorFlow Serving before users", file=sys.stderr)
-    try:
-        import grpc_health  # noqa: F401
-        import starlette  # noqa: F401
-        import tensorflow_serving  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"`tfvl serve` needs {error.name}; install tfvl[serving]") from None
     from tfvl.files.quiet import quiet_tensorflow
 
     for number in _SIGNALS:

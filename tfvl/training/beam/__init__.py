@@ -1,10 +1,9 @@
 """Work on many machines with Apache Beam: data sets are prepared, exported models asked, regions extracted.
 
 Raises:
-    ImportError: Apache Beam is missing.
+    MissingExtraError: Apache Beam is missing.
 """
 
-try:
-    import apache_beam  # noqa: F401  # so that this hint serves all modules of the folder
-except ImportError as error:
-    raise ImportError("This runs on Apache Beam, which is missing: pip install 'tfvl[beam]'.") from error
+from tfvl.files.extras import require
+
+require("apache_beam", extra="beam", purpose="this runs on it")  # the hint serves all modules of the folder

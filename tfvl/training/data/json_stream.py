@@ -108,7 +108,7 @@ class _Waiting:
 
 def _ijson():
     """The library, which files of JSON lines and drawn scenes do not need."""
-    require("ijson", "train", "the published data sets are read with it")
+    require("ijson", extra="train", purpose="the published data sets are read with it")
     import ijson
 
     return ijson

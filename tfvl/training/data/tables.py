@@ -228,7 +228,7 @@ def _parsed(line: bytes) -> dict[str, Any] | Exception:
 
 
 def _parquet(path: Path):
-    require("pyarrow", "parquet", "Parquet files are read with it")
+    require("pyarrow", extra="parquet", purpose="Parquet files are read with it")
     from pyarrow import ArrowInvalid
     from pyarrow.parquet import ParquetFile
 

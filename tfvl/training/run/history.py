@@ -102,7 +102,7 @@ def draw_curves(history: History, metric: str, path: Path) -> bool:
     try:
         import matplotlib
     except ImportError:
-        warnings.warn(f"{path.name} is not drawn: matplotlib is missing (pip install 'tfvl[train]').", stacklevel=2)
+        warnings.warn(f"{path.name} is not drawn: matplotlib is missing (pip install matplotlib).", stacklevel=2)
         return False
     matplotlib.use("Agg")
     from matplotlib.figure import Figure

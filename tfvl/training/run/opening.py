@@ -86,7 +86,7 @@ def check_data(run: RunConfig) -> None:
             f"the task {run.task!r} needs --data: the directory with its files, or a CSV, JSONL or Parquet file."
         )
     if task.reads_json and task.table is None and prepared.find(run.data, run.train_split or task.splits[0]) is None:
-        require("ijson", "train", f"the published files of the task {run.task!r} are read with it")
+        require("ijson", extra="train", purpose=f"the published files of the task {run.task!r} are read with it")
 
 
 def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1), source: auto.Source | None = None) -> Opened:

@@ -52,7 +52,7 @@ def check_trackers(run: RunConfig) -> None:
     """Raises MissingExtraError where a library is missing that the run is to be followed by."""
     for name in run.trackers or ():
         if name in TRACKERS:
-            require(name, name, f"the setting trackers names {name}")
+            require(name, extra=name, purpose=f"the setting trackers names {name}")
 
 
 @contextlib.contextmanager

@@ -1,1 +1,1 @@
-"""What a run of `tfvl train` and `tfvl eval` does: data, tasks, metrics, checkpoints. Imports export and below."""
+"""The parts of `tfvl train` and `tfvl eval`: data, tasks, metrics, checkpoints. Imports export and below."""

@@ -1,4 +1,4 @@
-"""`tfvl.dataset`: rows in memory, as notebooks have them, as batches for `model.fit`."""
+"""`tfvl.dataset`, which turns rows in memory, such as a notebook's, into batches for `model.fit`."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ from tfvl.training.data.tables import column_name
 from tfvl.training.tasks.own import EVERYTHING, OWN, Columns, own_task
 from tfvl.training.tasks.table import TASKS
 
-MAX_CACHED_BYTES = 1 << 28  # of decoded images
+MAX_CACHED_BYTES = 1 << 28  # for decoded images
 
 
 def dataset(
@@ -28,30 +28,30 @@ def dataset(
     seed: int = 0,
     strict: bool = False,
 ):
-    """Makes of rows of your own what `model.fit` and `model.evaluate` take.
+    """Turns rows of your own into a dataset that `model.fit` and `model.evaluate` take.
 
     Args:
         rows: a list of dicts, a pandas frame, or a `Dataset` of Hugging Face's `datasets`, with the columns `image`,
             `question` and `answer` (or `answers`, a list) for question answering; `image`, `image2`, `sentence`,
             `label` for `ViltForImagesAndTextClassification` and `VisualBertForVisualReasoning`; `image`, `caption` for
             retrieval and pre-training; `image`, `text`, `labels` for token classification. An image is a path,
-            encoded bytes, a PIL image or an array; for VisualBERT and LXMERT also `tfvl.Regions`, or, where the
-            processor has a detector, anything in which that finds them.
+            encoded bytes, a PIL image or an array. VisualBERT and LXMERT need `tfvl.Regions` instead, or a processor
+            with a detector, which finds the regions in such an image.
         model: a model with a head; the answers are those of its `config.label2id`.
-        processor: the model's.
+        processor: the model's processor.
         batch_size: rows in a batch; the last batch may have fewer.
-        columns: other names of the columns: a dict from "image", "image2", "question" (the text) and "answer" (the
-            label) to names of yours.
-        shuffle: draw another order of the rows in each epoch.
-        seed: of the order, and of what is drawn for pre-training.
-        strict: refuse the first row that cannot be used; else such rows are left out, and a warning counts them.
+        columns: your names of the columns, a dict with keys among "image", "image2", "question" (the text) and
+            "answer" (the label).
+        shuffle: whether each epoch has another order of the rows.
+        seed: seeds the order, and the masks and negatives of pre-training.
+        strict: whether the first row that cannot be used is an error; else a warning counts such rows.
 
     Returns:
         A `tf.data.Dataset` of (inputs, labels, weights): the processor's dict, labels in the form that the model's own
-        loss takes, and float32 (batch,), 0 for a row whose image turns out to be unreadable.
+        loss takes, and float32 weights (batch,), which are 0 for rows whose image cannot be read.
 
     Raises:
-        ValueError: there is no usable row, columns are missing, or the model has no head that rows are read for.
+        ValueError: no row can be used, columns are missing, or there is no way to read rows for the model's head.
     """
     name = next((name for name, own in OWN.items() if type(model).__name__ in TASKS[name].models), None)
     if name is None:
@@ -72,10 +72,10 @@ def dataset(
 
 
 class Rows:
-    """Rows in memory as a table: in its rows an image is called by its place, "column:number".
+    """Rows in memory, with the methods of a table of a file; an image is named "column:number" after its cell.
 
     Attributes:
-        image_columns: those that hold images.
+        image_columns: names of the columns that hold images.
     """
 
     name, naming = "the list of rows", "columns={{{!r}: …}}"
@@ -96,7 +96,7 @@ class Rows:
 
     def rows(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         texts = self._rows
-        if hasattr(texts, "remove_columns"):  # whose images would be decoded, only to be called by their places
+        if hasattr(texts, "remove_columns"):  # else `datasets` would decode images of which only the names are needed
             texts = texts.remove_columns([self._names[column] for column in self.image_columns])
         for number, row in enumerate(texts):
             images = {column: f"{column}:{number}" for column in self.image_columns}
@@ -110,7 +110,7 @@ class Rows:
         return os.path.isfile(image) if isinstance(image, (str, os.PathLike)) else image is not None
 
     def read(self, name: str, limit: int = -1) -> Any:
-        """The image as it was given. Raises ValueError where there is none."""
+        """Returns the image as it was given. Raises ValueError if the cell is empty."""
         column, _, number = name.rpartition(":")
         image = self._rows[int(number)][self._names[column]]
         if isinstance(image, Mapping) and not {"bytes", "path"} - image.keys():  # as `datasets` keep it undecoded
@@ -121,14 +121,14 @@ class Rows:
 
 
 class RowPictures(Pictures):
-    """The images of rows, for ViLT."""
+    """Reads the images of rows, for ViLT."""
 
     def __init__(self, rows: Rows, processor):
         super().__init__(rows, processor.image_processor, MAX_CACHED_BYTES)
 
 
 class RowRegions(StoredRegions):
-    """The regions of rows, as they are given or as the processor's detector finds them, for VisualBERT and LXMERT."""
+    """Reads the regions of rows for VisualBERT and LXMERT, or has the processor's detector find them."""
 
     def __init__(self, rows: Rows, processor):
         super().__init__(rows, processor, cache_bytes=MAX_CACHED_BYTES)

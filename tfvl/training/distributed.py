@@ -1,4 +1,4 @@
-"""Training on several machines: one process on each, started with the same command and its own `TF_CONFIG`."""
+"""Training on several machines: each runs a process, started with the same command and its own `TF_CONFIG`."""
 
 import contextlib
 import json
@@ -8,25 +8,25 @@ from dataclasses import dataclass
 from typing import Any
 
 LOST_WORKER = 75  # exit code: EX_TEMPFAIL of sysexits.h, "try again"; nothing else in tfvl ends with it
-SHOWN = 160  # characters of TensorFlow's reason
+SHOWN = 160  # a sentence repeats so many characters of TensorFlow's reason
 TASKS = ("chief", "worker")
 EXAMPLE = '{"cluster": {"worker": ["first:2222", "second:2222"]}, "task": {"type": "worker", "index": 0}}'
 
 
-class WorkerLost(RuntimeError):  # noqa: N818  # not an error of anybody's here
-    """Another worker is gone, and with it the step that all were in; all start again from the last checkpoint."""
+class WorkerLost(RuntimeError):  # noqa: N818  # nothing is wrong with this process
+    """Another worker is gone, so that the current step fails; all workers start again from the last checkpoint."""
 
     exit_code = LOST_WORKER
 
 
 @dataclass(frozen=True)
 class Workers:
-    """This process among those that train one model.
+    """The place of this process among those that train one model together.
 
     Attributes:
-        index: its number; 0 is the chief, which alone writes files.
-        count: how many there are.
-        strategy: a `tf.distribute` strategy under whose scope the model is made; None for one process alone.
+        index: this process's number; 0 is the chief, which alone writes files.
+        count: the number of processes.
+        strategy: a `tf.distribute` strategy under whose scope the model is made; None if there is only one process.
     """
 
     index: int = 0
@@ -39,24 +39,24 @@ class Workers:
 
     @property
     def shard(self) -> tuple[int, int]:
-        """What `BatchPipeline(shard=…)` takes."""
+        """The argument `shard` of `BatchPipeline`."""
         return self.index, self.count
 
     def scope(self) -> contextlib.AbstractContextManager:
-        """Where the model and the optimizer are made: variables that all processes keep the same."""
+        """Returns the context in which the model and the optimizer are made, so that all processes share variables."""
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
 
     def dataset(self, dataset):
-        """A dataset of this process's own rows, as `fit` takes it; without this, `fit` would share it out again."""
+        """Wraps a dataset of this process's own rows for `fit`, which would otherwise split it among the processes."""
         if self.strategy is None:
             return dataset
         return self.strategy.distribute_datasets_from_function(lambda _: dataset)
 
     def agree(self, number: int, what: str) -> None:
-        """Waits for all workers, and makes sure that they are about to do the same.
+        """Waits for all workers, and checks that all of them have the same `number`, which counts `what`.
 
         Raises:
-            ValueError: they have another number; the sentence says of what.
+            ValueError: another worker has another number.
         """
         if self.strategy is None:
             return
@@ -71,10 +71,10 @@ class Workers:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Turns what TensorFlow raises where another worker dies into one sentence.
+        """A context in which TensorFlow's errors about a lost worker become one sentence.
 
         Raises:
-            WorkerLost: a worker is gone. Where its machine is, TensorFlow notices by heartbeats, within a minute.
+            WorkerLost: a worker is gone. If its whole machine is, TensorFlow notices within a minute, by heartbeats.
         """
         if self.count == 1:
             yield
@@ -95,14 +95,14 @@ class Workers:
 
 
 def workers(environment: Mapping[str, str] = os.environ) -> Workers:
-    """The process's place by `TF_CONFIG`; `Workers()` where that is not set or names one process.
+    """Joins the processes that `TF_CONFIG` names; returns `Workers()` if it is not set or names one process.
 
     Call it before anything else of TensorFlow. It waits until all processes are there.
 
     Raises:
         ValueError: `TF_CONFIG` is not what TensorFlow defines, or names a task that is not in its cluster; or the
             process sees several GPUs.
-        WorkerLost: another process died while all were waited for.
+        WorkerLost: another process died before all had joined.
     """
     text = environment.get("TF_CONFIG", "").strip()
     if not text:
@@ -121,14 +121,14 @@ def workers(environment: Mapping[str, str] = os.environ) -> Workers:
 
 
 def cause_of(error: Exception) -> str:
-    """What TensorFlow says of a lost worker, without the places in the graph."""
+    """Returns what TensorFlow says of a lost worker, without the names of graph nodes."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     cause = next((line for line in lines if "aborted by" in line), lines[-1] if lines else type(error).__name__)
     return cause.rpartition("aborted by: ")[2][:SHOWN].rstrip(". :")
 
 
 def place_of(text: str) -> tuple[int, int]:
-    """The number of the process that a `TF_CONFIG` describes, chiefs first, and how many there are."""
+    """Returns the number of the process that a `TF_CONFIG` describes, chiefs first, and the number of processes."""
     try:
         config = json.loads(text)
         cluster = {job: list(addresses) for job, addresses in config.get("cluster", {}).items()}

@@ -1,4 +1,4 @@
-"""What every data set is read into: examples, a report on what could not be used, and a store of examples on disk."""
+"""Examples, which all data sets are read into; a report on what cannot be used; and a store of examples on disk."""
 
 import contextlib
 import dataclasses
@@ -19,8 +19,8 @@ class Phrase:
     """A part of a sentence that names something in the image (Flickr30k Entities).
 
     Attributes:
-        first, last: places of its words in the sentence split at spaces, both included.
-        boxes: corners x1, y1, x2, y2 in pixels, one or more.
+        first, last: indices of its first and last word in the sentence split at spaces.
+        boxes: one or more boxes, each the corners x1, y1, x2, y2 in pixels.
     """
 
     first: int
@@ -30,17 +30,17 @@ class Phrase:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One text about one image or two, and what is right.
+    """One text about one or two images, and the truth about it.
 
     Attributes:
-        id: as the data set has it.
-        images: the images' names, without suffix: of files, and of regions in a `RegionStore`.
+        id: the data set's id.
+        images: the images' names, without suffix; files and the regions in a `RegionStore` go by them.
         text: question, sentence or caption.
         choices: texts to choose from (VCR).
-        answers: of the annotators (VQA: ten, GQA: one); none where they are not published.
-        label: class (NLVR2: 1 for true) or place of the right choice; None where it is not published.
-        group: what results are counted by: VQA's answer type, GQA's structural type.
-        phrases: with their boxes (Flickr30k Entities).
+        answers: the annotators' answers (VQA: ten, GQA: one); empty if they are not published.
+        label: the class (NLVR2: 1 for true) or the index of the right choice; None if it is not published.
+        group: the name under which results are averaged: VQA's answer type, GQA's structural type.
+        phrases: the phrases that have boxes (Flickr30k Entities).
     """
 
     id: str
@@ -57,7 +57,7 @@ class Report:
     """Counts what could not be used, by reason, and keeps the first sentences.
 
     Args:
-        strict: refuse the first thing that cannot be used instead.
+        strict: whether the first thing that cannot be used is an error instead.
     """
 
     SHOWN = 5
@@ -69,11 +69,11 @@ class Report:
 
     @property
     def sentences(self) -> list[str]:
-        """The first `SHOWN` sentences of each reason, in the order in which they were reported."""
+        """Returns the first `SHOWN` sentences of each reason, in the order in which they were reported."""
         return [sentence for _, sentence in self.shown]
 
     def skip(self, reason: str, sentence: str) -> None:
-        """Counts one more under `reason`; where strict, raises ValueError(sentence)."""
+        """Counts one more under `reason`; if strict, raises ValueError(sentence)."""
         if self.strict:
             raise ValueError(sentence)
         self.counts[reason] += 1
@@ -81,7 +81,7 @@ class Report:
             self.shown.append((reason, sentence))
 
     def as_dict(self) -> dict[str, dict]:
-        """The count and the sentences of each reason, in alphabetical order."""
+        """Returns the count and the sentences of each reason, in alphabetical order."""
         return {
             reason: {"count": count, "sentences": [sentence for of, sentence in self.shown if of == reason]}
             for reason, count in sorted(self.counts.items())
@@ -93,21 +93,22 @@ class Report:
 
 
 class Examples:
-    """Examples in a temporary file, read by their place; memory holds some 30 bytes for each.
+    """A sequence of examples in a temporary file; memory holds some 30 bytes for each.
 
-    Safe in several threads and after a fork. The file vanishes with the object.
+    It is safe in several threads and after a fork. The file vanishes with the object.
 
     Args:
-        examples: to be stored.
-        usable: asked for each example; a sentence says what is wrong with it, and it is reported and left out.
-        report: what was left out; a new one that refuses nothing, by default.
-        name: of the split, for the error.
+        examples: the examples to store.
+        usable: a function that returns a sentence if something is wrong with an example, which is then reported and
+            left out; else "".
+        report: counts what is left out; by default a new report, which is not strict.
+        name: name of the split, for the error.
 
     Attributes:
-        report: as given.
+        report: the argument `report`.
         lengths: int32 (N,), the number of words of each text with its longest choice.
-        images: int32 (N,), one number for all examples with the same images.
-        first_of_image: int64, for each of those numbers the place of an example.
+        images: int32 (N,), a number that examples with the same images share.
+        first_of_image: int64, for each of those numbers the index of an example that has it.
 
     Raises:
         ValueError: no example is left.
@@ -162,7 +163,7 @@ class Examples:
 
 @contextlib.contextmanager
 def full_disk_named(nbytes: int) -> Iterator[None]:
-    """An error of the temporary file, with its directory and the bytes that it has to hold."""
+    """A context in which errors of the temporary file name its directory and the bytes that it has to hold."""
     try:
         yield
     except OSError as error:
@@ -171,7 +172,7 @@ def full_disk_named(nbytes: int) -> Iterator[None]:
 
 
 def _hash(names: tuple[str, ...]) -> int:
-    """64 bits that stand for the names, which would take ten times as much memory."""
+    """Returns a 64-bit hash of names, which themselves would take ten times as much memory."""
     text = "\0".join(names).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 

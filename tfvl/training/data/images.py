@@ -1,4 +1,4 @@
-"""Where training images come from: a folder of files, or TFRecord files with an index."""
+"""Reads training images from a folder of files, or from TFRecord files with an index."""
 
 import io
 import os
@@ -14,17 +14,17 @@ from tfvl.preprocessing.image.limits import MAX_FILE_BYTES
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp"})  # what TensorFlow decodes
 PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
-HEADER_BYTES = 1 << 14  # hold the size of almost every image; some have a long profile before it
+HEADER_BYTES = 1 << 14  # enough to find the size of almost every image; some have a long colour profile before it
 
 
 class ImageFolder:
     """The image files under a directory, by their names without suffix.
 
-    A name is a path below the directory ("train/12/train-10171-0-img0") or, where no other file is called so, its last
-    part. Only files that were there when the folder was opened can be read, so no name leads out of it.
+    A name is a path below the directory ("train/12/train-10171-0-img0") or the last part of one, if only one file has
+    that. Only files that were there when the folder was opened can be read, so no name leads out of it.
 
     Args:
-        directory: searched with everything below it; links to directories are not followed.
+        directory: the folder, which is searched with its subfolders; links to folders are not followed.
 
     Raises:
         ValueError: there is no such directory, or no image in it.
@@ -34,7 +34,7 @@ class ImageFolder:
         self.directory = Path(directory)
         if not self.directory.is_dir():
             raise ValueError(f"{self.directory} is no directory; give the one that holds the images.")
-        self._exact: dict[str, str | None] = {}  # None: more than one file is called so
+        self._exact: dict[str, str | None] = {}  # None: more than one file has the name
         self._by_last_part: dict[str, str | None] = {}
         for parent, _, files in os.walk(self.directory):
             below = os.path.relpath(parent, self.directory)
@@ -50,7 +50,7 @@ class ImageFolder:
         return self._path(name) is not None
 
     def read(self, name: str, limit: int = -1) -> bytes:
-        """The file's bytes, or the first `limit`.
+        """Returns the file's bytes, or the first `limit`.
 
         Raises:
             ValueError: there is no such image, or its file cannot be read.
@@ -65,11 +65,11 @@ class ImageFolder:
 
 
 class ImageFiles:
-    """Image files by their paths, as rows of one's own name them.
+    """Image files by their paths, which rows of your own contain.
 
     Args:
-        directory: what paths are relative to; they are looked for in its folder `images`, too. A path without a suffix
-            stands for the one file that has it.
+        directory: the folder that paths are relative to; its subfolder `images` is searched, too. A path without a
+            suffix finds the file with that name and one of the suffixes of images.
 
     Raises:
         ValueError: there is no such directory.
@@ -84,7 +84,7 @@ class ImageFiles:
         return self._path(name) is not None
 
     def read(self, name: str, limit: int = -1) -> bytes:
-        """As `ImageFolder.read`."""
+        """Returns the file's bytes, or the first `limit`; errors as in `ImageFolder.read`."""
         path = self._path(name)
         if path is None:
             raise ValueError(f"there is no image {name!r}, neither in {self.directory} nor in its folder images.")
@@ -98,7 +98,7 @@ class ImageFiles:
                 try:
                     if os.path.isfile(path + ending):
                         return path + ending
-                except ValueError:  # a NUL in the name
+                except ValueError:  # the name holds a NUL
                     return None
         return None
 
@@ -107,10 +107,10 @@ class ImageRecords:
     """Images in TFRecord files written by `write_image_records`, by their names.
 
     Args:
-        paths: the files; each has its index, `<file>.index`, beside it.
+        paths: the files; beside each lies its index, `<file>.index`.
 
     Attributes:
-        sizes: (height, width) of the images, by name, as far as the indices hold them.
+        sizes: (height, width) of each image whose size is in the index, by name.
 
     Raises:
         ValueError: a file or its index is missing or damaged, or two images have one name.
@@ -132,7 +132,7 @@ class ImageRecords:
         return name in self._places
 
     def read(self, name: str, limit: int = -1) -> bytes:
-        """The image's bytes, or the first `limit`.
+        """Returns the image's bytes, or the first `limit`.
 
         Raises:
             ValueError: there is no such image, or its record is damaged.
@@ -153,9 +153,13 @@ class ImageRecords:
 
 
 def write_image_records(path: str | os.PathLike, images: Iterable[tuple[str, bytes]]) -> int:
-    """Write encoded images into a TFRecord file, and its index; each appears under its name only when it is whole.
+    """Writes encoded images into a TFRecord file, and its index; both files appear only when they are whole.
 
     A record is a `tf.train.Example` with `image_id` and `image`.
+
+    Args:
+        path: the file to write.
+        images: pairs of name and encoded bytes.
 
     Returns:
         The number of images.
@@ -187,7 +191,7 @@ def write_image_records(path: str | os.PathLike, images: Iterable[tuple[str, byt
 
 
 def image_sizes(source: ImageFolder | ImageRecords, names: Iterable[str]) -> dict[str, tuple[int, int] | None]:
-    """(height, width) of images from their headers, without decoding them; None where a header cannot be read."""
+    """Reads (height, width) of images from their headers, without decoding them; None if a header cannot be read."""
     known = getattr(source, "sizes", {})
     return {name: known.get(name) or _size(source, name) for name in names}
 
@@ -217,12 +221,12 @@ def _header_size(content: bytes) -> tuple[int, int] | None:
     try:
         with Image.open(io.BytesIO(content), formats=PILLOW_FORMATS) as image:
             return image.height, image.width
-    except Exception:  # Pillow's readers raise whatever a corrupt file provokes
+    except Exception:  # Pillow's readers raise errors of any kind for a corrupt file
         return None
 
 
 def _read_index(path: Path) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
-    """Offsets of records and sizes of images, by name."""
+    """Reads the offsets of records and the sizes of images from an index, by name."""
     content = read_index(path)
     ids, offsets = content["ids"], content["offsets"]
     try:

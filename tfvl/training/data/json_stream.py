@@ -1,4 +1,4 @@
-"""JSON files that need not fit into memory: one record at a time, and two files joined by a key.
+"""Reads JSON files that need not fit into memory, one record at a time, and joins two of them by a key.
 
 The files of VQA, GQA and COCO are one JSON object with a list of a million records in it.
 """
@@ -15,7 +15,7 @@ MAX_LINE_BYTES = 1 << 24
 
 
 def stream_list(path: Path, name: str) -> Iterator[dict]:
-    """The records of the list called `name` in the JSON object of a file, one by one.
+    """Yields the records of the list `name` in the JSON object that a file holds.
 
     Raises:
         ValueError: there is no such file or list, it is empty, or the file is not valid JSON (a torn one breaks off at
@@ -29,16 +29,16 @@ def stream_list(path: Path, name: str) -> Iterator[dict]:
 
 
 def stream_object(path: Path) -> Iterator[tuple[str, Any]]:
-    """The keys and values of the JSON object of a file, one by one; raises ValueError as `stream_list` does."""
+    """Yields the keys and values of the JSON object that a file holds; errors as in `stream_list`."""
     return _checked(
         _records(path, lambda file: _ijson().kvitems(file, "", use_float=True)), path, "object with records"
     )
 
 
 def stream_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """The line numbers and values of a file with one JSON value per line; empty lines are passed over.
+    """Yields the line numbers and values of a file with one JSON value per line; empty lines are left out.
 
-    A line that is not valid JSON gives a `ValueError` as its value, so that the reader can go on.
+    For a line that is not valid JSON, the value is a `ValueError`, so that the reader can go on.
 
     Raises:
         ValueError: there is no such file, or nothing in it.
@@ -47,15 +47,15 @@ def stream_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def find_value(path: Path, name: str) -> Any:
-    """The value called `name` in the JSON object of a file, or None; reads as far as it has to."""
+    """Returns the value of the key `name` in the JSON object that a file holds, or None; reads no further than that."""
     return next(_records(path, lambda file: _ijson().items(file, name, use_float=True)), None)
 
 
 def join(records: Iterable[dict], others: Iterable[dict], key: str) -> Iterator[tuple[dict | None, dict | None]]:
-    """Pairs of records with the same value of `key`, in the order of `records`; None for what has no counterpart.
+    """Yields pairs of a record and the one of `others` with the same value of `key`, in the order of `records`.
 
-    Two streams in the same order are joined as they come. What comes out of order waits on disk, in a temporary
-    database that needs about 2 MB of memory. Others without a record come last.
+    None stands in for a missing partner; `others` without a record come last. Two streams in the same order are joined
+    as they come. What comes out of order waits on disk, in a temporary database that needs about 2 MB of memory.
     """
     waiting = _Waiting()
     others = iter(others)
@@ -76,7 +76,7 @@ def join(records: Iterable[dict], others: Iterable[dict], key: str) -> Iterator[
 
 
 class _Waiting:
-    """Records by their key, in a database without a name, which SQLite keeps on disk and deletes by itself."""
+    """Keeps records by their key in a database without a name, which SQLite puts on disk and deletes by itself."""
 
     def __init__(self):
         self._database = sqlite3.connect("", check_same_thread=False)
@@ -107,7 +107,7 @@ class _Waiting:
 
 
 def _ijson():
-    """The library, which files of JSON lines and drawn scenes do not need."""
+    """Imports ijson only when it is needed: files of JSON lines and drawn scenes do without it."""
     require("ijson", extra="train", purpose="the published data sets are read with it")
     import ijson
 
@@ -149,7 +149,7 @@ def _parsed(line: bytes) -> Any:
 
 
 def _checked(records: Iterator, path: Path, what: str) -> Iterator:
-    """The same records; ValueError where there are none."""
+    """Yields the same records; raises ValueError if there are none."""
     empty = True
     for record in records:
         empty = False

@@ -1,4 +1,4 @@
-"""From places of examples to a batch of arrays: pictures or regions, texts, and what a row that fails becomes."""
+"""Makes batches of arrays from examples: their pictures or regions, their texts, and blanks where an image fails."""
 
 import dataclasses
 import functools
@@ -15,16 +15,16 @@ from tfvl.preprocessing.regions.regions import Regions, pad_regions
 from tfvl.training.data.examples import Example, Examples, Report
 from tfvl.training.data.masking import WordMasker, example_generator
 
-BLANK_SIZE = 32  # pixels; what stands for an image that cannot be read, in a row that weighs nothing
+BLANK_SIZE = 32  # pixels; the side of the blank that replaces an image that cannot be read, in a row of weight 0
 
 
 class Cache:
-    """Keeps what was read, up to a number of bytes; what does not fit is read each time.
+    """Keeps values that were read, up to a number of bytes; those that do not fit are read each time.
 
     Args:
-        read: gives the value of a name.
-        size: bytes of a value.
-        max_bytes: 0 keeps nothing.
+        read: a function that reads the value of a name.
+        size: a function that returns the bytes of a value.
+        max_bytes: the number of bytes to keep; 0 keeps nothing.
     """
 
     def __init__(self, read: Callable[[str], Any], size: Callable[[Any], int], max_bytes: int = 0):
@@ -44,7 +44,7 @@ class Cache:
 
 
 class Pictures:
-    """Images for ViLT, from files to `pixel_values`.
+    """Reads images for ViLT and makes `pixel_values` of them.
 
     Args:
         source: an `ImageFolder` or `ImageRecords`.
@@ -60,14 +60,14 @@ class Pictures:
         return name in self.source
 
     def get(self, name: str) -> np.ndarray:
-        """Levels (height, width, 3) uint8. Raises ValueError where the image is missing or torn."""
+        """Returns the decoded image, uint8 (height, width, 3). Raises ValueError if it is missing or torn."""
         return self._levels(name)
 
     def blank(self) -> np.ndarray:
         return np.zeros([BLANK_SIZE, BLANK_SIZE, 3], np.uint8)
 
     def inputs(self, rows: Sequence[Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
-        """`pixel_values` and `pixel_mask` of rows of one image or several."""
+        """Returns `pixel_values` and `pixel_mask` of rows, each with one image or several."""
         pairs = [list(row) for row in rows]
         images = [row[0] for row in pairs] if len(pairs[0]) == 1 else pairs
         return {name: value.numpy() for name, value in self.image_processor(images).items()}
@@ -80,12 +80,12 @@ class Pictures:
 
 
 class StoredRegions:
-    """Regions for VisualBERT and LXMERT, from a `RegionStore`.
+    """Reads regions for VisualBERT and LXMERT from a `RegionStore`.
 
     Args:
-        store: with the images under the names that the examples have, or their last part.
+        store: the store, whose ids are the names of the examples' images, or the last parts of these.
         processor: a `VisualBertProcessor` or `LxmertProcessor`.
-        max_regions: of an image with more, the first are taken.
+        max_regions: of an image with more regions than this, only the first are taken.
         cache_bytes: memory for regions.
     """
 
@@ -97,7 +97,7 @@ class StoredRegions:
         return self._id(name) in self.store
 
     def get(self, name: str) -> Regions:
-        """Raises ValueError where there is no such image, it is damaged, or it has no regions."""
+        """Returns an image's regions. Raises ValueError if the image is not there, is damaged, or has no regions."""
         return self._regions(name)
 
     def blank(self) -> Regions:
@@ -114,7 +114,7 @@ class StoredRegions:
         )
 
     def inputs(self, rows: Sequence[Sequence[Regions]]) -> dict[str, np.ndarray]:
-        """The model's inputs for rows of one image or two."""
+        """Returns the model's visual inputs for rows of one image or two."""
         images: Any = [row[0] if len(row) == 1 else list(row) for row in rows]
         if all(len(row) == 1 for row in rows):
             images = pad_regions(images)
@@ -139,7 +139,7 @@ class StoredRegions:
 
 
 def stored_name(store: Mapping, name: str) -> str:
-    """The name under which a store of regions has an image: its own, or the last part of it, each without a suffix."""
+    """Returns an image's id in a store of regions: its name or the last part of that, each without a suffix."""
     last = name.rpartition("/")[2]
     names = (name, last, os.path.splitext(name)[0], os.path.splitext(last)[0])
     return next((each for each in names if each in store), last)
@@ -147,14 +147,14 @@ def stored_name(store: Mapping, name: str) -> str:
 
 @dataclasses.dataclass
 class Batch:
-    """What a batch is made from.
+    """The examples and images that a task turns into the inputs and labels of a batch.
 
     Attributes:
-        loader: the data set that it is part of.
-        places: of the examples.
-        epoch: counted from 0.
+        loader: the loader of the data set.
+        places: the examples' indices in the data set.
+        epoch: the epoch, counted from 0.
         examples: the examples.
-        visuals: of each example its images, as levels or `Regions`.
+        visuals: each example's images, as uint8 arrays or `Regions`.
         pictures: the visual part of the inputs.
     """
 
@@ -167,19 +167,19 @@ class Batch:
 
     @property
     def inputs(self) -> dict[str, np.ndarray]:
-        """One text about what the example shows."""
+        """The inputs of a model that reads one text per example: the tokenizer's and the visual ones."""
         return self.texts([example.text for example in self.examples]) | self.pictures
 
     @property
     def labels(self) -> np.ndarray:
-        """The examples' own, int32 (N,), -100 where the split has none."""
+        """The examples' labels, int32 (N,); -100 if they are not published."""
         return np.array([IGNORED if example.label is None else example.label for example in self.examples], np.int32)
 
     def generator(self, row: int, purpose: str) -> np.random.Generator:
         return example_generator(self.loader.seed, self.epoch, int(self.places[row]), purpose)
 
     def texts(self, text: Sequence[str], text_pair: Sequence | None = None) -> dict[str, np.ndarray]:
-        """The tokenizer's part of the inputs."""
+        """Returns the tokenizer's part of the inputs for these texts, or pairs of texts."""
         return self.loader.processor(
             text=list(text), text_pair=text_pair, return_tensors="np", **self.loader.text_options
         )
@@ -190,17 +190,17 @@ class Loader:
 
     Args:
         examples: the data set.
-        visual: `Pictures` or `StoredRegions`.
+        visual: reads the images, as `Pictures` or `StoredRegions`.
         processor: the model's processor.
-        make: gives the inputs and the labels of a `Batch`.
-        label2id: the answers' classes, for question answering.
-        num_labels: their number.
-        masker: which words are hidden, for pre-training.
-        seed: of masks and negatives.
-        text_options: the tokenizer's, for example {"pad_to_multiple_of": 8}.
-        report: where rows are counted whose image fails while training; the examples' by default.
-        free_label_axes: of labels by their names (where there is one array, "labels"), the axes beside the first whose
-            size differs between batches.
+        make: a function that returns the inputs and the labels of a `Batch`.
+        label2id: the class of each answer, for question answering.
+        num_labels: the number of classes.
+        masker: hides words, for pre-training.
+        seed: seeds masks and negatives.
+        text_options: options of the tokenizer, for example {"pad_to_multiple_of": 8}.
+        report: counts rows whose image fails while training; by default the examples' report.
+        free_label_axes: for each labels array, by name ("labels" if there is only one), the axes, other than the first,
+            whose size differs between batches.
     """
 
     def __init__(
@@ -225,10 +225,10 @@ class Loader:
         self._failed: set[str] = set()
 
     def __call__(self, places: np.ndarray, epoch: int) -> tuple[dict, Any, np.ndarray]:
-        """The inputs, labels and weights of a batch, as NumPy arrays.
+        """Makes the inputs, labels and weights of a batch, as NumPy arrays.
 
-        A row whose image is missing, torn or of no use gets a blank one and weighs 0, so that it changes neither the
-        loss nor the other rows; it is reported once.
+        A row whose image is missing, torn or unusable gets a blank image and the weight 0, so that it changes neither
+        the loss nor the other rows; it is reported once.
 
         Raises:
             ValueError: an image fails and the report is strict.
@@ -237,7 +237,7 @@ class Loader:
         visuals = [self._tried(example, self._visuals) for example in examples]
         try:
             pictures = self.visual.inputs(self._filled(examples, visuals))
-        except ValueError:  # one cannot be used: too thin to resize, features that are not finite
+        except ValueError:  # an image cannot be used: it is too thin to resize, or its features are not finite
             checked = zip(examples, visuals, strict=True)
             visuals = [images and self._tried(example, self._checked, images) for example, images in checked]
             pictures = self.visual.inputs(self._filled(examples, visuals))
@@ -253,12 +253,12 @@ class Loader:
         return images
 
     def _filled(self, examples: list[Example], visuals: list[list | None]) -> list[list]:
-        """The images of each example, blank ones for None."""
+        """Returns the images of each example, with blanks for those that are None."""
         rows = zip(examples, visuals, strict=True)
         return [images or [self.visual.blank() for _ in example.images] for example, images in rows]
 
     def _tried(self, example: Example, step: Callable[..., list], *arguments: Any) -> list | None:
-        """What `step` gives for an example; None where it fails, which is reported once."""
+        """Returns the result of `step` for an example; None if it fails, which is reported once."""
         try:
             return step(example, *arguments)
         except ValueError as error:

@@ -1,7 +1,7 @@
-"""What pre-training hides and swaps: words, regions, and the text that belongs to an image.
+"""Hides words and regions for pre-training, and draws examples of other images whose texts are swapped in.
 
-Every choice is drawn from a generator of its own for each (seed, epoch, example), so that it depends neither on the
-batch nor on what was drawn before, and training that was interrupted goes on with the same masks.
+Each (seed, epoch, example) has a random generator of its own, so that a choice depends neither on the batch nor on what
+was drawn before, and training that was interrupted goes on with the same masks.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,24 +12,24 @@ import numpy as np
 from tfvl.modeling.losses import IGNORED
 
 WORD_RATE = REGION_RATE = 0.15
-SHOWN_MASKED, SHOWN_RANDOM = 0.8, 0.1  # the rest is shown as it is (BERT, section 3.1)
+SHOWN_MASKED, SHOWN_RANDOM = 0.8, 0.1  # of hidden words become [MASK], a random word; the rest stay (BERT, section 3.1)
 
 
 def example_generator(seed: int, epoch: int, example: int, purpose: str) -> np.random.Generator:
-    """The random numbers of one example in one epoch; `purpose` keeps words, regions and negatives apart."""
+    """Returns the generator for one example in one epoch; another `purpose` (words, regions, …) gets another one."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, example, *purpose.encode()))))
 
 
 class WordMasker:
-    """Masked language modelling: which tokens are hidden, and what stands in their place.
+    """Hides tokens for masked language modelling, and chooses the tokens that replace them.
 
     Args:
         vocabulary: the tokens in the order of their ids.
         special_ids: tokens that are never hidden ([CLS], [SEP], [PAD]).
         mask_id: the id of [MASK].
         rate: the share of tokens to be hidden.
-        whole_words: hide a word with all of its pieces or not at all, as ViLT does: words are drawn as long as they fit
-            into `rate` of the tokens, the first one always. Else each token is drawn on its own, as LXMERT and
+        whole_words: whether words are hidden with all of their pieces, as ViLT does: words are drawn as long as they
+            fit into `rate` of the tokens, and at least one. Else each token is drawn on its own, as LXMERT and
             VisualBERT do.
     """
 
@@ -50,7 +50,7 @@ class WordMasker:
 
     @classmethod
     def from_tokenizer(cls, tokenizer, whole_words: bool = False) -> "WordMasker":
-        """For a `BertTokenizer`; none of its special tokens is hidden but the unknown token."""
+        """Makes the masker of a `BertTokenizer`; of its special tokens, only the unknown token is ever hidden."""
         vocab = tokenizer.get_vocab()
         special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         return cls(sorted(vocab, key=vocab.get), sorted(special), tokenizer.mask_token_id, whole_words=whole_words)
@@ -63,7 +63,7 @@ class WordMasker:
             generator: from `example_generator`.
 
         Returns:
-            The ids as shown and the labels, int32 (length,): the hidden token's id, -100 elsewhere.
+            The ids that the model sees, and the labels, int32 (length,): the hidden token's id, -100 elsewhere.
         """
         ids = np.asarray(ids, np.int32)
         places = np.flatnonzero(~self.special[ids])
@@ -98,8 +98,8 @@ class MaskedRegions(NamedTuple):
     """Regions of which some are hidden, and the labels of `LxmertForPreTraining` for them.
 
     Attributes:
-        features: float32 (regions, feature_size), as shown.
-        obj_labels: name of the loss to a pair of labels and confidences, (regions,) or (regions, feature_size).
+        features: float32 (regions, feature_size), those that the model sees.
+        obj_labels: for each loss, by name, a pair of labels, (regions,) or (regions, feature_size), and confidences.
     """
 
     features: np.ndarray
@@ -111,15 +111,15 @@ def mask_regions(
     generator: np.random.Generator,
     random_feature: Callable[[np.random.Generator], np.ndarray],
 ) -> MaskedRegions:
-    """LXMERT's object masking: of the hidden regions 80 % are zeros, 10 % another region's features, 10 % as they are.
+    """Hides regions as LXMERT does: 80 % become zeros, 10 % get another region's features, 10 % stay as they are.
 
-    As in LXMERT's code the detector's objects and attributes are labels of every region, weighed by the detector's
+    As in LXMERT's code, the detector's objects and attributes are labels of every region, weighted by the detector's
     confidence, and the features are labels of the hidden regions only (their confidence is 1 there and 0 elsewhere).
 
     Args:
         regions: a `Regions` with objects_id, objects_conf, attrs_id and attrs_conf.
         generator: from `example_generator`.
-        random_feature: gives the features (feature_size,) of any region.
+        random_feature: a function that returns the features (feature_size,) of a random region.
 
     Raises:
         ValueError: the regions come without objects or attributes.
@@ -142,13 +142,16 @@ def mask_regions(
 
 
 def draw_other(images: np.ndarray, example: int, generator: np.random.Generator, count: int = 1) -> np.ndarray:
-    """Places of `count` examples of other images than that of `example`, with repetitions.
+    """Draws the indices of `count` examples, with repetitions, whose image is not that of `example`.
 
     Args:
-        images: int (examples,), a number for each example's image.
+        images: int (examples,), the number of each example's image.
+        example: index of the example.
+        generator: from `example_generator`.
+        count: the number of examples to draw.
 
     Raises:
-        ValueError: hardly any example is of another image.
+        ValueError: hardly any example has another image.
     """
     chosen: list[int] = []
     for _ in range(100 * count):

@@ -1,8 +1,8 @@
-"""`tf.data` pipelines for training: which examples make which batch, and batches that any later run can repeat.
+"""`tf.data` pipelines for training, whose batches any later run can repeat.
 
-Nothing here remembers where it was. The batches of an epoch are a function of the seed and the epoch, and what is drawn
-for an example of the seed, the epoch and the example, so that a pipeline started at step k of epoch e gives exactly
-what one that never stopped would have given from there on.
+Nothing here has a state. The batches of an epoch depend on the seed and the epoch only, and what is drawn for an
+example on the seed, the epoch and the example only. So a pipeline that is started at step k of epoch e yields exactly
+the batches that an uninterrupted one yields from there on.
 """
 
 import functools
@@ -17,11 +17,11 @@ import tensorflow as tf
 from tfvl.training.data.images import image_sizes
 from tfvl.training.data.loading import Loader, Pictures
 
-WINDOW = 64  # batches that are sorted together: alike within a batch, random from batch to batch
+WINDOW = 64  # examples are sorted within so many batches: alike within a batch, in random order between batches
 PREFETCHED = 2  # batches that are made ahead
-RATIO_STEPS = 4  # image shapes are told apart by their aspect ratio in steps of 2^(1/4)
+RATIO_STEPS = 4  # images are sorted by their aspect ratio, rounded to a power of 2^(1/4)
 
-# Of inputs, the axes beside the first whose size differs between batches.
+# For each input, the axes, other than the first, whose size differs between batches.
 FREE_AXES = {
     "input_ids": (-1,),
     "token_type_ids": (-1,),
@@ -38,16 +38,16 @@ FREE_AXES = {
 
 
 class BatchPlan:
-    """Which examples make which batch of which epoch.
+    """Decides which examples make up each batch of each epoch.
 
     Args:
-        count: of examples.
-        batch_size: of all machines together.
-        seed: of the order.
-        shuffle: another order in each epoch; else that of the examples.
-        keys: numbers by which examples are alike, (count,) each, the most important first: batches are then of
-            examples that are alike (`bucket_keys`), which saves padding.
-        drop_remainder: leave out the last batch where it is not full; False for evaluation.
+        count: number of examples.
+        batch_size: rows of a batch, on all machines together.
+        seed: seeds the order.
+        shuffle: whether each epoch has another order; else it is that of the examples.
+        keys: sort keys, (count,) each, the most important first (`bucket_keys`). A batch is then made of examples with
+            similar keys, such as lengths, which saves padding.
+        drop_remainder: whether the last batch is left out if it is not full; False for evaluation.
 
     Attributes:
         steps: batches per epoch.
@@ -78,15 +78,15 @@ class BatchPlan:
         self._lock = threading.Lock()
 
     def places(self, epoch: int, step: int) -> np.ndarray:
-        """The places of a batch's examples, int64 (batch,)."""
+        """Returns the indices of a batch's examples, int64 (batch,)."""
         if not 0 <= step < self.steps:
             raise ValueError(f"step {step} is none of an epoch of {self.steps} steps.")
-        with self._lock:  # so that threads do not all sort the next epoch
+        with self._lock:  # so that only one thread sorts the next epoch
             order = self._order_of(epoch)
         return order[step * self.batch_size : (step + 1) * self.batch_size]
 
     def _order(self, epoch: int) -> np.ndarray:
-        """All places, those of a batch side by side."""
+        """Returns the indices of all examples in the order of an epoch; each batch is a slice of it."""
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, epoch))))
         order = generator.permutation(self.count) if self.shuffle else np.arange(self.count)
         if not self.keys:
@@ -103,7 +103,7 @@ class BatchPlan:
 
 
 def bucket_keys(loader: Loader) -> list[np.ndarray]:
-    """What examples are sorted by: with pictures first by their aspect ratio, then by the length of their text."""
+    """Returns keys for `BatchPlan`: the images' aspect ratios, if the model reads images, and the texts' lengths."""
     examples = loader.examples
     if not isinstance(loader.visual, Pictures):
         return [examples.lengths]
@@ -121,12 +121,12 @@ class BatchPipeline:
 
     Args:
         loader: makes the batches.
-        plan: says of what.
-        workers: batches that are made at once, each in a thread; None: as many as TensorFlow thinks best.
-        shard: the number of this machine and how many there are; each takes its share of the rows of every batch.
+        plan: says which examples are in each batch.
+        workers: the number of batches that are made at once, each in a thread; None: TensorFlow decides.
+        shard: the number of this machine and of all machines; each takes its share of the rows of every batch.
 
     Attributes:
-        failure: what kept a batch from being made, where TensorFlow ends a dataset with an error of its own.
+        failure: the exception that kept a batch from being made, which TensorFlow replaces by an error of its own.
 
     Raises:
         ValueError: the plan is for another number of examples, or its batches cannot be shared evenly.
@@ -152,15 +152,15 @@ class BatchPipeline:
 
     @property
     def steps(self) -> int:
-        """Batches per epoch."""
+        """The number of batches per epoch."""
         return self.plan.steps
 
     def ids(self, epoch: int, step: int) -> list[str]:
-        """The ids of the examples of a batch (of this machine's rows)."""
+        """Returns the ids of the examples in this machine's share of a batch."""
         return [self.loader.examples[int(place)].id for place in self._places(epoch, step)]
 
     def batch(self, epoch: int, step: int) -> tuple[dict, Any, np.ndarray]:
-        """Inputs, labels and weights of a batch, as NumPy arrays; the same each time."""
+        """Makes the inputs, labels and weights of a batch, as NumPy arrays; they are the same each time."""
         return self.loader(self._places(epoch, step), epoch)
 
     def _places(self, epoch: int, step: int) -> np.ndarray:
@@ -168,11 +168,11 @@ class BatchPipeline:
         return self.plan.places(epoch, step)[index::count]
 
     def dataset(self, epoch: int = 0, step: int = 0, epochs: int = 1) -> tf.data.Dataset:
-        """Batches of (inputs, labels, weights), in order, from a step of an epoch on.
+        """Returns a dataset of batches (inputs, labels, weights), from a step of an epoch on.
 
         Args:
-            epoch, step: where to start, both counted from 0.
-            epochs: how many, the first one included.
+            epoch, step: the first batch, both counted from 0.
+            epochs: the number of epochs, the first one included.
 
         Raises:
             ValueError: there is no such step.
@@ -187,7 +187,7 @@ class BatchPipeline:
         return dataset.prefetch(PREFETCHED)
 
     def next_epoch(self) -> tf.data.Dataset:
-        """The batches of an epoch, the first one; each time that the dataset is gone through again, of the next."""
+        """Returns a dataset of one epoch; each time that it is iterated again, it yields the next epoch's batches."""
         spec, epochs = self.spec, itertools.count()
         epoch = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(lambda: next(epochs), [], tf.int64))
         steps = epoch.flat_map(lambda number: tf.data.Dataset.range(number * self.steps, (number + 1) * self.steps))
@@ -196,7 +196,7 @@ class BatchPipeline:
 
     @functools.cached_property
     def spec(self) -> tuple:
-        """`tf.TensorSpec`s of inputs, labels and weights; sizes that differ between batches are None."""
+        """Returns the `tf.TensorSpec`s of inputs, labels and weights; sizes that differ between batches are None."""
         inputs, labels, weights = self.batch(0, 0)
         full = self.plan.count >= self.plan.batch_size * self.steps
         rows = self.plan.batch_size // self.shard[1] if full else None
@@ -228,7 +228,7 @@ def _spec(value: np.ndarray, rows: int | None, free: Sequence[int]) -> tf.Tensor
 
 
 def _label_spec(labels: Any, rows: int | None, free: Mapping[str, Sequence[int]], name: str = "labels") -> Any:
-    """Specs of an array, or of dicts and pairs of arrays, with the free axes of each name."""
+    """Returns the specs of labels, an array or nested dicts and pairs of arrays, with the free axes of each name."""
     if isinstance(labels, dict):
         return {name: _label_spec(value, rows, free, name) for name, value in labels.items()}
     if isinstance(labels, tuple):

@@ -1,9 +1,9 @@
-"""Data sets that `tfvl prepare` wrote: examples, images and regions of a split in a few TFRecord files.
+"""Reads data sets that `tfvl prepare` wrote: examples, images and regions of a split in a few TFRecord files.
 
-A directory has one for each split: `train/prepared.json`, which names the others and is written last,
-`train/examples-00000-of-00016.tfrecord`, `train/images-….tfrecord` or `train/regions-….tfrecord` with their indices,
-`train/answers.json` and `train/report.json`. An example is a `tf.train.Example` with the fields of `Example` (what it
-has not got has no key) and its `number` in the data set as published, in which order they are read again.
+The directory has a subdirectory for each split. Its files are `train/prepared.json`, which names the others and is
+written last, `train/examples-00000-of-00016.tfrecord`, `train/images-….tfrecord` or `train/regions-….tfrecord` with
+their indices, `train/answers.json` and `train/report.json`. An example is a `tf.train.Example` with the fields of
+`Example` that are not empty, and its `number` in the published data set; examples are read in the order of the numbers.
 """
 
 import heapq
@@ -33,10 +33,10 @@ class Prepared:
     """A split of a prepared data set.
 
     Attributes:
-        directory: of the split.
-        task, split: what it was prepared from.
-        count: of examples.
-        examples, images, regions: names of the files; no images where there are regions, and the other way round.
+        directory: the split's directory.
+        task, split: the task and the split that were prepared.
+        count: number of examples.
+        examples, images, regions: names of the files; a split has either images or regions.
     """
 
     directory: Path
@@ -48,7 +48,7 @@ class Prepared:
     regions: tuple[str, ...] = ()
 
     def read(self) -> Iterator[Example]:
-        """The examples, in the order of the published files.
+        """Yields the examples, in the order of the published files.
 
         Raises:
             ValueError: a file is missing or damaged, or examples are missing.
@@ -63,16 +63,16 @@ class Prepared:
             raise ValueError(f"{self.directory} has {count} examples of {self.count}; prepare it again ({expected}).")
 
     def paths(self, kind: str) -> list[Path]:
-        """The files of "images" or "regions". Raises ValueError where there are none."""
+        """Returns the files of "images" or "regions". Raises ValueError if there are none."""
         if not getattr(self, kind):
             raise ValueError(f"{self.directory} was prepared without {kind}; prepare it again with --{kind}.")
         return [self.directory / name for name in getattr(self, kind)]
 
 
 def find(directory: str | os.PathLike, split: str) -> Prepared | None:
-    """The prepared data set of a split, in a directory or in one below it that is called like the split.
+    """Finds the prepared data set of a split, in a directory or in its subdirectory with the split's name.
 
-    Returns: None where the directory holds none.
+    Returns: the data set, or None if there is none.
 
     Raises:
         ValueError: the description is damaged or of another format.
@@ -86,7 +86,7 @@ def find(directory: str | os.PathLike, split: str) -> Prepared | None:
 
 
 def open_images(directory: str | os.PathLike) -> ImageRecords | None:
-    """The images of all splits; None where the directory is not a prepared one.
+    """Opens the images of all splits; returns None if the directory does not hold a prepared data set.
 
     Raises:
         ValueError: it was prepared without images, or a file is missing or damaged.
@@ -96,7 +96,7 @@ def open_images(directory: str | os.PathLike) -> ImageRecords | None:
 
 
 def open_regions(directory: str | os.PathLike) -> "RegionShards | None":
-    """The regions of all splits, as `open_images`."""
+    """Opens the regions of all splits; result and errors as in `open_images`."""
     splits = _splits(directory)
     return RegionShards([path for split in splits for path in split.paths("regions")]) if splits else None
 
@@ -121,7 +121,7 @@ def _described(path: Path) -> Prepared:
 
 
 class RegionShards(Mapping):
-    """The regions of images that lie in several `RegionStore` files, by their ids.
+    """The regions of several `RegionStore` files as one mapping, by the ids of the images.
 
     Raises:
         ValueError: a file is missing or damaged, or two images have one id.
@@ -154,7 +154,7 @@ class RegionShards(Mapping):
 
 
 def encode(number: int, example: Example) -> bytes:
-    """The serialised `tf.train.Example`; the same bytes for the same example."""
+    """Serialises an example as a `tf.train.Example`; the same example always gives the same bytes."""
     import tensorflow as tf
 
     def texts(*values: str) -> tf.train.Feature:
@@ -178,10 +178,10 @@ def encode(number: int, example: Example) -> bytes:
 
 
 def decode(payload: bytes) -> tuple[int, Example]:
-    """The number and the example.
+    """Parses a record into an example and its number.
 
     Raises:
-        ValueError: the record is none.
+        ValueError: the record is not an example.
     """
     import tensorflow as tf
     from google.protobuf.message import DecodeError

@@ -1,6 +1,6 @@
-"""What the readers of published data sets have in common: records in, `Example`s out, one at a time.
+"""Helpers of the readers of published data sets, which turn records into `Example`s, one at a time.
 
-A reader takes a `Report`: a record that cannot be used is counted there with a sentence, or refused where it is strict.
+A reader takes a `Report`, which counts each record that cannot be used, with a sentence, or, if strict, raises it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,18 +12,18 @@ from tfvl.training.data.examples import Example, Report
 
 
 class UnusableError(ValueError):
-    """A record cannot be used, for a reason that is counted by itself."""
+    """A record cannot be used, for a reason that the report counts separately."""
 
     def __init__(self, reason: str, sentence: str):
         super().__init__(sentence)
         self.reason = reason
 
 
-UNUSABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # what a record of another form raises
+UNUSABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # raised when a record has another form
 
 
 def converted(path: Path, records: Iterable[tuple[str, Any]], convert: Callable, report: Report) -> Iterator[Example]:
-    """The examples of records that come with a name each; those that cannot be converted are reported."""
+    """Yields the examples of records, given as pairs (name, record); those that cannot be converted are reported."""
     for name, record in records:
         try:
             if isinstance(record, Exception):
@@ -38,14 +38,14 @@ def converted(path: Path, records: Iterable[tuple[str, Any]], convert: Callable,
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """The records of a file with one JSON object per line, each with its name for `converted`."""
+    """Yields the records of a file with one JSON object per line, each with its line number as name."""
     return ((f"line {number}", record) for number, record in json_stream.stream_lines(path))
 
 
 def text_of(value: Any) -> str:
-    """The value of a field that must be a text. Raises ValueError where it is none, or no tokenizer takes it."""
+    """Returns the value of a field that must be a text. Raises ValueError if it is not, or no tokenizer takes it."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{value!r:.60} is no text")
-    if any("\ud800" <= letter <= "\udfff" for letter in value):  # JSON may spell them; no tokenizer takes them
+    if any("\ud800" <= letter <= "\udfff" for letter in value):  # valid in JSON, but not in a text
         raise ValueError(f"{value!r:.60} holds half a surrogate pair")
     return value

@@ -1,4 +1,4 @@
-"""Tables of one's own: CSV, JSON lines or Parquet, read a row at a time, so that memory does not grow with the file.
+"""Reads users' tables (CSV, JSON lines or Parquet) a row at a time, so that memory does not grow with the file.
 
 Spreadsheets write many kinds of CSV: with commas, semicolons, tabs or bars, with a byte order mark, in UTF-16 or
 Latin-1. All of them are read; a cell that is not UTF-8 is decoded as Latin-1.
@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 from tfvl.files.extras import require
 
 DELIMITERS = ",;\t|"
-MAX_LINE = 1 << 24  # bytes or characters; no row of a table is longer
-PARQUET_ROWS = 1024  # that are in memory at once
+MAX_LINE = 1 << 24  # bytes or characters; a longer line is not a row of a table
+PARQUET_ROWS = 1024  # rows that are in memory at once
 SPLITS = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 SPLIT_IN_NAME = re.compile(r"(train|val|validation|valid|dev|test)(?=$|[-_.\d])", re.IGNORECASE)
 
@@ -28,24 +28,24 @@ Numbered = tuple[str, dict[str, Any] | Exception]
 
 
 def split_name(value: Any) -> str:
-    """A split as it is called here: "validation", "valid" and "dev" are "val"."""
+    """Returns tfvl's name of a split: "validation", "valid" and "dev" become "val"."""
     name = str(value).strip().lower()
     return SPLITS.get(name, name)
 
 
 def column_name(name: Any) -> str:
-    """A column's name as it is compared: in lower case, without white space around it."""
+    """Normalises a column's name for comparison: lower case, without white space around it."""
     return str(name).strip().lower()
 
 
 @dataclass(frozen=True)
 class Table:
-    """One file, or several with the same columns.
+    """A table in one file, or in several with the same columns.
 
     Attributes:
-        files: (path, split) of each; the split is "" where the file's name says none.
-        stamps: size and time of each, so that a table that was changed is another one.
-        naming: how the user says another name for the column of a part.
+        files: (path, split) of each file; the split is "" if the file's name does not begin with one.
+        stamps: size and time of each file, so that a changed table does not equal the old one.
+        naming: the option by which users name the column of a part of the example, for error messages.
     """
 
     naming: ClassVar[str] = "--{}-column"
@@ -60,7 +60,7 @@ class Table:
 
     @property
     def root(self) -> Path:
-        """The directory to which the paths of images are relative."""
+        """The directory that paths of images are relative to."""
         return self.files[0][0].parent
 
     @property
@@ -69,14 +69,14 @@ class Table:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The names of the first file's columns. Raises ValueError where it cannot be read or is empty."""
+        """The names of the first file's columns. Raises ValueError if it cannot be read or is empty."""
         path, _ = self.files[0]
         return READERS[path.suffix.lower()].columns(path)
 
     def rows(self) -> Iterator[tuple[str, str, dict[str, Any] | Exception]]:
-        """Of each row its place ("my.csv, line 7"), the split of its file, and its values by column.
+        """Yields each row's origin ("my.csv, line 7"), its file's split, and its values by column.
 
-        A row that cannot be read gives an exception as its values.
+        For a row that cannot be read, an exception takes the place of the values.
 
         Raises:
             ValueError: a file cannot be read.
@@ -90,17 +90,19 @@ class Table:
 
 
 def find(where: str | os.PathLike, wanted: str = "image") -> Table | None:
-    """The table that `--data` names: a file, or the one of a directory; several whose names begin with a split are one.
+    """Finds the table that `--data` names, in a file or in a directory.
+
+    Files of a directory whose names begin with a split ("train.csv", "val.csv") make up one table.
 
     Args:
         where: the file or directory.
-        wanted: a column without which a directory's file is no table of one's own; the published data sets have JSON
-            lines too.
+        wanted: the column by which a table is recognised in a directory, where published data sets may have files of
+            JSON lines, too.
 
-    Returns: None for a directory without such a file.
+    Returns: the table, or None for a directory without one.
 
     Raises:
-        ValueError: the file is of an unknown kind or not there, or a directory has several that belong to no split.
+        ValueError: the file is missing or of an unknown kind, or a directory has several that belong to no split.
     """
     where = Path(where)
     if not where.is_dir():
@@ -155,7 +157,7 @@ def _csv_rows(path: Path) -> Iterator[Numbered]:
 
 
 def _opened_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """A `csv.reader` behind the header, and the names of the columns."""
+    """Opens a CSV file and reads its header; returns a reader of the other lines, and the names of the columns."""
     reader = csv.reader(_lines(path), delimiter=_delimiter_of(path))
     header = next(reader, None)
     if not header or not any(header):
@@ -164,7 +166,7 @@ def _opened_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def _delimiter_of(path: Path) -> str:
-    """Of `DELIMITERS` the one that makes the most columns of the first line, the first of equal ones."""
+    """Returns the one of `DELIMITERS` that splits the first line into the most columns; of ties, the first."""
     if path.suffix.lower() == ".tsv":
         return "\t"
     first = next(_lines(path), "")
@@ -172,7 +174,7 @@ def _delimiter_of(path: Path) -> str:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """The lines of a file; bytes that are not UTF-8 are surrogates. Raises ValueError for one that has no end."""
+    """Yields the lines of a file, with bytes that are not UTF-8 as surrogates. Raises ValueError for an endless one."""
     with open(path, "rb") as file:
         start = file.read(4)
     wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -185,7 +187,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def utf8_or_latin1(cell: str) -> str:
-    """A cell that was read with "surrogateescape"; one with bytes that are not UTF-8, as Latin-1."""
+    """Decodes a cell, which was read with "surrogateescape", as Latin-1 if it has bytes that are not UTF-8."""
     if cell.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in cell):
         return cell
     return cell.encode("utf-8", "surrogateescape").decode("latin-1")
@@ -254,7 +256,7 @@ def _parquet_rows(path: Path) -> Iterator[Numbered]:
 
 @dataclass(frozen=True)
 class Reader:
-    """A kind of file: the names of its columns, and its rows with their places."""
+    """The two functions that read a kind of file: the names of its columns, and its rows with their line numbers."""
 
     columns: Callable[[Path], tuple[str, ...]]
     rows: Callable[[Path], Iterator[Numbered]]

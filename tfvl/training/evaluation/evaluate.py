@@ -1,4 +1,4 @@
-"""A model's predictions for a split and the official metric of them: validation while training, and `tfvl eval`."""
+"""Computes a model's predictions for a split and their official metric, for validation and for `tfvl eval`."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +10,12 @@ from tfvl.training.tasks.task import Progress, Task
 
 
 class Evaluation(NamedTuple):
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Attributes:
-        metrics: by name, shares from 0 to 1; empty where the split's truth is not published.
-        predictions: of `examples`, in their order, as the task's metric takes them.
-        examples: those that the model was asked.
+        metrics: values between 0 and 1, by name; empty if the split's truth is not published.
+        predictions: a prediction for each of `examples`, in the form that the task's metric takes.
+        examples: the examples that the model was asked about.
     """
 
     metrics: dict[str, float]
@@ -24,26 +24,25 @@ class Evaluation(NamedTuple):
 
 
 def check_measured(name: str) -> None:
-    """Raises ValueError where there is no task of that name, or it has no metric."""
+    """Raises ValueError if there is no task of that name, or it has no metric."""
     if name not in TASKS or TASKS[name].metric is None:
         measured = ", ".join(task.name for task in TASKS.values() if task.metric)
         raise ValueError(f"the task {name!r} cannot be evaluated; those with a metric are {measured}.")
 
 
 def evaluate(model, pipeline: BatchPipeline, task: Task, progress: Progress = lambda done, total: None) -> Evaluation:
-    """Asks a model about every example of a pipeline's first epoch and compares the answers with the truth.
+    """Runs a model on every example of a pipeline's first epoch and compares its predictions with the truth.
 
     An example whose image cannot be read counts as wrong.
 
     Args:
-        model: of one of the task's classes.
-        pipeline: of the whole split, its remainder included, as one machine sees it; batches may come in any order.
-        task: what the model does.
-        progress: called with the number of steps that are done and their total.
+        model: a model of one of the task's classes.
+        pipeline: yields the whole split, the last batch included, and is not sharded; the order does not matter.
+        task: the task.
+        progress: a function that is called with the number of steps that are done and their total.
 
     Raises:
-        ValueError: the task has no metric, the model's outputs are of another head, or an image fails and the report is
-            strict.
+        ValueError: the task has no metric, the model has another head, or an image fails and the report is strict.
     """
     check_measured(task.name)
     if type(model).__name__ not in task.models:
@@ -54,7 +53,7 @@ def evaluate(model, pipeline: BatchPipeline, task: Task, progress: Progress = la
 
 
 def write_predictions(path: Path, task: Task, evaluation: Evaluation) -> None:
-    """Writes what `evaluate` found as evaluation servers and scripts take it, if the data set has one.
+    """Writes predictions in the form that the data set's evaluation server or script takes.
 
     That is a JSON list for VQA and GQA, CSV for NLVR2, else a JSON object per line. The file appears when it is whole.
     """
@@ -63,6 +62,6 @@ def write_predictions(path: Path, task: Task, evaluation: Evaluation) -> None:
 
 
 def measured(task: Task, examples: Any, predictions) -> Evaluation:
-    """Predictions with their metrics."""
+    """Computes the metrics of predictions."""
     metrics = task.metric(predictions, examples) if any(map(task.has_truth, examples)) else {}
     return Evaluation(metrics, predictions, examples)

@@ -1,4 +1,4 @@
-"""An exported model asked about examples of a data set: the artefact as it is served, a batch at a time."""
+"""Evaluates an exported model on a data set, through the signature by which it is served."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ OUTPUTS = ("answers", "scores", "status")
 
 
 class Asked(NamedTuple):
-    """An example, and for each of its images the encoded file or its `Regions`; or a status, why there are none."""
+    """An example with its images, each an encoded file or `Regions`; or a status that says why they cannot be read."""
 
     example: Example
     visuals: tuple[bytes | Regions, ...]
@@ -24,10 +24,10 @@ class Asked(NamedTuple):
 
 
 class ExportedModel(LoadedModel):
-    """A SavedModel that is asked about the examples of a task."""
+    """A SavedModel that answers examples of a task."""
 
     def check(self, task: Task) -> None:
-        """Raises ValueError where the model cannot be asked about a task."""
+        """Raises ValueError if the model cannot do a task."""
         if task.from_exported is None:
             asked = ", ".join(each.name for each in TASKS.values() if each.from_exported)
             raise ValueError(f"exported models are asked about {asked}, not about {task.name!r}.")
@@ -37,13 +37,13 @@ class ExportedModel(LoadedModel):
             )
 
     def answers(self, task: Task, rows: Sequence[Asked]) -> list[tuple[Any, float, str]]:
-        """What the model says about each row: its prediction, as the task's metric takes it, the score and the status.
+        """Runs the model on rows; returns, for each, the prediction that the task's metric takes, a score and a status.
 
-        The score is the answer's, 0 to 1, of retrieval the logit. A row that fails has a status, which says what is
-        wrong, and what stands for no answer; it changes no other.
+        The score is the answer's, 0 to 1, or the logit for retrieval. A row that fails has a status that says what is
+        wrong, and the prediction `task.unread`; it does not change other rows.
 
         Raises:
-            ValueError: the model is not one for the task, or takes other images.
+            ValueError: the model cannot do the task, or takes another number of images.
         """
         readable = [row for row in rows if not row.status]
         outputs = self(arrays(self._requests(task.name, readable), self.takes)) if readable else {}
@@ -59,7 +59,7 @@ class ExportedModel(LoadedModel):
         return found
 
     def _requests(self, task: str, rows: Sequence[Asked]) -> list[Request]:
-        """The rows as what the model takes."""
+        """Turns rows into requests with the inputs that the model takes."""
         option = self.takes.visual
         kind, wanted = ("regions", Regions) if option == "regions" else ("image", bytes)
         expected = self.takes.images or 1
@@ -85,10 +85,10 @@ def evaluate_exported(
     batch_size: int,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
-    """As `evaluate.evaluate`, of an exported model; rows with a status are reported in `examples.report`.
+    """Evaluates an exported model, as `evaluate.evaluate` does a checkpoint; `examples.report` counts rows that fail.
 
     Raises:
-        ValueError: the task is evaluated from a checkpoint only, or the model is not one for it.
+        ValueError: the task is evaluated from a checkpoint only, or the model cannot do it.
     """
     if task.checkpoint_only:
         raise ValueError(task.checkpoint_only)
@@ -105,7 +105,7 @@ def evaluate_exported(
 
 
 def asked(example: Example, source) -> Asked:
-    """An example with its images; where one cannot be read, with the status that says so."""
+    """Reads the images of an example; if one cannot be read, the status says so."""
     try:
         return Asked(example, tuple(visual(source, name) for name in example.images))
     except ValueError as error:
@@ -113,7 +113,7 @@ def asked(example: Example, source) -> Asked:
 
 
 def visual(source, name: str) -> bytes | Regions:
-    """An image's bytes or regions. Raises ValueError where the source has not got it, or it is damaged."""
+    """Reads an image's bytes or regions. Raises ValueError if the source does not have it, or it is damaged."""
     if hasattr(source, "read"):
         return source.read(name)
     return source[stored_name(source, name)]

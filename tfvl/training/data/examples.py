@@ -99,8 +99,8 @@ class Examples:
 
     Args:
         examples: the examples to store.
-        usable: a function that returns a sentence if something is wrong with an example, which is then reported and
-            left out; else "".
+        usable: a function that returns None for an example that can be used, else a reason and a sentence, under which
+            the example is reported and left out.
         report: counts what is left out; by default a new report, which is not strict.
         name: name of the split, for the error.
 

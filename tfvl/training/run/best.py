@@ -1,4 +1,4 @@
-"""Which of a run's models are its best ones: `best/`, `best-STEP/` where several are kept, and when to stop early."""
+"""Keeps track of a run's best models (`best/`, and `best-STEP/` if several are kept), and tells when to stop early."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,12 +6,13 @@ from typing import Any
 
 @dataclass
 class Best:
-    """What the validations so far have found.
+    """The results of the validations so far.
 
     Attributes:
-        best: the best one's `step`, the `name` of its metric and its `value`; None before the first.
-        kept: [step, value] of the best `keep`, the best first, where there are to be several; higher values are better.
-        since: validations since the best one.
+        best: the `step`, the `name` of the metric and the `value` of the best validation; None before the first.
+        kept: [step, value] of the best `keep` validations, the best first, if several models are kept. Values that are
+            better when lower have their sign changed.
+        since: the number of validations since the best one.
     """
 
     best: dict[str, Any] | None = None
@@ -19,11 +20,13 @@ class Best:
     since: int = 0
 
     def add(self, step: int, name: str, value: float, sign: int, keep: int) -> tuple[list[str], list[str]]:
-        """Takes in a validation; gives the names of the models to write, and of those to remove.
+        """Adds a validation; returns the names of the models to write, and of those to remove.
 
         Args:
-            sign: 1 where a higher value is better, else -1.
-            keep: how many models stay.
+            step: the step after which the model was validated.
+            name, value: the metric.
+            sign: 1 if a higher value is better, else -1.
+            keep: the number of models that are kept.
         """
         self.since += 1
         write, remove = [], []
@@ -38,11 +41,11 @@ class Best:
         return write, remove
 
     def stops(self, early_stopping: int | None) -> bool:
-        """Whether the last validations, as many as that, brought nothing better."""
+        """Returns whether the last `early_stopping` validations have not been better than an earlier one."""
         return early_stopping is not None and self.since >= early_stopping
 
     def sentence(self, step: int) -> str:
-        """Says that a run stops early after a step."""
+        """Returns the sentence that tells the user that the run stops early after a step."""
         best = self.best or {"step": 0, "name": "metric", "value": float("nan")}
         return (
             f"stopped early after step {step}: {self.since} validations without a better {best['name']} than the "

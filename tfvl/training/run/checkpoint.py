@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: directories that appear whole, whose every byte is checked before it is used."""
+"""Checkpoints of a training run: directories that appear only when they are whole, and are verified when read."""
 
 import hashlib
 import json
@@ -21,11 +21,11 @@ KEPT = 2
 
 
 class SavedState(NamedTuple):
-    """What training goes on from.
+    """The content of a checkpoint, from which training goes on.
 
     Attributes:
-        arrays: every variable by its name.
-        state: everything else, as JSON has it.
+        arrays: the value of every variable, by its name.
+        state: everything else, in types that JSON has.
     """
 
     arrays: dict[str, np.ndarray]
@@ -33,9 +33,9 @@ class SavedState(NamedTuple):
 
 
 def save(directory: Path, step: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> Path:
-    """Writes the checkpoint of a step into a directory of them, and removes all but the last `KEPT`.
+    """Writes the checkpoint of a step into the directory of checkpoints, and removes all but the last `KEPT`.
 
-    It is on the disk, under its name, only when all of it is: whatever happens before leaves the others as they were.
+    A checkpoint gets its name only when all of it is on disk, so that an interruption leaves the others as they were.
     """
     with written_whole(directory / f"{step:09d}") as new:
         write_safetensors(new / ARRAYS, {name: partial(np.asarray, array) for name, array in arrays.items()})
@@ -48,7 +48,7 @@ def save(directory: Path, step: int, arrays: Mapping[str, np.ndarray], state: Ma
 
 
 def last(directory: Path) -> SavedState | None:
-    """The newest checkpoint that is whole; a warning names each newer one that is not. None where there is none."""
+    """Returns the newest whole checkpoint, or None; a warning names each newer one that is damaged."""
     for path in reversed(_names(directory)):
         try:
             return read(path)
@@ -58,10 +58,10 @@ def last(directory: Path) -> SavedState | None:
 
 
 def read(path: Path) -> SavedState:
-    """A checkpoint.
+    """Reads a checkpoint.
 
     Raises:
-        CheckpointError: a file is missing, or is not what was written.
+        CheckpointError: a file is missing, or differs from what was written.
     """
     try:
         files = json.loads((path / MANIFEST).read_text())["files"]
@@ -77,15 +77,15 @@ def read(path: Path) -> SavedState:
 
 
 def arrays_of(groups: Mapping[str, Iterable]) -> dict[str, np.ndarray]:
-    """The values of variables, in groups, under the names that `assign` looks for."""
+    """Returns the values of groups of variables, under the names that `assign` looks for."""
     return {name: own_value(variable) for name, variable in _named(groups).items()}
 
 
 def assign(groups: Mapping[str, Iterable], arrays: Mapping[str, np.ndarray]) -> None:
-    """Gives variables the values that `arrays_of` the same groups had.
+    """Assigns variables the values that `arrays_of` returned for the same groups.
 
     Raises:
-        CheckpointError: a variable is missing, left over, or of another shape.
+        CheckpointError: a value is missing, belongs to no variable, or has another shape.
     """
     variables = _named(groups)
     wrong = sorted(variables.keys() ^ arrays.keys())
@@ -105,7 +105,7 @@ def _named(groups: Mapping[str, Iterable]) -> dict[str, Any]:
 
 
 def _names(directory: Path) -> list[Path]:
-    """The checkpoints in a directory, oldest first."""
+    """Returns the checkpoints in a directory, oldest first."""
     return sorted(path for path in directory.glob("[0-9]*") if path.is_dir())
 
 

@@ -1,4 +1,4 @@
-"""`tfvl eval`: from settings to a model, a split, and what `evaluate` finds."""
+"""Runs `tfvl eval`: opens the model and the split that the settings name, and evaluates one on the other."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from tfvl.training.tasks.task import Progress, Task
 
 
 def evaluate_split(run: RunConfig, progress: Progress) -> tuple[Evaluation, Report]:
-    """What a checkpoint or an exported model makes of a split.
+    """Evaluates a checkpoint or an exported model on a split.
 
     Args:
-        run: its task, data, model, images, regions, max_regions, batch_size, strict, validation_split (None: the
-            task's usual one) and validation_limit are read.
-        progress: as `evaluate` takes it.
+        run: the settings, of which task, data, model, images, regions, max_regions, batch_size, strict,
+            validation_split (None: the task's usual one) and validation_limit are read.
+        progress: the argument `progress` of `evaluate`.
 
-    Returns: the evaluation, and what could not be used.
+    Returns: the evaluation, and a report on what could not be used.
 
     Raises:
         ValueError: the model or the data cannot be used.
@@ -37,7 +37,7 @@ def evaluate_split(run: RunConfig, progress: Progress) -> tuple[Evaluation, Repo
 def _exported(run: RunConfig, task: Task, split: str, progress: Progress) -> tuple[Evaluation, Report]:
     from tfvl.training.evaluation.exported import ExportedModel, evaluate_exported
 
-    if task.checkpoint_only:  # before its files are looked for
+    if task.checkpoint_only:  # refuse before any file is opened
         raise ValueError(task.checkpoint_only)
     model = ExportedModel(run.model)
     source = opening.regions_of(run) if model.takes.visual == "regions" else opening.images_of(run)

@@ -1,4 +1,4 @@
-"""One run in a directory at a time, and a process that finishes its step before it stops."""
+"""Allows only one run in a directory at a time, and lets a process finish its step before it stops."""
 
 import contextlib
 import signal
@@ -15,9 +15,9 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Makes the directory and keeps other runs out of it; the lock goes with the process, however that ends.
+    """Makes the directory and keeps other runs out of it; the lock ends with the process, however that ends.
 
-    What a process that was killed had half written is removed.
+    Files that a killed process left half written are removed.
     """
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / LOCK, blocking=False)
@@ -35,7 +35,7 @@ def locked(out: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_remembered() -> Iterator[list]:
-    """A list that fills when the process is asked to stop, so that it can finish its step; a second signal stops it."""
+    """Yields a list to which a signal to stop is added, so that the step can be finished; a second signal stops it."""
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield asked

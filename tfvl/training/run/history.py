@@ -1,4 +1,4 @@
-"""What a run writes down while it goes: `history.csv`, TensorBoard's events, and a picture of the curves."""
+"""Writes the record of a run: `history.csv`, TensorBoard's events, and a picture of the curves."""
 
 import csv
 import io
@@ -18,11 +18,11 @@ Row = dict[str, float]
 
 
 class History:
-    """Rows by step, in `history.csv` and in TensorBoard's log directory, none of them twice.
+    """Writes a row for each step into `history.csv` and TensorBoard's log directory, none of them twice.
 
     Args:
         out: the run's directory.
-        rows: of the checkpoint that training goes on from; whatever was written after it is dropped.
+        rows: the rows in the checkpoint from which training goes on; later ones in the files are dropped.
     """
 
     def __init__(self, out: Path, rows: Sequence[Row] = ()):
@@ -36,7 +36,7 @@ class History:
         self.events.add(int(row["step"]), {name: value for name, value in row.items() if name not in FIRST[:3]})
 
     def column(self, name: str) -> tuple[list[float], list[float]]:
-        """Steps, and the values that they have in a column."""
+        """Returns the steps that have a value in a column, and these values."""
         rows = [row for row in self.rows if name in row]
         return [row["step"] for row in rows], [row[name] for row in rows]
 
@@ -55,11 +55,11 @@ class History:
 
 
 class Events:
-    """Scalars for TensorBoard, which itself is not needed.
+    """Writes scalars for TensorBoard, which need not be installed.
 
     Args:
-        directory: of the run's log files; those that are there are brought into one, without what lies after `step`.
-        step: the last one that counts.
+        directory: the run's log directory; the log files in it are merged into one, without events after `step`.
+        step: the last step whose events are kept.
     """
 
     def __init__(self, directory: Path, step: int):
@@ -69,7 +69,7 @@ class Events:
         path = directory / f"events.out.tfevents.{int(time.time())}.tfvl.{os.getpid()}"
         version = tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2")
         with written_files(path) as (new,):
-            self._writer = tf.io.TFRecordWriter(str(new))  # which goes on in the same file under its new name
+            self._writer = tf.io.TFRecordWriter(str(new))  # the writer keeps writing to the file after it is renamed
             for event in (version, *kept.values()):
                 self._writer.write(event.SerializeToString())
             self._writer.flush()
@@ -87,7 +87,7 @@ class Events:
 
 
 def _events(path: Path) -> list[Any]:
-    """The events of a file, up to where a killed process stopped writing."""
+    """Reads the events of a file, up to where a killed process stopped writing."""
     events = []
     try:
         for record in tf.data.TFRecordDataset(str(path)):
@@ -98,7 +98,7 @@ def _events(path: Path) -> list[Any]:
 
 
 def draw_curves(history: History, metric: str, path: Path) -> bool:
-    """A PNG with loss, metric and learning rate over the steps; False, and a warning, where matplotlib is missing."""
+    """Draws loss, metric and learning rate over the steps as a PNG; warns and returns False without matplotlib."""
     try:
         import matplotlib
     except ImportError:

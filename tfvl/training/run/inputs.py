@@ -1,4 +1,4 @@
-"""What a run is made from, in digests: the model that it begins with, and the examples and images of its splits."""
+"""Digests of a run's inputs (its initial model, its examples and images), by which changed ones are noticed."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from tfvl.training.data.loading import Loader
 from tfvl.training.run.opening import Opened
 
 MODEL_FILES = (".safetensors", ".bin", ".h5", ".json", ".txt")
-SAMPLES = 16  # images of a split whose content is looked at; to read all of them would take as long as an epoch
+SAMPLES = 16  # images of a split whose content is digested; to read all of them would take as long as an epoch
 
 
 def digests_of(path: Path, opened: Opened) -> dict[str, str]:
-    """A digest for each of "model", "training split" and "validation split".
+    """Returns a digest for each of "model", "training split" and "validation split".
 
     Args:
         path: the checkpoint that the run begins with.
-        opened: its splits.
+        opened: the run's model and splits.
     """
     splits = {"training split": opened.training, "validation split": opened.validation}
     found = {name: _of_split(pipeline.loader) for name, pipeline in splits.items() if pipeline}
@@ -27,7 +27,7 @@ def digests_of(path: Path, opened: Opened) -> dict[str, str]:
 
 
 def check_inputs(out: Path, begun: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Raises ValueError where a run was begun with another model or other data than are there now."""
+    """Raises ValueError if a run was begun with another model or other data than it finds now."""
     changed = [name for name in begun if now.get(name) != begun[name]]
     if changed:
         raise ValueError(
@@ -37,14 +37,14 @@ def check_inputs(out: Path, begun: Mapping[str, str], now: Mapping[str, str]) ->
 
 
 def _of_split(loader: Loader) -> str:
-    """Of all examples, and of a few of their images."""
+    """Returns the digest of a split: of all examples, and of a few of their images."""
     examples = loader.examples
     digest = hashlib.sha256(examples.digest.encode())
     for place in np.linspace(0, len(examples) - 1, min(SAMPLES, len(examples)), dtype=int).tolist():
         for name in examples[place].images:
             try:
                 found = loader.visual.get(name)
-            except ValueError:  # it is missing, or torn
+            except ValueError:  # the image is missing, or torn
                 continue
             digest.update(np.ascontiguousarray(getattr(found, "features", found)).tobytes())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The README.md of a trained model: what it was trained on, how, how good it is, and with which command."""
+"""Writes the README.md of a trained model: its data, its settings, its metrics and the command that trained it."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,15 @@ PACKAGES = ("tfvl", "tensorflow", "keras", "numpy")
 def model_card(
     run: RunConfig, model, data: Sequence[tuple[str, object]], metrics: Mapping[str, float], step: int, command: str
 ) -> str:
-    """The card's text.
+    """Returns the text of the model card.
 
     Args:
-        data: rows on the data.
-        metrics: of the validation split.
-        step: after which the weights were taken.
-        command: that makes this run again.
+        run: the run's settings.
+        model: the trained model.
+        data: pairs of a name and a value that describe the data.
+        metrics: the metrics of the validation split.
+        step: the step after which the weights were saved.
+        command: the command that repeats the run.
     """
     from huggingface_hub import EvalResult
 

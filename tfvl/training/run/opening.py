@@ -1,4 +1,4 @@
-"""From settings to what is trained: the model, its processor, and the pipelines of the two splits."""
+"""Opens what the settings of a run name: the model, its processor, and the pipelines of the two splits."""
 
 import dataclasses
 from glob import glob
@@ -26,7 +26,7 @@ MAX_ANSWER_BYTES = 1 << 26
 
 
 class Opened(NamedTuple):
-    """What a run trains and is measured with; `validation` is None where there is no such split."""
+    """The model, processor and pipelines of a run; `validation` is None if there is no such split."""
 
     model: keras.Model
     processor: Any
@@ -35,10 +35,10 @@ class Opened(NamedTuple):
 
 
 def task_of(run: RunConfig) -> Task:
-    """The run's task, with its settings and, where its data are a table of one's own, its rows.
+    """Returns the run's task, with its settings, and with its rows if the data are a user's table.
 
     Raises:
-        ValueError: there is no such task, or it reads no tables.
+        ValueError: there is no such task, or it cannot read tables.
     """
     task = task_named(run.task)
     data = run.data if task.needs_data else None
@@ -47,11 +47,11 @@ def task_of(run: RunConfig) -> Task:
 
 
 def source_of(run: RunConfig) -> auto.Source:
-    """The checkpoint that a run begins with, of the task's class of its family.
+    """Resolves the checkpoint that a run begins with, and the task's model class of the checkpoint's family.
 
     Raises:
-        ValueError: there is no such checkpoint or task, or the task has no model of that family, or several and none is
-            named.
+        ValueError: there is no such checkpoint or task, or the family has no class for the task, or several and
+            `model_class` does not name one.
     """
     models: dict[str, Any] = task_of(run).models
     source = auto.find(run.model, weights=not run.from_scratch)
@@ -77,7 +77,7 @@ def source_of(run: RunConfig) -> auto.Source:
 
 
 def check_data(run: RunConfig) -> None:
-    """Raises ValueError where the task needs files and none are named, MissingExtraError where ijson is missing."""
+    """Raises ValueError if the task needs files and none are named, MissingExtraError if it needs ijson."""
     task = task_of(run)
     if not task.needs_data:
         return
@@ -90,12 +90,12 @@ def check_data(run: RunConfig) -> None:
 
 
 def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1), source: auto.Source | None = None) -> Opened:
-    """The model and the batches that it is trained and measured with.
+    """Opens the model and the pipelines that it is trained and validated with.
 
     Args:
         run: the settings.
-        shard: this machine's number and how many there are; the batches for training are its share.
-        source: what `source_of` found; None: it is looked for.
+        shard: the number of this machine and of all machines; training batches are this machine's share.
+        source: the result of `source_of`; None: it is called here.
 
     Raises:
         ValueError: the model or the data cannot be used; the sentence says why.
@@ -124,7 +124,7 @@ def open_run(run: RunConfig, shard: tuple[int, int] = (0, 1), source: auto.Sourc
 
 
 def whole(run: RunConfig, loader: Loader) -> BatchPipeline:
-    """The batches of a split that a model is measured with."""
+    """Returns the pipeline of a split on which a model is evaluated: every example once."""
     keys = bucket_keys(loader) if run.buckets else ()
     plan = BatchPlan(len(loader.examples), run.batch_size, shuffle=False, keys=keys, drop_remainder=False)
     return BatchPipeline(loader, plan, run.workers)
@@ -133,7 +133,7 @@ def whole(run: RunConfig, loader: Loader) -> BatchPipeline:
 def loader_of(
     run: RunConfig, split: str, model, processor, visual, *, answerable: bool = False, limit: int | None = None
 ) -> Loader:
-    """What makes the batches of a split; of examples without an answer that is a class, too, unless `answerable`."""
+    """Returns the loader of a split; if `answerable`, without examples none of whose answers is a class."""
     task, labels = task_of(run), model.config.label2id
     wanted = {"label2id": labels if task.answers and answerable else None, "strict": run.strict, "limit": limit}
     examples = task.examples(run.data or "", split, images=visual, **wanted)
@@ -143,7 +143,7 @@ def loader_of(
 
 
 def visual_of(run: RunConfig, processor):
-    """What the model sees of an image's name: pixels or regions."""
+    """Returns the reader of pixels or regions, whichever the model takes, by the images' names."""
     drawn = task_of(run).visual(processor)
     if drawn is not None:
         return drawn
@@ -154,7 +154,7 @@ def visual_of(run: RunConfig, processor):
 
 
 def images_of(run: RunConfig) -> ImageFolder | ImageFiles | ImageRecords:
-    """The run's images: for a table of one's own the files that it names, else those of `images` or `data`."""
+    """Opens the run's images: the files that the user's table names, else those of `images` or `data`."""
     table = task_of(run).table
     if table is not None and (run.images is None or Path(run.images).is_dir()):
         return ImageFiles(run.images or table.root)
@@ -162,13 +162,13 @@ def images_of(run: RunConfig) -> ImageFolder | ImageFiles | ImageRecords:
 
 
 def regions_of(run: RunConfig) -> RegionStore | prepared.RegionShards:
-    """The run's regions: of `regions`, or of the file that lies beside the data."""
+    """Opens the run's regions: those of `regions`, or of the file beside the data."""
     table = task_of(run).table
     return region_source(run.regions, run.data if table is None else str(table.root))
 
 
 def image_source(where: str) -> ImageFolder | ImageRecords:
-    """A folder's images, those of a prepared data set, or of TFRecord files by their name or a pattern."""
+    """Opens the images of a folder, of a prepared data set, or of TFRecord files given by a name or a pattern."""
     if Path(where).is_dir():
         return prepared.open_images(where) or ImageFolder(where)
     files = sorted(glob(where))
@@ -178,7 +178,7 @@ def image_source(where: str) -> ImageFolder | ImageRecords:
 
 
 def region_source(file: str | None, data: str) -> RegionStore | prepared.RegionShards:
-    """The regions of a file, or of the one that a data set has, or of a prepared data set."""
+    """Opens the regions of a file, or of the file in the directory `data`, or of a prepared data set."""
     if file:
         return RegionStore(file)
     found = prepared.open_regions(data)
@@ -194,7 +194,7 @@ def region_source(file: str | None, data: str) -> RegionStore | prepared.RegionS
 
 
 def make_model(run: RunConfig, model_class: type[Any], path: Path) -> keras.Model:
-    """The model with its weights, fresh ones by the seed where it has none, and what is frozen of it."""
+    """Makes the model, with the checkpoint's weights or fresh ones, and freezes the parts that the settings name."""
     keras.utils.set_random_seed(run.seed)
     changes = dict(run.config or {})
     config = model_class.config_class.from_pretrained(path, overrides=changes) if path.is_dir() else None
@@ -220,7 +220,7 @@ def make_model(run: RunConfig, model_class: type[Any], path: Path) -> keras.Mode
 
 
 def answer_names(run: RunConfig, task: Task, config) -> tuple[str, ...]:
-    """The answers that are classes: of a file, the task's, the model's own, or the training split's."""
+    """Returns the answers that become classes: a file's, else the task's, the model's or the training split's."""
     if run.answers:
         return read_answers(Path(run.answers))
     if own := task.vocabulary():
@@ -233,10 +233,10 @@ def answer_names(run: RunConfig, task: Task, config) -> tuple[str, ...]:
 
 
 def read_answers(path: Path) -> tuple[str, ...]:
-    """A JSON list of answers, or a mapping from their numbers.
+    """Reads a JSON file with a list of answers, or a mapping from their numbers to them.
 
     Raises:
-        ValueError: the file is no such thing.
+        ValueError: the file holds something else.
     """
     try:
         values = parse_json(read_file(path, MAX_ANSWER_BYTES))

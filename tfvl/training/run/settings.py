@@ -1,4 +1,4 @@
-"""The settings of a training run: a YAML file's, the command line's, and what the paper's recipe fills in."""
+"""The settings of a training run, which come from a YAML file, the command line, and the paper's recipe."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def _are_trackers(value) -> bool:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What `tfvl train` does, but for where it writes. Defaults of None are the paper's, or follow from the data.
+    """All settings of `tfvl train` but the output directory. None stands for the paper's value, or one from the data.
 
     Attributes:
         task: one of `tfvl.training.tasks.table.TASKS`.
@@ -42,55 +42,56 @@ class RunConfig:
             directory with one; "shapes" needs none.
         model: hub id, directory, or the name of a bundled model.
         model_class: name of the model class, where the task has several for the model's family.
-        from_scratch: take of `model` the configuration, the tokenizer and the image processing, and fresh weights.
+        from_scratch: whether to start from fresh weights; configuration, tokenizer and image processing are `model`'s.
         config: fields that replace the model configuration's, such as `hidden_dropout_prob`.
-        resize_position_embeddings: ViLT with another `image_size` in `config`: resize the positions of patches that the
-            checkpoint has; else they start anew.
-        wave_positions: ViLT from scratch only: position embeddings start as waves, by which near patches are alike.
-        train_split, validation_split: as the data's files call them; the second may be "none".
-        validation_share: of a file of your own that says no splits: the share of the images that is for validation.
-        split_seed: by which these images are drawn.
-        image_column, image2_column, question_column, answer_column, split_column: of a file of your own, other names
-            than the task's; the question is the text, be it a sentence or a caption, the answer the label.
-        validation_limit: ask only the first so many examples.
+        resize_position_embeddings: whether the checkpoint's positions of patches are resized if `config` gives ViLT
+            another `image_size`; else they are drawn anew.
+        wave_positions: whether ViLT's position embeddings start as waves, which make neighbouring patches similar;
+            only with `from_scratch`.
+        train_split, validation_split: the splits' names in the data's files; the second may be "none".
+        validation_share: the share of the images that becomes the validation split if a file of your own has no splits.
+        split_seed: seeds the choice of these images.
+        image_column, image2_column, question_column, answer_column, split_column: your names of a table's columns. The
+            question is the text, even if it is a sentence or a caption; the answer is the label.
+        validation_limit: validate on the first so many examples only.
         images: folder of images, or TFRecord files (a pattern such as `images/*.tfrecord`); else `data` is searched.
         regions: file of a `RegionStore`; else `data` is searched for one.
-        max_regions: of an image with more, the first are taken.
+        max_regions: of an image with more regions than this, only the first are taken.
         answers: JSON file with a list of the answers; else the model's own, or those that the training split gives.
-        min_answers: how often an answer occurs that becomes a class, where the training split gives them; 9, and 1 for
-            a file of your own.
-        scenes: "shapes" only: how many scenes are drawn for training.
-        strict: refuse the first example that cannot be used, instead of leaving it out.
-        seed: of the order, masks, dropout and fresh weights.
-        epochs: over the training split.
-        steps: stop after so many batches, in all; the schedule is made for them.
-        batch_size: of all machines together.
+        min_answers: an answer of the training split becomes a class if it occurs so often; by default 9 times, and once
+            for a file of your own.
+        scenes: the number of scenes that "shapes" draws for training.
+        strict: whether the first example that cannot be used is an error; else it is left out and counted.
+        seed: seeds the order, masks, dropout and fresh weights.
+        epochs: number of passes over the training split.
+        steps: number of batches in all, instead of `epochs`; the schedule is made for them.
+        batch_size: rows of a batch, on all machines together.
         learning_rate, warmup, weight_decay, beta_2, epsilon, clip_norm, rate_multipliers: see `recipes.Recipe`;
-            a `clip_norm` of 0 is none.
-        schedule: how the rate falls after the warm-up.
-        gradient_accumulation: batches whose gradients make one update.
-        freeze: name of a part to the number of its first blocks, or to null for all of it; see `model.freeze`.
+            a `clip_norm` of 0 clips nothing.
+        schedule: the curve by which the learning rate falls after the warm-up.
+        gradient_accumulation: the number of batches whose gradients make up one update.
+        freeze: for each part to freeze, by name, the number of its first blocks, or null for all; see `model.freeze`.
         lora: {rank: …, targets: […], alpha: …}, see `model.enable_lora`.
         precision: Keras dtype policy.
-        jit_compile: compile steps by XLA; give `max_length` too, since each new size is compiled anew.
-        gradient_checkpointing: recompute blocks in the backward pass.
-        max_length: pad all texts to so many tokens; else each batch to its longest.
-        buckets: put examples of like sizes into a batch.
-        whole_words: hide words whole (masked language modelling).
+        jit_compile: whether XLA compiles the steps; give `max_length` too, since each new size is compiled anew.
+        gradient_checkpointing: whether the backward pass recomputes the blocks, which saves memory.
+        max_length: number of tokens that all texts are padded to; None: to the longest of each batch.
+        buckets: whether a batch is made of examples of similar sizes.
+        whole_words: whether words are hidden whole (masked language modelling).
         log_steps: batches between two rows of `history.csv`.
-        validation_steps: batches between two validations; else after each epoch.
-        early_stopping: stop after so many validations in a row without a better metric.
-        keep_best: how many of the best models stay: the best as `best/`, and where there are several, each as
+        validation_steps: batches between two validations; None: one after each epoch.
+        early_stopping: the run stops after so many validations in a row without a better metric.
+        keep_best: the number of best models that are kept: the best as `best/`, and if it is above 1, each as
             `best-STEP/`.
-        trackers: names among "tensorboard" (always on), "wandb" and "mlflow", which follow the run as well.
-        push_to_hub: repository of the hub, USER/NAME, where the best model goes when the run ends.
-        license, datasets: for the model card, as the hub calls them.
-        checkpoint_steps, checkpoint_minutes: between two checkpoints, whichever comes first.
-        workers: batches that are made at once, each in a thread.
-        cache_mb: memory for decoded images or regions.
+        trackers: names among "tensorboard" (always on), "wandb" and "mlflow", to which the run is logged as well.
+        push_to_hub: repository of the hub, USER/NAME, to which the best model is uploaded when the run ends.
+        license, datasets: the hub's names of the licence and the data sets, for the model card.
+        checkpoint_steps, checkpoint_minutes: batches and minutes between two checkpoints, whichever comes first.
+        workers: the number of batches that are made at once, each in a thread.
+        cache_mb: megabytes of memory for decoded images or regions.
 
     Raises:
-        ValueError: a value is not what its setting takes; names both.
+        ValueError: a setting does not take its value; the sentence names both.
     """
 
     task: str | None = text()
@@ -169,7 +170,7 @@ class RunConfig:
 
     @classmethod
     def read(cls, file: Path | None, given: Mapping[str, Any]) -> Self:
-        """The settings of a YAML file, with those that were `given` (not None) in their place.
+        """Reads the settings of a YAML file; those that were `given` and are not None replace the file's.
 
         Raises:
             ValueError: the file cannot be read, a setting is unknown or its value wrong, or there is no task or model.
@@ -192,13 +193,13 @@ class RunConfig:
 
     @property
     def columns(self) -> Columns:
-        """Of a file of one's own; without a validation all rows without a split are for training."""
+        """The settings for reading a user's table. Without a validation split, all rows without a split train."""
         names = {part: getattr(self, f"{part}_column") for part in ("image", "image2", "question", "answer", "split")}
         share = 0.0 if self.validation_split == "none" else self.validation_share
         return Columns(**names, share=share, seed=self.split_seed)
 
     def completed(self, model_class: type[Any], task: Task) -> Self:
-        """With the paper's recipe, and the task's splits, where nothing else was given."""
+        """Returns a copy in which the paper's recipe and the task's splits fill the settings that are None."""
         names = ("learning_rate", "warmup", "weight_decay", "beta_2", "epsilon", "clip_norm", "rate_multipliers")
         usual = {name: getattr(model_class.recipe, name) for name in names}
         usual |= dict(zip(("train_split", "validation_split"), task.splits, strict=True))
@@ -210,12 +211,12 @@ class RunConfig:
         write_yaml(path, dataclasses.asdict(self))
 
 
-# What may change between a run and its continuation: the weights do not depend on it.
+# Settings that may change between a run and its continuation, because the weights do not depend on them.
 FREE = frozenset({"workers", "cache_mb", "checkpoint_steps", "checkpoint_minutes", "push_to_hub"})
 
 
 def check_same(path: Path, run: RunConfig) -> None:
-    """Raises ValueError with the first setting that differs from those that a run was begun with."""
+    """Raises ValueError, which names the setting, if one differs from those that a run was begun with."""
     begun = read_yaml(path, "the settings that the run was begun with")
     usual = {field.name: field.default for field in dataclasses.fields(run)}
     for name, value in dataclasses.asdict(run).items():

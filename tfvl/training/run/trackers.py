@@ -1,6 +1,6 @@
-"""Where a run is followed beside its own directory: Weights & Biases and MLflow, by their own Keras callbacks.
+"""Logs a run to Weights & Biases and MLflow, through their own Keras callbacks.
 
-TensorBoard's events are always written (`history.Events`), which needs none of the two.
+TensorBoard's events are always written, by `history.Events`.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ PROJECT = "tfvl"
 
 @contextlib.contextmanager
 def wandb_callback(run: RunConfig, out: Path) -> Iterator[keras.callbacks.Callback]:
-    """Logs to Weights & Biases; `WANDB_MODE=offline`, `WANDB_PROJECT` and the like work as its documentation says."""
+    """Yields a callback that logs to Weights & Biases; its environment variables, such as `WANDB_MODE`, work."""
     import wandb
     from wandb.integration.keras import WandbMetricsLogger
 
@@ -30,7 +30,7 @@ def wandb_callback(run: RunConfig, out: Path) -> Iterator[keras.callbacks.Callba
 
 @contextlib.contextmanager
 def mlflow_callback(run: RunConfig, out: Path) -> Iterator[keras.callbacks.Callback]:
-    """Logs to MLflow, where `MLFLOW_TRACKING_URI` says, else to `mlruns` in the run's directory."""
+    """Yields a callback that logs to MLflow: to `MLFLOW_TRACKING_URI`, else to `mlruns` in the run's directory."""
     import mlflow
 
     if not mlflow.is_tracking_uri_set():
@@ -44,12 +44,12 @@ TRACKERS: dict[str, Callable] = {"wandb": wandb_callback, "mlflow": mlflow_callb
 
 
 def settings(run: RunConfig) -> dict:
-    """The settings that a run was given, or took from its recipe."""
+    """Returns the settings that are not None, those from the recipe included."""
     return {name: value for name, value in dataclasses.asdict(run).items() if value is not None}
 
 
 def check_trackers(run: RunConfig) -> None:
-    """Raises MissingExtraError where a library is missing that the run is to be followed by."""
+    """Raises MissingExtraError if the library of one of the run's trackers is not installed."""
     for name in run.trackers or ():
         if name in TRACKERS:
             require(name, extra=name, purpose=f"the setting trackers names {name}")
@@ -57,7 +57,7 @@ def check_trackers(run: RunConfig) -> None:
 
 @contextlib.contextmanager
 def tracking(run: RunConfig, out: Path) -> Iterator[list[keras.callbacks.Callback]]:
-    """The callbacks of the run's trackers, closed when the block ends."""
+    """Yields the callbacks of the run's trackers, and closes them when the context ends."""
     with contextlib.ExitStack() as stack:
         wanted = [TRACKERS[name] for name in run.trackers or () if name in TRACKERS]
         yield [stack.enter_context(each(run, out)) for each in wanted]

@@ -1,4 +1,4 @@
-"""A training run on top of `model.fit` that can be stopped at any moment and goes on with the same weights."""
+"""A training run on top of `model.fit`, which can be stopped at any moment and continued with the same result."""
 
 import contextlib
 import dataclasses
@@ -33,18 +33,18 @@ SHOWN_IDS = 64
 
 
 class NonFiniteError(ValueError):
-    """A loss or gradient was not finite; the sentence names the batch's examples."""
+    """A loss or gradient was not finite. The message names the batch's examples."""
 
 
 @dataclasses.dataclass
 class Listener:
-    """What is told while a run goes; by default nobody is.
+    """Functions that are called while a run goes on; by default they do nothing.
 
     Attributes:
-        say: a sentence.
-        step: the number of steps done, and of all.
-        row: a row of the history, and the number of all steps.
-        validation: the number of steps done of a validation, and of all.
+        say: is called with a sentence.
+        step: is called with the number of steps that are done, and of all.
+        row: is called with a row of the history, and the number of all steps.
+        validation: is called with the number of steps of a validation that are done, and of all.
     """
 
     say: Callable[[str], None] = lambda sentence: None
@@ -56,15 +56,15 @@ class Listener:
 def train(
     run: RunConfig, out: Path, *, workers: Workers | None = None, command: str = "", listener: Listener | None = None
 ) -> dict[str, Any]:
-    """Trains, or goes on where a run with the same settings in the same directory was interrupted.
+    """Trains a model, or continues an interrupted run with the same settings in the same directory.
 
     Args:
         run: the settings.
         out: directory for `run.yaml`, `checkpoints/`, `logs/` (TensorBoard), `history.csv`, `curves.png`, and the
             models `best/` (by the validation's metric) and `last/`.
-        workers: this process among those that train the model.
-        command: for the model card.
-        listener: is told what happens.
+        workers: the place of this process among those that train the model.
+        command: the command line, for the model card.
+        listener: the functions that are called while training goes on.
 
     Returns: the state of the last checkpoint: `step`, `best` (`step` and `value`), `rows`, `metrics`, …
 
@@ -80,7 +80,7 @@ def train(
     check_trackers(run)
     if find_spec("matplotlib") is None:
         listener.say(f"{CURVES} will not be drawn: matplotlib is not installed (pip install matplotlib)")
-    if run.push_to_hub and workers.is_chief:  # a name or a token that is wrong is found before the work
+    if run.push_to_hub and workers.is_chief:  # so that a wrong name or token is an error before the work
         make_repository(run.push_to_hub)
     source = source_of(run)
     run = run.completed(source.model_class, task_of(run))
@@ -106,7 +106,7 @@ def train(
 
 
 class Trainer:
-    """One run in one process; arguments as `train`."""
+    """One run in one process; its arguments are those of `train`."""
 
     def __init__(self, run: RunConfig, out: Path, opened: Opened, workers: Workers, command: str, listener: Listener):
         self.run, self.out, self.workers, self.command, self.listener = run, out, workers, command, listener
@@ -131,7 +131,7 @@ class Trainer:
             rate_multipliers=run.rate_multipliers,
             global_clipnorm=run.clip_norm or None,
             gradient_accumulation_steps=run.gradient_accumulation if run.gradient_accumulation > 1 else None,
-            skip_nonfinite=run.precision != "mixed_float16",  # whose loss scaling does that
+            skip_nonfinite=run.precision != "mixed_float16",  # there, loss scaling skips them
         )
         self.model.compile(self.optimizer, jit_compile=run.jit_compile)
         self.model.optimizer.build(self.model.trainable_variables)
@@ -158,7 +158,7 @@ class Trainer:
                         initial_epoch=epoch,
                         epochs=epoch + 1,
                         steps_per_epoch=min(per_epoch - first, self.total - self.step),
-                        shuffle=False,  # the pipeline has done that
+                        shuffle=False,  # the pipeline has shuffled
                         verbose=0,
                         callbacks=callbacks,
                     )
@@ -173,11 +173,11 @@ class Trainer:
             self.save(finished=True)
             self.history.close()
             self.push()
-        self.workers.agree(self.step, "numbers of steps")  # nobody leaves before the chief has written everything
+        self.workers.agree(self.step, "numbers of steps")  # waits until the chief has written everything
         return self.state(finished=True)
 
     def after_step(self, logs: dict, seconds: float) -> None:
-        """Everything that happens between two steps."""
+        """Does what is due between two steps: logging, validation, checkpoints, stopping."""
         self.step, self.seconds = self.step + 1, seconds
         run, loss = self.run, float(logs["loss"])
         self.check_finite(loss)
@@ -206,7 +206,7 @@ class Trainer:
             self.save()
 
     def check_finite(self, loss: float) -> None:
-        """Stops where the step's loss, or a gradient (the optimizer has then left the weights alone), is not finite."""
+        """Raises NonFiniteError if the step's loss, or a gradient, is not finite; the optimizer has skipped the step."""
         updates = int(self.optimizer._iterations.numpy())
         skipped = getattr(self.optimizer, "skip_nonfinite", False) and updates != self.step
         if math.isfinite(loss) and not skipped:
@@ -223,7 +223,7 @@ class Trainer:
         )
 
     def validate(self) -> Row:
-        """Measures the model, keeps it if it is the best, and returns the columns for the history."""
+        """Evaluates the model, saves it if it is among the best, and returns the columns for the history."""
         task = task_of(self.run)
         if task.metric:
             self.metrics = evaluate(self.model, self.validation, task, self.listener.validation).metrics
@@ -244,7 +244,7 @@ class Trainer:
     # --- what is written ---
 
     def groups(self) -> dict[str, list]:
-        """Every variable that a step reads or changes: weights, dropout's seeds, moments, summed gradients, metrics."""
+        """Returns all variables that a step reads or changes: weights, dropout's seeds, the optimizer's, metrics."""
         metrics = [variable for metric in self.model.metrics for variable in metric.variables]
         known = {id(variable) for variable in metrics}
         model = [variable for variable in self.model.variables if id(variable) not in known]
@@ -273,7 +273,7 @@ class Trainer:
         self.saved_step, self.saved_at = self.step, time.monotonic()
 
     def restore(self, saved: checkpoint.SavedState | None) -> None:
-        """Goes back to a checkpoint, or to the start."""
+        """Restores a checkpoint, or the state before the first step if `saved` is None."""
         self.saved_at = time.monotonic()
         if saved:
             state = saved.state
@@ -291,7 +291,7 @@ class Trainer:
             self.history = History(self.out, saved.state["rows"] if saved else ())
 
     def restore_metrics(self) -> None:
-        """What `fit` has just set to zero."""
+        """Restores the running means of loss and metrics, which `fit` resets when it starts."""
         if self.to_restore:
             checkpoint.assign(*self.to_restore)
             self.to_restore = None
@@ -310,7 +310,7 @@ class Trainer:
             (directory / "README.md").write_text(card, encoding="utf-8")
 
     def push(self) -> None:
-        """Uploads the best model, or without a validation the last one, where that is wanted."""
+        """Uploads the best model, or without a validation the last one, if `push_to_hub` is set."""
         if self.run.push_to_hub:
             found = self.out / ("best" if self.found.best else "last")
             address = push(lambda place: shutil.copytree(found, place, dirs_exist_ok=True), self.run.push_to_hub)
@@ -321,7 +321,7 @@ class Trainer:
 
 
 class AfterStep(keras.callbacks.Callback):
-    """Gives the trainer its turn after each batch."""
+    """A callback that calls the trainer after each batch."""
 
     def __init__(self, trainer: Trainer, asked: list, started: float):
         super().__init__()
@@ -331,7 +331,7 @@ class AfterStep(keras.callbacks.Callback):
         self.trainer.restore_metrics()
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.trainer.validation is not None:  # for the trackers, which come after this one
+        if self.trainer.validation is not None:  # for the trackers' callbacks, which come after this one
             logs |= {f"val_{name}": value for name, value in self.trainer.metrics.items()}
 
     def on_train_batch_end(self, batch, logs=None):
@@ -344,7 +344,7 @@ class AfterStep(keras.callbacks.Callback):
 
 
 def schedule(run: RunConfig, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate over a run's steps."""
+    """Returns the learning rate's schedule over a run's steps."""
     if run.schedule == "cosine":
         rising = int(steps * run.warmup)
         return keras.optimizers.schedules.CosineDecay(

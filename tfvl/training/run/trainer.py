@@ -206,7 +206,7 @@ class Trainer:
             self.save()
 
     def check_finite(self, loss: float) -> None:
-        """Raises NonFiniteError if the step's loss, or a gradient, is not finite; the optimizer has skipped the step."""
+        """Raises NonFiniteError if the step's loss or a gradient is not finite; the optimizer has skipped it."""
         updates = int(self.optimizer._iterations.numpy())
         skipped = getattr(self.optimizer, "skip_nonfinite", False) and updates != self.step
         if math.isfinite(loss) and not skipped:

@@ -1,4 +1,4 @@
-"""What question answering is, whatever the data set."""
+"""The base of all question answering tasks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -15,8 +15,8 @@ class Answering(Task):
     """Questions about an image, whose answers are the classes of a vocabulary; predictions are the answers' names.
 
     Attributes:
-        soft: whether its examples have answers that are right in part, which models learn that can (LXMERT: the
-            authors' src/tasks/vqa.py and gqa.py).
+        soft: whether answers can be right in part. It decides for models that train on soft and on hard targets
+            (LXMERT: the authors' src/tasks/vqa.py and gqa.py).
     """
 
     soft: ClassVar[bool] = False
@@ -26,14 +26,14 @@ class Answering(Task):
     unread = ""
 
     def collate(self, batch: Batch, model_class: type[Any]) -> tuple[dict, np.ndarray]:
-        """Labels: soft targets, float32 (N, num_labels), or best answers, int32 (N,), as model and task have them."""
+        """Returns inputs and labels: soft targets, float32 (N, num_labels), or the best answers, int32 (N,)."""
         rows, loader = [example.answers for example in batch.examples], batch.loader
         if self.soft if model_class.soft_labels is None else model_class.soft_labels:
             return batch.inputs, soft_targets(rows, loader.label2id, loader.num_labels)
         return batch.inputs, best_answers(rows, loader.label2id)
 
     def predict(self, model, outputs: Mapping, labels: np.ndarray, examples: Sequence[Example]) -> list[str]:
-        """The best answers, by the model's names for them."""
+        """Returns the names of the best answers, which `config.id2label` holds."""
         logits, names = logits_of(model, outputs), model.config.id2label
         if len(names) != logits.shape[-1]:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Flickr30k Entities: sentences whose phrases point at boxes in the image."""
+"""Flickr30k Entities: sentences with phrases that name boxes in the image."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,10 +26,10 @@ Box = tuple[float, float, float, float]
 
 
 class Entities(Task):
-    """Finding the regions that phrases speak of; predictions are pairs of scores and right regions, (phrases, regions).
+    """Finding the regions that phrases name; a prediction is a pair of scores and right regions, (phrases, regions).
 
-    A phrase that was cut off with the end of its sentence has no right region, so that it counts as not found, as do
-    those of an image that cannot be read.
+    A phrase that is cut off with the end of its sentence has no right region, so that it counts as not found; so do the
+    phrases about an image that cannot be read.
     """
 
     name = "entities"
@@ -38,12 +38,12 @@ class Entities(Task):
     unread = None
 
     def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
-        """The sentences that have a phrase with a box.
+        """Yields the sentences that have a phrase with a box.
 
         Args:
-            directory: with `Sentences/*.txt`, `Annotations/*.xml` and `<split>.txt`, which lists the images' ids.
+            directory: holds `Sentences/*.txt`, `Annotations/*.xml` and `<split>.txt`, which lists the images' ids.
             split: "train", "val" or "test".
-            report: of what cannot be used.
+            report: counts what cannot be used.
 
         Raises:
             ValueError: there is no list of the split.
@@ -75,10 +75,10 @@ class Entities(Task):
         return converted(directory, sentences(), convert, report)
 
     def collate(self, batch: Batch, model_class: type[Any]) -> tuple[dict, np.ndarray]:
-        """Positions of phrases, int32 (N, phrases); labels: float32 (N, phrases, regions).
+        """Adds the phrases' positions, int32 (N, phrases), to the inputs; labels are float32 (N, phrases, regions).
 
-        A phrase is read at its last token, as in VisualBERT's code; one that was cut off with the end of its sentence
-        has the position -1 and no target.
+        The position of a phrase is that of its last token, as in VisualBERT's code; a phrase that is cut off with the
+        end of its sentence has the position -1 and no target.
         """
         inputs = batch.inputs
         words = [example.text.split(" ") for example in batch.examples]
@@ -86,7 +86,7 @@ class Entities(Task):
         ends = [" ".join(row[: last + 1]) for row, lasts in zip(words, spans, strict=True) for last in lasts]
         tokenizer = batch.loader.processor.tokenizer
         counted = tokenizer(ends, add_special_tokens=False, padding=False, return_length=True)
-        counts = counted["length"].numpy()  # = place, after [CLS]
+        counts = counted["length"].numpy()  # also the index of the last token, since [CLS] comes first
         rows = np.split(counts, np.cumsum([len(lasts) for lasts in spans])[:-1])
         lengths, starts = inputs["attention_mask"].sum(axis=1), inputs["attention_mask"].argmax(axis=1)
         positions = np.full([len(rows), max(len(row) for row in rows)], -1, np.int32)
@@ -104,11 +104,11 @@ class Entities(Task):
         return [(logits[row, :count], labels[row, :count] > 0) for row, count in enumerate(counts)]
 
     def metric(self, predictions: Sequence[tuple[np.ndarray, np.ndarray]], examples: Sequence) -> dict[str, float]:
-        """Recalls and their upper bound, as `entities_recalls`."""
+        """Returns recalls and their upper bound, by `entities_recalls`."""
         return entities_recalls([scores for scores, _ in predictions], [matches for _, matches in predictions])
 
     def row(self, example: Example, prediction: tuple[np.ndarray, np.ndarray]) -> dict:
-        """The best regions of each phrase, by their number in the image."""
+        """Returns the best regions of each phrase, as their indices in the image."""
         return {"id": example.id, "regions": best_places(prediction[0]).tolist()}
 
 
@@ -116,7 +116,7 @@ class Entities(Task):
 
 
 class Mention(NamedTuple):
-    """A phrase of a sentence: the entity that it names, and the places of its words."""
+    """A phrase of a sentence: the entity that it names, and the indices of its first and last word."""
 
     entity: str
     first: int
@@ -124,7 +124,7 @@ class Mention(NamedTuple):
 
 
 def parse_sentence(line: str) -> tuple[str, list[Mention]]:
-    """A line such as "[/EN#1/people A man] in [/EN#2/clothing a hat] ." as its words and the phrases among them."""
+    """Parses a line such as "[/EN#1/people A man] in [/EN#2/clothing a hat] ." into its sentence and its phrases."""
     mentions, words, end = [], [], 0
     for match in PHRASE.finditer(line):
         words += line[end : match.start()].split()
@@ -137,11 +137,11 @@ def parse_sentence(line: str) -> tuple[str, list[Mention]]:
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:
-    """The boxes of each entity in an annotation file; entities without a box (scenes) are not among them.
+    """Reads the boxes of each entity in an annotation file; entities without a box (scenes) are left out.
 
     Raises:
-        ValueError: the file is missing, is not XML, declares a document type (which annotations do not, and entities
-            could expand without end), or holds a box of another form.
+        ValueError: the file is missing, is not XML, declares a document type (which annotations do not, and whose
+            XML entities could expand without end), or holds a box of another form.
     """
     boxes: dict[str, list[Box]] = {}
     for item in _parse_xml(_read(path), path).iter("object"):
@@ -158,7 +158,7 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
 
 
 def _parse_xml(content: bytes, path: Path) -> Element:
-    """The root element; nothing outside the file is read and no entity is expanded."""
+    """Parses XML and returns its root element, without reading other files or expanding XML entities."""
 
     def refuse(*_):
         raise ValueError(f"{path} declares a document type; annotations have none, and it might expand without end")
@@ -195,7 +195,7 @@ def _read(path: Path) -> bytes:
 
 
 def phrase_matches(phrases: Sequence[Phrase], regions: Regions) -> np.ndarray:
-    """Which regions of an image are right for its phrases: bool (phrases, regions), see `region_matches`.
+    """Returns which regions of an image are right for its phrases, bool (phrases, regions); see `region_matches`.
 
     Raises:
         ValueError: the regions have no boxes, or the image's size is not known (phrases have boxes in pixels).
@@ -207,10 +207,10 @@ def phrase_matches(phrases: Sequence[Phrase], regions: Regions) -> np.ndarray:
 
 
 def alignment_targets(matches: Sequence[np.ndarray], phrases: int, regions: int) -> np.ndarray:
-    """Which regions each phrase speaks of, every right one with an equal share (VisualBERT, Flickr30k Entities).
+    """Returns targets that share each phrase equally among its right regions (VisualBERT, Flickr30k Entities).
 
     Args:
-        matches: per row bool (its phrases, its regions), from `region_matches`.
+        matches: for each row, bool (its phrases, its regions), from `region_matches`.
         phrases, regions: the sizes to pad to.
 
     Returns:
@@ -224,7 +224,7 @@ def alignment_targets(matches: Sequence[np.ndarray], phrases: int, regions: int)
 
 
 def box_ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union, float64 (N, M), of boxes (N, 4) and (M, 4), corners x1, y1, x2, y2."""
+    """Returns the intersection over union, float64 (N, M), of boxes (N, 4) and (M, 4), corners x1, y1, x2, y2."""
     boxes, others = (np.asarray(value, np.float64).reshape(-1, 4) for value in (boxes, others))
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
@@ -235,13 +235,13 @@ def box_ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def region_matches(regions: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Which regions are right for a phrase: those with an IoU of at least 0.5 with one of its boxes.
+    """Returns which regions are right for a phrase: those with an IoU of at least 0.5 with one of its boxes.
 
-    So do VisualBERT and BAN; Plummer et al. 2017 compare with the one box around all of the phrase's.
+    VisualBERT and BAN do the same; Plummer et al. 2017 compare with one box around all boxes of the phrase.
 
     Args:
         regions: (regions, 4), corners in the unit of `boxes`.
-        boxes: (boxes, 4), the phrase's.
+        boxes: (boxes, 4), the boxes of the phrase.
 
     Returns:
         bool (regions,).
@@ -250,14 +250,15 @@ def region_matches(regions: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def entities_recalls(scores: Iterable[np.ndarray], matches: Iterable[np.ndarray]) -> dict[str, float]:
-    """Flickr30k Entities: the share of phrases with a right region among the k best, and the `upper_bound` of that.
+    """Computes the metrics of Flickr30k Entities: how many phrases have a right region among the k best.
 
     Args:
-        scores: per sentence (phrases, regions); only phrases that have boxes.
-        matches: per sentence bool (phrases, regions), from `region_matches`.
+        scores: for each sentence (phrases, regions), without phrases that have no boxes.
+        matches: for each sentence bool (phrases, regions), from `region_matches`.
 
     Returns:
-        `recall@k`, and `upper_bound`: the share of phrases for which the detector has a right region at all.
+        `recall@k`: the share of phrases with a right region among the k best; `upper_bound`: the share of phrases with
+        a right region among all that the detector found.
 
     Raises:
         ValueError: shapes differ, or there are no phrases.

@@ -15,7 +15,7 @@ from tfvl.training.tasks.task import find_file
 
 
 class Gqa(Answering):
-    """GQA; files of predictions are those that its `eval.py` reads."""
+    """GQA. Predictions are written as its `eval.py` reads them."""
 
     name = "gqa"
     reads_json = True
@@ -24,7 +24,7 @@ class Gqa(Answering):
     lines = staticmethod(json_list)
 
     def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
-        """The questions of `*_questions.json`, an object of questions by their ids."""
+        """Yields the questions of `*_questions.json`, an object whose keys are the questions' ids."""
         path = find_file(directory, f"*{split}*questions.json")
 
         def convert(item):
@@ -41,9 +41,9 @@ class Gqa(Answering):
         return converted(path, numbered, convert, report)
 
     def metric(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
-        """`accuracy`, and that of `binary` and `open` questions (whose structural type is "query").
+        """Returns `accuracy`, and that of `binary` and of `open` questions (whose structural type is "query").
 
-        A prediction is right where it is the answer to the letter, as in the official `eval.py`.
+        A prediction is right if it equals the answer exactly, as in the official `eval.py`.
         """
         check_lengths(predictions=predictions, examples=examples)
         answers = (example.answers[0] if example.answers else "" for example in examples)

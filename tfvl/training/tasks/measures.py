@@ -1,4 +1,4 @@
-"""What the papers' metrics have in common; they are equal to the official evaluators, in plain NumPy."""
+"""Helpers of the papers' metrics, which give the official evaluators' numbers, in plain NumPy."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ RECALLS = (1, 5, 10)
 
 
 def accuracies(right: np.ndarray, groups: Sequence[str], prefix: str = "accuracy/") -> dict[str, float]:
-    """The mean of `right` (N,) as `accuracy`, and that of each group under its name behind a prefix."""
+    """Returns the mean of `right` (N,) as `accuracy`, and that of each group under the prefix and its name."""
     by_group = mean_by_group(right, groups)
     return {"accuracy": float(right.mean()), **{f"{prefix}{name}": value for name, value in by_group.items()}}
 
 
 def mean_by_group(values: np.ndarray, groups: Sequence[str]) -> dict[str, float]:
-    """The mean of `values` (N,) for each name in `groups`, sorted by name: VQA's and GQA's results by type."""
+    """Returns the mean of `values` (N,) for each name in `groups`, sorted by name: VQA's and GQA's results by type."""
     check_lengths(values=values, groups=groups)
     names, places = np.unique(np.array(list(groups)), return_inverse=True)
     means = np.bincount(places, np.asarray(values, np.float64)) / np.bincount(places)
@@ -22,7 +22,7 @@ def mean_by_group(values: np.ndarray, groups: Sequence[str]) -> dict[str, float]
 
 
 def check_lengths(**sequences: Sequence | np.ndarray) -> None:
-    """Raises ValueError unless all are as long as the first, and not empty."""
+    """Raises ValueError unless all sequences have the same length, which is not 0."""
     lengths = {name: len(values) for name, values in sequences.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} {length}" for name, length in lengths.items())

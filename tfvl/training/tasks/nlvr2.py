@@ -14,11 +14,11 @@ from tfvl.training.tasks.task import Task, find_file
 
 TRUTH = {"True": 1, "False": 0, "true": 1, "false": 0}
 WRITTEN = {0: "False", 1: "True"}
-CLASSES = {"false": 0, "true": 1, "label_0": 0, "label_1": 1}  # under the names that models have for them
+CLASSES = {"false": 0, "true": 1, "label_0": 0, "label_1": 1}  # by the labels of models, in lower case
 
 
 class Nlvr2(Task):
-    """NLVR2; predictions are classes, 1 for true, and files of them are those that its `metrics.py` reads."""
+    """NLVR2. Predictions are classes, 1 for true, and are written as its `metrics.py` reads them."""
 
     name = "nlvr2"
     kinds = ("labels",)
@@ -27,7 +27,7 @@ class Nlvr2(Task):
     lines = staticmethod(csv_lines)
 
     def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
-        """The sentences of `train.json`, `dev.json` or `test1.json`, one JSON object per line."""
+        """Yields the sentences of `train.json`, `dev.json` or `test1.json`, which hold one JSON object per line."""
         path = find_file(directory, f"{split}.json*")
 
         def convert(record):
@@ -43,10 +43,10 @@ class Nlvr2(Task):
         return converted(path, numbered_lines(path), convert, report)
 
     def metric(self, predictions: Sequence[int], examples: Sequence[Example]) -> dict[str, float]:
-        """`accuracy`, and `consistency`: the share of sentences that are judged right with all their image pairs.
+        """Returns `accuracy`, and `consistency`: the share of sentences that are judged right with all image pairs.
 
-        Ids are "split-set-pair-sentence", for example "dev-850-0-1"; those that differ in the third part only are of
-        one sentence.
+        Ids are "split-set-pair-sentence", for example "dev-850-0-1"; ids that differ only in the third part belong to
+        the same sentence.
 
         Raises:
             ValueError: the lengths differ, or an id has another form.
@@ -66,7 +66,7 @@ class Nlvr2(Task):
 
     @staticmethod
     def accuracy(predictions: Sequence[int], examples: Sequence[Example]) -> dict[str, float]:
-        """`accuracy`: the share of examples whose class is right."""
+        """Returns `accuracy`, the share of examples whose class is right."""
         check_lengths(predictions=predictions, examples=examples)
         return {
             "accuracy": float(np.mean([said == each.label for said, each in zip(predictions, examples, strict=True)]))
@@ -76,7 +76,7 @@ class Nlvr2(Task):
         return CLASSES.get(answer.lower(), self.unread)
 
     def row(self, example: Example, label: int) -> dict:
-        """A row of the file; no prediction where the images could not be read."""
+        """Returns a row of the file; the prediction is empty if the images could not be read."""
         return {"identifier": example.id, "prediction": WRITTEN.get(label, "")}
 
 

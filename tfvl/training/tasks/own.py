@@ -1,4 +1,4 @@
-"""Tasks whose examples are rows of one's own: a CSV, JSONL or Parquet file in place of a published data set."""
+"""Tasks whose examples are rows of a user's table, a CSV, JSONL or Parquet file, in place of a published data set."""
 
 import ast
 import hashlib
@@ -25,7 +25,7 @@ from tfvl.training.tasks.vocabulary import answer_shares, majority
 from tfvl.training.tasks.vqa import Vqa
 from tfvl.training.tasks.vqa_answers import normalize_answer
 
-VALIDATION_SHARE = 0.1  # of the images, where the rows have no split
+VALIDATION_SHARE = 0.1  # of the images are for validation if the rows have no split
 MAX_CLASSES = 100_000
 MAX_LITERAL = 1 << 16
 TRUTH = {"true": 1, "false": 0, "1": 1, "0": 0, "yes": 1, "no": 0}
@@ -34,13 +34,13 @@ EVERYTHING = "all"
 
 @dataclass(frozen=True)
 class Columns:
-    """Which rows are read, and how their columns are called.
+    """The user's names of the columns, and how rows without a split are split.
 
     Attributes:
-        image, image2, question, answer: other names than the task's own.
+        image, image2, question, answer: the column of each part; None: a column with one of the task's own names.
         split: the column that says "train", "val" or "test".
-        share: of the images, whose rows are for validation where no row has a split.
-        seed: by which they are drawn; the same rows give the same splits.
+        share: the share of the images whose rows are for validation if no row has a split.
+        seed: seeds the choice of these images; the same rows and seed give the same splits.
     """
 
     image: str | None = None
@@ -53,10 +53,10 @@ class Columns:
 
 
 class OwnRows(Task):
-    """The rows of a table as examples of a task; mixed in before its class.
+    """Reads the rows of a table as examples of a task; a mixin that comes before the task's class.
 
     Attributes:
-        column_names: of each part of an example the names that its column may have.
+        column_names: for each part of an example, the names that its column may have.
     """
 
     splits = ("train", "val")
@@ -68,16 +68,16 @@ class OwnRows(Task):
         self.table, self.columns = table, columns or Columns()
 
     def example(self, number: str, row: Mapping[str, Any]) -> Example:
-        """An example of a row, its values by the parts that `column_names` has; without "answer" it has no truth."""
+        """Makes an example of a row, a dict with the keys of `column_names`; without "answer" it has no truth."""
         raise NotImplementedError
 
     def stream(self, directory: str | Path, split: str, report: Report) -> Iterator[Example]:
         return self.read(Path(directory), split, report)
 
     def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
-        """The rows of a split of the table: "train", "val", "test" as its column or its files say, or "all".
+        """Yields the rows of a split, "train", "val" or "test" as the table's column or its files' names say, or "all".
 
-        Where neither says so, a tenth of the images is for validation and the rest for training.
+        If neither says so, the share `columns.share` of the images is for validation and the rest for training.
 
         Raises:
             ValueError: the table lacks a column, or cannot be read.
@@ -102,7 +102,7 @@ class OwnRows(Task):
         return converted(Path(self.table.name), wanted(), convert, report)
 
     def found_columns(self, with_answers: bool = True) -> dict[str, str]:
-        """The column of each part. Raises ValueError where one is missing."""
+        """Returns the column of each part. Raises ValueError if one is missing."""
         found, missing = {}, []
         for part, usual in self.column_names.items():
             given = getattr(self.columns, part)
@@ -120,7 +120,7 @@ class OwnRows(Task):
         return found
 
     def splits_of(self, image: str):
-        """A function of a file's split and a row that gives the split of the row."""
+        """Returns a function that, from the split of a file and a row of it, tells the split of the row."""
         column = column_name(self.columns.split or "split")
         if self.columns.split and column not in self.table.columns:
             raise ValueError(
@@ -136,10 +136,10 @@ class OwnRows(Task):
 
 
 class OwnQuestions(OwnRows, Vqa):
-    """Columns `image`, `question`, and `answer` or `answers` (a list). Answers are classes as they are written.
+    """Question answering with columns `image`, `question`, and `answer` or `answers` (a list).
 
-    An answer scores its count over that of the most frequent one, so that a single answer, and each of several that
-    are given once, is fully right.
+    Answers become classes exactly as they are written. The score of an answer is its count divided by the count of the
+    most frequent one, so that a single answer, and each of several that are given once, is fully right.
     """
 
     column_names: ClassVar = {"image": ("image",), "question": ("question",), "answer": ("answers", "answer")}
@@ -152,13 +152,13 @@ class OwnQuestions(OwnRows, Vqa):
         return frequent(majority(examples), min_answers)
 
     def metric(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
-        """`accuracy`: the mean score of the predictions, normalised as the VQA evaluator does."""
+        """Returns `accuracy`, the mean score of the predictions, normalised as the VQA evaluator does."""
         pairs = zip(predictions, examples, strict=True)
         return {"accuracy": float(np.mean([_score(said, example.answers) for said, example in pairs]))}
 
 
 class OwnPairs(OwnRows, Nlvr2):
-    """Columns `image`, `image2`, `sentence`, `label` (true or false)."""
+    """Reasoning over pairs of images with columns `image`, `image2`, `sentence`, `label` (true or false)."""
 
     column_names: ClassVar = {
         "image": ("image",),
@@ -177,7 +177,7 @@ class OwnPairs(OwnRows, Nlvr2):
 
 
 class OwnCaptions(OwnRows, Retrieval):
-    """Columns `image`, `caption`; the rows of an image are its captions."""
+    """Retrieval with columns `image`, `caption`; the rows with the same image are its captions."""
 
     column_names: ClassVar = {"image": ("image",), "question": ("caption",)}
 
@@ -186,14 +186,14 @@ class OwnCaptions(OwnRows, Retrieval):
 
 
 class OwnPretraining(OwnRows, Pretraining):
-    """Columns `image`, `caption`."""
+    """Pre-training with columns `image`, `caption`."""
 
     column_names = OwnCaptions.column_names
     example = OwnCaptions.example
 
 
 class OwnTokens(OwnRows, Tokens):
-    """Columns `image`, `text`, and `labels` (a list, or split at white space), one for each word of the text."""
+    """Token classification with columns `image`, `text`, `labels` (a list, or split at white space), one per word."""
 
     column_names: ClassVar = {"image": ("image",), "question": ("text",), "answer": ("labels",)}
 
@@ -218,7 +218,7 @@ OWN: Mapping[str, type[OwnRows]] = {
 
 
 def own_task(name: str, table: Any, columns: Columns) -> OwnRows:
-    """The task of that name with a table's rows. Raises ValueError where it takes only the published files."""
+    """Returns the task of a name, reading a table's rows. Raises ValueError if it takes only the published files."""
     if name not in OWN:
         raise ValueError(f"the task {name!r} reads its published files; tables are read for {', '.join(OWN)}.")
     return OWN[name](table, columns)
@@ -228,16 +228,16 @@ def own_task(name: str, table: Any, columns: Columns) -> OwnRows:
 
 
 def cell(value: Any) -> str:
-    """A value as a text without needless white space; "" for what is missing (None, NaN)."""
+    """Turns a value into a text without needless white space; a missing one (None, NaN) becomes ""."""
     if value is None or (isinstance(value, float) and value != value):
         return ""
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # whole numbers of a column with gaps
+        value = int(value)  # readers turn a column of integers with gaps into floats
     return " ".join(str(value).split())
 
 
 def image_of(value: Any) -> str:
-    """The path of an image. Raises ValueError where there is none."""
+    """Returns the path of an image. Raises ValueError if there is none."""
     if isinstance(value, Mapping) and value.get("path") and not value.get("bytes"):
         value = value["path"]
     if isinstance(value, (bytes, Mapping)):
@@ -248,7 +248,7 @@ def image_of(value: Any) -> str:
 
 
 def answers_of(value: Any) -> tuple[str, ...]:
-    """The answers of a cell: a text, a list (in CSV as JSON or Python write it), or a list of VQA's annotations."""
+    """Returns a cell's answers: it holds a text, a list (in CSV as JSON or Python write it), or VQA's annotations."""
     value = _listed(value)
     listed = value if isinstance(value, list) else [value]
     answers = tuple(cell(each.get("answer") if isinstance(each, Mapping) else each) for each in listed)
@@ -259,7 +259,7 @@ def answers_of(value: Any) -> tuple[str, ...]:
 
 
 def _listed(value: Any) -> Any:
-    """A list that a cell spells out, arrays as lists; anything else as it is."""
+    """Parses a cell that spells out a list, and turns arrays into lists; returns anything else as it is."""
     if isinstance(value, str) and value.strip().startswith("[") and len(value) <= MAX_LITERAL:
         try:
             return list(ast.literal_eval(value.strip()))
@@ -282,7 +282,7 @@ def _score(said: str, answers: Sequence[str]) -> float:
 
 
 def frequent(answers: Iterable[str], least: int) -> tuple[str, ...]:
-    """The answers that are given at least so often, in the order of their first occurrence.
+    """Returns the answers that occur at least `least` times, in the order of their first occurrence.
 
     Raises:
         ValueError: there are none, or so many that they are free texts rather than classes.
@@ -304,16 +304,16 @@ def frequent(answers: Iterable[str], least: int) -> tuple[str, ...]:
 
 
 def image_hash(name: Any, seed: int) -> int:
-    """64 bits that stand for an image and a seed."""
+    """Returns a 64-bit hash of an image's name and a seed."""
     text = f"{seed}\0{cell(name)}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 @lru_cache(maxsize=4)
 def validation_bound(table: Table, image: str, share: float, seed: int) -> int:
-    """Images whose hash is not above this are for validation: the share of them, but one at least where there are two.
+    """Returns the largest hash of an image that is for validation; -1 if there is only one image.
 
-    Needs 8 bytes for each row while it runs.
+    The share of the images, and at least one, has a hash up to it. Takes 8 bytes for each row while it runs.
     """
     rows = (row for _, _, row in table.rows() if not isinstance(row, Exception))
     hashes = np.unique(np.frombuffer(array("Q", (image_hash(row.get(image), seed) for row in rows)), np.uint64))

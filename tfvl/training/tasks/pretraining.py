@@ -1,4 +1,4 @@
-"""Pre-training on captions, and for LXMERT on questions with their answers: what is hidden, swapped and asked."""
+"""Pre-training on captions, and for LXMERT on questions with their answers."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ from tfvl.training.tasks.task import Task
 from tfvl.training.tasks.vocabulary import best_answers
 from tfvl.training.tasks.vqa import Vqa
 
-UNMATCHED = 0.5  # the share of pairs whose text is of another image
+UNMATCHED = 0.5  # the share of pairs whose text is replaced by another image's
 
 
 class Pretraining(Task):
-    """Captions: masked words, and as far as the model class has labels for it, matching, regions and answers."""
+    """Pre-training on captions: masked words, and matching, regions and answers if the model has labels for them."""
 
     name = "pretraining"
     reads_json = True
@@ -33,14 +33,14 @@ class Pretraining(Task):
         return Retrieval().read(directory, split, report)
 
     def collate(self, batch: Batch, model_class: type[Any]) -> tuple[dict, Any]:
-        """Labels, as the model class names them; one array, int32 (N, length), where it has masked words only.
+        """Returns inputs, and labels by the model class's names; only one array if the class has masked words alone.
 
-        labels: int32 (N, length), the hidden words, -100 elsewhere; with a second text (VisualBERT) the regions, too.
-        matched_label: int32 (N,), 1 where the text is the image's own; half of the texts are another image's.
-        sentence_image_labels: int32 (N,), 0 where a second text is of the same image, else 1 (VisualBERT, section 3.3).
+        labels: int32 (N, length), the ids of hidden words, -100 elsewhere; VisualBERT's also cover the regions.
+        matched_label: int32 (N,), 1 if the text belongs to the image; half of the texts are another image's.
+        sentence_image_labels: int32 (N,), 0 if the second text belongs to the image, else 1 (VisualBERT, section 3.3).
         obj_labels: see `mask_regions`.
-        ans: int32 (N,), the class of the answer where there is a vocabulary; as in LXMERT's code -100 where the text
-            has no answer, or is about another image.
+        ans: int32 (N,), the class of the answer, if there is a vocabulary; as in LXMERT's code, -100 if the text has no
+            answer or belongs to another image.
         """
         wanted = model_class.label_names
         texts, others, matched = [example.text for example in batch.examples], None, None
@@ -66,7 +66,7 @@ class Pretraining(Task):
 
 
 class PretrainingQuestions(Pretraining):
-    """LXMERT, section 3.1: half of the texts are questions, whose answers it predicts."""
+    """Pre-training on captions and on questions, whose answers LXMERT predicts (section 3.1 of its paper)."""
 
     name = "pretraining-questions"
     label = "ans"
@@ -78,7 +78,7 @@ class PretrainingQuestions(Pretraining):
 
 
 def swapped_texts(batch: Batch) -> tuple[list[str], np.ndarray]:
-    """The examples' texts, half of them replaced by another image's; int32 (N,), 1 where the text is its own."""
+    """Replaces half of the texts by another image's; returns texts and int32 (N,), 1 if a text is the image's own."""
     texts, matched = [], np.ones(len(batch.examples), np.int32)
     for row, (place, example) in enumerate(zip(batch.places, batch.examples, strict=True)):
         generator = batch.generator(row, "negatives")
@@ -91,7 +91,7 @@ def swapped_texts(batch: Batch) -> tuple[list[str], np.ndarray]:
 
 
 def second_texts(batch: Batch) -> tuple[list[str], np.ndarray]:
-    """Another text of the same image, or half of the time of another one; int32 (N,), 1 where it is of the same."""
+    """Draws second texts, half of another image; returns them and int32 (N,), 1 if a text is the image's own."""
     texts, matched = [], np.ones(len(batch.examples), np.int32)
     images = batch.loader.examples.images
     for row, place in enumerate(batch.places.tolist()):
@@ -108,7 +108,7 @@ def second_texts(batch: Batch) -> tuple[list[str], np.ndarray]:
 
 
 def hide_words(batch: Batch, texts: dict, rows: np.ndarray | None = None) -> tuple[dict, np.ndarray]:
-    """The texts with words hidden, and labels int32 (N, length); only in `rows` (bool), where given."""
+    """Hides words, only in `rows` (bool) if given; returns the texts and the labels, int32 (N, length)."""
     shown, labels = texts["input_ids"].copy(), np.full_like(texts["input_ids"], IGNORED)
     for row in range(len(shown)):
         if rows is None or rows[row]:
@@ -117,7 +117,7 @@ def hide_words(batch: Batch, texts: dict, rows: np.ndarray | None = None) -> tup
 
 
 def hide_regions(batch: Batch) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, ...]]]:
-    """`visual_feats` with regions hidden, and LXMERT's `obj_labels`, all padded as the batch's pictures are."""
+    """Hides regions; returns `visual_feats` and LXMERT's `obj_labels`, padded like the batch's other inputs."""
     random_feature = functools.partial(_random_feature, batch.loader)
     hidden = [
         mask_regions(regions, batch.generator(row, "regions"), random_feature)
@@ -137,7 +137,7 @@ def hide_regions(batch: Batch) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, 
 
 
 def _random_feature(loader, generator: np.random.Generator) -> np.ndarray:
-    """The features of any region of any example's image; zeros where that image cannot be read."""
+    """Draws the features of a random region of a random example's image; zeros if that image cannot be read."""
     example = loader.examples[int(generator.integers(len(loader.examples)))]
     try:
         features = loader.visual.get(example.images[0]).features
@@ -147,7 +147,7 @@ def _random_feature(loader, generator: np.random.Generator) -> np.ndarray:
 
 
 def _padded(rows: Sequence[np.ndarray], length: int, value: float = 0.0) -> np.ndarray:
-    """Rows (regions, …) as one array (N, length, …)."""
+    """Pads rows (regions, …) into one array (N, length, …)."""
     padded = np.full([len(rows), length, *rows[0].shape[1:]], value, rows[0].dtype)
     for row, values in enumerate(rows):
         padded[row, : len(values)] = values

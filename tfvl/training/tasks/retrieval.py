@@ -1,4 +1,4 @@
-"""Retrieval among captions of COCO or Flickr30k: a text finds its image, and an image its texts."""
+"""Retrieval on the captions of COCO or Flickr30k: finding the image of a text, and the texts of an image."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,18 +16,17 @@ from tfvl.training.tasks.measures import RECALLS
 from tfvl.training.tasks.predictions import best_places
 from tfvl.training.tasks.task import Progress, Task, find_file, logits_of
 
-FALSE_TEXTS = 15  # beside the true one (ViLT, section 4.3)
-TEXTS_AT_ONCE = 64  # that one image is scored with
+FALSE_TEXTS = 15  # texts of other images that are trained with each true one (ViLT, section 4.3)
+TEXTS_AT_ONCE = 64  # texts with which an image is scored in one call
 TEXT_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
-LOWEST = np.float32(-1e30)  # the score of an image that cannot be read; twice that with the texts that describe it
+LOWEST = np.float32(-1e30)  # the scores of an image that cannot be read; twice that for its own texts
 CHUNK = 512  # rows or columns of a score matrix that are compared at once
 
 
 class Retrieval(Task):
-    """Every image is scored with every text; predictions are the scores, float32 (images, texts).
+    """Retrieval. The model scores every image with every text; predictions are the scores, float32 (images, texts).
 
-    Rows are in the order in which the images first occur. Exported models, which are asked about pairs, give a score
-    for each.
+    Rows are in the order in which the images first occur. An exported model scores only the examples' own pairs.
     """
 
     name = "retrieval"
@@ -37,7 +36,7 @@ class Retrieval(Task):
     checkpoint_only = "retrieval scores every image with every text; evaluate the checkpoint, not an exported model."
 
     def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
-        """The captions of `dataset_*.json`, an example each, in Karpathy's splits; COCO's "restval" is for training."""
+        """Yields an example for each caption of `dataset_*.json`, Karpathy's splits; COCO's "restval" is training."""
         path = find_file(directory, "dataset_*.json")
         wanted = {"train", "restval"} if split == "train" else {split}
 
@@ -56,7 +55,7 @@ class Retrieval(Task):
         return converted(path, captions(), convert, report)
 
     def collate(self, batch: Batch, model_class: type[Any]) -> tuple[dict, np.ndarray]:
-        """Texts (N, 16, length), the true one first; labels: int32 (N,), zeros."""
+        """Returns inputs with texts (N, 16, length), the true one first, and labels, int32 (N,), which are all 0."""
         texts = []
         for row, (place, example) in enumerate(zip(batch.places, batch.examples, strict=True)):
             drawn = batch.generator(row, "negatives")
@@ -67,7 +66,7 @@ class Retrieval(Task):
         return shaped | batch.pictures, np.zeros(len(batch.examples), np.int32)
 
     def predictions(self, model, pipeline: BatchPipeline, progress: Progress) -> Any:
-        """The scores, whatever the pipeline's plan."""
+        """Computes the scores of all pairs; the order of the pipeline does not matter."""
         loader = pipeline.loader
         examples = loader.examples
         firsts = np.sort(examples.first_of_image)
@@ -87,11 +86,11 @@ class Retrieval(Task):
         return scores
 
     def has_truth(self, example: Example) -> bool:
-        """True: that a text and its image stand together is the truth."""
+        """Returns True, since a text always comes with its image."""
         return True
 
     def metric(self, predictions: Any, examples: Sequence[Example]) -> dict[str, float]:
-        """Recalls, as `retrieval_recalls`."""
+        """Returns recalls, by `retrieval_recalls`."""
         rows: dict[tuple[str, ...], int] = {}
         return retrieval_recalls(predictions, [rows.setdefault(example.images, len(rows)) for example in examples])
 
@@ -99,11 +98,11 @@ class Retrieval(Task):
         return score
 
     def row(self, example: Example, score: float) -> dict:
-        """A text and an image that were scored together."""
+        """Returns a text and the image that it was scored with."""
         return {"id": example.id, "image": "/".join(example.images)}
 
     def rows(self, examples: Sequence[Example], predictions: Any) -> Iterator[dict]:
-        """For each text its best images, and for each image its best texts."""
+        """Yields the best images of each text, then the best texts of each image."""
         examples = list(examples)
         names = list(dict.fromkeys(example.images for example in examples))
         for column, example in enumerate(examples):
@@ -113,7 +112,7 @@ class Retrieval(Task):
 
 
 def _encoded(loader: Loader, texts: list[str]) -> dict[str, np.ndarray]:
-    """The tokenizer's arrays, (1, texts, length)."""
+    """Returns the tokenizer's arrays, (1, texts, length)."""
     encoded = loader.processor(text=texts, return_tensors="np", **loader.text_options)
     return {name: value[None] for name, value in encoded.items()}
 
@@ -121,9 +120,9 @@ def _encoded(loader: Loader, texts: list[str]) -> dict[str, np.ndarray]:
 def retrieval_recalls(
     scores: np.ndarray, image_of_text: Sequence[int], recalls: Sequence[int] = RECALLS
 ) -> dict[str, float]:
-    """Recall at k both ways: a text finds its image, an image finds at least one of its (Karpathy: five) texts.
+    """Computes recall at k in both directions: texts that find their image, images that find one of their texts.
 
-    Equal scores rank in the order of rows and columns, so that a model that scores everything alike earns nothing.
+    Equal scores rank in the order of rows and columns, so that a model that scores everything alike gains nothing.
 
     Args:
         scores: (images, texts), higher is better; may be memory-mapped, and is read in chunks.
@@ -132,10 +131,10 @@ def retrieval_recalls(
 
     Returns:
         `image@k`: share of texts whose image is among the k best of all images; `text@k`: share of images with one of
-        their texts among the k best of all texts.
+        their (Karpathy: five) texts among the k best of all texts.
 
     Raises:
-        ValueError: the shapes do not fit, a text's image is no row, an image has no text, or a score is not finite.
+        ValueError: shapes do not match, a text's image has no row, an image has no text, or a score is not finite.
     """
     image_of_text = np.asarray(image_of_text)
     if scores.ndim != 2 or image_of_text.shape != scores.shape[1:]:
@@ -156,20 +155,20 @@ def retrieval_recalls(
 
 
 def _ranks_of_images(scores: np.ndarray, image_of_text: np.ndarray, start: int) -> np.ndarray:
-    """The rank of the right image for `CHUNK` texts from `start` on."""
+    """Returns the rank of the right image for `CHUNK` texts from `start` on."""
     chunk = np.ascontiguousarray(scores[:, start : start + CHUNK].T)  # (chunk, images)
     return _ranks(chunk, image_of_text[start : start + CHUNK])
 
 
 def _ranks_of_texts(scores: np.ndarray, image_of_text: np.ndarray, start: int) -> np.ndarray:
-    """The rank of the best of its own texts for `CHUNK` images from `start` on."""
+    """Returns the rank of the best right text for `CHUNK` images from `start` on."""
     chunk = np.asarray(scores[start : start + CHUNK])  # (chunk, texts)
     own = image_of_text == np.arange(start, start + len(chunk))[:, None]
     return _ranks(chunk, np.argmax(np.where(own, chunk, -np.inf), axis=1))
 
 
 def _ranks(scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """How many columns of each row come before the chosen one: those that score more, and equal ones to its left."""
+    """Returns the rank of the chosen column in each row, from 0; an equal score to the left of it ranks higher."""
     if not np.isfinite(scores).all():
         raise ValueError("a score is NaN or infinite; the model's logits must be finite")
     score = np.take_along_axis(scores, chosen[:, None], axis=1)

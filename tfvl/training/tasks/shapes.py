@@ -1,4 +1,4 @@
-"""The drawn scenes (`tfvl.shapes`) as a task: questions without any data file, everything about them from a seed."""
+"""Questions about drawn scenes (`tfvl.shapes`), a task that needs no files: a seed determines all examples."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,17 +14,17 @@ from tfvl.training.tasks.measures import accuracies
 
 SCENES = 8000  # in the training split
 ASKED = 2000  # questions in the test split
-PER_SCENE = {"color": 2, "shape": 2, "count": 4, "existence": 3, "position": 9}  # more of what is harder
+PER_SCENE = {"color": 2, "shape": 2, "count": 4, "existence": 3, "position": 9}  # more questions of harder kinds
 LENGTH = 14  # tokens of the longest question, [CLS] and [SEP] included
-SEEDS = 10**6  # scenes apart are those of two seeds
+SEEDS = 10**6  # the scenes of a seed begin at so many times the seed
 
 
 class Shapes(Answering):
     """Questions about drawn scenes.
 
     Args:
-        scenes: how many to train on; the test split has `ASKED` questions.
-        seed: of the training scenes; those of two seeds differ.
+        scenes: the number of training scenes; the test split has `ASKED` questions.
+        seed: seeds the training scenes; two seeds have no scene in common.
     """
 
     name = "shapes"
@@ -42,7 +42,7 @@ class Shapes(Answering):
         return shapes.answers()
 
     def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
-        """The questions of "train", or of "test", which shares no random stream with it."""
+        """Yields the questions of "train", or of "test", whose scenes are drawn from another random stream."""
         if split not in shapes.SPLITS:
             raise ValueError(f"the drawn scenes have no split {split!r}; they have {', '.join(shapes.SPLITS)}.")
         if split == "test":
@@ -58,18 +58,18 @@ class Shapes(Answering):
         return DrawnScenes(processor)
 
     def metric(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
-        """`accuracy`, and that of each kind of question."""
+        """Returns `accuracy`, and that of each kind of question."""
         pairs = zip(predictions, examples, strict=True)
         right = np.array([said == example.answers[0] for said, example in pairs], float)
         return accuracies(right, [example.group for example in examples])
 
 
 class DrawnScenes:
-    """What a model sees of the scenes: pixels for ViLT, for VisualBERT and LXMERT what the bundled detector finds in
-    them, or `shapes.regions`, at the true boxes, for models whose features are of that size.
+    """Draws the scenes and makes a model's visual inputs of them: pixels for ViLT, regions for VisualBERT and LXMERT.
 
-    Each scene is drawn and processed once and kept (50 kB for ViLT, 5 kB for the others). All inputs have the same
-    shape, so that XLA compiles a step once.
+    Regions are those that the bundled detector finds; for models with features of `shapes.FEATURE_SIZE` they are
+    `shapes.regions`, at the true boxes. Each scene is drawn once and kept (50 kB for ViLT, 5 kB for the others). All
+    inputs have the same shape, so that XLA compiles a step once.
     """
 
     def __init__(self, processor):
@@ -92,9 +92,9 @@ class DrawnScenes:
         return {name: np.stack([row[name] for (row,) in rows]) for name in rows[0][0]}
 
     def _inputs(self, scene: shapes.Scene) -> dict[str, np.ndarray]:
-        if self.processor.sees == "images":  # all are square: nothing is padding, and no mask is needed
+        if self.processor.sees == "images":  # all images are square, so that nothing is padded
             return {"pixel_values": self.processor(images=[scene.image()])["pixel_values"].numpy()[0]}
-        if self.processor.detector:  # always as many regions as it finds at most
+        if self.processor.detector:  # pads to the largest number of regions that it finds
             arrays = self.processor(images=[scene.image()], return_tensors="np")
             return {name: value[0] for name, value in arrays.items()}
         arrays = self.processor(regions=[shapes.regions(scene)], return_tensors="np")

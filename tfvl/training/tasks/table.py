@@ -30,7 +30,7 @@ TASKS: dict[str, Task] = {
 
 
 def task_named(name: str) -> Task:
-    """The task of a name. Raises ValueError where there is none."""
+    """Returns the task of a name. Raises ValueError if there is none."""
     if name not in TASKS:
         raise ValueError(f"there is no task {name!r}; there are {', '.join(TASKS)}.")
     return TASKS[name]

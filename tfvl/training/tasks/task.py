@@ -1,4 +1,4 @@
-"""What a task is: all in which VQA, NLVR2, retrieval, … differ is asked of one of these."""
+"""The base class of tasks, whose methods and attributes hold all that differs between VQA, NLVR2, retrieval, …"""
 
 import functools
 from abc import ABC, abstractmethod
@@ -24,32 +24,33 @@ Progress = Callable[[int, int], None]
 
 
 class Task(ABC):
-    """A data set and what is made of it. Each task is a subclass in a file of its own.
+    """A data set, its batches, its predictions and its metric. Each task is a subclass in a file of its own.
 
     Attributes:
-        name: as `--task` takes it.
-        kinds, several, label: its models are the heads that give an answer of one of these kinds, read several images
-            with a text or one (`tfvl.answers.rows`), and are trained with a label of this name.
-        splits: for training and validation, as the files call them.
-        needs_data: whether it reads files.
-        reads_json: whether its published files are read with ijson, which an extra brings.
-        table: the rows of one's own that it reads; None: published files.
-        prepared_for: the tasks that read the same examples, so that data prepared for one serves all; () is none else.
+        name: the task's name in `--task`.
+        kinds, several, label: select the models that do the task: their heads (`tfvl.answers.rows`) give an answer of
+            one of these kinds, read several images with a text (or one), and are trained with a label of this name.
+        splits: the names of the training and validation split in the data set's files.
+        needs_data: whether the task reads files.
+        reads_json: whether its published files are read with ijson, which an extra installs.
+        table: the user's table that is read in place of the published files, or None.
+        prepared_for: the other tasks that read the same examples, so that data prepared for one serves all.
         answers: whether the labels are answers of a vocabulary.
-        free_label_axes: of labels by their names (where there is one array, "labels"), the axes beside the first whose
-            size differs between batches.
-        unread: what stands for the prediction of an example whose image cannot be read; no truth is equal to it. None:
-            what the model predicts for a blank image.
-        checkpoint_only: why splits are not evaluated with an exported model; "" where they are.
-        min_answers: how often an answer occurs that becomes a class, unless it is said.
-        names_from_rows: whether the classes are those of the rows also where the model brings its own.
-        pipeline_tag: the hub's name for what its models do; "" where it has none.
-        metric: gives the official results of (predictions, examples), shares from 0 to 1 by name; None: only the loss.
-        from_exported: gives the prediction of (example, an exported model's best answer, its score); None: exported
-            models are not asked.
-        joint: gives the results of (file of predictions of the task that comes before it, examples, predictions); None:
-            there is no such task.
-        lines: gives the lines of a file of predictions, of its rows.
+        free_label_axes: for each labels array, by name ("labels" if there is only one), the axes, other than the first,
+            whose size differs between batches.
+        unread: the prediction for an example whose image cannot be read, which is never right; None: the prediction is
+            the model's for a blank image.
+        checkpoint_only: a sentence that says why exported models are not evaluated; "" if they can be.
+        min_answers: an answer becomes a class if it occurs so often; a run's setting `min_answers` replaces it.
+        names_from_rows: whether classes come from the rows even if the model has its own.
+        pipeline_tag: the hub's name for the task; "" if it has none.
+        metric: a function of (predictions, examples) that returns the official results, values between 0 and 1 by name;
+            None: only the loss is measured.
+        from_exported: a function of (example, an exported model's best answer, its score) that returns the prediction;
+            None: exported models cannot do the task.
+        joint: a function of (file of the predictions of the task before this one, examples, predictions) that returns
+            joint results; None: no task comes before.
+        lines: a function that turns rows of predictions into the lines of a file.
     """
 
     name: ClassVar[str]
@@ -75,7 +76,7 @@ class Task(ABC):
 
     @functools.cached_property
     def models(self) -> dict[str, type]:
-        """The public model classes that do the task, by their names."""
+        """The public model classes that can do the task, by name."""
         fitting = {name for name, head in HEADS.items() if head.kind in self.kinds and head.several == self.several}
         return {
             name: model_class
@@ -85,29 +86,29 @@ class Task(ABC):
         }
 
     def configured(self, scenes: int, seed: int) -> Self:
-        """The task with these settings of a run, which matter only where its examples are drawn."""
+        """Returns the task with these settings of a run, which matter only to tasks that draw their examples."""
         return self
 
     def vocabulary(self) -> tuple[str, ...]:
-        """The answers that are classes, where the task itself says them; else ()."""
+        """Returns the answers that are classes if the task fixes them; else ()."""
         return ()
 
     def class_names(self, examples: Iterable[Example], min_answers: int) -> tuple[str, ...]:
-        """The answers of examples that are classes. Raises ValueError where there are none."""
+        """Returns the answers of examples that become classes. Raises ValueError if there are none."""
         return tuple(build_vocabulary(majority(examples), min_answers))
 
     # --- examples ---
 
     @abstractmethod
     def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
-        """The examples of a split of the published files; what cannot be used is reported.
+        """Yields the examples of a split of the published files; what cannot be used is reported.
 
         Raises:
             ValueError: a file is missing or damaged as a whole.
         """
 
     def stream(self, directory: str | Path, split: str, report: Report) -> Iterator[Example]:
-        """As `read`, or where `tfvl prepare` wrote the directory, the examples of its files.
+        """Yields the examples of a split, of the published files or of those that `tfvl prepare` wrote.
 
         Raises:
             ValueError: the directory was prepared for a task that reads other files.
@@ -129,17 +130,16 @@ class Task(ABC):
         strict: bool = False,
         limit: int | None = None,
     ) -> Examples:
-        """The examples of a split that can be used; the others are counted in the result's `report`.
+        """Reads the examples of a split that can be used; the result's `report` counts the others.
 
         Args:
-            directory: with the files as published, or prepared from them.
-            split: as the files call it: "train", "val", "test", of NLVR2 "dev" and "test1", of GQA "testdev".
-            images: what knows an image by its name (`Pictures`, `StoredRegions`); examples whose images it lacks are
-                left out.
-            label2id: examples none of whose answers has a class are left out, as for training in the papers; None for
-                evaluation, where they count as wrong.
-            strict: refuse the first example that cannot be used.
-            limit: read so many examples at most.
+            directory: holds the files as published, or those prepared from them.
+            split: its name in the files: "train", "val", "test", for NLVR2 "dev" and "test1", for GQA "testdev".
+            images: the reader of images (`Pictures`, `StoredRegions`); examples whose images it lacks are left out.
+            label2id: the class of each answer; examples without an answer that has one are left out, as in the papers'
+                training. None for evaluation, where such examples count as wrong.
+            strict: whether the first example that cannot be used is an error.
+            limit: the largest number of examples to read.
 
         Raises:
             ValueError: files are missing or damaged, no example can be used, or one cannot and `strict`.
@@ -159,24 +159,28 @@ class Task(ABC):
         return Examples(found, usable, report, f"split {split!r} of {directory}")
 
     def visual(self, processor):
-        """What a model sees of an image's name, where the task draws the images; else None."""
+        """Returns the reader of images if the task draws them; None if they come from files."""
         return None
 
     # --- batches ---
 
     def collate(self, batch: Batch, model_class: type[Any]) -> tuple[dict[str, np.ndarray], Any]:
-        """The inputs of a batch, and its labels in the form that the model class takes: here one text, and a class."""
+        """Returns the inputs and labels that a model class takes; here, one text per example, and its class."""
         return batch.inputs, batch.labels
 
     def loader(
         self, model_class: type[Any], examples: Examples, visual, processor, labels: Mapping[str, int], **options
     ) -> Loader:
-        """What makes the batches of a model class.
+        """Returns the loader that makes the batches of a model class.
 
         Args:
+            model_class: the model's class.
+            examples: the data set.
+            visual: reads the images.
+            processor: the model's processor.
             labels: the model's `config.label2id`.
-            **options: as `Loader` takes them, and `whole_words`, whether words are hidden whole; by default the way of
-                the model class.
+            **options: options of `Loader`, and `whole_words`, whether words are hidden whole; by default as the model
+                class's paper does.
         """
         whole_words = options.pop("whole_words", None)
         whole_words = model_class.masks_whole_words if whole_words is None else whole_words
@@ -195,7 +199,7 @@ class Task(ABC):
     # --- predictions ---
 
     def predictions(self, model, pipeline: BatchPipeline, progress: Progress) -> Sequence:
-        """What a model predicts for each example, in their order, from a pipeline's first epoch."""
+        """Runs a model on a pipeline's first epoch; returns its predictions in the order of the examples."""
         by_place = {}
         for step, (inputs, labels, weights) in enumerate(pipeline.dataset()):
             places = pipeline.plan.places(0, step).tolist()
@@ -207,29 +211,29 @@ class Task(ABC):
         return [by_place[place] for place in range(len(pipeline.loader.examples))]
 
     def predict(self, model, outputs: Mapping, labels: np.ndarray, examples: Sequence[Example]) -> list:
-        """A prediction for each row of a batch, as `metric` takes it: the places of the best classes or choices."""
+        """Returns the prediction that `metric` takes for each row of a batch; here, the best class or choice."""
         return np.argmax(logits_of(model, outputs), axis=-1).tolist()
 
     def has_truth(self, example: Example) -> bool:
-        """Whether what is right about the example is published."""
+        """Returns whether the truth about the example is published."""
         return bool(example.answers or example.label is not None or example.phrases)
 
     def row(self, example: Example, prediction) -> dict:
-        """What is written of a prediction, in the form that the data set's server or script takes."""
+        """Returns the row of a prediction, with the keys that the data set's server or script reads."""
         return {"id": example.id, "answer": prediction}
 
     def rows(self, examples: Sequence[Example], predictions: Sequence) -> Iterator[dict]:
-        """The rows of a file of predictions."""
+        """Yields the rows of a file of predictions."""
         return (self.row(*pair) for pair in zip(examples, predictions, strict=True))
 
 
 def logits_of(model, outputs: Mapping) -> np.ndarray:
-    """The output that the model's answer is made of."""
+    """Returns the output from which the model's answer is made, as float32."""
     return np.asarray(outputs[HEADS[type(model).__name__].logits], np.float32)
 
 
 def find_file(directory: Path, pattern: str) -> Path:
-    """The one file of a directory, or of a directory below it, that fits a pattern.
+    """Finds the only file in a directory, or in a direct subdirectory, whose name matches a pattern.
 
     Raises:
         ValueError: there is none, or more than one.

@@ -1,4 +1,4 @@
-"""A label for each word of a text about an image. No data set of this form is published; the rows are one's own."""
+"""Token classification: a label for each word of a text about an image. No such data set is published."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ from tfvl.training.tasks.task import Task, logits_of
 
 
 class Tokens(Task):
-    """Labels of words; an example's `answers` are the labels, one for each word of its text, split at white space.
+    """Labels of words. An example's `answers` are the labels, one for each word of its text, split at white space.
 
-    Predictions are lists of labels. A word that was cut off with the end of its text has none and counts as wrong.
+    Predictions are lists of labels. A word that is cut off with the end of its text has no prediction, and is wrong.
     """
 
     name = "tokens"
@@ -32,7 +32,7 @@ class Tokens(Task):
         )
 
     def collate(self, batch: Batch, model_class: type) -> tuple[dict, np.ndarray]:
-        """Labels: int32 (N, length), a word's at its first token; all other tokens are ignored."""
+        """Returns inputs and labels, int32 (N, length): a word's label at its first token, -100 at all others."""
         inputs = batch.inputs
         labels = np.full(inputs["input_ids"].shape, IGNORED, np.int32)
         places = first_tokens(batch.loader.processor.tokenizer, [example.text for example in batch.examples], inputs)
@@ -42,12 +42,12 @@ class Tokens(Task):
         return inputs, labels
 
     def predict(self, model, outputs: Mapping, labels: np.ndarray, examples: Sequence[Example]) -> list[list[str]]:
-        """The best label of each word whose first token the model saw."""
+        """Returns the best label of each word whose first token the model has read."""
         names, best = model.config.id2label, np.argmax(logits_of(model, outputs), axis=-1)
         return [[names[label] for label in row[given != IGNORED]] for row, given in zip(best, labels, strict=True)]
 
     def metric(self, predictions: Sequence[Sequence[str]], examples: Sequence[Example]) -> dict[str, float]:
-        """`accuracy`: the share of words with the right label."""
+        """Returns `accuracy`, the share of words with the right label."""
         check_lengths(predictions=predictions, examples=examples)
         words = sum(len(example.answers) for example in examples)
         pairs = zip(predictions, examples, strict=True)
@@ -59,7 +59,7 @@ class Tokens(Task):
 
 
 def first_tokens(tokenizer, texts: Sequence[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """For each text the places of the first tokens of its words, as far as they are in `inputs`; each place once."""
+    """Returns, for each text, the indices of the first tokens of those of its words that are in `inputs`."""
     words = [text.split() for text in texts]
     flat = [word for row in words for word in row]
     encoded = tokenizer(flat, add_special_tokens=False, padding=False, return_length=True)

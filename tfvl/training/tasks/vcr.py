@@ -17,21 +17,21 @@ PEOPLE = "Casey Riley Jessie Jackie Avery Jaime Peyton Kerry Jody Kendall Skyler
 
 
 class Vcr(Task):
-    """A part of VCR; predictions are places of choices, from 0.
+    """One of VCR's two parts. Predictions are the indices of choices.
 
     Attributes:
-        part: "answer", or "rationale": the text is then the question and the right answer.
+        part: "answer"; or "rationale", whose text is the question together with the right answer.
     """
 
     kinds = ("choices",)
     part: ClassVar[str]
 
     def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
-        """The questions of `train.jsonl`, `val.jsonl` or `test.jsonl`, with tags of objects as words.
+        """Yields the questions of `train.jsonl`, `val.jsonl` or `test.jsonl`, with words in place of tags of objects.
 
-        A person gets one of `PEOPLE`, in the order of mention, anything else the name of its class. Names of the
-        question hold in all choices. (VisualBERT's code starts to count anew in the choices, so that two people may
-        share a name.)
+        A person is called by one of `PEOPLE`, in the order of mention, any other object by its class. All choices call
+        a person by the question's name. (VisualBERT's code counts from the beginning again in the choices, so that two
+        people may share a name.)
         """
         path = find_file(directory, f"{split}.jsonl")
 
@@ -54,14 +54,14 @@ class Vcr(Task):
         return converted(path, numbered_lines(path), convert, report)
 
     def collate(self, batch: Batch, model_class: type[Any]) -> tuple[dict, np.ndarray]:
-        """Texts (N, choices, length); labels: int32 (N,), the place of the right choice."""
+        """Returns inputs with texts (N, choices, length), and labels, int32 (N,), the index of the right choice."""
         texts = batch.texts(
             [example.text for example in batch.examples], [list(example.choices) for example in batch.examples]
         )
         return texts | batch.pictures, batch.labels
 
     def metric(self, predictions: Sequence[int], examples: Sequence[Example]) -> dict[str, float]:
-        """`accuracy`; `VcrRationale.joint` joins those of answers and rationales."""
+        """Returns `accuracy`; `VcrRationale.joint` computes that of answers and rationales together."""
         labels = [example.label for example in examples]
         return {"accuracy": float(np.mean(np.asarray(predictions) == np.asarray(labels)))}
 
@@ -69,27 +69,27 @@ class Vcr(Task):
         return example.choices.index(answer) if answer in example.choices else self.unread
 
     def row(self, example: Example, place: int) -> dict:
-        """The place of the choice, -1 where the image could not be read; and of the right one."""
+        """Returns the index of the prediction, -1 if the image could not be read, and of the right choice."""
         return {"annot_id": example.id, self.part: place, "label": example.label}
 
 
 class VcrAnswer(Vcr):
-    """VCR's Q->A."""
+    """VCR's Q->A: choosing the answer."""
 
     name, part = "vcr-answer", "answer"
 
 
 class VcrRationale(Vcr):
-    """VCR's QA->R."""
+    """VCR's QA->R: choosing the rationale of the right answer."""
 
     name, part = "vcr-rationale", "rationale"
 
     def joint(self, answers: Path, examples: Sequence[Example], predictions: Sequence[int]) -> dict[str, float]:
-        """VCR's `Q->A`, `QA->R` (rationales chosen with the right answer given) and `Q->AR`: both right.
+        """Returns VCR's three accuracies: of the answers `Q->A`, of the rationales `QA->R`, and of both `Q->AR`.
 
         Args:
-            answers: predictions of `VcrAnswer` for the same questions, as they are written.
-            examples, predictions: of the rationales.
+            answers: file with the predictions of `VcrAnswer` for the same questions.
+            examples, predictions: the examples and predictions of the rationales.
 
         Raises:
             ValueError: the file holds something else, or lacks a question.
@@ -112,7 +112,7 @@ class VcrRationale(Vcr):
 
 
 def _spoken(tokens: list, objects: list[str], names: dict[int, str]) -> tuple[str, dict[int, str]]:
-    """Words, and lists of places in `objects`, as text; and the names with those that are new."""
+    """Joins tokens, words and lists of indices into `objects`, into a text; returns it and all names given so far."""
     names, words = dict(names), []
     for token in tokens:
         for part in token if isinstance(token, list) else [token]:

@@ -15,18 +15,18 @@ SCORES = (0.0, 0.3, 0.6, 0.9, 1.0)  # by the number of annotators who gave the a
 
 
 def majority(examples: Iterable[Example]) -> Iterator[str]:
-    """The answer that most annotators gave to each question, the first of equal ones; none where there are none."""
+    """Yields the answer that most annotators gave to each question, the first of ties; skips unanswered questions."""
     for example in examples:
         for answer, _ in Counter(example.answers).most_common(1):
             yield answer
 
 
 def build_vocabulary(answers: Iterable[str], min_answers: int = MIN_OCCURRENCES) -> list[str]:
-    """The normalised answers that occur often enough, in the order of their first occurrence (as ViLT's script).
+    """Returns the normalised answers that occur often enough, in the order of their first occurrence (ViLT's script).
 
     Args:
-        answers: one for each question, see `majority`.
-        min_answers: 9 in the papers.
+        answers: an answer for each question, from `majority`.
+        min_answers: an answer is kept if it occurs so often; 9 in the papers.
 
     Raises:
         ValueError: no answer occurs that often.
@@ -41,10 +41,10 @@ def build_vocabulary(answers: Iterable[str], min_answers: int = MIN_OCCURRENCES)
 
 
 def answer_scores(answers: Sequence[str], label2id: Mapping[str, int]) -> dict[int, float]:
-    """The classes that annotators gave, with their scores; empty where none is in the vocabulary.
+    """Returns the score of each class that annotators gave; empty if no answer is in the vocabulary.
 
-    As in the papers' scripts annotators' answers are looked up as they are written. GQA's only one scores 1, as do
-    those of fewer annotators than VQA's that are given most often.
+    As in the papers' scripts, annotators' answers are looked up exactly as they are written. With fewer annotators than
+    VQA's ten, the most frequent answers score 1, and so does GQA's only answer.
     """
     if len(answers) < ANNOTATORS:
         return {label2id[answer]: share for answer, share in answer_shares(answers).items() if answer in label2id}
@@ -55,13 +55,13 @@ def answer_scores(answers: Sequence[str], label2id: Mapping[str, int]) -> dict[i
 
 
 def answer_shares(answers: Iterable[str]) -> dict[str, float]:
-    """For each answer how often it is given, in parts of the most frequent one."""
+    """Returns each answer's count, divided by the count of the most frequent answer."""
     counts = Counter(answers)
     return {answer: count / max(counts.values()) for answer, count in counts.items()}
 
 
 def soft_targets(rows: Sequence[Sequence[str]], label2id: Mapping[str, int], num_labels: int) -> np.ndarray:
-    """Soft targets of N questions: float32 (N, num_labels), the scores of `answer_scores`."""
+    """Returns soft targets of N questions, float32 (N, num_labels): the scores of `answer_scores`."""
     targets = np.zeros((len(rows), num_labels), np.float32)
     for row, answers in enumerate(rows):
         for place, score in answer_scores(answers, label2id).items():
@@ -70,6 +70,6 @@ def soft_targets(rows: Sequence[Sequence[str]], label2id: Mapping[str, int], num
 
 
 def best_answers(rows: Sequence[Sequence[str]], label2id: Mapping[str, int]) -> np.ndarray:
-    """The best-scored class of N questions, the first of equal ones: int32 (N,), -100 where there is none."""
+    """Returns the class with the best score for N questions, int32 (N,), the first of ties; -100 if there is none."""
     scored = [answer_scores(answers, label2id) for answers in rows]
     return np.array([max(scores, key=scores.__getitem__) if scores else IGNORED for scores in scored], np.int32)

@@ -14,11 +14,11 @@ from tfvl.training.tasks.predictions import json_list
 from tfvl.training.tasks.task import find_file
 from tfvl.training.tasks.vqa_answers import normalize_answer, on_one_line
 
-AGREEING = 3  # annotators that make an answer fully right
+AGREEING = 3  # an answer that so many annotators gave is fully right
 
 
 class Vqa(Answering):
-    """VQA v2; files of predictions are those of its evaluation server."""
+    """VQA v2. Predictions are written as its evaluation server reads them."""
 
     name = "vqa"
     reads_json = True
@@ -27,10 +27,10 @@ class Vqa(Answering):
     lines = staticmethod(json_list)
 
     def read(self, directory: Path, split: str, report: Report) -> Iterator[Example]:
-        """The questions of `v2_OpenEnded_mscoco_*_questions.json`, with those of `v2_mscoco_*_annotations.json`.
+        """Yields the questions of `v2_OpenEnded_mscoco_*_questions.json` with `v2_mscoco_*_annotations.json`'s answers.
 
-        Annotations may come in any order; a test split has none. Images are called as COCO calls them,
-        COCO_val2014_000000262148, where the questions say their `data_subtype`, else by their `image_id`.
+        Annotations may come in any order; a test split has none. Images have COCO's names, such as
+        COCO_val2014_000000262148, if the file of questions has a `data_subtype`; else they are named by `image_id`.
         """
         questions = find_file(directory, f"*{split}2*questions.json")
         annotations = None if split.startswith("test") else find_file(directory, f"*{split}2*annotations.json")
@@ -68,25 +68,25 @@ class Vqa(Answering):
         return converted(questions, matched(), convert, report)
 
     def metric(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
-        """`accuracy`, and that of each answer type."""
+        """Returns `accuracy`, and that of each answer type."""
         right = vqa_accuracies(predictions, [example.answers for example in examples])
         return accuracies(right, [example.group or "other" for example in examples])
 
     def row(self, example: Example, answer: str) -> dict:
-        """A result, whose id is a number."""
+        """Returns a row of the file, in which the question's id is a number."""
         return {"question_id": int(example.id) if example.id.isdecimal() else example.id, "answer": answer}
 
 
 def vqa_accuracies(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
-    """The accuracy of each answer to VQA.
+    """Computes VQA's accuracy of each prediction.
 
-    It is min(how many said the same / 3, 1), averaged over leaving out each annotator. As in the official evaluator,
-    answers are normalised only where a question's annotators do not all agree to the letter; else the prediction has to
-    be written as they wrote it.
+    It is min(number of annotators with the same answer / 3, 1), averaged over all sets that leave out one annotator. As
+    in the official evaluator, answers are normalised only if a question's annotators do not all agree exactly; if they
+    do, the prediction has to be written as they wrote it.
 
     Args:
         predictions: N answers.
-        answers: of each of N questions, what its annotators answered (VQA: 10).
+        answers: for each of N questions, its annotators' answers (VQA: 10).
 
     Returns:
         float64 (N,), 0 to 1; the reported number is the mean times 100.

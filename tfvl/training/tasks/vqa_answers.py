@@ -1,6 +1,7 @@
 """The text normalisation of the official VQA evaluator, rule by rule (github.com/GT-Vision-Lab/VQA, `vqaEval.py`).
 
-Answers compare equal to the evaluator only where every quirk of its code is kept; the comments name them.
+The code keeps every quirk of the evaluator's, because answers that it takes for equal must be equal here; comments name
+them.
 """
 
 import re
@@ -23,7 +24,7 @@ CONTRACTED = """
 """.split()
 CONTRACTIONS = {
     word[:place] + word[place + 1 :]: word for word in CONTRACTED for place, letter in enumerate(word) if letter == "'"
-} | {"somebody'd": "somebodyd"}  # this one the evaluator's table has the wrong way round
+} | {"somebody'd": "somebodyd"}  # the evaluator's table has this pair the wrong way round
 
 DIGITS_AROUND_COMMA = re.compile(r"\d,\d")
 PERIOD = re.compile(r"\.(?!\d)")
@@ -31,9 +32,9 @@ MAX_PERIODS = 32  # the evaluator passes re.UNICODE where `sub` takes the number
 
 
 def without_punctuation(text: str) -> str:
-    """Punctuation marks vanish where one of their kind stands beside a space, else they become spaces.
+    """Removes each punctuation mark that occurs beside a space, and replaces the others by spaces.
 
-    All of them vanish where the text has a comma between digits. A period stays only before a digit.
+    If the text has a comma between digits, all marks are removed. A period stays only before a digit.
     """
     number = DIGITS_AROUND_COMMA.search(text) is not None
     kept = text
@@ -44,16 +45,16 @@ def without_punctuation(text: str) -> str:
 
 
 def without_articles(text: str) -> str:
-    """Lower case, number words as digits, no articles, apostrophes of contractions restored."""
+    """Lower-cases a text, turns number words into digits, drops articles, and restores apostrophes of contractions."""
     words = (NUMBER_WORDS.get(word, word) for word in text.lower().split())
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
 def on_one_line(text: str) -> str:
-    """Newlines and tabs as spaces, none at the ends."""
+    """Turns newlines and tabs into spaces, and strips the ends."""
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
 def normalize_answer(text: str) -> str:
-    """An answer as the evaluator compares it where the annotators disagree, and as the papers' vocabularies hold it."""
+    """Normalises an answer as the evaluator does if annotators disagree, and as the papers' vocabularies do."""
     return without_articles(without_punctuation(on_one_line(text)))

@@ -1,7 +1,7 @@
-"""Why a model gives an answer: `tfvl.explain(model, processor, image=…, text=…)`. Imports the families and below.
+"""Explains answers: `tfvl.explain(model, processor, image=…, text=…)`. Imports the families and below.
 
-`maps` collects the attention maps of a forward pass, `propagation` carries them through the layers, `chosen` says which
-answer is explained, `scores` joins the three in a graph; `explaining` is the function for Python.
+`maps` collects the attention maps of a forward pass, `propagation` combines those of all layers, `chosen` selects the
+answer that is explained, and `scores` uses the three in a graph; `explaining` has the Python function.
 """
 
 from tfvl.explanations.drawing import attention_grid

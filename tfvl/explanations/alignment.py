@@ -1,17 +1,19 @@
-"""Which patches each word is carried to, where words are carried to patches at the least cost (ViLT, section 4.1)."""
+"""Aligns words with patches by optimal transport: words move to patches at the least cost (ViLT, section 4.1)."""
 
 import tensorflow as tf
 
-BETA, ITERATIONS = 0.5, 50  # of the paper
+BETA, ITERATIONS = 0.5, 50  # the paper's
 
 
 def transport(cost: tf.Tensor, beta: float = BETA, iterations: int = ITERATIONS) -> tf.Tensor:
-    """The plan (words, patches), which sums to 1, with the same mass for all words and for all patches.
+    """Computes the transport plan (words, patches), which sums to 1; all words, and all patches, have the same mass.
 
-    Inexact proximal point iterations (Xie et al. 2018, algorithm 1), one inner step each.
+    It makes inexact proximal point iterations (Xie et al. 2018, algorithm 1), with one inner step each.
 
     Args:
-        cost: (words, patches).
+        cost: (words, patches), the cost of moving each word to each patch.
+        beta: weight of the proximal term.
+        iterations: number of iterations.
     """
     words, patches = tf.unstack(tf.cast(tf.shape(cost), tf.float32))
     kernel = tf.exp(-cost / beta)
@@ -25,14 +27,15 @@ def transport(cost: tf.Tensor, beta: float = BETA, iterations: int = ITERATIONS)
 
 
 def alignment(words: tf.Tensor, patches: tf.Tensor, asked: list[int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scores of words (words,) and of patches (patches,) from their last hidden states.
+    """Scores words (words,) and patches (patches,) from their last hidden states.
 
-    A patch scores what is carried to it from the words that are asked about, a word how alike it is, by the cosine, to
-    what it is carried to. Where no word is asked about, a patch scores that likeness of all words.
+    The score of a patch is the mass that it receives from the words in `asked`. The score of a word is its cosine
+    similarity to the patches that it is moved to. If `asked` is empty, the score of a patch is its similarity to all
+    words that are moved to it.
 
     Args:
         words, patches: (words, hidden), (patches, hidden), without [CLS], [SEP] and the image's class token.
-        asked: which words.
+        asked: indices of words.
     """
     alike = tf.matmul(tf.math.l2_normalize(words, -1), tf.math.l2_normalize(patches, -1), transpose_b=True)
     plan = transport(1 - alike)

@@ -1,6 +1,6 @@
-"""Which answer is explained: its logit, its score, and the position of the sequence that the head reads for it.
+"""Selects the answer that is explained: its logit, its score, and the position that the head reads for it.
 
-One function for each kind of answer (`tfvl.answers.rows.KINDS`), on tensors, also in a graph.
+There is a function for each kind of answer (`tfvl.answers.rows.KINDS`). They take tensors and also work in a graph.
 """
 
 from typing import NamedTuple
@@ -17,11 +17,11 @@ class Chosen(NamedTuple):
     """The explained answer of each of N requests.
 
     Attributes:
-        logit: (N,) float32, raw, which is differentiated.
-        score: (N,) float32, as `serving_default` gives it.
-        answer: (N,) int32, the label, word, choice or region, by its number.
+        logit: (N,) float32, the raw logit, whose gradient is taken.
+        score: (N,) float32, the score that `serving_default` gives.
+        answer: (N,) int32, the index of the label, word, choice or region.
         position: (N,) int32, the position that the head reads.
-        row: (N,) int32, the row of the encoder: another than the request's where there is a row for each choice.
+        row: (N,) int32, the row in the encoder's batch; with choices, it has a row for each choice of a request.
     """
 
     logit: tf.Tensor
@@ -32,19 +32,22 @@ class Chosen(NamedTuple):
 
 
 def choose(model, head: Head, outputs: dict, inputs: dict, words: Words, target, place) -> Chosen:
-    """The answer that is explained.
+    """Selects the answer that is explained.
 
     Args:
-        outputs: of the model.
-        inputs: of the model; maybe `choices`, strings (N, C) of which "" are none.
-        target: int32 (N,), the number of the answer; -1: the best.
-        place: int32 (N,), which token is asked about by a token head, which mask, which phrase; -1: the first.
+        model: the model.
+        head: its row of `tfvl.answers.rows`.
+        outputs: the model's outputs.
+        inputs: the model's inputs, maybe with `choices`, strings (N, C), in which "" is padding.
+        words: the vocabulary.
+        target: int32 (N,), the index of the answer; -1: the best.
+        place: int32 (N,), the index of the token, mask or phrase that the answer is for; -1: the first.
     """
     return CHOOSE[head.kind](model, head, outputs, inputs, words, target, place)
 
 
 def pick(logits, scores, target) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Logit, score and number of an answer, from logits and scores (N, answers)."""
+    """Returns logit, score and index of the answer `target`, or of the best one, from (N, answers)."""
     logits = tf.cast(logits, tf.float32)
     best = tf.argmax(logits, axis=-1, output_type=tf.int32)
     answer = tf.where(target < 0, best, tf.minimum(target, tf.shape(logits)[-1] - 1))
@@ -59,7 +62,7 @@ def labels(model, head, outputs, inputs, words, target, place, output=None) -> C
     logits = tf.cast(outputs[output or head.logits], tf.float32)
     activation = tf.nn.softmax if output else getattr(tf.nn, head.activation)
     position = tf.zeros_like(target)
-    if hasattr(model, "last_word"):  # VisualBERT's question answering
+    if hasattr(model, "last_word"):  # only VisualBERT's question answering has it
         position = tf.cast(model.last_word(inputs)[:, 0], tf.int32)
     return Chosen(*pick(logits, activation(logits), target), position, rows_of(target))
 
@@ -68,7 +71,7 @@ def masks(model, head, outputs, inputs, words, target, place) -> Chosen:
     masked = tf.cast(inputs["input_ids"] == words.mask_id, tf.int32)
     position = tf.where(place < 0, tf.argmax(masked, axis=1, output_type=tf.int32), place)
     logits = tf.cast(tf.gather(outputs[head.logits], position, axis=1, batch_dims=1), tf.float32)  # (N, vocabulary)
-    size = words.vocabulary_size  # the model may have more
+    size = words.vocabulary_size  # the model's vocabulary may be larger
     return Chosen(*pick(logits[:, :size], tf.nn.softmax(logits)[:, :size], target), position, rows_of(target))
 
 
@@ -78,7 +81,7 @@ def match(model, head, outputs, inputs, words, target, place) -> Chosen:
 
 
 def pretraining(model, head, outputs, inputs, words, target, place) -> Chosen:
-    """The first mask's word; without a mask the answer to the text as a question, or else the match."""
+    """Selects a mask's word; for a text without a mask, its answer as a question if the model has one, or the match."""
     output, matching = head.match
     if ANSWER_SCORES in outputs:
         other = labels(model, head, outputs, inputs, words, target, place, output=ANSWER_SCORES)
@@ -111,5 +114,5 @@ def phrases(model, head, outputs, inputs, words, target, place) -> Chosen:
     return Chosen(*pick(logits, tf.nn.softmax(logits), target), tf.maximum(position, 0), rows_of(target))
 
 
-# By the kind of the answer: each function is named as its row of `KINDS`; a model that only pools answers nothing.
+# The functions by the kind of answer, which is their name, too. A model that only pools has no answers.
 CHOOSE = {each.__name__: each for each in (labels, masks, match, pretraining, tokens, choices, phrases)}

@@ -1,7 +1,7 @@
-"""Pictures of explanations, and of attention maps. Needs matplotlib, which the extra `plots` brings.
+"""Draws explanations and attention maps. Needs matplotlib, which the extra `plots` installs.
 
-Colours are viridis' and Blues', whose lightness grows with the score, so that colour-blind people and grey prints tell
-them apart. Scores are scaled to the largest of a picture; the numbers that an explanation holds are not.
+The colour maps are viridis and Blues, whose lightness changes steadily with the score, so that colour-blind people and
+grey prints can tell scores apart. Scores are divided by the largest of a picture; those in an explanation are not.
 """
 
 import io
@@ -16,17 +16,17 @@ from tfvl.layers.attention import observed_attention
 
 WIDTH = 6.0  # inches; at 100 dots each, 600 pixels
 DPI = 200
-FONT = 11  # points: 15 pixels where the picture is 600 wide
-LABELLED = 3  # regions
-MOST_PIXELS = 1200  # of an edge of an image in a picture
-MARGIN = 1.4  # inches, left of the grid of maps
-LINE = 0.32  # inches
-PICTURE_HEIGHTS = (1.0, 6.0)  # inches, least and most
+FONT = 11  # points; 15 pixels if the picture is 600 pixels wide
+LABELLED = 3  # the best regions, which are numbered
+MOST_PIXELS = 1200  # the longest edge of an image in a picture
+MARGIN = 1.4  # inches; the space left of the grid of maps
+LINE = 0.32  # inches; the height of a line of words
+PICTURE_HEIGHTS = (1.0, 6.0)  # inches; the smallest and largest height
 STREAMS = {ALL: "", WORDS: "words", REGIONS: "regions"}
 
 
 def new_figure(width: float, height: float):
-    """An empty matplotlib figure. Raises MissingExtraError where matplotlib is missing."""
+    """Returns an empty matplotlib figure of a size in inches. Raises MissingExtraError without matplotlib."""
     require("matplotlib", extra="plots", purpose="a picture is drawn with it")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def new_figure(width: float, height: float):
 
 
 def saved(figure, file: Path, **options) -> Path:
-    """Writes the picture, whole or not at all. Raises ValueError for a format that matplotlib lacks."""
+    """Saves a figure, so that the file appears only when it is whole. Raises ValueError for an unknown format."""
     from tfvl.files.whole import written_files
 
     formats = figure.canvas.get_supported_filetypes()
@@ -56,11 +56,11 @@ def as_png(figure) -> bytes:
 
 
 def figure(explanation):
-    """The picture of an explanation: its images with their heat maps, its words, its answers."""
+    """Draws an explanation: its images with their heat maps, its words, and its answers."""
     images, heat = explanation.images, explanation.heatmap
     heats = heat if isinstance(heat, tuple) else (heat,) * len(images)
     images, heats = (list(map(thinned, each)) for each in (images, heats))
-    panel = WIDTH / 2  # the image as it is, and beside it the heat map
+    panel = WIDTH / 2  # two panels: the image and its heat map
     heights = [float(np.clip(image.shape[0] / image.shape[1] * panel, *PICTURE_HEIGHTS)) for image in images]
     lines = wrapped(explanation.tokens)
     bars = 0.0 if images or explanation.region_scores is None else 1.8
@@ -89,13 +89,13 @@ def figure(explanation):
 
 
 def thinned(pixels: np.ndarray) -> np.ndarray:
-    """Every pixel, or of large images every second, third, … of each axis: more than a picture can show."""
+    """Takes only every second, third, … pixel of a large image, which still has more than a picture can show."""
     step = max(1, max(pixels.shape[:2]) // MOST_PIXELS)
     return pixels[::step, ::step]
 
 
 def draw_heat(axes, image: np.ndarray, heat: np.ndarray, largest: float) -> None:
-    """The image in grey, and over it the scores in viridis."""
+    """Draws the image in grey, and the scores in viridis over it."""
     from matplotlib import colormaps
 
     grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2) / 255
@@ -107,7 +107,7 @@ def draw_heat(axes, image: np.ndarray, heat: np.ndarray, largest: float) -> None
 
 
 def draw_boxes(axes, image: np.ndarray, regions, scores: np.ndarray, start: int) -> None:
-    """The boxes of regions, thicker the higher the score; the best ones with their numbers."""
+    """Draws the boxes of regions, with thicker lines for higher scores, and numbers the best ones."""
     height, width = image.shape[:2]
     scores = scores[: len(regions)]
     largest = max(float(scores.max(initial=0)), 1e-30)
@@ -117,7 +117,7 @@ def draw_boxes(axes, image: np.ndarray, regions, scores: np.ndarray, start: int)
         share = max(float(scores[index]) / largest, 0)
         line = {"linewidth": 0.6 + 2.4 * share, "color": (1, 1, 1, 0.35 + 0.65 * share)}
         axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], **line)
-        if rank < LABELLED:  # above the box where there is room, and not beyond the picture's right edge
+        if rank < LABELLED:  # above the box if there is room, and within the picture's right edge
             above, left = y1 > height / 8, x1 < width / 2
             place = {"va": "bottom" if above else "top", "ha": "left" if left else "right"}
             box = {"facecolor": "black", "edgecolor": "none", "pad": 1.5}
@@ -127,7 +127,7 @@ def draw_boxes(axes, image: np.ndarray, regions, scores: np.ndarray, start: int)
 
 
 def draw_bars(axes, scores: np.ndarray) -> None:
-    """The scores of regions without an image."""
+    """Draws the scores of regions as bars, if there is no image."""
     axes.bar(np.arange(len(scores)), scores, color="#31688e")
     axes.set_xlabel("region", fontsize=FONT)
     axes.tick_params(labelsize=FONT - 1)
@@ -136,7 +136,7 @@ def draw_bars(axes, scores: np.ndarray) -> None:
 
 
 def wrapped(tokens: list[str]) -> list[list[int]]:
-    """The places of tokens, in lines that fit into the width."""
+    """Breaks tokens into lines that fit into the width; returns the tokens' indices, line by line."""
     lines, used = [[]], 0.0
     for place, token in enumerate(tokens):
         if lines[-1] and used + width_of(token) > WIDTH - 0.2:
@@ -148,12 +148,12 @@ def wrapped(tokens: list[str]) -> list[list[int]]:
 
 
 def width_of(token: str) -> float:
-    """Inches that a token takes, in a font of fixed width."""
+    """Returns the width of a token in inches, in a font of fixed width."""
     return 0.095 * len(token) + 0.16
 
 
 def draw_words(axes, lines: list[list[int]], tokens: list[str], scores: np.ndarray) -> None:
-    """Words on blue that is the darker the higher the score."""
+    """Draws words on a blue ground, which is darker for higher scores."""
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
@@ -171,7 +171,7 @@ def draw_words(axes, lines: list[list[int]], tokens: list[str], scores: np.ndarr
 
 
 def draw_answers(axes, explanation, y: float) -> None:
-    """The best answers with their scores; the explained one in bold letters, and the method."""
+    """Writes the best answers with their scores, the explained one in bold, and the method."""
     explained = str(explanation.answer), explanation.score
     answers = explanation.answers or [explained]
     if explained[0] not in [name for name, _ in answers]:
@@ -193,13 +193,13 @@ def attention_grid(model, inputs, row: int = 0):
 
         tfvl.explanations.attention_grid(model, processor(images=[image], text=["how many?"])).savefig("maps.png")
 
-    Of LXMERT the layers come in the order in which they run: the words' own, the regions' own, and of each
-    cross-modality layer words over regions, regions over words, and both among themselves.
+    LXMERT's layers are drawn in the order in which they run: the language encoder, the object relationship encoder, and
+    for each cross-modality layer words over regions, regions over words, and each among themselves.
 
     Args:
         model: a model of tfvl.
-        inputs: what it is called with.
-        row: of the batch.
+        inputs: the inputs of a call.
+        row: index of the row of the batch that is drawn.
 
     Returns: matplotlib's figure. Rows of a map are queries, columns keys; each map is scaled to its largest value.
 

@@ -1,4 +1,4 @@
-"""`Explainer`: from a request to its explanation, by one method."""
+"""`Explainer`, which explains the answers to requests by one method."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from tfvl.preprocessing.visuals import MAX_PIXELS
 from tfvl.processors.base import Processor
 
 METHODS = (*OF_MAPS, "occlusion", "alignment")
-ANSWERS = 3  # that a picture shows
+ANSWERS = 3  # answers that a picture shows
 
 
 @dataclass
 class Explainer:
-    """A model that explains its answers by one method; arguments and errors as those of `explain`."""
+    """Explains a model's answers by one method. Arguments and errors are those of `explain`."""
 
     model: Any
     processor: Any
@@ -48,7 +48,7 @@ class Explainer:
         self.name, self.head = type(self.model).__name__, HEADS[name]
         self.check_method(methods_of(self.model, self.head))
         self.patch = getattr(self.model.config, "patch_shape", None)
-        self.answers_questions = getattr(self.model, "answer_head", None) is not None  # of a pre-training model
+        self.answers_questions = getattr(self.model, "answer_head", None) is not None  # in pre-training
         tokenizer = self.processor.tokenizer
         self.special = set(tokenizer.all_special_ids)
         self.words = Words(
@@ -60,14 +60,14 @@ class Explainer:
         )
 
     def check_method(self, possible: tuple[str, ...]) -> None:
-        """Raises ValueError where the method is none of those that are possible."""
+        """Raises ValueError if the method is not one of those that are possible."""
         if not possible:
             raise ValueError(f"{self.name} has no head that answers, so that there is nothing to explain")
         if self.method not in possible:
             raise ValueError(f"method is {self.method!r}, but {self.name} can be explained by {', '.join(possible)}")
 
     def takes(self, visual: str) -> Takes:
-        """What goes with a text where "images", or "regions", are given."""
+        """Returns the inputs that the model takes if "images", or "regions", are given."""
         reads = self.head.reads
         seen = ("regions", "boxes") if visual == "regions" and "regions" in reads else ("image",)
         images = self.model.config.num_images if self.processor.sees == "images" else PAIR
@@ -84,7 +84,7 @@ class Explainer:
         found = getattr(self, self.method, None)
         chosen, scores, outputs = (found or self.of_maps)(inputs, number, place, word)
         answer = int(chosen.answer[0])
-        real = inputs["attention_mask"].numpy()[0] > 0  # files pad
+        real = inputs["attention_mask"].numpy()[0] > 0  # `.tflite` files keep padding
         ids, real = (each[answer] if each.ndim == 2 else each for each in (ids, real))
         ids, numbers = ids[real], {name: np.asarray(value)[0] for name, value in scores.items()}
         if "region_scores" in numbers:
@@ -107,18 +107,18 @@ class Explainer:
     # --- inputs -------------------------------------------------------------------------------------------------------
 
     def regions_of(self, request: Request) -> list[Regions]:
-        """The regions of a request's images, given or found."""
+        """Returns the regions of a request's images, which are given or found by the detector."""
         if self.processor.sees == "images":
             return []
         visuals = list(request.visuals)
         if isinstance(visuals[0], Regions):
             return visuals
         if self.processor.detector is None:
-            self.processor.detect(visuals)  # which says that there is none
+            self.processor.detect(visuals)  # raises, since there is no detector
         return self.processor.detector.regions(visuals)
 
     def inputs_of(self, request: Request, regions: list[Regions]) -> dict[str, tf.Tensor]:
-        """The model's inputs, one row without padding."""
+        """Returns the model's inputs for a request, one row without padding."""
         text: dict[str, list] = {"text": [request.text]}
         if request.choices:
             text["text_pair"] = [list(request.choices)]
@@ -130,7 +130,7 @@ class Explainer:
         return inputs
 
     def located(self, phrases: Sequence[str], inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """int32 (1, phrases): the place of each one's last token. Raises ValueError for one that is not there."""
+        """Finds the last token of each phrase, int32 (1, phrases). Raises ValueError for a phrase not in the text."""
         tokenizer = self.processor.tokenizer
         places = locate(tf.constant([list(phrases)]), inputs, tokenizer, tokenizer.model_max_length)
         for phrase, place in zip(phrases, places.numpy()[0], strict=True):
@@ -139,7 +139,10 @@ class Explainer:
         return places
 
     def place_of(self, word: str | int | None, request: Request, inputs: Mapping[str, tf.Tensor]) -> int:
-        """Of which token, mask or phrase the answer is; -1: the first. Raises ValueError for one that is not there."""
+        """Returns the index of the token, mask or phrase that is asked about; -1: the first.
+
+        Raises ValueError if there is no such one.
+        """
         if word is None:
             return -1
         if self.head.kind == "phrases":
@@ -155,7 +158,7 @@ class Explainer:
         return first
 
     def pieces(self, word: str | int, inputs: Mapping[str, tf.Tensor]) -> list[int]:
-        """The places of a word's pieces. Raises ValueError for one that is not there."""
+        """Returns the indices of a word's pieces. Raises ValueError if the text does not hold the word."""
         real = np.flatnonzero(inputs["attention_mask"][0] > 0)
         if isinstance(word, int):
             if not 0 <= word < len(real):
@@ -165,12 +168,12 @@ class Explainer:
         return real[last - count + 1 : last + 1].tolist()
 
     def pieces_of(self, word: str, ids: np.ndarray) -> tuple[int, int]:
-        """The place of a word's last piece in ids without padding, and how many pieces it has."""
+        """Returns the index of a word's last piece in ids without padding, and the number of its pieces."""
         inputs = {"input_ids": tf.constant(ids[None]), "attention_mask": tf.ones([1, len(ids)], tf.int32)}
         return int(self.located([word], inputs)[0, 0]), len(self.processor.tokenizer.tokenize(word))
 
     def number_of(self, target: Any, names: Mapping[int, Any]) -> int:
-        """The number of the answer to explain; -1: the best one. Raises ValueError for one that does not exist."""
+        """Returns the index of the answer to explain; -1: the best one. Raises ValueError for an unknown answer."""
         if target is None:
             return -1
         if isinstance(target, int | np.integer) and not isinstance(target, bool) and target in names:
@@ -181,7 +184,7 @@ class Explainer:
         raise ValueError(f"target is {target!r}, which is no answer of {self.name}; expected one of {some}")
 
     def names(self, request: Request, ids: np.ndarray, regions: list[Regions]) -> Mapping[int, Any]:
-        """Each possible answer by its number."""
+        """Returns all possible answers by their indices."""
         kind = self.head.kind
         if kind == "masks" or (kind == "pretraining" and self.words.mask_id in ids):
             return self.words.tokens
@@ -216,7 +219,7 @@ class Explainer:
 
         given = {name: value.numpy() for name, value in inputs.items()}
         scores = occlusion(logits_of, given, self.special, self.words.mask_id, self.patch)
-        if scores["token_scores"].ndim == 3:  # of choices
+        if scores["token_scores"].ndim == 3:  # a row for each choice
             scores["token_scores"] = scores["token_scores"][:, answer]
         return chosen, scores | self.grid_of(inputs), outputs
 
@@ -235,7 +238,7 @@ class Explainer:
         return chosen, {"token_scores": tf.pad(words, [[1, 1]])[None], "patch_scores": patches, **grid}, outputs
 
     def grid_of(self, inputs) -> dict[str, np.ndarray]:
-        """`grid` (1, [images,] 2) and `image_class_score`, 0, of a model of patches; these methods do not hide it."""
+        """Returns `grid` (1, [images,] 2), and `image_class_score`, 0, since these methods do not hide that token."""
         if "pixel_values" not in inputs:
             return {}
         mask = inputs["pixel_mask"]
@@ -268,7 +271,7 @@ class Explainer:
         return [(int(each[:, 0].sum()), int(each[0].sum()), *self.patch) for each in masks]
 
     def answers(self, outputs, request: Request, ids: np.ndarray, regions: list[Regions]) -> list[tuple[str, float]]:
-        """The best answers, where there are some to choose from."""
+        """Returns the best answers with their scores; empty if the head has only one."""
         if self.head.kind in ("tokens", "phrases", "match"):
             return []
         row = arrays.Row(ids.tolist(), request.text, request.choices, request.phrases, sum(map(len, regions)))
@@ -281,7 +284,7 @@ class Explainer:
 
 
 def methods_of(model, head: Head) -> tuple[str, ...]:
-    """The methods by which a head can be explained; none where it gives no answers."""
+    """Returns the methods by which a head can be explained; empty if it gives no answers."""
     if head.kind == "pooled":
         return ()
     aligned = model.base_model_prefix == "vilt" and not head.several

@@ -1,4 +1,4 @@
-"""`explain`: from a model, an image and a text to an `Explanation`."""
+"""`explain`, which explains a model's answer to an image and a text as an `Explanation`."""
 
 from typing import Any
 
@@ -28,39 +28,39 @@ def explain(
     layer: int | None = None,
     head: int | None = None,
 ) -> Explanation | list[Explanation]:
-    """Why the model gives its answer: a score for each word piece, and for each patch or region.
+    """Explains a model's answer by a score for each word piece, and for each patch or region.
 
         one = tfvl.explain(model, processor, image="cat.jpg", text="what color is the cat?")
         one.save("why.png")
 
     Methods:
-        relevance: gradient-weighted attention, carried through the layers (Chefer, Gur & Wolf, ICCV 2021).
-        rollout: attention, carried through the layers (Abnar & Zuidema, ACL 2020); the same for every answer.
-        attention: of one layer, as the position that the answer is read from attends.
-        occlusion: how much the answer's logit falls where a word, patch or region is hidden; slow.
-        alignment: of ViLT, which patches words are carried to by optimal transport (section 4.1); of no answer.
+        relevance: gradient-weighted attention of all layers together (Chefer, Gur & Wolf, ICCV 2021).
+        rollout: attention of all layers together (Abnar & Zuidema, ACL 2020); the same for every answer.
+        attention: the attention of the position that the head reads, in one layer.
+        occlusion: how much the answer's logit falls when a word, patch or region is hidden; slow.
+        alignment: for ViLT, the patches that words move to by optimal transport (section 4.1); explains no answer.
 
     Args:
         model: a model of tfvl whose head answers; or the `tfvl.lite.Runner` of a `.tflite` file, which has no
             gradients: "occlusion", and "rollout" and "attention" where it was exported with `explain=True`.
-        processor: of the same checkpoint; with a detector where VisualBERT or LXMERT get images. None for a file.
-        image, images: one image, or a list, as the processor takes them; for a head that compares two, lists of two.
+        processor: the processor of the same checkpoint, with a detector if VisualBERT or LXMERT get images; None for a
+            file.
+        image, images: one image or a list, in the processor's forms; a head that compares two takes lists of two.
         text, texts: one text or a list. One text goes with every image, one image with every text.
-        regions, boxes: in place of images, as the processor takes them.
-        choices, phrases: texts for each text, for the heads that read them.
-        word: which word is asked about: of token classification (the first one where None), of phrases the phrase, of
-            masked words the place of the mask, of "alignment" the word (all where None). A text, or the place of a
-            token.
+        regions, boxes: regions in place of images, in the processor's forms.
+        choices, phrases: lists of texts for each text, for the heads that read them.
+        word: the word whose label, the phrase whose region, or the mask whose word is explained; for "alignment", the
+            word whose patches are scored. A text, or the index of a token. None: the first one; for "alignment", all.
         method: see above.
-        target: the answer to explain, by its text or its number, for each where it is a list; None: the best one.
-        layer, head: of "attention", from 0 on or, from the last, -1; None: the last layer, and the mean over heads. Of
-            LXMERT the layers are those of the cross-modality encoder.
+        target: the answer to explain, by its text or its index, or a list with one for each; None: the best one.
+        layer, head: the layer and head of "attention", counted from 0, or from the end by negative numbers; None: the
+            last layer, and the mean over heads. LXMERT's layers are those of the cross-modality encoder.
 
     Returns: an `Explanation`; for lists a list of them.
 
     Raises:
-        ValueError: the head gives no answers or cannot be explained so, an answer or a word is not there, or an input
-            cannot be used.
+        ValueError: the head gives no answers, the method cannot explain it, there is no such answer or word, or an
+            input cannot be used.
     """
     kind = LiteExplainer if isinstance(model, Runner) else Explainer
     explainer = kind(model, processor, method, -1 if layer is None else layer, head)

@@ -1,4 +1,4 @@
-"""What `tfvl.explain` returns."""
+"""`Explanation`, the result of `tfvl.explain`."""
 
 import base64
 import html
@@ -14,24 +14,24 @@ from tfvl.preprocessing.regions.regions import Regions
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why a model gives an answer: a score for each word, and for each patch or region. Scores are not rescaled.
+    """The explanation of an answer: a score for each word, and for each patch or region. Scores are not rescaled.
 
     In a notebook it shows its picture.
 
     Attributes:
-        text: what was asked.
-        method: how it was explained.
-        answer: the explained answer: a label, a word, a choice, or the number of a region.
-        score: of the answer, as an export gives it.
+        text: the text that was asked.
+        method: the method that made the scores.
+        answer: the explained answer: a label, a word, a choice, or the index of a region.
+        score: the answer's score, the same that an export gives.
         tokens: word pieces, special ones included.
         token_scores: float32 (tokens,).
-        patch_scores: of ViLT, float32 (rows, columns) of the image's own patches; of a pair of images a tuple of two.
-        image_class_score: of ViLT, the score of the image's class token; of a pair a tuple of two.
-        region_scores: of VisualBERT and LXMERT, float32 (regions,); of a pair those of both, one after the other.
-        answers: the best answers and their scores, for the picture.
-        images: of each image the levels (height, width, 3) as it was given; none where regions were given.
-        regions: of each image its regions.
-        seen: of each image the height and width to which the model resized it, and those of a patch, in pixels.
+        patch_scores: for ViLT, float32 (rows, columns) of the image's own patches; for a pair of images a tuple of two.
+        image_class_score: for ViLT, the score of the image's class token; for a pair a tuple of two.
+        region_scores: for VisualBERT and LXMERT, float32 (regions,); for a pair, the second image's after the first's.
+        answers: the best answers and their scores, which the picture shows.
+        images: the images as they were given, uint8 (height, width, 3); empty if regions were given.
+        regions: the regions of each image.
+        seen: for each image, the height and width to which the model resized it, and those of a patch, in pixels.
     """
 
     text: str
@@ -50,10 +50,9 @@ class Explanation:
 
     @cached_property
     def heatmap(self) -> np.ndarray | tuple[np.ndarray, ...] | None:
-        """float32 (height, width) of the image as given, of a pair a tuple of two; None where there is no image.
+        """The scores of an image's pixels, float32 (height, width); for a pair a tuple of two; None without an image.
 
-        Each pixel has the score of the patch that the model saw it in, or of the strongest region that it lies in; 0
-        where it lies in none.
+        A pixel has the score of its patch, or the highest score of the regions that it lies in; 0 outside of all.
         """
         if not self.images:
             return None
@@ -67,11 +66,11 @@ class Explanation:
         return maps[0] if len(maps) == 1 else tuple(maps)
 
     def save(self, file: str | Path, **options) -> Path:
-        """Draws image and heat map, words tinted by their scores, and the answers; needs matplotlib (extra `plots`).
+        """Saves a picture of image, heat map, words tinted by their scores, and answers; needs the extra `plots`.
 
         Args:
-            file: its ending says the format: .png, .pdf, .svg.
-            **options: of matplotlib's `Figure.savefig`.
+            file: the picture's file; its ending gives the format: .png, .pdf, .svg.
+            **options: options of matplotlib's `Figure.savefig`.
 
         Raises:
             ValueError: matplotlib is missing, or does not know the format.
@@ -85,7 +84,7 @@ class Explanation:
 
         try:
             return as_png(figure(self))
-        except ValueError:  # without matplotlib
+        except ValueError:  # matplotlib is missing
             return None
 
     def _repr_html_(self) -> str:
@@ -104,18 +103,18 @@ class Explanation:
 
 
 def of_grid(scores: np.ndarray, seen: tuple[int, int, int, int], image: np.ndarray) -> np.ndarray:
-    """Scores of patches at the size of the image, which the model saw resized."""
+    """Resizes scores of patches to the size of the given image, which the model has read in another size."""
     height, width, patch_height, patch_width = seen
     places = [
         ((np.arange(size) + 0.5) * resized / size // patch).astype(int)
         for size, resized, patch in zip(image.shape[:2], (height, width), (patch_height, patch_width), strict=True)
     ]
     rows, columns = (np.minimum(place, count) for place, count in zip(places, scores.shape, strict=True))
-    return np.pad(scores, (0, 1))[np.ix_(rows, columns)]  # no patch sees what is left of a size that is no multiple
+    return np.pad(scores, (0, 1))[np.ix_(rows, columns)]  # the rest beyond the last whole patch scores 0
 
 
 def of_boxes(scores: np.ndarray, regions: Regions, image: np.ndarray) -> np.ndarray | None:
-    """Scores of regions at the size of the image; the strongest where they overlap."""
+    """Spreads scores of regions over the pixels of the image; the highest one counts where regions overlap."""
     height, width = image.shape[:2]
     heat = np.full((height, width), -np.inf, np.float32)
     for score, (x1, y1, x2, y2) in zip(scores, regions.boxes, strict=True):

@@ -1,4 +1,4 @@
-"""Explanations of `.tflite` files, which have no gradients; of their attention maps only those that they put out."""
+"""Explains `.tflite` files, which have no gradients, and attention maps only if they were exported with them."""
 
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ from tfvl.visual_bert.heads import VisualBertForQuestionAnswering
 
 
 class LiteExplainer(Explainer):
-    """The same of a `.tflite` file, given as its `Runner`; there is no processor."""
+    """Explains the answers of a `.tflite` file, given as its `Runner`; there is no processor."""
 
     model: Runner
 
@@ -30,7 +30,7 @@ class LiteExplainer(Explainer):
         self.check_method(("rollout", "attention", "occlusion") if self.has_maps else ("occlusion",))
         family = description["config"].get("model_type")
         config = ViltConfig.from_dict(description["config"]) if family == "vilt" else None
-        # what a model has and its scores are read by; files keep all padding
+        # stands in for a model: it has the attributes that `scores` reads; files keep all padding
         self.form = SimpleNamespace(
             base_model_prefix=family, config=config, embeddings=SimpleNamespace(static_shapes=True)
         )
@@ -50,7 +50,7 @@ class LiteExplainer(Explainer):
         seen = {self.model.takes.visual: [list(request.visuals)]}
         _, prepared = self.model.prepare(text=request.text, **seen, **more)
         inputs = {name: rows[0][None] for name, rows in prepared.items()}
-        if "pixel_values" in inputs and "pixel_mask" not in inputs:  # every image has the file's size
+        if "pixel_values" in inputs and "pixel_mask" not in inputs:  # all images have the file's size
             inputs["pixel_mask"] = np.ones(inputs["pixel_values"].shape[:-1], np.int32)
         return inputs
 

@@ -1,8 +1,8 @@
-"""The attention maps of a forward pass, in the order in which they act.
+"""Collects the attention maps of a forward pass, in the order in which the layers run.
 
-A map is float32 (batch, queries, keys), or with its heads (batch, heads, queries, keys). A step is a dict of maps that
-act at the same time, by the streams of their queries and keys. ViLT and VisualBERT have one stream, `ALL`: the words,
-then the patches or regions. LXMERT has two, `WORDS` and `REGIONS`.
+A map is float32 (batch, queries, keys), or with its heads (batch, heads, queries, keys). A step is a dict of the maps
+of layers that run side by side; its keys are the streams of their queries and keys. ViLT and VisualBERT have one
+stream, `ALL`: the words, then the patches or regions. LXMERT has two, `WORDS` and `REGIONS`.
 """
 
 from collections import defaultdict
@@ -11,17 +11,17 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 ALL, WORDS, REGIONS = "all", "words", "regions"
-PREFIX = "attention_"  # of the names of maps
+PREFIX = "attention_"  # begins the names of maps among outputs
 
 Step = Mapping[tuple[str, str], tf.Tensor]
 Pass = list[Step]
 
 
 class Recorder:
-    """Keeps the probabilities of every attention, for `tfvl.layers.attention.observed_attention`.
+    """Keeps the probabilities of every attention layer; an observer for `tfvl.layers.attention.observed_attention`.
 
     Args:
-        watch: called with the probabilities before they are used, e.g. `tf.GradientTape.watch`.
+        watch: a function that is called with the probabilities before they are used, e.g. `tf.GradientTape.watch`.
     """
 
     def __init__(self, watch: Callable | None = None):
@@ -34,7 +34,7 @@ class Recorder:
         self.found[id(layer)].append(probabilities)
 
     def of(self, layer) -> list[tf.Tensor]:
-        """The probabilities of a layer, one for each time that it ran."""
+        """Returns the probabilities of a layer, one for each time that it ran."""
         return self.found[id(layer)]
 
     @property
@@ -43,11 +43,11 @@ class Recorder:
 
 
 def passes_of(model, maps_of: Callable[[object], list[tf.Tensor]]) -> list[Pass]:
-    """The steps of each pass through the encoder: one, or for two images that are looked at one by one, two.
+    """Returns the steps of each pass through the encoder; there are two passes if two images are read one by one.
 
     Args:
         model: a model of tfvl that was run with `output_attentions=True`, so that nothing was left out.
-        maps_of: from an attention layer to its maps, one for each time that it ran.
+        maps_of: a function that returns the maps of an attention layer, one for each time that it ran.
     """
     base = getattr(model, model.base_model_prefix, model)
     return PASSES[model.base_model_prefix](base, maps_of)
@@ -59,7 +59,7 @@ def one_stream(base, maps_of) -> list[Pass]:
 
 
 def maybe_bypassed(base, maps_of) -> list[Pass]:
-    """With `bypass_transformer` only the last of the maps is over words and regions; the others are of words alone."""
+    """VisualBERT's steps. With `bypass_transformer`, all maps but the last are of words alone, and get padded."""
     steps = [layer.attention for layer in base.encoder.layers]
     steps = [maps_of(layer)[0] for layer in steps]
     if base.additional_layer is not None and (last := maps_of(base.additional_layer.attention)):
@@ -69,7 +69,7 @@ def maybe_bypassed(base, maps_of) -> list[Pass]:
 
 
 def padded(maps: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Maps over the first positions as maps over `count` of them."""
+    """Pads maps with zeros so that they have `count` queries and keys."""
     missing = [0, count - tf.shape(maps)[-1]]
     return tf.pad(maps, [*[[0, 0]] * (maps.shape.rank - 2), missing, missing])
 
@@ -86,7 +86,7 @@ def two_streams(base, maps_of) -> list[Pass]:
 
 
 def names_of(passes: list[Pass]) -> dict[str, tf.Tensor]:
-    """The maps by names that tell their pass, step and streams, for the outputs of a `.tflite` file."""
+    """Names the maps after their pass, step and streams, as outputs of a `.tflite` file."""
     return {
         f"{PREFIX}{number}_{place:03}_{queries}_{keys}": maps
         for number, steps in enumerate(passes)
@@ -96,7 +96,7 @@ def names_of(passes: list[Pass]) -> dict[str, tf.Tensor]:
 
 
 def passes_of_names(outputs: Mapping[str, tf.Tensor]) -> list[Pass]:
-    """The passes whose maps are among outputs; none where there are no maps."""
+    """Reads the passes whose maps are among outputs, by their names; empty if there are no maps."""
     passes: dict[str, dict[str, dict]] = defaultdict(lambda: defaultdict(dict))
     for name in sorted(outputs):
         if name.startswith(PREFIX):

@@ -1,26 +1,26 @@
-"""Occlusion: how much the answer's logit falls where a word, patch or region is hidden. Needs no gradients; slow."""
+"""Occlusion: how much the answer's logit falls when a word, patch or region is hidden. Slow; needs no gradients."""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-Inputs = Mapping[str, np.ndarray]  # of a model, one row
+Inputs = Mapping[str, np.ndarray]  # a model's inputs for one row
 BATCH = 16
 
 
 def occlusion(
     logits_of: Callable[[Inputs], np.ndarray], inputs: Inputs, skipped: set[int], mask_id: int, patch
 ) -> dict:
-    """The falls of the logit, by the names of `tfvl.explanations.scores.scores_of_maps`.
+    """Returns how much the logit falls for each word, patch or region, under the names that `scores_of_maps` uses.
 
     A word is hidden by [MASK], a patch by grey, which is 0 to the model, a region by its mask.
 
     Args:
-        logits_of: from inputs of some rows to the logits of the explained answer (rows,).
-        inputs: of one request without padding.
-        skipped: ids that are not hidden, of [CLS] and the like; they score 0.
-        mask_id: of [MASK].
-        patch: height and width of a patch, in pixels; of no use to models of regions.
+        logits_of: a function from inputs of several rows to the logits of the explained answer (rows,).
+        inputs: the inputs of one request, without padding.
+        skipped: ids that are not hidden, such as [CLS]; they score 0.
+        mask_id: the id of [MASK].
+        patch: height and width of a patch, in pixels; not read for models of regions.
     """
     ids = inputs["input_ids"]
     words = [index for index in np.ndindex(ids.shape) if int(ids[index]) not in skipped]
@@ -52,7 +52,7 @@ def occlusion(
 
 
 def grids_of(inputs: Inputs, patch) -> dict[tuple[int, ...], tuple[int, int]]:
-    """By the place of each image, (0,) or (0, number), the rows and columns of patches that are its own."""
+    """Returns the rows and columns of each image's own patches, by the image's index (0,), or (0, number) in a pair."""
     mask = inputs["pixel_mask"]
     return {
         image: (int(mask[image][:, 0].sum()) // patch[0], int(mask[image][0].sum()) // patch[1])
@@ -61,7 +61,7 @@ def grids_of(inputs: Inputs, patch) -> dict[tuple[int, ...], tuple[int, int]]:
 
 
 def in_batches(logits_of, inputs: Inputs, variants: list):
-    """The logits of the variants, `BATCH` rows at a time."""
+    """Computes the logits of variants of the inputs, `BATCH` rows at a time."""
     for start in range(0, len(variants), BATCH):
         some = variants[start : start + BATCH]
         rows = {name: np.repeat(value, len(some), axis=0) for name, value in inputs.items()}

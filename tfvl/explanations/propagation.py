@@ -1,6 +1,7 @@
-"""How what attention maps say is carried through the layers, to each position's share in another one.
+"""Combines the attention maps of all layers into the share that each input position has in each output position.
 
-`relevance`: Chefer, Gur & Wolf (ICCV 2021), equations 5 to 11. `rollout`: Abnar & Zuidema (ACL 2020), section 3.
+`relevance` is that of Chefer, Gur & Wolf (ICCV 2021), equations 5 to 11; `rollout` that of Abnar & Zuidema (ACL 2020),
+section 3.
 """
 
 from collections.abc import Mapping
@@ -9,13 +10,13 @@ import tensorflow as tf
 
 from tfvl.explanations.maps import Pass, Step
 
-Shares = Mapping[tuple[str, str], tf.Tensor]  # by the streams: (batch, positions of the first, positions of the second)
+Shares = Mapping[tuple[str, str], tf.Tensor]  # by two streams: (batch, positions of the first, of the second)
 
 
 def weighed(probabilities: tf.Tensor, gradient: tf.Tensor | None) -> tf.Tensor:
-    """Equation 5: (batch, heads, queries, keys) and the answer's gradient to (batch, queries, keys), the mean of heads.
+    """Weights a map (batch, heads, queries, keys) by the answer's gradient, and averages over heads (equation 5).
 
-    0 where the answer does not depend on the map.
+    The result is (batch, queries, keys); it is 0 if the answer does not depend on the map (`gradient` is None).
     """
     probabilities = tf.cast(probabilities, tf.float32)
     if gradient is None:
@@ -24,19 +25,19 @@ def weighed(probabilities: tf.Tensor, gradient: tf.Tensor | None) -> tf.Tensor:
 
 
 def relevance(steps: Pass, lengths: Mapping[str, tf.Tensor]) -> Shares:
-    """Equations 6 to 11, without the identity that each stream starts as.
+    """Computes the relevance of all positions (equations 6 to 11), minus the identity that the paper starts from.
 
-    The identity is left out from the start, not taken off at the end: beside its ones, small shares would lose digits.
+    The identity is left out from the start, not subtracted at the end, since small shares would lose digits beside 1.
 
     Args:
-        steps: maps by `weighed`.
-        lengths: of each stream, how many positions it has.
+        steps: the steps, with maps from `weighed`.
+        lengths: the number of positions of each stream.
     """
     shares = zeros(steps, lengths)
     for step in steps:
         old = dict(shares)
         for (queries, keys), weights in step.items():
-            if queries == keys:  # 6 and 7; R is I + D, so that A R is A + A D
+            if queries == keys:  # equations 6 and 7; the paper's R is I + D, so that A R is A + A D
                 for stream in lengths:
                     shares[queries, stream] += tf.matmul(weights, old[keys, stream])
                 shares[queries, queries] += weights
@@ -48,15 +49,19 @@ def relevance(steps: Pass, lengths: Mapping[str, tf.Tensor]) -> Shares:
 
 
 def normalized(shares: tf.Tensor) -> tf.Tensor:
-    """Equations 8 and 9, from R - I: rows that sum to 1 on top of the identity; rows of zeros stay the identity's."""
+    """Normalises the rows of shares (R - I) to sum to 1, and adds the identity (equations 8 and 9); zeros stay zero."""
     rows = tf.math.divide_no_nan(shares, tf.reduce_sum(shares, axis=-1, keepdims=True))
     return rows + tf.eye(tf.shape(shares)[-1])
 
 
 def rollout(steps: Pass, lengths: Mapping[str, tf.Tensor]) -> Shares:
-    """Half of each position is what it attends to, the mean over heads, and half itself, from the first layer on.
+    """Multiplies the maps of all layers, each averaged over heads and then averaged with the identity.
 
-    Several streams count as one. Maps as they are, with their heads.
+    Several streams count as one.
+
+    Args:
+        steps: the steps, with unweighted maps and all heads.
+        lengths: the number of positions of each stream.
     """
     shares = zeros(steps, lengths)
     for stream, length in lengths.items():

@@ -1,4 +1,4 @@
-"""From a model's inputs to a score for each word and each patch or region, on tensors, also in a graph."""
+"""Scores each word and each patch or region for a model's inputs; takes tensors, and also works in a graph."""
 
 from collections.abc import Callable, Mapping
 
@@ -26,18 +26,22 @@ def scores_of_maps(
     layer: int = -1,
     attention_head: int | None = None,
 ) -> tuple[Chosen, Scores, dict]:
-    """What the attention maps say about an answer.
+    """Runs a model and scores its inputs by its attention maps.
 
     Args:
-        inputs: of the model, N requests; maybe `choices` and other strings beside.
+        model: the model.
+        head: its row of `tfvl.answers.rows`.
+        inputs: the model's inputs for N requests, maybe with `choices` and other strings.
+        words: the vocabulary.
         method: "relevance", "rollout" or "attention".
-        target, place: as in `tfvl.explanations.chosen.choose`; None: the best answer at the first place.
-        layer, attention_head: of "attention": of LXMERT a cross-modality layer; the mean over heads where None.
+        target, place: arguments of `tfvl.explanations.chosen.choose`; None: the best answer at the first place.
+        layer, attention_head: the layer and head of "attention"; LXMERT's layers are the cross-modality ones. None: the
+            mean over heads.
 
     Returns:
-        The explained answers. `token_scores` (N, L), and of ViLT `patch_scores` (N, [images,] rows, columns), `grid`
-        (N, [images,] 2) int32, how many rows and columns are an image's own, and `image_class_score` (N, [images]); of
-        the others `region_scores` (N, R). Zeros for padding. And the model's outputs.
+        The explained answers; the scores; and the model's outputs. Scores are `token_scores` (N, L), and for ViLT
+        `patch_scores` (N, [images,] rows, columns), `grid` (N, [images,] 2) int32, the rows and columns that are an
+        image's own, and `image_class_score` (N, [images]); for the others `region_scores` (N, R). Padding scores 0.
     """
     of_model = {name: value for name, value in inputs.items() if name in model.input_names}
     rows = tf.shape(of_model["input_ids"])[0]
@@ -66,20 +70,20 @@ def scores_of_passes(
     layer: int,
     head: int | None,
 ) -> Scores:
-    """The scores of words and of patches or regions, from maps: of "relevance" those of `propagation.weighed`."""
+    """Scores words and patches or regions from maps; those for "relevance" come from `propagation.weighed`."""
     shares = [row_of(steps, lengths_of(model, inputs, steps), chosen, method, layer, head) for steps in passes]
     return SPLIT[model.base_model_prefix](model, inputs, chosen, shares)
 
 
 def lengths_of(model, inputs: Mapping[str, tf.Tensor], steps: Pass) -> dict[str, tf.Tensor]:
-    """How many positions each stream has."""
+    """Returns the number of positions of each stream."""
     if model.base_model_prefix == "lxmert":
         return {WORDS: tf.shape(inputs["input_ids"])[1], REGIONS: tf.shape(inputs["visual_feats"])[1]}
     return {ALL: tf.shape(propagation.any_map(steps))[-1]}
 
 
 def row_of(steps: Pass, lengths, chosen: Chosen, method: str, layer: int, attention_head: int | None) -> dict:
-    """By stream, (N, positions): the row of the position that the head reads."""
+    """Returns the shares of all positions in the one that the head reads: (N, positions) for each stream."""
     read = next(iter(lengths))  # words come first
     if method == "attention":
         shares = attention(steps, layer, attention_head)
@@ -98,7 +102,7 @@ def row_of(steps: Pass, lengths, chosen: Chosen, method: str, layer: int, attent
 
 
 def attention(steps: Pass, layer: int, attention_head: int | None) -> dict:
-    """The maps of one layer: of LXMERT those of a cross-modality layer, over regions and over words."""
+    """Returns the maps of one layer; for LXMERT those of a cross-modality layer, over regions and over words."""
     layers = [dict(step) for step in steps if (ALL, ALL) in step]
     crossing = [number for number, step in enumerate(steps) if (WORDS, REGIONS) in step]
     layers += [dict(steps[number]) | dict(steps[number + 1]) for number in crossing]
@@ -120,7 +124,7 @@ def attention(steps: Pass, layer: int, attention_head: int | None) -> dict:
 
 
 def of_words(inputs: Mapping[str, tf.Tensor], chosen: Chosen, scores: tf.Tensor) -> tf.Tensor:
-    """(N, positions) cut to the words, zeros for padding."""
+    """Cuts scores (N, positions) to the words, and sets padding to 0."""
     mask = flat(inputs.get("attention_mask"), chosen)
     length = tf.shape(inputs["input_ids"])[-1]
     scores = scores[:, :length]
@@ -128,7 +132,7 @@ def of_words(inputs: Mapping[str, tf.Tensor], chosen: Chosen, scores: tf.Tensor)
 
 
 def flat(values: tf.Tensor | None, chosen: Chosen) -> tf.Tensor | None:
-    """Of values (N, …) those of each request; of (N, choices, …), of the explained choice."""
+    """Takes each request's row of values (N, …), or of (N, choices, …) that of the explained choice."""
     if values is None:
         return None
     rows = tf.shape(chosen.row)[0]
@@ -140,7 +144,7 @@ def of_patches(model, inputs, chosen, shares) -> Scores:
     mask, several = inputs.get("pixel_mask"), inputs["pixel_values"].shape.rank == 5
     grids, grid_sizes, image_class = [], [], []
     embeddings = getattr(model, model.base_model_prefix, model).embeddings
-    in_place = embeddings.static_shapes and model.config.max_image_length < 0  # padding stays where it is
+    in_place = embeddings.static_shapes and model.config.max_image_length < 0  # padding stays in place
     rows, columns = (
         tf.shape(inputs["pixel_values"])[axis] // size
         for axis, size in zip((-3, -2), model.config.patch_shape, strict=True)
@@ -160,7 +164,7 @@ def of_patches(model, inputs, chosen, shares) -> Scores:
 
 
 def own_grid(mask: tf.Tensor | None, count, rows, columns) -> tf.Tensor:
-    """int32 (N, 2): rows and columns of patches that are the image's own."""
+    """Returns the numbers of rows and columns of patches that are the image's own, int32 (N, 2)."""
     if mask is None:
         return tf.tile(tf.stack([rows, columns])[None], [count, 1])
     sampled = nearest_resize(tf.cast(mask, tf.int32), rows, columns)  # (N, rows, columns)
@@ -168,11 +172,13 @@ def own_grid(mask: tf.Tensor | None, count, rows, columns) -> tf.Tensor:
 
 
 def on_grid(scores: tf.Tensor, size: tf.Tensor, rows, columns, width) -> tf.Tensor:
-    """Scores (N, patches) as (N, rows, columns), zeros for padding.
+    """Lays scores (N, patches) out on the grid (N, rows, columns), with zeros for padding.
 
     Args:
+        scores: the scores, row by row.
         size: (N, 2), the rows and columns that are an image's own.
-        width: (N,) or one for all, how many patches make a row in `scores`.
+        rows, columns: the size of the grid.
+        width: (N,), or one number for all: the patches in a row of `scores`.
     """
     row, column = tf.range(rows)[:, None], tf.range(columns)[None]  # (rows, 1), (1, columns)
     heights, widths = (tf.reshape(each, [-1, 1, 1]) for each in tf.unstack(size, axis=1))

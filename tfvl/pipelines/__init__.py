@@ -3,9 +3,9 @@
     vqa = tfvl.pipeline("shapes-vilt")
     vqa(image="scene.png", question="how many stars are there?")
 
-`sources` has a class for each kind of source, `calls` makes requests of what a call is given, and `results` makes
-answers of what a model says. Each source imports what it needs when it is opened: a `.tflite` file and a server are
-asked without TensorFlow. Imports export and below.
+`sources` has a class for each kind of source, `calls` turns the arguments of a call into requests, and `results` turns
+a model's outputs into answers. Each source imports what it needs when it is opened, so that a `.tflite` file and a
+server are used without TensorFlow. Imports export and below.
 """
 
 from tfvl.pipelines.base import Pipeline

@@ -1,4 +1,4 @@
-"""`Pipeline`: what the classes of all sources share. A subclass says how it comes to a row of outputs."""
+"""`Pipeline`, the base class of all sources. A subclass computes the outputs for a batch of requests."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
@@ -11,24 +11,24 @@ from tfvl.preprocessing.regions.reading import READERS
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.requests import Request, Takes, arrays, checked_text, listed_texts
 
-OPTIONS = {"choices": "--choice", "phrases": "--phrase"}  # of `tfvl ask`, for the texts beside a text
+OPTIONS = {"choices": "--choice", "phrases": "--phrase"}  # options of `tfvl ask`, which errors name
 TOP_K, BATCH_SIZE = 5, 8
 
 
 class Pipeline:
-    """A model that is asked; `with` closes it.
+    """A model that answers questions about images; a `with` statement closes it.
 
         vqa = tfvl.pipeline("dandelin/vilt-b32-finetuned-vqa")
         vqa(image="cats.jpg", question="how many?", top_k=3)  # [{"answer": "2", "score": 0.93}, …]
 
     Args:
-        name: what errors call the model.
-        top_k: how many answers a request gets, at most.
+        name: the model's name in errors.
+        top_k: the largest number of answers to a request.
 
     Attributes:
-        batch_size: how many rows a call of the model has, at most.
-        tasks: the names of what the model can do.
-        task: what it does.
+        batch_size: the largest number of rows in a call of the model.
+        tasks: names of the tasks that the model can do.
+        task: name of the task that it does.
     """
 
     detector_may_be_named = ", here or in the export"
@@ -43,7 +43,7 @@ class Pipeline:
 
     @property
     def task(self) -> str | None:
-        """The task's name; None for a model without a head that answers."""
+        """The name of the task that the model does; None for a model without a head that answers."""
         return self._task or checked_task(None, self.tasks, self.name)
 
     @task.setter
@@ -59,25 +59,26 @@ class Pipeline:
         batch_size: int | None = None,
         **more,
     ) -> Answers | list[Answers] | Iterator[Answers | list[Answers]]:
-        """Asks about an image or many.
+        """Answers a question about an image, or several.
 
         Args:
-            image: encoded bytes, a path, a PIL image or an array; or a list, of which each goes with a question. For a
-                model that compares two, one is a list of two. Also a dict of these arguments, or a list of such dicts.
-            question: a text, or a list; also called `text`. One text goes with every image, one image with every text.
-            top_k: how many answers, at most; an exported model gives no more than it was exported with.
-            batch_size: rows of a call of the model, at most.
-            **more: `images`, `questions` and `texts`, the same by their plurals; `regions` in place of images (what the
-                model's processor takes, or a list) and maybe `boxes` of arrays; `choices` and `phrases`, texts for each
-                text.
+            image: encoded bytes, a path, a PIL image or an array; or a list with one for each question. For a model
+                that compares two images, a list of two stands for one. Instead of all arguments, `image` may be a dict
+                of them, or a list of such dicts.
+            question: a text or a list, also called `text`. One text goes with every image, one image with every text.
+            top_k: the largest number of answers; an exported model gives no more than it was exported with.
+            batch_size: the largest number of rows in a call of the model.
+            **more: `images`, `questions` and `texts`, other names of the first two; `regions` in place of images, in a
+                form that the model's processor takes, or a list of such, with `boxes` if they are arrays; `choices` and
+                `phrases`, lists of texts for each text.
 
         Returns:
-            `Answers`, a list of dicts with `answer` and `score`, best first. For lists a list of them, in which
-            `[{"error": "…"}]` stands for what could not be answered. Where an argument, or all in dicts, comes from a
-            generator or a `tf.data.Dataset`, an iterator over the results, made batch by batch.
+            `Answers`, a list of dicts with `answer` and `score`, best first. If lists are given, a list of `Answers`,
+            which are `[{"error": "…"}]` for a question that could not be answered. If an argument, or the dict of all,
+            is a generator or a `tf.data.Dataset`, an iterator over the results, which are computed batch by batch.
 
         Raises:
-            ValueError: an argument cannot be used; or what is asked alone cannot be answered.
+            ValueError: an argument cannot be used; or the only question cannot be answered.
             OSError: a server gives no answer.
         """
         given = {"image": image, "question": question, **more}
@@ -104,10 +105,10 @@ class Pipeline:
     def rank(
         self, images: Any = None, texts: Any = None, *, regions: Any = None, batch_size: int | None = None
     ) -> np.ndarray:
-        """How well each text belongs to each image, or to its regions: float32 (images, texts), higher is better.
+        """Scores how well each text describes each image, or its regions: float32 (images, texts), higher is better.
 
         Raises:
-            ValueError: the task is another than "image-text-retrieval", or a pair cannot be scored.
+            ValueError: the task is not "image-text-retrieval", or a pair cannot be scored.
         """
         if self.task != "image-text-retrieval":
             raise ValueError(f"rank is for the task image-text-retrieval, but {self.name} does {self.task}")
@@ -125,25 +126,25 @@ class Pipeline:
         return np.array(scores, np.float32).reshape(len(shown), len(asked))
 
     def ask(self, requests: Sequence[Request]) -> list[Answers]:
-        """The answers to each request, all in one batch.
+        """Answers requests, all in one batch.
 
         Raises:
-            ValueError: the model takes something else, cannot answer a request, or gives no answers at all.
+            ValueError: the model takes other inputs, cannot answer a request, or gives no answers at all.
             OSError: a server gives no answer.
         """
         rows = self.rows(requests, self.top_k)
         return [self.answers(request, row, self.top_k) for request, row in zip(requests, rows, strict=True)]
 
     def rows(self, requests: Sequence[Request], top_k: int) -> list[dict[str, Any]]:
-        """The outputs for each request by name, and its `status`: "" or what is wrong with it; errors as `ask`."""
+        """Returns each request's outputs by name, and its `status`, "" or what is wrong with it; errors as in `ask`."""
         raise NotImplementedError
 
     def takes(self, regions: bool) -> Takes:
-        """What goes with a text where images, or their regions, are given."""
+        """Returns the inputs that the model takes if regions are given, or images."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Lets go of what is held open."""
+        """Closes files and connections that are open."""
 
     def __enter__(self) -> Self:
         return self
@@ -162,7 +163,7 @@ class Pipeline:
         return call_of(asked, images, self.needs_text, self.name)
 
     def _stream(self, calls: Iterable[Call], top_k: int, batch_size: int) -> Iterator[Any]:
-        """The result of each call, of whose rows those of several calls are asked together."""
+        """Yields the result of each call; the rows of several calls share a batch."""
         waiting: list[Call] = []
         for call in calls:
             waiting.append(call)
@@ -178,14 +179,14 @@ class Pipeline:
             yield rows[0] if call.alone else rows
 
     def _results(self, rows: Sequence[Request | ValueError], top_k: int, batch_size: int) -> list[Answers | ValueError]:
-        """The answers to each row, or why there are none."""
+        """Returns the answers to each row, or the error that says why there are none."""
         requests = [row for row in rows if isinstance(row, Request)]
         batches = [requests[start : start + batch_size] for start in range(0, len(requests), batch_size)]
         found = iter([each for batch in batches for each in self._tried(batch, top_k)])
         return [next(found) if isinstance(row, Request) else row for row in rows]
 
     def _tried(self, requests: Sequence[Request], top_k: int) -> list[Answers | ValueError]:
-        """As `_results`, in one batch; if something in it is refused, each request alone."""
+        """Answers requests in one batch; if the batch is refused, answers each request alone."""
         try:
             rows = self.rows(requests, top_k)
         except ValueError as error:
@@ -201,14 +202,14 @@ class Pipeline:
     # --- requests and rows --------------------------------------------------------------------------------------------
 
     def served(self, requests: Sequence[Request], takes: Takes, run: Callable[[dict], dict]) -> list[dict[str, Any]]:
-        """The rows of a signature that takes that, from a function of its inputs to its outputs."""
+        """Runs `run`, a function of the inputs `takes`, on requests; returns each request's outputs by name."""
         for request in requests:
             self.check(request, takes)
         outputs = run(arrays(requests, takes))
         return [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
 
     def check(self, request: Request, takes: Takes) -> None:
-        """Raises ValueError where a request holds something else than the model takes."""
+        """Raises ValueError if a request lacks an input of the model, or holds one that the model does not take."""
         reads_regions = takes.visual == "regions"
         for name, visual in zip(request.names, request.visuals, strict=True):
             if isinstance(visual, Regions) and not reads_regions:
@@ -234,7 +235,7 @@ class Pipeline:
                 raise ValueError(f"{self.name} takes {name} beside the text; give each with {option}")
 
     def answers(self, request: Request, row: Row, top_k: int) -> Answers:
-        """A row of outputs as `Answers`. Raises ValueError where it has a status, or holds no answers."""
+        """Turns a row of outputs into `Answers`. Raises ValueError if it has a status, or holds no answers."""
         (status,) = strings([row.get("status", "")])
         if status:
             about = f" with {request.text!r}" if self.needs_text else ""
@@ -248,7 +249,7 @@ class Pipeline:
 
 
 def as_answers(rows: Iterable[Answers | ValueError], call: Call) -> list[Answers]:
-    """The rows of a call, with an entry that says what is wrong in place of errors."""
+    """Returns the answers of a call, in which each error becomes `[{"error": …}]`."""
     return [
         Answers([{"error": " ".join(str(row).split())}], request if isinstance(request, Request) else None)
         if isinstance(row, ValueError)

@@ -1,4 +1,4 @@
-"""From what a call is given, in any of its forms, to requests."""
+"""Turns the arguments of a call, in any of their forms, into requests."""
 
 import io
 import os
@@ -26,7 +26,7 @@ from tfvl.preprocessing.requests import (
 )
 from tfvl.preprocessing.visuals import GRAPH_FORMATS, MAX_PIXELS, read
 
-# Every name of an argument, and what it stands for.
+# The names of arguments, several of which may mean the same, and the name that the code uses.
 NAMES = {
     **dict.fromkeys(("image", "images"), "images"),
     **dict.fromkeys(("question", "questions", "text", "texts"), "text"),
@@ -36,10 +36,11 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Call:
-    """The rows of a call: each a request, or the ValueError that says why it is none.
+    """The rows of a call.
 
     Attributes:
-        alone: whether it was given one thing, and not a list.
+        rows: the requests; a ValueError takes the place of one that cannot be made.
+        alone: whether a single image and text was given, and not a list.
     """
 
     rows: list[Request | ValueError]
@@ -47,7 +48,7 @@ class Call:
 
 
 def named(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that are not None, by the names of `NAMES`' values. Raises ValueError for others, or one twice."""
+    """Returns the arguments that are not None, renamed by `NAMES`. Raises ValueError for unknown or repeated ones."""
     found = {}
     for name, value in given.items():
         if name not in NAMES:
@@ -62,9 +63,9 @@ def named(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def calls_of(given: Mapping[str, Any]) -> Iterator[dict[str, Any]] | None:
-    """The calls of a stream: of a generator or `tf.data.Dataset` of dicts, or of arguments of which some are such.
+    """Yields the arguments of each call if `image` is a stream of dicts, or some arguments are streams of values.
 
-    None where nothing of it is a stream.
+    Returns None if no argument is a stream.
     """
     first = given.get("image")
     if is_stream(first) and all(value is None for name, value in given.items() if name != "image"):
@@ -77,7 +78,7 @@ def calls_of(given: Mapping[str, Any]) -> Iterator[dict[str, Any]] | None:
 
 
 def is_stream(value: Any) -> bool:
-    """Whether it gives its items one after the other: a generator, any other iterator, or a `tf.data.Dataset`."""
+    """Returns whether a value is a stream: a generator, another iterator, or a `tf.data.Dataset`."""
     return isinstance(value, Iterator) or hasattr(value, "as_numpy_iterator")
 
 
@@ -86,16 +87,16 @@ def elements(stream: Any) -> Iterable:
 
 
 def call_of(asked: Mapping[str, Any], images: int, needs_text: bool, name: str) -> Call:
-    """The rows of a call: one text goes with every image, one image with every text.
+    """Makes the rows of a call. One text goes with every image, one image with every text.
 
     Args:
-        asked: as `named` gives it.
-        images: how many images go with a text.
-        needs_text: whether there is a text.
-        name: what errors call the model.
+        asked: the arguments, from `named`.
+        images: number of images that the model reads with a text.
+        needs_text: whether the model reads a text.
+        name: the model's name in errors.
 
     Raises:
-        ValueError: something is missing, or numbers do not match.
+        ValueError: an argument is missing, or the numbers of images and texts do not match.
     """
     visual = "regions" if "regions" in asked else "images"
     if {"images", "regions"} <= asked.keys():
@@ -144,13 +145,13 @@ def call_of(asked: Mapping[str, Any], images: int, needs_text: bool, name: str) 
 
 
 def numpy(value: Any) -> Any:
-    """Tensors and arrays of strings as Python's objects, other tensors as arrays; everything else as it is."""
+    """Turns tensors and arrays of strings into lists, and other tensors into arrays; returns anything else as it is."""
     value = value.numpy() if hasattr(value, "numpy") else value
     return value.tolist() if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "OSU" else value
 
 
 def as_image(item: Any) -> bytes | Regions:
-    """An image as a file that a graph can decode, or regions.
+    """Turns an image into an encoded file that a graph can decode, or into regions.
 
     Args:
         item: a path (of an image or of a file of region features), an image's `http(s)` address, encoded
@@ -177,7 +178,7 @@ def as_image(item: Any) -> bytes | Regions:
 
 
 def encoded(levels: np.ndarray) -> bytes:
-    """An image (height, width, 3) uint8 as PNG, quickly rather than small."""
+    """Encodes an image, uint8 (height, width, 3), as PNG; with little compression, which is faster."""
     from PIL import Image
 
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A checkpoint that is asked on JAX or PyTorch: the model's own call, and answers in NumPy, in place of a graph."""
+"""Runs a checkpoint on JAX or PyTorch: calls the model itself, without a graph, and makes the answers in NumPy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +12,14 @@ from tfvl.modeling.labels import flat
 from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.requests import Takes
 
-OF_GRAPHS = ("choices", "phrases")  # kinds of answers whose inputs the graph alone makes
+OF_GRAPHS = ("choices", "phrases")  # kinds of answers whose inputs only TensorFlow's graph can make
 
 
 def eager(model, processor, top_k: int) -> tuple[Takes, Callable[[dict], dict]]:
-    """What a model takes, and a function from that to the outputs of its rows, which are asked one by one.
+    """Returns the inputs that a model takes, and a function from them to its outputs, which runs rows one by one.
 
     Raises:
-        ValueError: the model takes choices or phrases, or a detector is to find regions, which TensorFlow alone does.
+        ValueError: the model takes choices or phrases, or needs a detector; these work with TensorFlow only.
     """
     head, tokenizer, backend = HEADS[head_name(type(model))], processor.tokenizer, keras.backend.backend()
     if head.kind in OF_GRAPHS:
@@ -57,7 +57,7 @@ def eager(model, processor, top_k: int) -> tuple[Takes, Callable[[dict], dict]]:
 
 
 def visual(made: dict, place: int) -> dict[str, list]:
-    """The images or regions of a row, as a processor takes them."""
+    """Returns the images or regions of a row as keywords of a processor."""
     if "image" in made:
         image = made["image"][place]
         return {"images": [image if isinstance(image, bytes) else list(image)]}
@@ -68,6 +68,6 @@ def visual(made: dict, place: int) -> dict[str, list]:
 
 
 def _real(features: np.ndarray, boxes: np.ndarray | None = None) -> Regions:
-    """Without the rows of zeros behind them, to which those of a batch are padded."""
+    """Makes `Regions` of arrays, without the rows of zeros with which a batch is padded."""
     kept = features.any(axis=-1)
     return Regions(features[kept], None if boxes is None else boxes[kept])

@@ -1,4 +1,4 @@
-"""`pipeline`: the pipeline of a source, wherever it is."""
+"""`pipeline`, which opens the pipeline of a source of any kind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ def pipeline(
     batch_size: int = BATCH_SIZE,
     **options,
 ) -> Pipeline:
-    """One call for a model, wherever it is: from images and texts to answers.
+    """Opens a model, wherever it is, as a pipeline that answers texts about images.
 
         vqa = tfvl.pipeline("dandelin/vilt-b32-finetuned-vqa")
         vqa(image="cats.jpg", question="how many?", top_k=3)  # [{"answer": "2", "score": 0.93}, …]
@@ -34,17 +34,18 @@ def pipeline(
         src: hub id, bundled name or directory of a checkpoint; directory of an exported SavedModel; a `.tflite` file;
             or a server's address that ends in `/v1/models/NAME`, after `http://host:port` or `grpc://host:port`.
         task: "visual-question-answering", "visual-reasoning", "fill-mask", "image-text-retrieval", "multiple-choice",
-            "phrase-grounding", "token-classification" or "region-detection"; None: what the source's head is for.
-        detector: finds the regions of images, for VisualBERT and LXMERT; bundled models have one.
-        top_k: how many answers, at most, where a call does not say it.
-        batch_size: how many rows a call of the model has, at most.
-        **options: of a checkpoint: `architecture`, `revision`, `token`, `cache_dir`, `local_files_only`.
+            "phrase-grounding", "token-classification" or "region-detection"; None: the task of the source's head.
+        detector: the detector that finds regions in images, for VisualBERT and LXMERT; bundled models have one.
+        top_k: the largest number of answers, unless a call says it.
+        batch_size: the largest number of rows in a call of the model.
+        **options: options for loading a checkpoint: `architecture`, `revision`, `token`, `cache_dir`,
+            `local_files_only`.
 
-    Returns: a `Pipeline`, which is called.
+    Returns: a `Pipeline`; call it with images and texts.
 
     Raises:
         OSError: a file cannot be read, or a server gives no answer.
-        ValueError: the source cannot be used or cannot do the task, or an option is not for it.
+        ValueError: the source cannot be used or cannot do the task, or does not take an option.
     """
     if task is not None:
         checked_task(task, tuple(TASKS), str(src))
@@ -60,7 +61,7 @@ def pipeline(
 def open_pipeline(
     src: str | Path, *, top_k: int = TOP_K, detector: str | None = None, task: str | None = None, **options
 ) -> Pipeline:
-    """As `pipeline`, also of a model that has outputs but no head that answers."""
+    """Opens a source as `pipeline` does, but also a model that has outputs and no head that answers."""
     src = str(src)
     if "://" in src:
         if detector is not None or any(options.values()):
@@ -85,13 +86,13 @@ def doing(task: str | None, make: Callable[[], Pipeline]) -> Pipeline:
 
 
 def refuse(src: str, kind: str, options: dict) -> None:
-    """Raises ValueError where an option for loading a checkpoint is given."""
+    """Raises ValueError if an option for loading a checkpoint is given for another kind of source."""
     if given := [name for name, value in options.items() if value]:
         raise ValueError(f"{src} is {kind}, not a checkpoint; leave {', '.join(given)} out")
 
 
 def of_checkpoint(src: str, top_k: int, detector: str | None, task: str | None, **options) -> Pipeline:
-    """The pipeline of a model's checkpoint, or of a detector's, whose files are others."""
+    """Opens the checkpoint of a model or of a detector, which are told apart by their files."""
     if task != "region-detection" or not is_detector(src, **options):
         try:
             return CheckpointPipeline(src, top_k, detector, task, **options)
@@ -104,9 +105,9 @@ def of_checkpoint(src: str, top_k: int, detector: str | None, task: str | None, 
 
 
 def is_detector(src: str, architecture: str | None = None, **options) -> bool:
-    """Whether a source has a detector's files. Raises CheckpointError where there is no such source."""
+    """Returns whether a source has a detector's files. Raises CheckpointError if there is no such source."""
     path = hub.resolve(src, weights=False, **options)
-    if path.suffix == ".pkl":  # the original's
+    if path.suffix == ".pkl":  # the format of the authors' detector
         return True
     directory = path if path.is_dir() else path.parent
     return (directory / "config.yaml").is_file() and not (directory / "config.json").is_file()

@@ -1,4 +1,4 @@
-"""From what a model says to a request to its answers: the tasks, and the typed result of a call."""
+"""Turns a model's outputs for a request into answers; has the tasks, and the typed result of a call."""
 
 import base64
 import html
@@ -14,14 +14,14 @@ Row = Mapping[str, Any]  # the outputs for a request, by name
 
 
 class Answers(list):
-    """What a model says to a request: a list of dicts, best first, each with its `answer` and its `score`.
+    """The answers to a request: a list of dicts, best first, each with `answer` and `score`.
 
     In a notebook it shows the picture with the answers.
 
     Attributes:
-        request: what was asked.
-        filled: of masked language models, the text with its masks filled; else "".
-        match: of pre-training models, the probability that the text belongs to the image; else None.
+        request: the request.
+        filled: the text with its masks filled, from masked language models; else "".
+        match: the probability that the text belongs to the image, from pre-training models; else None.
     """
 
     def __init__(self, answers=(), request: Request | None = None, filled: str = "", match: float | None = None):
@@ -30,7 +30,7 @@ class Answers(list):
 
     @property
     def scored(self) -> list[tuple[str, float]]:
-        """The answers as texts, with their scores; none where there is an error."""
+        """The answers as texts, with their scores; empty if there is an error."""
         return [(shown(each), each["score"]) for each in self if "error" not in each]
 
     @property
@@ -61,7 +61,7 @@ class Answers(list):
 
 
 def shown(answer: Row) -> str:
-    """An answer as text: that of a phrase or a token begins with it."""
+    """Returns an answer as text; for a phrase or a token, the text begins with it."""
     if "phrase" in answer:
         return f"{answer['phrase']}: region {answer['answer']}"
     if "attribute" in answer:
@@ -70,7 +70,7 @@ def shown(answer: Row) -> str:
 
 
 def as_png(contents: bytes) -> bytes | None:
-    """An encoded image as PNG, which all browsers show; None where it cannot be read."""
+    """Converts an encoded image to PNG, which all browsers show; returns None if it cannot be read."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -83,7 +83,7 @@ def as_png(contents: bytes) -> bytes | None:
 
 
 def strings(values) -> list[str]:
-    """Texts of one axis, which a graph gives as bytes."""
+    """Decodes a list of texts, which a graph returns as bytes."""
     return [value.decode() if isinstance(value, bytes) else value for value in np.asarray(values, object).tolist()]
 
 
@@ -101,7 +101,7 @@ def questions(request: Request, row: Row, top_k: int) -> list[dict]:
 
 
 def masks(request: Request, row: Row, top_k: int) -> list[dict]:
-    """Of the first [MASK]; a pre-training model that is asked without one answers the text as a question."""
+    """Returns words for the first [MASK]; without one, a pre-training model answers the text as a question."""
     found = best(request, row, top_k)
     return found or (questions(request, row, top_k) if "question_answers" in row else [])
 
@@ -114,14 +114,14 @@ def match(request: Request, row: Row, top_k: int) -> list[dict]:
 
 
 def tokens(request: Request, row: Row, top_k: int) -> list[dict]:
-    """All of them, in their order."""
+    """Returns the label of every token, in their order."""
     columns = strings(row["tokens"]), strings(row["answers"]), np.asarray(row["scores"]).tolist()
     rows = zip(*columns, strict=True)
     return [{"answer": answer, "score": score, "token": token} for token, answer, score in rows if token]
 
 
 def phrases(request: Request, row: Row, top_k: int) -> list[dict]:
-    """The best region of each phrase, with its box where the request has boxes."""
+    """Returns the best region of each phrase, with its box if the request has boxes."""
     boxes = getattr(request.visuals[0], "boxes", None)
     found = []
     for phrase, region, scores in zip(strings(request.phrases), row["region_ids"], row["scores"], strict=False):
@@ -131,7 +131,7 @@ def phrases(request: Request, row: Row, top_k: int) -> list[dict]:
 
 
 def regions(request: Request, row: Row, top_k: int) -> list[dict]:
-    """What a detector found, the surest first; boxes are x1, y1, x2, y2 in pixels."""
+    """Returns the regions that a detector found, by descending confidence; boxes are x1, y1, x2, y2 in pixels."""
     columns = (np.asarray(row[name]).tolist() for name in ("objects", "scores", "attributes", "boxes"))
     names = ("answer", "score", "attribute", "box")
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)][:top_k]
@@ -139,7 +139,7 @@ def regions(request: Request, row: Row, top_k: int) -> list[dict]:
 
 Task = Callable[[Request, Row, int], list[dict]]
 
-# By their names in transformers, where it had them.
+# The tasks, under the names of transformers if it has or had them.
 TASKS: Mapping[str, Task] = {
     "visual-question-answering": questions,
     "visual-reasoning": best,
@@ -151,7 +151,7 @@ TASKS: Mapping[str, Task] = {
     "region-detection": regions,
 }
 
-# What a head can do, by the kind of its answer (`tfvl.answers.rows.KINDS`); the first one where nothing is said.
+# The tasks that a head can do, by the kind of its answer (`tfvl.answers.rows.KINDS`); the first is the default.
 TASKS_OF_KINDS: Mapping[str, tuple[str, ...]] = {
     "pooled": (),
     "labels": ("visual-question-answering",),
@@ -165,7 +165,7 @@ TASKS_OF_KINDS: Mapping[str, tuple[str, ...]] = {
 
 
 def tasks_of(kind: str, several: bool = False, answers_questions: bool = False) -> tuple[str, ...]:
-    """What a head can do: from the kind of its answer, whether it sees several images, and whether it also answers."""
+    """Returns a head's tasks, by its kind of answer, whether it reads several images, and also answers questions."""
     if kind == "labels" and several:
         return ("visual-reasoning",)
     more = ("visual-question-answering",) if kind == "pretraining" and answers_questions else ()
@@ -173,14 +173,14 @@ def tasks_of(kind: str, several: bool = False, answers_questions: bool = False) 
 
 
 def tasks_of_signatures(signatures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> tuple[str, ...]:
-    """What an exported model can do, which its signatures tell: name to its `inputs` and `outputs`, specs by name."""
+    """Infers the tasks of an exported model from its signatures: by name, their `inputs` and `outputs` with specs."""
     served = signatures["serving_default"]
     inputs, outputs = served["inputs"], served.get("outputs", {})
     telling = {"region_ids": "phrases", "tokens": "tokens", "match": "pretraining", "filled": "masks"}
     kind = next((kind for name, kind in telling.items() if name in outputs), None)
     if kind is None and "answers" in outputs:
         logits = signatures.get("tensors", {}).get("outputs", {}).get("logits") or outputs["answers"]
-        is_match = logits.shape is not None and logits.shape[-1] == 1  # a label alone would be no choice
+        is_match = logits.shape is not None and logits.shape[-1] == 1  # a single label would leave no choice
         kind = "choices" if "choices" in inputs else "match" if is_match else "labels"
     several = any(
         len(inputs[name].shape or ()) > axes for name, axes in (("image", 1), ("regions", 3)) if name in inputs
@@ -189,7 +189,7 @@ def tasks_of_signatures(signatures: Mapping[str, Mapping[str, Mapping[str, Any]]
 
 
 def checked_task(task: str | None, possible: tuple[str, ...], name: str) -> str | None:
-    """The task, or the first possible one where it is None. Raises ValueError for one that is not possible."""
+    """Returns the task, or the first possible one if it is None. Raises ValueError for one that is not possible."""
     if task is None:
         return next(iter(possible), None)
     if task not in TASKS:

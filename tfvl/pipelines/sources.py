@@ -14,9 +14,9 @@ from tfvl.preprocessing.requests import Request, Takes
 
 
 class CheckpointPipeline(Pipeline):
-    """A checkpoint, not exported; arguments and errors as those of `open_pipeline`. Bundled models have a detector.
+    """A checkpoint that is not exported. Arguments and errors are those of `open_pipeline`.
 
-    It is asked through the graph that its export would hold, compiled once.
+    It runs through the graph that its export would hold, which is traced once.
     """
 
     def __init__(self, src: str | Path, top_k: int, detector: str | None = None, task: str | None = None, **options):
@@ -29,7 +29,7 @@ class CheckpointPipeline(Pipeline):
             bool(self.source.config.get("task_qa", True)) and self.source.config["model_type"] == "lxmert"
         )
         self.tasks = tasks_of(head.kind, head.several, answers_questions) if head else ()
-        self.task = task  # refused before the weights are read
+        self.task = task  # a wrong task is refused before the weights are read
         self.model, self.processor = self.source.load(detector=detector)
         self._signatures: dict[tuple[bool, int], tuple[Takes, Callable[[dict], dict]]] = {}
 
@@ -42,8 +42,8 @@ class CheckpointPipeline(Pipeline):
         return self.signature(regions, self.top_k)[0]
 
     def signature(self, regions: bool, top_k: int) -> tuple[Takes, Callable[[dict], dict]]:
-        """What the model takes where regions are given, or images, and its function from that to answers."""
-        key = regions, max(top_k, TOP_K)  # of a graph with more answers the first ones are taken
+        """Returns the inputs that the model takes with regions, or with images, and its function of these inputs."""
+        key = regions, max(top_k, TOP_K)  # a graph that gives more answers serves smaller top_k, too
         if key not in self._signatures:
             self._signatures[key] = self.compiled(*key)
         return self._signatures[key]
@@ -77,12 +77,12 @@ class CheckpointPipeline(Pipeline):
         return Takes.of_signature(inputs.raw), run
 
     def as_read(self, visual: bytes | Regions) -> bytes | Regions:
-        """Regions with their boxes behind the features, where those are too narrow without."""
+        """Appends the boxes of regions to their features if the model's features are so much wider."""
         return widened(visual, self.processor.feature_size) if isinstance(visual, Regions) else visual
 
 
 class DetectorPipeline(Pipeline):
-    """A detector's checkpoint: the regions of images, each with an object, an attribute and a box."""
+    """A detector's checkpoint, which finds the regions of images, each with an object, an attribute and a box."""
 
     needs_text = False
     tasks = ("region-detection",)
@@ -112,7 +112,7 @@ class DetectorPipeline(Pipeline):
 
 
 class SavedModelPipeline(Pipeline):
-    """A SavedModel that tfvl exported, in its directory."""
+    """The directory of a SavedModel that tfvl exported."""
 
     def __init__(self, directory: str, top_k: int):
         from tfvl.export.loaded import LoadedModel
@@ -129,7 +129,7 @@ class SavedModelPipeline(Pipeline):
 
 
 class LitePipeline(Pipeline):
-    """A `.tflite` file that tfvl exported. TensorFlow is imported for a detector only."""
+    """A `.tflite` file that tfvl exported. Only a detector imports TensorFlow."""
 
     detector_may_be_named = ""
 
@@ -163,7 +163,7 @@ class LitePipeline(Pipeline):
         return row | {"status": ""}
 
     def as_read(self, visual: bytes | Regions) -> bytes | Regions:
-        """The regions of an image, where there is a detector."""
+        """Finds the regions of an image, if there is a detector."""
         return visual if isinstance(visual, Regions) or self.found_by is None else self.detector.regions([visual])[0]
 
     @cached_property
@@ -174,7 +174,7 @@ class LitePipeline(Pipeline):
 
 
 class ServerPipeline(Pipeline):
-    """A model behind a server, asked without TensorFlow; `server` and `model` as `tfvl.serving.Client` takes them."""
+    """A model behind a server, used without TensorFlow; `server` and `model` are arguments of `tfvl.serving.Client`."""
 
     def __init__(self, server: str, model: str | None, top_k: int):
         from tfvl.serving.client.client import Client

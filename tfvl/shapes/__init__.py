@@ -1,6 +1,6 @@
-"""Drawn scenes of coloured shapes, and what is asked and said of them, all of it known from a seed.
+"""Drawn scenes of coloured shapes, with questions and sentences about them; a seed determines all of it.
 
-`scenes` draws pictures and asks questions, `sentences` says what is true or false of a scene, `pairs` of two.
+`scenes` draws pictures and questions, `sentences` true and false sentences about a scene, `pairs` those about two.
 """
 
 from tfvl.shapes.pairs import PAIRS, PairSentence, pair_sentences

@@ -1,4 +1,4 @@
-"""Sentences about two drawn scenes, as in NLVR2: each goes with several pairs of scenes, half of which make it true."""
+"""Sentences about two drawn scenes, as in NLVR2; each comes with several pairs, and is true of half of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,9 +9,10 @@ import numpy as np
 from tfvl.shapes.scenes import COLORS, MOST_OBJECTS, SHAPES, SPLITS, Scene, draw_scene
 from tfvl.shapes.sentences import matching
 
-PAIRS = 4  # of scenes with each sentence: two make it true and two false
+PAIRS = 4  # pairs of scenes for each sentence, which is true of two and false of two
 SIDES = ("in the left image", "in the right image", "in both images", "in one image")
-# Whether the left and the right scene are as the sentence says, where that makes it true, and where it does not.
+# For each side that a sentence speaks of: whether (left, right) show the fact, in the cases in which it is true, and in
+# those in which it is false.
 TRUE = {
     SIDES[0]: ((True, False), (True, True)),
     SIDES[1]: ((False, True), (True, True)),
@@ -27,9 +28,9 @@ class PairSentence:
 
     Attributes:
         text: the sentence.
-        scenes: the left one and the right one.
-        label: whether it is true.
-        number: of the sentence; `PAIRS` pairs have the same.
+        scenes: the left and the right scene.
+        label: whether the sentence is true of them.
+        number: the number of the sentence, which `PAIRS` pairs share.
     """
 
     text: str
@@ -39,15 +40,15 @@ class PairSentence:
 
 
 def pair_sentences(count: int, split: str = "test", scenes: int = 1000, seed: int = 0) -> Iterator[PairSentence]:
-    """`count` sentences, each with `PAIRS` pairs of scenes, the same on every call.
+    """Yields `count` sentences, each with `PAIRS` pairs of scenes; the same arguments give the same sentences.
 
-    A sentence alone tells nothing: it is true of half of its pairs.
+    A model cannot guess the label from the sentence, which is true of half of its pairs.
 
     Args:
-        count: how many sentences.
-        split: of the scenes.
-        scenes: how many scenes the pairs are made of.
-        seed: of what is drawn; the scenes are those from `seed` · 10⁶ on.
+        count: number of sentences.
+        split: the scenes' split.
+        scenes: number of scenes that the pairs are drawn from.
+        seed: seeds the choice; the scenes are those from `seed` · 10⁶ on.
     """
     pool = [draw_scene(seed * 10**6 + number, split) for number in range(scenes)]
     rng = np.random.default_rng([SPLITS.index(split), seed, 5])
@@ -75,7 +76,7 @@ def _names() -> list[str]:
 
 
 def _fitting(pool: list[Scene], fact) -> dict[bool, np.ndarray]:
-    """The places of the scenes of which a fact is true, and of those of which it is false."""
+    """Returns the indices of the scenes that show a fact (True), and of those that do not (False)."""
     true = np.array([fact(scene) for scene in pool])
     return {True: np.flatnonzero(true), False: np.flatnonzero(~true)}
 

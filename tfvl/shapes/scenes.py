@@ -1,8 +1,8 @@
 """Scenes of coloured shapes, drawn by Pillow, with questions whose answers are known.
 
-The bundled models are trained and tested on these scenes, and `tfvl demo` asks about a fresh one. Everything about
-a scene follows from its seed and its split; the two splits never share a random stream, so that a scene drawn for
-a test or a demonstration has not been seen in training.
+The bundled models are trained and tested on these scenes, and `tfvl demo` asks about a fresh one. Seed and split
+determine everything about a scene. The two splits never share a random stream, so that training has not seen the scene
+of a test or a demonstration.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,12 +16,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tfvl.preprocessing.regions.regions import Regions, normalize_boxes
 
-SIDE = 256  # pixels, of the square picture
-BOARD = 4  # objects stand in different cells of a BOARD x BOARD board: they never touch
+SIDE = 256  # pixels; the side of the square picture
+BOARD = 4  # objects stand in different cells of a BOARD x BOARD board, so that they never touch
 CELL = SIDE // BOARD
 SIZES = (38, 58)  # pixels, smallest and largest object; all fit into a cell
 MOST_OBJECTS = 5
-CROP = 6  # pixels, side of a crop in a region's features
+CROP = 6  # pixels; the side to which a region's picture is shrunk for its features
 FEATURE_SIZE = 3 * CROP**2 + 4
 
 SHAPES = ("circle", "square", "triangle", "star")
@@ -33,7 +33,7 @@ COLORS = {
     "purple": (140, 60, 190),
     "orange": (255, 127, 14),
 }
-RELATIONS = {"left of": "left", "right of": "right", "above": "above", "below": "below"}  # and as answers
+RELATIONS = {"left of": "left", "right of": "right", "above": "above", "below": "below"}  # each with its answer
 OPPOSITES = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 CHOICES = dict.fromkeys(("left of", "right of"), "left or right of")
 CHOICES |= dict.fromkeys(("above", "below"), "above or below")
@@ -45,7 +45,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: its shape, its colour and its box: (left, top, right, bottom) in pixels, the last two exclusive."""
+    """One object, with its shape, colour and box (left, top, right, bottom) in pixels, the last two exclusive."""
 
     shape: str
     color: str
@@ -53,7 +53,7 @@ class Thing:
 
     @property
     def cell(self) -> tuple[int, int]:
-        """(column, row) on the board."""
+        """The object's (column, row) on the board."""
         return self.box[0] // CELL, self.box[1] // CELL
 
     @property
@@ -63,7 +63,7 @@ class Thing:
         return CORNERS[2 * (row >= BOARD / 2) + (column >= BOARD / 2)]
 
     def is_(self, relation: str, other: "Thing") -> bool:
-        """Whether this object plainly stands `relation` to the other: in another column, or row, of the board."""
+        """Returns whether this object is, say, "left of" the other one, which means in a column further left."""
         axis = 0 if relation.endswith("of") else 1
         mine, others = self.cell[axis], other.cell[axis]
         return mine < others if relation in ("left of", "above") else mine > others
@@ -80,7 +80,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Scene:
-    """The objects of one picture, in no particular order, and the colour behind them."""
+    """The objects of one picture, in no particular order, and its background colour."""
 
     seed: int
     split: str
@@ -88,8 +88,8 @@ class Scene:
     things: tuple[Thing, ...]
 
     def image(self) -> Image.Image:
-        """The picture, RGB, `SIDE` x `SIDE` pixels."""
-        smooth = 2  # drawn larger and reduced, for smooth edges
+        """Draws the picture, RGB, `SIDE` x `SIDE` pixels."""
+        smooth = 2  # the picture is drawn so many times larger and then reduced, for smooth edges
         picture = Image.new("RGB", (SIDE * smooth, SIDE * smooth), self.background)
         pen = ImageDraw.Draw(picture)
         for thing in self.things:
@@ -99,9 +99,9 @@ class Scene:
         return picture.reduce(smooth)
 
     def questions(self, per_kind: int | Mapping[str, int] = 1) -> list[Question]:
-        """Up to `per_kind` different questions of each kind (or as many as a mapping says), the same on every call.
+        """Returns up to `per_kind` different questions of each kind, a number or one for each; the same on every call.
 
-        Fewer where the scene cannot give them: nothing in it may be described uniquely, for one.
+        There are fewer if the scene does not allow more, for example if no object can be described uniquely.
         """
         rng = np.random.default_rng([SPLITS.index(self.split), self.seed, 1])
         counts = per_kind if isinstance(per_kind, Mapping) else dict.fromkeys(KINDS, per_kind)
@@ -114,15 +114,14 @@ class Scene:
 
     @cached_property
     def names(self) -> list[tuple[str, Thing]]:
-        """Every description that fits exactly one object ("circle", "red circle", "red object"), with the object."""
+        """The descriptions that fit only one object ("circle", "red circle", "red object"), each with its object."""
         every = [(name, thing) for thing in self.things for name in _descriptions(thing.shape, thing.color)]
         described = [name for name, _ in every]
         return [(name, thing) for name, thing in every if described.count(name) == 1]
 
 
 def draw_scene(seed: int, split: str = "test") -> Scene:
-    """The scene of this seed: 2 to 5 objects. Half of the scenes repeat one colour or shape, so that there is
-    something to count."""
+    """Draws the scene of this seed, with 2 to 5 objects. Half of the scenes repeat a colour or shape, to be counted."""
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}.")
     if seed < 0:
@@ -141,13 +140,13 @@ def draw_scene(seed: int, split: str = "test") -> Scene:
 
 
 def regions(scene: Scene) -> Regions:
-    """What a detector that never errs would find in the picture: one region per object, for VisualBERT and LXMERT.
+    """Returns the regions that a perfect detector would find, one per object, for VisualBERT and LXMERT.
 
     Returns:
-        `boxes`: (objects, 4), those of the objects, from 0 to 1. `features`: (objects, `FEATURE_SIZE`); the picture
+        `boxes`: (objects, 4), the objects' boxes, from 0 to 1. `features`: (objects, `FEATURE_SIZE`): the picture
         inside the box, shrunk to `CROP` x `CROP` pixels, as red, green and blue from -0.5 to 0.5, row by row; then the
-        corners of the box from -2 to 2, since VisualBERT has nothing else to tell where a region is. Corners weigh more
-        than pixels, because there are fewer of them.
+        corners of the box from -2 to 2, since VisualBERT has no other input that tells where a region is. Corners have
+        larger values than pixels, because there are fewer of them.
     """
     picture = scene.image()
     crops = [picture.crop(thing.box).resize((CROP, CROP), Image.Resampling.BOX) for thing in scene.things]
@@ -158,7 +157,7 @@ def regions(scene: Scene) -> Regions:
 
 
 def held_out_questions(count: int, per_kind: int = 1) -> Iterator[tuple[Scene, Question]]:
-    """The first `count` questions on the scenes of the test split, with their scenes."""
+    """Returns the first `count` questions on the scenes of the test split, with their scenes."""
     seed = 0
     while count > 0:
         scene = draw_scene(seed, "test")
@@ -169,12 +168,12 @@ def held_out_questions(count: int, per_kind: int = 1) -> Iterator[tuple[Scene, Q
 
 
 def answers() -> tuple[str, ...]:
-    """Every answer, in the order of the model's labels."""
+    """Returns every answer, in the order of the model's labels."""
     return (*COLORS, *SHAPES, *map(str, range(MOST_OBJECTS + 1)), "yes", "no", *RELATIONS.values(), *CORNERS)
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every token that the questions and answers need, special tokens first: the lines of `vocab.txt`."""
+    """Returns every token that questions and answers need, special tokens first, as in the lines of `vocab.txt`."""
     words = "what color colour shape how many is are there where the a an of or top bottom ? object objects"
     single = (answer for answer in answers() if answer not in CORNERS)
     return (*SPECIAL_TOKENS, *words.split(), *(shape + "s" for shape in SHAPES), *single)
@@ -196,10 +195,10 @@ def _descriptions(shape: str, color: str) -> tuple[str, str, str]:
     return shape, f"{color} object", f"{color} {shape}"
 
 
-SHAPE, COLOR, BOTH = range(3)  # of the descriptions
+SHAPE, COLOR, BOTH = range(3)  # what a description names
 
 
-# --- questions: each draws (text, answer), or None where the scene has no such question ---
+# --- questions: each function draws (text, answer), or None if the scene has no such question ---
 
 
 def _ask_color(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
@@ -232,7 +231,7 @@ def _ask_existence(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | 
     names = {_descriptions(thing.shape, thing.color)[form] for thing in scene.things}
     if answer == "no":
         pairs = list(product(SHAPES, COLORS))
-        if form == BOTH:  # one of the two is in the picture: the answer follows from neither alone
+        if form == BOTH:  # the colour or the shape occurs in the picture, so that neither alone tells the answer
             shown = {each for thing in scene.things for each in (thing.shape, thing.color)}
             pairs = [pair for pair in pairs if shown.intersection(pair)]
         names = {_descriptions(*pair)[form] for pair in pairs} - names
@@ -274,7 +273,7 @@ ASK = {
 
 
 def _polygon(corners: Sequence[tuple[float, float]]):
-    """Draws a polygon whose corners are given as fractions of the box."""
+    """Returns a function that draws a polygon, whose corners are given as fractions of the box."""
 
     def draw(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], color: tuple[int, int, int]) -> None:
         left, top, right, bottom = box
@@ -284,7 +283,7 @@ def _polygon(corners: Sequence[tuple[float, float]]):
 
 
 def _star(points: int, inner: float) -> list[tuple[float, float]]:
-    """The corners of a star, stretched to fill the unit square."""
+    """Returns the corners of a star that fills the unit square."""
     turns = [(pi * i / points, inner if i % 2 else 1) for i in range(2 * points)]
     corners = np.array([(radius * sin(angle), -radius * cos(angle)) for angle, radius in turns])
     return ((corners - corners.min(0)) / np.ptp(corners, axis=0)).tolist()
@@ -303,12 +302,12 @@ def draw_answers(
     rows: Sequence[tuple[str, str, float, str | None]],
     boxes: Iterable[Sequence[float]] = (),
 ) -> Image.Image:
-    """The picture with its questions beside it, for people to look at.
+    """Draws a picture with its questions and answers beside it, for people to look at.
 
     Args:
         picture: any RGB image; it is enlarged or reduced to the height of the list.
-        rows: (question, answer, score from 0 to 1, true answer or None where it is not known).
-        boxes: of the regions that were shown to the model, to be outlined: x1, y1, x2, y2 from 0 to 1.
+        rows: (question, answer, score from 0 to 1, true answer or None if it is not known).
+        boxes: the boxes of the regions that the model has read, x1, y1, x2, y2 from 0 to 1, which are outlined.
     """
     margin, line = 24, 26
     height = max(512, 2 * margin + 3 * line * len(rows))

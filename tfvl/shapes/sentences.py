@@ -1,6 +1,6 @@
-"""Sentences about one drawn scene whose truth is known: captions, texts to choose from, and phrases for its objects.
+"""Sentences about a drawn scene whose truth is known: captions, texts to choose from, and phrases for its objects.
 
-Every sentence follows from the scene's seed and split, as its questions do.
+The scene's seed and split determine its sentences, as they do its questions.
 """
 
 import re
@@ -23,11 +23,11 @@ from tfvl.shapes.scenes import (
     vocabulary,
 )
 
-FORMS = ("existence", "count", "relation", "corner")  # of captions
-FORM_SHARES = (1, 1, 3, 1)  # how often each is drawn; relations say most
+FORMS = ("existence", "count", "relation", "corner")  # the forms of captions
+FORM_SHARES = (1, 1, 3, 1)  # the frequency of each form; relations are the most informative
 CHOICES_OF_A_PROMPT = 4
-MORE_WORDS = ("in", "image", "images", "both", "one")  # of sentences, beside the words of the questions
-# Words that can stand in each other's place, so that a caption stays one.
+MORE_WORDS = ("in", "image", "images", "both", "one")  # words of sentences that questions do not have
+# Classes of words: a caption in which a word is replaced by another of its class is still a caption.
 CLASSES = (
     tuple(COLORS),
     SHAPES,
@@ -47,7 +47,7 @@ _CORNER = re.compile(rf"{_NAME} is ({'|'.join(CORNERS)})")
 
 @dataclass(frozen=True)
 class Choice:
-    """A prompt about a scene and the texts to choose from, of which `choices[right]` alone is true."""
+    """A prompt about a scene and the texts to choose from, of which only `choices[right]` is true."""
 
     prompt: str
     choices: tuple[str, ...]
@@ -64,21 +64,21 @@ class Phrases:
 
 
 def caption_vocabulary() -> tuple[str, ...]:
-    """Every token of questions and sentences: the lines of `vocab.txt` of the models that were trained on both."""
+    """Returns every token of questions and sentences, as in `vocab.txt` of the models that are trained on both."""
     return (*vocabulary(), *MORE_WORDS)
 
 
 def matching(scene: Scene, name: str) -> list[Thing]:
-    """The objects that a name fits: "circle", "red object", "red circle", or one of these in the plural."""
+    """Returns the objects that a name fits, such as "circle", "red object", "red circle", or a plural of these."""
     words = {word.removesuffix("s") for word in name.split()} - {"object"}
     return [thing for thing in scene.things if words <= {thing.color, thing.shape}]
 
 
 def fits(caption: str, scene: Scene) -> bool:
-    """Whether a caption is true of a scene: whether some objects of it are as the caption says.
+    """Returns whether a caption is true of a scene, that is, whether objects of the scene are as the caption says.
 
     Raises:
-        ValueError: it is of no form that `captions` draws.
+        ValueError: the caption has none of the forms that `captions` draws.
     """
     if found := _EXISTENCE.fullmatch(caption):
         return bool(matching(scene, found[1]))
@@ -93,7 +93,7 @@ def fits(caption: str, scene: Scene) -> bool:
 
 
 def captions(scene: Scene, count: int = 1) -> list[str]:
-    """Up to `count` different true captions, at least one, the same on every call; objects as in `Scene.names`."""
+    """Returns 1 to `count` different true captions, the same on every call; objects are named as in `Scene.names`."""
     rng = _stream(scene, 2)
     shares = [form for form, share in zip(FORMS, FORM_SHARES, strict=True) for _ in range(share)]
     said = {}
@@ -103,7 +103,7 @@ def captions(scene: Scene, count: int = 1) -> list[str]:
 
 
 def changed_captions(caption: str) -> list[list[str]]:
-    """For each word of a caption, the captions in which another of its class stands in its place ("red": "blue", …)."""
+    """Returns, for each word, the captions in which another word of its class replaces it ("blue" for "red", …)."""
     words = caption.split()
     rows = []
     for place, word in enumerate(words):
@@ -113,18 +113,18 @@ def changed_captions(caption: str) -> list[list[str]]:
 
 
 def false_captions(scene: Scene, caption: str) -> list[str]:
-    """The captions that differ from a true one by a word and are false."""
+    """Returns the false captions that differ from a true one by one word."""
     return [each for row in changed_captions(caption) for each in row if not fits(each, scene)]
 
 
 def hidden_words(scene: Scene, caption: str) -> list[int]:
-    """The places of the words that follow from the scene and the rest of the caption: no other word fits there."""
+    """Returns the indices of the words that can be told from the scene and the rest: no other word makes it true."""
     rows = enumerate(changed_captions(caption))
     return [place for place, row in rows if row and not any(fits(each, scene) for each in row)]
 
 
 def choices(scene: Scene, count: int = 1) -> list[Choice]:
-    """Up to `count` different prompts: "where is the circle?" with relations, "what is above the star?" with names."""
+    """Returns up to `count` prompts: "where is the circle?" with relations, "what is above the star?" with names."""
     rng = _stream(scene, 3)
     drawn = {}
     for _ in range(count):
@@ -139,7 +139,7 @@ def choices(scene: Scene, count: int = 1) -> list[Choice]:
 
 
 def phrases(scene: Scene, count: int = 1) -> list[Phrases]:
-    """Up to `count` different captions on where objects are, with a phrase for each object that they name."""
+    """Returns up to `count` captions that say where objects are, each with the phrases that name an object."""
     rng = _stream(scene, 4)
     drawn = {}
     for _ in range(count):
@@ -154,7 +154,7 @@ def phrases(scene: Scene, count: int = 1) -> list[Phrases]:
 
 
 def held_out(draw: Callable[[Scene, int], list], count: int, per_scene: int = 1) -> list[tuple[Scene, object]]:
-    """The first `count` sentences, as `captions`, `choices` or `phrases` draws them, on scenes of the test split."""
+    """Returns the first `count` sentences on scenes of the test split; `draw` is `captions`, `choices` or `phrases`."""
     pairs, seed = [], 0
     while len(pairs) < count:
         scene = draw_scene(seed, "test")
@@ -180,7 +180,7 @@ def _a(name: str) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-# --- drawn: a caption, or None where the scene has none of the form ---
+# --- captions: each function draws one, or returns None if the scene has none of the form ---
 
 
 def _existence(scene: Scene, rng: np.random.Generator) -> str:
@@ -214,7 +214,7 @@ def _corner(scene: Scene, rng: np.random.Generator) -> str | None:
 _DRAW = dict(zip(FORMS, (_existence, _count, _relation, _corner), strict=True))
 
 
-# --- a prompt, the true answers and the false ones, or None ---
+# --- choices: each function draws a prompt, true texts and false texts, or returns None ---
 
 
 def _where(scene: Scene, rng: np.random.Generator) -> tuple[str, list[str], list[str]] | None:
@@ -236,7 +236,7 @@ def _what(scene: Scene, rng: np.random.Generator) -> tuple[str, list[str], list[
     true = {f"{each.color} {each.shape}" for each in scene.things if each.is_(relation, thing)}
     shown = {f"{each.color} {each.shape}" for each in scene.things if each is not thing} - true
     absent = {f"{color} {shape}" for color, shape in product(COLORS, SHAPES)} - true - shown
-    # What is in the picture, but elsewhere, comes first: seeing that it is there is not enough.
+    # Objects that are in the picture, but elsewhere, come first; it is then not enough to see that they are there.
     near = [*sorted(shown), *(sorted(absent)[place] for place in rng.permutation(len(absent)))]
     near = near[: CHOICES_OF_A_PROMPT - 1]
     return _prompt(f"what is {relation} the {name}?", [_a(each) for each in sorted(true)], [_a(each) for each in near])

@@ -1,4 +1,4 @@
-"""`tfvl export`: a SavedModel for TensorFlow Serving, or one `.tflite` file."""
+"""`tfvl export`: a SavedModel for TensorFlow Serving, one `.tflite` file, or a folder with a page for browsers."""
 
 import re
 import warnings
@@ -18,22 +18,29 @@ ANY_SIZE = "Of tflite: any sizes in place of fixed ones; not for LiteRT's Compil
 Signatures = Annotated[
     str | None, typer.Option(help="Of savedmodel: tensors makes one without the ops of tf.text; serving_default.")
 ]
-Format = Annotated[str, typer.Option("--format", help="savedmodel, or tflite: one file that phones run too.")]
-Quantize = Annotated[str | None, typer.Option(help="Of tflite: float16, dynamic (8-bit weights) or int8.")]
+Format = Annotated[str, typer.Option("--format", help="savedmodel, tflite (one file), or web (a page).")]
+WEIGHTS = "Of tflite, web: none, float16, dynamic (8-bit weights; web's default) or int8."
+Quantize = Annotated[str | None, typer.Option(help=WEIGHTS)]
 Flavour = Annotated[
     str | None,
     typer.Option(help="Of tflite: tensors (ids in), or text (the raw question in)."),
 ]
-ImageSize = Annotated[str | None, typer.Option(metavar="N|HxW", help="Of tflite: pixels, e.g. 384 or 384x640.")]
-TextLength = Annotated[int | None, typer.Option(help="Of tflite: tokens; 40 without it.")]
+ImageSize = Annotated[str | None, typer.Option(metavar="N|HxW", help="Of tflite, web: pixels, e.g. 384 or 384x640.")]
+TextLength = Annotated[int | None, typer.Option(help="Of tflite, web: tokens; 40 without it.")]
 Batch = Annotated[int | None, typer.Option(help="Of tflite: rows of a call; 1 without it.")]
 RegionCount = Annotated[int | None, typer.Option("--regions", help="Of tflite: regions of an image; 36 without it.")]
 Resizable = Annotated[bool, typer.Option("--resizable", help=ANY_SIZE)]
 Explain = Annotated[
     bool,
-    typer.Option("--explain", help="Add the signature explain, which says why; of tflite: put out the attention maps."),
+    typer.Option("--explain", help="Add the signature explain, which says why; else: put out the attention maps."),
 ]
 SIZES = ("image_size", "text_length", "batch", "regions")  # options that --resizable makes none of
+# The formats, and the options that are theirs.
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "savedmodel": ("signatures", "detector"),
+    "tflite": (*SIZES, "quantize", "flavour", "resizable"),
+    "web": ("image_size", "text_length", "quantize"),
+}
 
 
 def export(
@@ -59,18 +66,15 @@ def export(
     require_tensorflow("tfvl export")
     sizes: dict[str, Any] = {"image_size": image_size, "text_length": text_length, "batch": batch, "regions": regions}
     sizes |= {"quantize": quantize, "flavour": flavour, "resizable": resizable or None}
-    if signatures is not None and (file_format == "tflite" or (detector is not None and signatures == "tensors")):
+    check_format(file_format, {**sizes, "signatures": signatures, "detector": detector}, dst)
+    if detector is not None and signatures == "tensors":
         raise ValueError(
-            "--signatures is an option of --format savedmodel; a .tflite file has one, of its --flavour"
-            if file_format == "tflite"
-            else "--detector is part of serving_default, which --signatures tensors leaves out; leave one of them out"
+            "--detector is part of serving_default, which --signatures tensors leaves out; leave one of them out"
         )
-    if file_format == "tflite":
-        if detector is not None:
-            raise ValueError("--detector becomes part of a SavedModel; a .tflite file takes regions, so leave it out")
+    if file_format != "savedmodel":
         load = {"architecture": class_name, "revision": revision}
-        return export_tflite(src, dst, top_k=top_k, overwrite=overwrite, load=load, explain=explain or None, **sizes)
-    check_format(file_format, sizes, dst)
+        write = {"tflite": export_tflite, "web": export_web}[file_format]
+        return write(src, dst, top_k=top_k, overwrite=overwrite, load=load, explain=explain or None, **sizes)
     refuse_to_overwrite(dst, overwrite)
     quiet_tensorflow()
     from tfvl import auto
@@ -99,7 +103,7 @@ def export_tflite(
     src: str, dst: Path, *, top_k: int, image_size: str | None, overwrite: bool, load: dict, **options
 ) -> None:
     """Writes a `.tflite` file and prints what it takes; `options` that are None keep their defaults."""
-    options = {name: value for name, value in options.items() if value is not None}
+    options = given(options)
     fixed = [name for name in SIZES if name in options or (name == "image_size" and image_size is not None)]
     if fixed and "resizable" in options:
         raise ValueError(f"--{fixed[0].replace('_', '-')} fixes a size and --resizable none; leave one of them out")
@@ -124,14 +128,41 @@ def export_tflite(
     say(f"  tfvl check {path} --against {src}")
 
 
-def check_format(file_format: str, of_tflite: Mapping[str, object], destination: Path) -> None:
-    """Raises ValueError for an unknown format, or for options or a name of tflite with another."""
-    if file_format != "savedmodel":
-        raise ValueError(f"--format is {file_format!r}, expected savedmodel or tflite")
-    given = [name for name, value in of_tflite.items() if value is not None]
-    if given:
-        raise ValueError(f"--{given[0].replace('_', '-')} is an option of --format tflite; leave it out, or add that")
-    if destination.suffix == ".tflite":
+def export_web(src: str, dst: Path, *, top_k: int, image_size: str | None, overwrite: bool, load: dict, **options):
+    """Writes a folder with a page for browsers; `options` that are None keep their defaults."""
+    options = {**given(options), "image_size": sides(image_size)}
+    refuse_to_overwrite(dst, overwrite)
+    quiet_tensorflow()
+    from tfvl import auto
+    from tfvl.export.web import check, web
+
+    with console(stderr=True).status("converting"):
+        model, processor = auto.load(src, **load)
+        check(model, processor)
+        title = src.rstrip("/").rpartition("/")[2]
+        web(model, processor, dst, title=title, top_k=top_k, overwrite=overwrite, **options)
+    say(f"Written to {dst}. Next:")
+    say(f"  cd {dst} && npm install && python3 -m http.server 8000")
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are not None; the weights that `--quantize none` means are."""
+    found = {name: value for name, value in options.items() if value is not None}
+    return found | {name: None for name in found if (name, found[name]) == ("quantize", "none")}
+
+
+def check_format(file_format: str, options: Mapping[str, object], destination: Path) -> None:
+    """Raises ValueError for an unknown format, or for options or a name that belong to another one."""
+    if file_format not in OPTIONS:
+        raise ValueError(f"--format is {file_format!r}, expected {', '.join(OPTIONS)}")
+    for name, value in options.items():
+        if value is not None and name not in OPTIONS[file_format]:
+            if name == "detector":
+                raise ValueError("--detector becomes part of a SavedModel, and of no other format; leave it out")
+            owner = next(each for each in OPTIONS if name in OPTIONS[each])
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} is an option of --format {owner}; leave it out, or export with that format")
+    if destination.suffix == ".tflite" and file_format != "tflite":
         raise ValueError(f"{destination} would become a directory; add --format tflite, or choose another name")
 
 

@@ -23,11 +23,11 @@ function over(picture, caption, draw) {
   return element("figure", { className: "view" }, canvas, element("figcaption", { className: "hint", textContent: caption }));
 }
 
-/** The picture with the shares of its patches: `values`, row by row, over the part of it that the patches cover. */
-export function heatOn(picture, { rows, columns, shares: [high, wide], values }) {
+/** The picture with the scores of its patches: `values`, row by row. */
+export function heatOn(picture, { rows, columns, values }) {
   return over(picture, "Where the model attends", (context, width, height) => {
     const most = Math.max(...values) || 1;
-    const [tall, broad] = [height / high / rows, width / wide / columns];
+    const tall = height / rows, broad = width / columns;
     values.forEach((value, place) => {
       context.fillStyle = `rgb(230 60 20 / ${(STRONGEST * value) / most})`;
       context.fillRect((place % columns) * broad, Math.floor(place / columns) * tall, broad, tall);

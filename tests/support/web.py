@@ -1,0 +1,50 @@
+"""Folders with a page, each exported once in a run of the tests, and pages that import their `tfvl.js`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tfvl
+from support import browser
+from support.checkpoint import tiny_processor
+from support.export import TOP_K, random_model
+from support.once import once
+
+# All that a page of others needs.
+MODULE = (
+    '<!doctype html><html lang="en"><title>P</title><link rel="icon" href="data:,"><script type="module">{}</script>'
+)
+LOADING = 'import { load } from "./model/tfvl.js"; window.load = load; window.model = await load("./model");'
+
+
+def web_folder(name: str, **options) -> Path:
+    """A bundled model, or a head with random weights, as a folder with a page; options of `tfvl.export.web`."""
+
+    def make(path: Path) -> None:
+        if name.startswith("Vilt"):
+            tfvl.export.web(random_model(name), tiny_processor(), path, top_k=TOP_K, image_size=64, **options)
+        else:
+            tfvl.export.web(*tfvl.auto.load(name), path, title=name, **options)
+
+    said = "".join(f"-{option}-{value}" for option, value in sorted(options.items()))
+    return once(f"web/{name}{said}", make)
+
+
+@contextmanager
+def site(folder: Path, directory: Path, *, isolated: bool = False, module: str = LOADING) -> Iterator[str]:
+    """The address of a server whose `/` is a page with nothing but a module, and whose `/model/` is the folder.
+
+    Args:
+        folder: of `web_folder`.
+        directory: an empty one, for what is served.
+        isolated: with the headers that allow threads.
+        module: the script of the page at `/`.
+    """
+    copy = directory / "model"
+    copy.mkdir()
+    for path in folder.iterdir():
+        (copy / path.name).symlink_to(path)
+    browser.install(copy)
+    (directory / "index.html").write_text(MODULE.format(module))
+    with browser.static(directory, isolated=isolated) as address:
+        yield address

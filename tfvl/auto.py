@@ -10,6 +10,7 @@ from tfvl.errors import CheckpointError
 from tfvl.files.reading import shown
 from tfvl.lxmert import heads as lxmert
 from tfvl.lxmert.processor import LxmertProcessor
+from tfvl.modeling import upstream_arguments
 from tfvl.modeling.base import PreTrainedModel
 from tfvl.porting import hub
 from tfvl.porting.originals.reading import config_values
@@ -116,6 +117,7 @@ def find(src: str | Path, *, architecture: str | None = None, **hub_options) -> 
         CheckpointError: there is no such checkpoint, or its config.json is missing or damaged.
         ValueError: an option is not known.
     """
+    upstream_arguments.refuse(hub_options, "tfvl.auto")
     if unknown := hub_options.keys() - {*hub.OPTIONS, "weights"}:
         raise ValueError(
             f"there is no option {', '.join(sorted(unknown))} of a checkpoint; options are {', '.join(hub.OPTIONS)} "

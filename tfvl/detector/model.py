@@ -91,9 +91,11 @@ class RegionDetector(FasterRCNN):
             CheckpointError: a file is missing, damaged, hostile or another model's; lists every key that is wrong.
         """
         from tfvl.detector.files import open_weights, read_config
+        from tfvl.modeling import upstream_arguments
         from tfvl.porting.hub import resolve
         from tfvl.porting.load import load_weights, uninitialised_variables
 
+        upstream_arguments.refuse(config_overrides, f"{cls.__name__}.from_pretrained")
         hub: dict[str, Any] = {
             "revision": revision,
             "token": token,

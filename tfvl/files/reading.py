@@ -17,6 +17,7 @@ MAX_TEXT_BYTES = 1 << 24  # of a configuration; with two thousand labels it has 
 MAX_VALUES = 1 << 21  # of a JSON text; the largest vocabularies have half a million tokens
 MAX_DEPTH = 64  # of lists and objects in each other
 MAX_DIGITS = 40  # of a whole number
+NOT_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)  # which Windows has not got
 SHOWN_CHARACTERS = 1000  # of a list of names in a message
 
 
@@ -40,7 +41,7 @@ def read_file(path: str | os.PathLike, limit: int) -> bytes:
 
 def open_regular(path: str | os.PathLike) -> io.FileIO:
     """A file opened for reading, which is on a disk: no pipe, no device; errors are those of `read_file`."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # or a pipe would wait for a writer
+    descriptor = os.open(path, os.O_RDONLY | NOT_BLOCKING)  # or a pipe would wait for a writer
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ValueError(f"{os.fspath(path)} is no regular file, so it is not read.")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 HERE = {
-    "torch_dtype": 'dtype takes a Keras policy: dtype="mixed_bfloat16" or "bfloat16"',
+    "torch_dtype": 'from_pretrained of models and auto.load take a Keras policy: dtype="mixed_bfloat16" or "bfloat16"',
     "device_map": "Keras takes the GPU that it sees: choose one by CUDA_VISIBLE_DEVICES, or use keras.distribution",
     "device": "Keras takes the GPU that it sees: choose one by CUDA_VISIBLE_DEVICES",
     "from_pt": "leave it out: PyTorch's files are read as they are, without PyTorch",
@@ -11,6 +11,7 @@ HERE = {
     "from_flax": "there are no Flax files of these models",
     "attn_implementation": "leave it out: attention is Keras' own; jit_compile=True in compile fuses it by XLA",
     "low_cpu_mem_usage": "leave it out: weights are always read once, mapped from the file",
+    "use_fast": "leave it out: there is one tokenizer and one image processor",
     "use_safetensors": "leave it out: safetensors are taken where there are any",
     "trust_remote_code": "leave it out: code of repositories is never run",
     "quantization_config": "quantise the export: tfvl.export.lite(…, quantize='dynamic')",

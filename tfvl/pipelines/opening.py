@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfvl.errors import CheckpointError
+from tfvl.modeling import upstream_arguments
 from tfvl.pipelines.base import BATCH_SIZE, TOP_K, Pipeline
 from tfvl.pipelines.results import TASKS, checked_task
 from tfvl.pipelines.sources import (
@@ -47,6 +48,7 @@ def pipeline(
         OSError: a file cannot be read, or a server gives no answer.
         ValueError: the source cannot be used or cannot do the task, or does not take an option.
     """
+    upstream_arguments.refuse(options, "tfvl.pipeline")
     if task is not None:
         checked_task(task, tuple(TASKS), str(src))
     if not isinstance(batch_size, int) or batch_size < 1:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
+from tfvl.modeling import upstream_arguments
 from tfvl.modeling.bert_config import BertConfig
 from tfvl.porting import hub, upload
 from tfvl.porting.originals import reading as originals
@@ -81,6 +82,7 @@ class Processor:
             CheckpointError: a file is missing or cannot be used; names the file.
             ValueError: an option that is not known.
         """
+        upstream_arguments.refuse(options, f"{cls.__name__}.from_pretrained")
         hub_options, options = hub.split_options(options)
         if unknown := [name for name in options if name not in TOKENIZER_OPTIONS and not name.endswith("_token")]:
             raise ValueError(

@@ -6,7 +6,6 @@ Latin-1. All of them are read; a cell that is not UTF-8 is decoded as Latin-1.
 
 import codecs
 import csv
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tfvl.files.extras import require
+from tfvl.files.reading import parse_json
 
 DELIMITERS = ",;\t|"
 MAX_LINE = 1 << 24  # bytes or characters; a longer line is not a row of a table
@@ -221,9 +221,9 @@ def _parsed(line: bytes) -> dict[str, Any] | Exception:
     except UnicodeDecodeError:
         text = line.decode("latin-1")
     try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return ValueError(f"it is not valid JSON ({error})")
+        row = parse_json(text)
+    except ValueError as error:
+        return ValueError(f"it is not valid JSON, or too large ({error})")
     if not isinstance(row, dict):
         return ValueError(f"it is {row!r:.40}, not a JSON object")
     return {column_name(name): value for name, value in row.items()}

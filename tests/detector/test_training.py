@@ -133,6 +133,7 @@ def test_fit_learns_drawn_scenes():
     batch = train_shapes_detector.batch(detector, range(8))
     learning = DetectorTraining(detector, anchors=64, regions=16)
     learning.compile(keras.optimizers.Adam(2e-3))
+    assert learning.optimizer.built
     once = tf.data.Dataset.from_tensors(batch)
     before = learning.evaluate(once.repeat(SAMPLES), verbose=0, return_dict=True)
     learning.fit(once.repeat(STEPS), shuffle=False, verbose=0)

@@ -184,6 +184,7 @@ def test_fit_trains_from_pixels(lxmert, pictures, processor, frozen, eager_funct
     np.testing.assert_allclose(together, separate["question_answering_score"], **TOLERANCE)
     before = [variable.numpy() for variable in grid.backbone.variables]
     model.compile()
+    assert len(model.optimizer._trainable_variables) == len(model.trainable_variables)  # it has its state already
     history = model.fit(tf.data.Dataset.from_tensors((inputs, np.array([1, 2, 3]))), epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert len(history) > 1  # the head's metrics as well

@@ -79,7 +79,6 @@ def compiled(model: keras.Model) -> keras.Model:
     """With the paper's loss and metrics; a bare model with a loss of the user's."""
     loss = dict.fromkeys(BARE.get(type(model).__name__, ()), "mse") or None
     model.compile(keras.optimizers.Adam(3e-3), loss=loss)
-    model.optimizer.build(model.trainable_variables)  # else `fit` makes its graph twice
     return model
 
 

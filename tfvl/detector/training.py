@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfvl.detector import ops
 from tfvl.detector.model import RegionDetector, checked_boxes
 from tfvl.detector.network import STRIDE
+from tfvl.modeling.optimizer_state import StateBeforeSteps, make_state_at_compile
 
 NONE = -1  # object of a row that pads a batch; attribute of a region that has none
 RPN_OVERLAPS = (0.3, 0.7)  # an anchor below is background, one above an object; in between it is ignored
@@ -20,7 +21,7 @@ ROI_OVERLAP = 0.5  # a proposal from here on has the object that it overlaps mos
 ATTRIBUTE_WEIGHT = 0.5
 
 
-class DetectorTraining(keras.Model):
+class DetectorTraining(StateBeforeSteps, keras.Model):
     """A detector with its losses; `fit` changes the weights of `detector`.
 
         training = DetectorTraining(detector)
@@ -51,6 +52,11 @@ class DetectorTraining(keras.Model):
         self.regions, self.region_objects = regions, region_objects
         self.trackers = {name: keras.metrics.Mean(name=name) for name in LOSSES}
         self.built = True
+
+    def compile(self, *arguments, **options):
+        """As `keras.Model.compile`."""
+        super().compile(*arguments, **options)
+        make_state_at_compile(self)
 
     @property
     def metrics(self):

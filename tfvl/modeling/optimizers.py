@@ -61,15 +61,17 @@ class AdamW(keras.optimizers.AdamW):
     def build(self, variables):
         if self.built:
             return
-        super().build(variables)
-        paths = [f"/{getattr(variable, 'path', variable.name)}/" for variable in variables]
+        paths = list(map(path_of, variables))
         for part in self.rate_multipliers:
             if not any(f"/{part}/" in path for path in paths):
                 raise ValueError(f"rate_multipliers names {part!r}, but no variable that is trained is in such a part.")
-        self._rates = [
-            math.prod(factor for part, factor in self.rate_multipliers.items() if f"/{part}/" in path) for path in paths
-        ]
-        self._decays = [self.weight_decay if self._use_weight_decay(variable) else 0.0 for variable in variables]
+        super().build(variables)
+
+    def rate_and_decay_of(self, known) -> tuple[float, float]:
+        """The factor of the learning rate and the weight decay of a variable that the optimizer was built for."""
+        path = path_of(known)
+        rate = math.prod(factor for part, factor in self.rate_multipliers.items() if f"/{part}/" in path)
+        return rate, self.weight_decay if self._use_weight_decay(known) else 0.0
 
     def apply(self, grads, trainable_variables=None):
         grads = [dense(gradient) for gradient in grads]
@@ -89,9 +91,10 @@ class AdamW(keras.optimizers.AdamW):
         step = ops.cast(self.iterations + 1, variable.dtype)
         # 1 - beta^step, without the loss of digits of that subtraction
         first, second = (-ops.expm1(step * math.log(beta)) for beta in (self.beta_1, self.beta_2))
-        rate = ops.cast(learning_rate, variable.dtype) * self._rates[index]
-        if self._decays[index]:
-            self.assign_sub(variable, variable * (rate * self._decays[index]))
+        factor, decay = self.rate_and_decay_of(self._trainable_variables[index])
+        rate = ops.cast(learning_rate, variable.dtype) * factor
+        if decay:
+            self.assign_sub(variable, variable * (rate * decay))
         step_size, epsilon = rate * ops.sqrt(second) / first, self.epsilon * ops.sqrt(second)
         moments = self._momentums[index], self._velocities[index]
         update = update_fused if keras.backend.backend() == "tensorflow" else self.update_by_parts
@@ -103,6 +106,11 @@ class AdamW(keras.optimizers.AdamW):
         optimizer.assign_add(momentum, (gradient - momentum) * (1 - optimizer.beta_1))
         optimizer.assign_add(velocity, (ops.square(gradient) - velocity) * (1 - optimizer.beta_2))
         optimizer.assign_sub(variable, step_size * momentum / (ops.sqrt(velocity) + epsilon))
+
+
+def path_of(variable) -> str:
+    """The path of a variable between slashes."""
+    return f"/{getattr(variable, 'path', variable.name)}/"
 
 
 def update_fused(optimizer, gradient, variable, momentum, velocity, step_size, epsilon):

@@ -5,7 +5,7 @@ import functools
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import ClassVar
 
 import keras
 
@@ -14,6 +14,7 @@ from tfvl.modeling import lora, replicas
 from tfvl.modeling.labels import by_label, by_output, factors, renamed, weight_of
 from tfvl.modeling.losses import cross_entropy, weighted_mean
 from tfvl.modeling.metrics import HeadAccuracy
+from tfvl.modeling.optimizer_state import StateBeforeSteps, make_state_at_compile
 from tfvl.modeling.optimizers import AdamW
 from tfvl.modeling.recipes import Recipe
 
@@ -56,13 +57,7 @@ def with_unread_frozen(name: str) -> property:
     return property(weights, doc=inherited.__doc__)
 
 
-if TYPE_CHECKING:
-    Base: TypeAlias = keras.Model
-else:
-    Base = object  # `keras.Model` comes after `Trainable` among the bases of a model
-
-
-class Trainable(Base):
+class Trainable(StateBeforeSteps):
     """The methods of `PreTrainedModel` for training: loss, optimizer, metrics, freezing, LoRA.
 
     Attributes:
@@ -141,6 +136,8 @@ class Trainable(Base):
     ):
         """Configures training as `keras.Model.compile` does; the defaults are those of the head's paper.
 
+        The optimizer has its state from here on. Where other weights are trained when `fit` begins, it is made anew.
+
         A loss and metrics of your own see the labels and the outputs that these are targets of. Dicts of losses,
         metrics, labels and weights are under the names of outputs, as in Keras, or under those of labels. With the
         paper's loss, `loss_weights` are the factors of its parts, one for each label.
@@ -172,6 +169,7 @@ class Trainable(Base):
             super().compile(optimizer, *own, jit_compile=jit_compile, **options)
             if replicas.strategy_in_use():
                 replicas.prepare(self)
+        make_state_at_compile(self)
         for layer in self._flatten_layers():
             if hasattr(layer, "static_shapes"):
                 layer.static_shapes = needs_static_shapes(self.jit_compile)
@@ -179,7 +177,6 @@ class Trainable(Base):
     def compile_from_config(self, config):
         """Called when a compiled model is loaded from a `.keras` file; training goes on where it stopped."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
 
     @property
     def metrics(self):

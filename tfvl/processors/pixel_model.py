@@ -2,8 +2,10 @@
 
 import keras
 
+from tfvl.modeling.optimizer_state import StateBeforeSteps, make_state_at_compile
 
-class PixelModel(keras.Model):
+
+class PixelModel(StateBeforeSteps, keras.Model):
     """Takes the inputs of a text and `pixel_values`; returns what the model of regions returns.
 
     It is compiled as the model is: without arguments with the loss, optimizer and metrics of the head's paper.
@@ -43,6 +45,7 @@ class PixelModel(keras.Model):
         self.model.compile(optimizer, **options)
         kept = {name: options[name] for name in ("run_eagerly", "steps_per_execution") if name in options}
         super().compile(self.model.optimizer, jit_compile=options.get("jit_compile", False), **kept)
+        make_state_at_compile(self)
 
     @property
     def metrics(self):

@@ -134,7 +134,6 @@ class Trainer:
             skip_nonfinite=run.precision != "mixed_float16",  # there, loss scaling skips them
         )
         self.model.compile(self.optimizer, jit_compile=run.jit_compile)
-        self.model.optimizer.build(self.model.trainable_variables)
 
     # --- the steps ---
 

@@ -1,0 +1,77 @@
+"""The state of a model's optimizer, made before the training step becomes a graph.
+
+Keras on TensorFlow makes it inside the graph of the first step, and a graph that makes variables is traced twice. Here
+`compile` makes it, for the weights that are trained then; where others are when `fit` begins, it is made anew.
+"""
+
+import contextlib
+from typing import TYPE_CHECKING, TypeAlias
+
+import keras
+
+from tfvl.modeling import replicas
+
+# their state starts from the weights' values, or has optimizers in it: it is made when `fit` begins
+LATE = frozenset({"ScheduleFreeAdamW", "MultiOptimizer"})
+
+if TYPE_CHECKING:
+    Base: TypeAlias = keras.Model
+else:
+    Base = object
+
+
+class StateBeforeSteps(Base):
+    """A model whose optimizer has its state before the first step; comes before `keras.Model` among the bases."""
+
+    def make_train_function(self, force=False):
+        make_state(self)
+        return super().make_train_function(force)
+
+
+def make_state_at_compile(model) -> None:
+    """As `make_state`, where what is trained may change until `fit`; an optimizer that refuses it refuses it there."""
+    if model.optimizer is None or any(kind.__name__ in LATE for kind in type(innermost(model.optimizer)).__mro__):
+        return
+    with contextlib.suppress(ValueError):
+        make_state(model)
+
+
+def make_state(model) -> None:
+    """Builds the optimizer of a compiled model whose layers are built, for the weights that are trained now.
+
+    A state that was made here for other weights is replaced, unless steps were taken with it.
+    """
+    optimizer, variables = model.optimizer, model.trainable_variables
+    if optimizer is None or not variables or not all(layer.built for layer in model._flatten_layers(False)):
+        return
+    if optimizer.built:
+        if list(map(id, optimizer._trainable_variables)) == list(map(id, variables)) or not is_fresh(optimizer):
+            return
+        forget(optimizer)
+    for part in parts(optimizer):
+        part.variables_without_state = len(part._variables)
+    with replicas.scope_of(model):
+        optimizer.build(variables)
+
+
+def innermost(optimizer):
+    """The optimizer within a `LossScaleOptimizer`, or the one given."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def parts(optimizer) -> set:
+    return {optimizer, innermost(optimizer)}
+
+
+def is_fresh(optimizer) -> bool:
+    """Whether the state was made by `make_state` and no step was taken with it."""
+    return hasattr(optimizer, "variables_without_state") and replicas.own_value(innermost(optimizer)._iterations) == 0
+
+
+def forget(optimizer) -> None:
+    """Takes the state away that `make_state` made."""
+    for part in parts(optimizer):
+        for variable in part._variables[part.variables_without_state :]:
+            part._tracker.untrack(variable)
+        part._trainable_variables_indices = {}
+        part.built = False

@@ -15,16 +15,16 @@ from tfvl.vilt.config import ViltConfig
 class ViltEmbeddings(keras.layers.Layer):
     """Embeds words and patches and adds the modality types (upstream: `ViltEmbeddings`).
 
-    Where the images of a batch differ in size, every image keeps its own patches in row-major order, followed by as
-    much padding as the largest image asks for. Upstream draws the padding at random, which changes no result.
+    If the images of a batch differ in size, every image keeps its own patches in row-major order, followed by padding
+    up to the number of patches of the largest image. Upstream draws the padding at random, which changes no result.
 
     Args:
         text_embeddings: the layer that embeds the words.
         config: a `ViltConfig`.
 
     Attributes:
-        static_shapes: keep all padding, so that no shape depends on the mask's values, as XLA and JAX need. A
-            patch then keeps its place in the grid, with padding between; what is computed of it stays the same.
+        static_shapes: whether all padding is kept, so that no shape depends on the mask's values, as XLA and JAX need.
+            A patch then keeps its place in the grid, with padding in between; its outputs stay the same.
     """
 
     def __init__(self, text_embeddings, config, **kwargs):
@@ -77,11 +77,11 @@ class ViltEmbeddings(keras.layers.Layer):
         """Embeds a batch.
 
         Args:
-            inputs: a dict as `ViltPreTrainedModel` describes it.
+            inputs: a dict with the inputs of `ViltPreTrainedModel`.
 
         Returns:
-            The sequence (batch, length + patches + 1, hidden) and its mask (batch, length + patches + 1), or None
-            where nothing is masked.
+            The sequence (batch, length + patches + 1, hidden) and its mask (batch, length + patches + 1), or None if
+            nothing is masked.
         """
         text = self.text_embeddings(
             inputs.get("input_ids"),
@@ -96,10 +96,10 @@ class ViltEmbeddings(keras.layers.Layer):
         return ops.concatenate([text, image], axis=1), mask
 
     def image_sequence(self, inputs, training=None):
-        """[class] and patches with their positions, before the modality type is added.
+        """Embeds [class] and the patches with their positions, without the modality type.
 
         Returns:
-            (batch, patches + 1, hidden), and the mask (batch, patches + 1) or None where nothing is masked.
+            (batch, patches + 1, hidden), and the mask (batch, patches + 1), or None if nothing is masked.
         """
         pixel_mask = inputs.get("pixel_mask")
         if "image_embeds" in inputs:
@@ -121,10 +121,10 @@ class ViltEmbeddings(keras.layers.Layer):
         return self.dropout(ops.concatenate([first, patches], axis=1), training=training), mask
 
     def start_as_waves(self) -> None:
-        """Position embeddings as waves along rows and columns, so that near patches resemble each other.
+        """Sets position embeddings to waves along rows and columns, so that neighbouring patches have similar ones.
 
-        They are as large as the words (which are normalised) and the patches: in a narrow model small and random ones
-        are lost among them.
+        Their values are as large as those of words (which are normalised) and patches; in a narrow model, small random
+        ones would be lost among these.
         """
         (rows, columns), width = self.config.grid, self.config.hidden_size
         angles = [np.pi * (np.arange(length) + 0.5) / length for length in (rows, columns)]
@@ -133,7 +133,7 @@ class ViltEmbeddings(keras.layers.Layer):
         self.position_embeddings.assign(np.concatenate([np.zeros((1, width)), grid])[None])
 
     def positions(self, rows, columns, heights, widths):
-        """Position embeddings resized to each image's own grid, bilinearly with aligned corners.
+        """Resizes the position embeddings to each image's own grid, bilinearly with aligned corners.
 
         Args:
             rows, columns: the batch's grid of patches.
@@ -152,11 +152,12 @@ class ViltEmbeddings(keras.layers.Layer):
         return ops.einsum("brp,pqh,bcq->brch", down, table, across)
 
     def select(self, patches, mask, heights, widths):
-        """Drops padding that no image of the batch needs, and what lies beyond `max_image_length`.
+        """Drops padding that no image of the batch needs, and patches beyond `max_image_length`.
 
         Args:
             patches: (batch, rows · columns, hidden), row-major.
             mask: int (batch, rows, columns) or None.
+            heights, widths: each image's own grid, ints or int (batch,).
 
         Returns:
             (batch, kept, hidden) with each image's own patches first, and their mask (batch, kept) or None.
@@ -180,12 +181,17 @@ class ViltEmbeddings(keras.layers.Layer):
 
 
 def resized_positions(table, shape, held: tuple[int, int], wanted: tuple[int, int]) -> np.ndarray:
-    """The table (1, patches + 1, hidden) of a grid `held`, rows and columns, for a grid `wanted`; of that `shape`.
+    """Resizes a table of position embeddings (1, patches + 1, hidden) from one grid to another.
 
-    Bilinear with aligned corners, as `ViltEmbeddings.positions` does for images of other sizes.
+    It is bilinear with aligned corners, as `ViltEmbeddings.positions` is for images of other sizes.
+
+    Args:
+        table: the table.
+        shape: the shape of the result.
+        held, wanted: rows and columns of the table's grid, and of the result's.
 
     Raises:
-        ValueError: the table is not of the grid `held`.
+        ValueError: the table does not have the grid `held`.
     """
     if table.shape[1] != math.prod(held) + 1:
         raise ValueError(f"the position embeddings are {table.shape[1]}, expected 1 + {held[0]} × {held[1]} patches.")
@@ -198,7 +204,7 @@ def resized_positions(table, shape, held: tuple[int, int], wanted: tuple[int, in
 
 
 def repeated_last_row(table, shape) -> np.ndarray:
-    """The table's first rows as far as `shape` goes; its last one stands for those that it lacks."""
+    """Returns the first rows of a table, as many as `shape` has; the last row is repeated if the table has fewer."""
     return table[np.minimum(np.arange(shape[0]), len(table) - 1)]
 
 
@@ -210,7 +216,7 @@ def nearest_resize(mask, rows, columns):
 
 
 def interpolation(sizes, length, grid):
-    """Weights that bilinearly resize `grid` points to `sizes` points with aligned corners, padded to `length`.
+    """Returns weights that bilinearly resize `grid` points to `sizes` points with aligned corners, padded to `length`.
 
     Args:
         sizes: int, or int (batch,): the number of points that each image has.

@@ -1,4 +1,4 @@
-"""The heads of ViLT: what each reads from the encoder, what it returns, and the loss it is trained with."""
+"""The heads of ViLT, with their outputs, labels and losses."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -20,7 +20,7 @@ IMAGES_OF_A_PAIR = 2  # NLVR2
 
 
 class ViltHeadModel(HeadModel, ViltPreTrainedModel):
-    """A `ViltModel` called `vilt` with a head on top."""
+    """The base of all heads: a `ViltModel`, its attribute `vilt`, with a head on top."""
 
     base_model_class = ViltModel
 
@@ -30,7 +30,7 @@ class ViltHeadModel(HeadModel, ViltPreTrainedModel):
             check_range(inputs, name, 0, count and count - 1, "classes of the head", also=IGNORED)
 
     def label_classes(self, inputs) -> dict[str, int | None]:
-        """How many classes the labels of each name have; None where that is not known yet."""
+        """Returns the number of classes of each labels input, by name; None if it is not known yet."""
         return {"labels": self.config.num_labels}
 
 
@@ -62,9 +62,9 @@ class ViltForMaskedLM(ViltHeadModel):
 class ViltForPreTraining(ViltForMaskedLM):
     """Masked language modelling and image-text matching, the two objectives of the paper's section 4.1.
 
-    Returns `prediction_logits` (batch, length, vocab) and `cross_relationship_score` (batch, 2), whose class 1 says
-    that the text belongs to the image (LXMERT's names). Labels: `labels` int (batch, length), -100 ignored, and
-    `matched_label` int (batch,). The head is the `itm_score` of `dandelin/vilt-b32-mlm-itm`, which upstream drops.
+    Returns `prediction_logits` (batch, length, vocab) and `cross_relationship_score` (batch, 2), whose class 1 means
+    that the text belongs to the image; the names are LXMERT's. Labels: `labels` int (batch, length), -100 ignored, and
+    `matched_label` int (batch,). The matching head is `itm_score` of `dandelin/vilt-b32-mlm-itm`, which upstream drops.
     """
 
     label_names = ("labels", "matched_label")
@@ -108,11 +108,14 @@ class ViltForPreTraining(ViltForMaskedLM):
 
 @keras.saving.register_keras_serializable("tfvl")
 class ViltForQuestionAnswering(ViltHeadModel):
-    """Answers as classes (VQAv2); returns `logits` (batch, labels). Labels: float (batch, labels), targets 0 … 1."""
+    """Question answering over classes (VQAv2); returns `logits` (batch, labels).
+
+    Labels: float (batch, labels), soft targets between 0 and 1.
+    """
 
     architecture_aliases = ("ViltForVisualQuestionAnswering",)
     soft_labels = True
-    # its head alone has ten times the rate (vilt/config.py of the authors)
+    # only the head has ten times the learning rate (vilt/config.py of the authors)
     recipe = replace(ViltHeadModel.recipe, rate_multipliers={"classifier": 10.0})
 
     def add_head(self, config, policy):
@@ -160,10 +163,10 @@ class ViltForQuestionAnswering(ViltHeadModel):
 
 @keras.saving.register_keras_serializable("tfvl")
 class ViltForImagesAndTextClassification(ViltHeadModel):
-    """A sentence about several images, as in NLVR2; returns `logits` (batch, labels).
+    """Classifies a sentence about several images, as in NLVR2; returns `logits` (batch, labels).
 
-    `pixel_values` (batch, images, height, width, channels), `pixel_mask` (batch, images, height, width) and
-    `image_embeds` (batch, images, patches, hidden); one image may come without its axis. `hidden_states` and
+    It takes `pixel_values` (batch, images, height, width, channels), `pixel_mask` (batch, images, height, width) and
+    `image_embeds` (batch, images, patches, hidden); a single image may lack the axis of images. `hidden_states` and
     `attentions` are lists with one tuple for each image. Labels: int (batch,).
 
     Raises:
@@ -171,7 +174,7 @@ class ViltForImagesAndTextClassification(ViltHeadModel):
     """
 
     loss_name = "classification"
-    # the second image's type starts as the first's: dandelin/ViLT, vilt/modules/vilt_module.py
+    # the modality type of the second image starts as a copy of the first's: dandelin/ViLT, vilt/modules/vilt_module.py
     refits: ClassVar = {"embeddings/token_type_embeddings/embeddings": repeated_last_row}
     per_image: ClassVar = {"pixel_values": 5, "pixel_mask": 4, "image_embeds": 4}
     ranks: ClassVar[dict[str, tuple[int, ...]]] = ViltHeadModel.ranks | {"pixel_values": (4, 5), "image_embeds": (3, 4)}
@@ -227,7 +230,7 @@ class ViltForImagesAndTextClassification(ViltHeadModel):
         return self.with_loss({"logits": logits, **more}, inputs)
 
     def given_images(self, inputs) -> dict:
-        """The inputs that there are per image, with the axis for the image."""
+        """Returns the given inputs that belong to images, each with the axis of images."""
         ranks = {name: rank for name, rank in self.per_image.items() if name in inputs}
         if "image_embeds" in inputs and "pixel_mask" in ranks:
             ranks["pixel_mask"] = 3  # (batch, images, patches)
@@ -239,11 +242,11 @@ class ViltForImagesAndTextClassification(ViltHeadModel):
 
 @keras.saving.register_keras_serializable("tfvl")
 class ViltForImageAndTextRetrieval(ViltHeadModel):
-    """How well a text fits an image (COCO, Flickr30k); returns `logits` (batch, 1), higher is better.
+    """Scores how well a text describes an image (COCO, Flickr30k); returns `logits` (batch, 1), higher is better.
 
-    With `input_ids` (batch, texts, length) each image meets several texts, is embedded once, and `logits` are
-    (batch, texts). That is how it trains (paper, section 4.3): one true and 15 false texts, cross-entropy over the 16
-    scores. Labels: int (batch,), the place of the true text. Upstream does not train this head.
+    With `input_ids` (batch, texts, length), each image is embedded once and scored with several texts; `logits` are
+    (batch, texts). The head is trained in this way (paper, section 4.3), by cross-entropy over one true and 15 false
+    texts. Labels: int (batch,), the index of the true text. Upstream does not train this head.
     """
 
     per_text = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds")
@@ -312,7 +315,7 @@ class ViltForImageAndTextRetrieval(ViltHeadModel):
 
 @keras.saving.register_keras_serializable("tfvl")
 class ViltForTokenClassification(ViltHeadModel):
-    """A class for each word; returns `logits` (batch, length, labels). Labels: int (batch, length), -100 ignored."""
+    """Classifies each token; returns `logits` (batch, length, labels). Labels: int (batch, length), -100 ignored."""
 
     loss_name = "token_classification"
     add_pooling_layer = False

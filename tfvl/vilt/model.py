@@ -19,9 +19,9 @@ from tfvl.vilt.weights import RULES
 
 
 class ViltPreTrainedModel(PreTrainedModel):
-    """What all ViLT classes share.
+    """The base of all ViLT classes.
 
-    Inputs (all optional but one of text and image each):
+    Inputs (one input for the text and one for the image are needed, the others are optional):
         input_ids: int (batch, length).
         attention_mask: (batch, length), 1 for a word and 0 for padding; ones where left out.
         token_type_ids: int (batch, length); zeros where left out.
@@ -40,7 +40,7 @@ class ViltPreTrainedModel(PreTrainedModel):
     config: ViltConfig
     base_model_prefix = "vilt"
     weight_rules = RULES
-    recipe = Recipe(1e-4, beta_2=0.98, epsilon=1e-8)  # section 4.2, and vilt/config.py of the authors
+    recipe = Recipe(1e-4, beta_2=0.98, epsilon=1e-8)  # paper, section 4.2, and vilt/config.py of the authors
     input_names = (
         "input_ids",
         "attention_mask",
@@ -141,10 +141,10 @@ class ViltModel(ViltPreTrainedModel):
                 layer.build(hidden)
 
     def call(self, inputs, positions=None, output_attentions=False, output_hidden_states=False, training=None):
-        """Runs the encoder; `positions` of the result are those that the caller reads, see `take_positions`."""
+        """Runs the encoder. If `positions` are given, only these are in the result; see `take_positions`."""
         hidden_states, mask = self.embeddings(inputs, training=training)  # (batch, length + patches + 1, hidden)
         keep_all = output_attentions or output_hidden_states
-        queries = None if keep_all else positions  # those show every position
+        queries = None if keep_all else positions  # outputs of every layer have all positions
         hidden_states, all_hidden_states, attentions = self.encoder(
             hidden_states,
             expand_mask(mask),

@@ -1,4 +1,4 @@
-"""ViLT's processor: images and texts in, the model's input dict out."""
+"""ViLT's processor, which turns images and texts into the model's inputs."""
 
 import dataclasses
 from pathlib import Path
@@ -40,16 +40,16 @@ class ViltProcessor(Processor):
     def from_pretrained(cls, src: str | Path, **options) -> "ViltProcessor":
         """Reads vocabulary, tokenizer and image options of a hub id, a directory or a bundled model.
 
-        Checkpoints say 512 tokens or no limit in tokenizer_config.json although ViLT has 40 positions; the smaller of
-        that and `max_position_embeddings` of the config.json beside it (40 where there is none) holds.
+        Checkpoints have a limit of 512 tokens, or none, in tokenizer_config.json, although ViLT has 40 positions. So
+        the limit is at most `max_position_embeddings` of config.json, or 40 without that file.
 
-        With the authors' own weight file, alone in its directory, go the defaults of the image processor and BERT's
+        The authors' own weight files come without other files; they get the image processor's defaults and BERT's
         vocabulary.
 
         Args:
             src: the checkpoint.
-            **options: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`; and those of `BertTokenizer`
-                and of `ViltImageProcessor`, in place of what their files say.
+            **options: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`; and options of `BertTokenizer`
+                and of `ViltImageProcessor`, which replace those in the files.
 
         Raises:
             CheckpointError: a file is missing or cannot be used; names the file.
@@ -83,11 +83,11 @@ class ViltProcessor(Processor):
 
         Returns:
             `input_ids`, `token_type_ids`, `attention_mask` int32 (N, length); `pixel_values` float32 (N, height, width,
-            3), `pixel_mask` int32 (N, height, width). Only the text or the image part where the other is not given.
+            3), `pixel_mask` int32 (N, height, width). Without images or without text, only the other part.
 
         Raises:
-            ValueError: neither images nor text, counts that do not match, a text that is too long, a bad image, or
-                another kind of tensors.
+            ValueError: neither images nor text are given, their numbers do not match, a text is too long, an image
+                cannot be read, or `return_tensors` is unknown.
         """
         self.check_return_tensors(return_tensors)
         if images is None and text is None:
@@ -101,7 +101,7 @@ class ViltProcessor(Processor):
 
     @property
     def model_input_names(self) -> list[str]:
-        """What a call with texts and images returns, as the model takes it."""
+        """The names of the model inputs that a call with texts and images returns."""
         return [*super().model_input_names, "pixel_values", "pixel_mask"]
 
     def parts(self) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The porting table of ViLT: the names in upstream's state dicts beside the variables they fill.
 
-Rows of several heads stand side by side; those whose variable the model has apply. Names leave out `vilt.` and `vilt/`.
+The table has the rows of all heads; a row applies if the model has its variable. Names leave out `vilt.` and `vilt/`.
 """
 
 from tfvl.porting.rules import BIAS_OF_ROW_1, CONV, DENSE, DENSE_OF_ROW_1, Rule
@@ -84,7 +84,8 @@ IMAGE_TEXT_MATCHING = (
     Rule("itm_score.fc.bias", "itm_score/bias", head="itm_score"),
 )
 
-# The decoder has a kernel of its own only where it is untied. Its bias was stored as `mlm_score.bias` too, or only so.
+# The decoder has a kernel only if it is untied. Files store its bias as `mlm_score.bias`, `mlm_score.decoder.bias`, or
+# both.
 MASKED_LM = (
     Rule("mlm_score.transform.dense.weight", "mlm_score/transform/kernel", DENSE, head="mlm_score"),
     Rule("mlm_score.transform.dense.bias", "mlm_score/transform/bias", head="mlm_score"),

@@ -18,9 +18,9 @@ class VisualBertConfig(BertConfig):
         visual_embedding_dim: width of a region's feature vector: 2048 (VQA, COCO), 1024 (NLVR2) or 512 (VCR) in the
             published checkpoints.
         num_hidden_layers: number of transformer blocks.
-        bypass_transformer: whether the regions pass by the encoder and meet the text in one additional block.
+        bypass_transformer: whether the encoder reads the text only, and one additional block reads text and regions.
         special_visual_initialize: whether token types and positions of regions start as copies of those of the words.
-        pad_token_id: row of the word embeddings that training leaves as it is. Upstream's files say 1, although the
+        pad_token_id: row of the word embeddings that training does not change. Upstream's files have 1, although the
             tokenizer pads with 0.
     """
 
@@ -28,8 +28,8 @@ class VisualBertConfig(BertConfig):
     region_inputs: ClassVar[Mapping[str, RegionInput]] = {
         "features": RegionInput("visual_embeds", "visual_embedding_dim"),
         "mask": RegionInput("visual_attention_mask"),
-        # Types of one image are 1, as upstream's documentation has them. Of a pair (NLVR2) the authors put the regions
-        # of both images one after the other, those of the first with type 0 and those of the second with type 1:
+        # Regions of a single image have type 1, as in upstream's documentation. For a pair (NLVR2), the authors put the
+        # regions of the second image, with type 1, after those of the first, with type 0:
         # github.com/uclanlp/visualbert, visualbert/dataloaders/nlvr_dataset.py.
         "image": RegionInput("visual_token_type_ids"),
     }

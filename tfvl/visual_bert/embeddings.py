@@ -12,8 +12,8 @@ from tfvl.visual_bert.config import VisualBertConfig
 class VisualBertEmbeddings(TextEmbeddings):
     """Embeds words and regions with one layer norm for both (upstream: `VisualBertEmbeddings`).
 
-    A region is the sum of its projected features, its token type and its position. The position is the same for all
-    regions, plus, where `image_text_alignment` says so, the mean of the positions of its words.
+    The embedding of a region is the sum of its projected features, its token type and its position. The position is the
+    same for all regions; `image_text_alignment` adds the mean position of the words that belong to the region.
 
     Args:
         config: a `VisualBertConfig`.
@@ -58,7 +58,7 @@ class VisualBertEmbeddings(TextEmbeddings):
         """Embeds a batch.
 
         Args:
-            inputs: a dict as `VisualBertPreTrainedModel` describes it.
+            inputs: a dict with the inputs of `VisualBertPreTrainedModel`.
 
         Returns:
             The words (batch, length, hidden), and the regions (batch, regions, hidden) or None.
@@ -78,15 +78,16 @@ class VisualBertEmbeddings(TextEmbeddings):
         types = ops.ones((1, 1), dtype="int32") if types is None else types
         positions = self.visual_position_embeddings(ops.zeros((1, 1), dtype="int32"))  # (1, 1, hidden)
         alignment = inputs.get("image_text_alignment")
-        if alignment is not None:  # it may be padded to more regions than there are
+        if alignment is not None:  # may be padded to more regions than there are
             positions = positions + self.mean_position(alignment[:, : ops.shape(features)[1]])
         embeddings = features + positions + self.visual_token_type_embeddings(types)  # (batch, regions, hidden)
         return self.dropout(self.layer_norm(embeddings), training=training)
 
     def mean_position(self, alignment):
-        """Mean of the words' position embeddings, zero where a region has no word.
+        """Returns the mean position embedding of each region's words, (batch, regions, hidden); 0 without words.
 
-        From int (batch, regions, words), -1 for none, to (batch, regions, hidden).
+        Args:
+            alignment: int (batch, regions, words), the words' indices in the text, padded with -1.
         """
         counted = ops.not_equal(alignment, -1)
         positions = self.position_embeddings(ops.where(counted, alignment, 0))  # (batch, regions, words, hidden)

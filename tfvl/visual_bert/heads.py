@@ -1,4 +1,4 @@
-"""The heads of VisualBERT: what each reads from the encoder, what it returns, and the loss it is trained with."""
+"""The heads of VisualBERT, with their outputs, labels and losses."""
 
 import math
 from typing import ClassVar
@@ -19,7 +19,7 @@ from tfvl.visual_bert.model import VisualBertModel, VisualBertPreTrainedModel
 
 
 class VisualBertHeadModel(HeadModel, VisualBertPreTrainedModel):
-    """A `VisualBertModel` called `visual_bert` with a head on top."""
+    """The base of all heads: a `VisualBertModel`, its attribute `visual_bert`, with a head on top."""
 
     base_model_class = VisualBertModel
 
@@ -35,8 +35,9 @@ class VisualBertForPreTraining(VisualBertHeadModel):
     """Masked language modelling and sentence-image prediction, the two objectives of the paper's section 3.3.
 
     Returns `prediction_logits` (batch, length + regions, vocab) and `seq_relationship_logits` (batch, 2), whose class 0
-    says that the text belongs to the image. Labels: `labels` int (batch, length + regions), -100 ignored, and
-    `sentence_image_labels` int (batch,). The loss is the sum over those that are given; upstream wants the first.
+    means that the text belongs to the image. Labels: `labels` int (batch, length + regions), -100 ignored, and
+    `sentence_image_labels` int (batch,). The loss is the sum of the losses of the labels that are given; upstream
+    requires `labels`.
     """
 
     label_names = ("labels", "sentence_image_labels")
@@ -101,11 +102,12 @@ class VisualBertClassifier(VisualBertHeadModel):
 
 @keras.saving.register_keras_serializable("tfvl")
 class VisualBertForQuestionAnswering(VisualBertClassifier):
-    """Answers as classes (VQAv2); returns `logits` (batch, labels). Labels: float (batch, labels), targets 0 … 1.
+    """Question answering over classes (VQAv2); returns `logits` (batch, labels).
 
-    The classifier reads the last word of the question, which is the second to last real token: [SEP] comes after it.
-    The loss is the Kullback-Leibler divergence from the targets. (Upstream returns the logarithm of the softmax as
-    `logits` where labels are given; here they are the same with and without labels.)
+    Labels: float (batch, labels), soft targets between 0 and 1. The classifier reads the last word of the question,
+    which is the second to last real token, since [SEP] comes after it. The loss is the Kullback-Leibler divergence from
+    the targets. (With labels, upstream returns the logarithm of the softmax as `logits`; here they are the same with
+    and without labels.)
     """
 
     reads_pooler = False
@@ -125,7 +127,7 @@ class VisualBertForQuestionAnswering(VisualBertClassifier):
 
     @staticmethod
     def last_word(inputs):
-        """The place of the second to last real token, int (batch, 1)."""
+        """Returns the index of the second to last real token, int (batch, 1)."""
         words, mask = inputs.get("input_ids", inputs.get("inputs_embeds")), inputs.get("attention_mask")
         mask = ops.ones(ops.shape(words)[:2], "int32") if mask is None else ops.cast(mask, "int32")
         return ops.clip(ops.sum(mask, axis=1, keepdims=True) - 2, 0, text_length(inputs) - 1)
@@ -139,7 +141,7 @@ class VisualBertForQuestionAnswering(VisualBertClassifier):
 
 
 def check_targets(labels, num_labels: int) -> None:
-    """Raises ValueError unless labels are (batch, labels); an axis of one between the two is allowed, as upstream."""
+    """Raises ValueError unless labels are (batch, labels), or (batch, 1, labels), which upstream allows, too."""
     shape = tuple(labels.shape)
     if len(shape) not in (2, 3) or shape[-1] != num_labels or shape[1:-1] not in ((), (1,)):
         raise ValueError(f"Labels have shape {shape}, expected (batch, {num_labels}): a soft target per answer.")
@@ -149,8 +151,8 @@ def check_targets(labels, num_labels: int) -> None:
 class VisualBertForMultipleChoice(VisualBertClassifier):
     """Chooses one of several texts about an image (VCR); returns `logits` (batch, choices). Labels: int (batch,).
 
-    Texts are (batch, choices, length), regions (batch, choices, regions, visual_embedding_dim), and so on for every
-    other input; what comes without the axis of choices goes with each choice. `hidden_states` and `attentions` have
+    Texts are (batch, choices, length), regions (batch, choices, regions, visual_embedding_dim), and all other inputs
+    have the axis of choices, too; an input without it is used for each choice. `hidden_states` and `attentions` have
     batch · choices rows.
     """
 
@@ -158,8 +160,8 @@ class VisualBertForMultipleChoice(VisualBertClassifier):
     num_scores = 1
     exported_inputs: ClassVar = {
         name: (None, *sizes) for name, sizes in VisualBertClassifier.exported_inputs.items()
-    }  # an axis of choices
-    ranks: ClassVar = {  # of what may have an axis of choices, without it
+    }  # these inputs must have an axis of choices
+    ranks: ClassVar = {  # these may have one; their ranks without it
         "input_ids": 2,
         "attention_mask": 2,
         "token_type_ids": 2,
@@ -183,7 +185,7 @@ class VisualBertForMultipleChoice(VisualBertClassifier):
         super().check_inputs(inputs)
 
     def flattened(self, inputs) -> dict:
-        """The inputs with one row for each choice."""
+        """Returns the inputs with one row for each choice."""
         flat = dict(inputs)
         choices = text_length(inputs)  # the axis after the batch
         for name in self.ranks.keys() & inputs.keys():
@@ -203,9 +205,10 @@ class VisualBertForMultipleChoice(VisualBertClassifier):
 
 @keras.saving.register_keras_serializable("tfvl")
 class VisualBertForVisualReasoning(VisualBertClassifier):
-    """Whether a sentence is true of a pair of images (NLVR2); returns `logits` (batch, labels). Labels: int (batch,).
+    """Tells whether a sentence is true of a pair of images (NLVR2); returns `logits` (batch, labels).
 
-    The regions of both images stand one after the other; `visual_token_type_ids` tell them apart.
+    The regions of the second image come after those of the first; `visual_token_type_ids` tell them apart. Labels: int
+    (batch,).
     """
 
     loss_name = "reasoning"
@@ -221,11 +224,11 @@ class VisualBertForVisualReasoning(VisualBertClassifier):
 
 @keras.saving.register_keras_serializable("tfvl")
 class VisualBertForRegionToPhraseAlignment(VisualBertHeadModel):
-    """Which regions a phrase speaks of (Flickr30k Entities); returns `logits` (batch, phrases, regions).
+    """Finds the region that a phrase names (Flickr30k Entities); returns `logits` (batch, phrases, regions).
 
-    `region_to_phrase_position`, int (batch, phrases), is each phrase's place in the sequence of words and regions; -1
-    is padding, for which the first position is read, as upstream. Labels: float (batch, phrases, regions), the share
-    of each region, zeros for padding.
+    `region_to_phrase_position`, int (batch, phrases), is each phrase's index in the sequence of words and regions; -1
+    is padding, for which the first position is read, as upstream. Labels: float (batch, phrases, regions), the target
+    share of each region, zeros for padding.
     """
 
     reads_pooler = False
@@ -242,7 +245,7 @@ class VisualBertForRegionToPhraseAlignment(VisualBertHeadModel):
             dtype=policy,
             name="attention",
         )
-        self.never_train(self.predictions, self.seq_relationship, self.attention.value)  # upstream has them as well
+        self.never_train(self.predictions, self.seq_relationship, self.attention.value)  # upstream has them, unused
 
     def build_layers(self):
         self.predictions.build()
@@ -283,11 +286,11 @@ class VisualBertForRegionToPhraseAlignment(VisualBertHeadModel):
 
 @keras.saving.register_keras_serializable("tfvl")
 class RegionToPhraseAttention(keras.layers.Layer):
-    """Scores of one attention head, before the softmax (upstream: `VisualBertRegionToPhraseAttention`).
+    """Scores regions for phrases by one attention head (upstream: `VisualBertRegionToPhraseAttention`).
 
     Args:
         hidden_size: width of phrases and regions.
-        head_size: width of query and key. `value` has that width too and is not read, as upstream.
+        head_size: width of query and key. `value` has that width, too, and is not read, as upstream.
         initializer_range: standard deviation of the initial kernels.
     """
 
@@ -304,7 +307,13 @@ class RegionToPhraseAttention(keras.layers.Layer):
             layer.build((None, None, self.hidden_size))
 
     def call(self, phrases, regions, mask=None):
-        """(batch, phrases, hidden) and (batch, regions, hidden) to (batch, phrases, regions), float32 at least."""
+        """Returns the logits before the softmax, (batch, phrases, regions), in float32 or wider.
+
+        Args:
+            phrases: (batch, phrases, hidden).
+            regions: (batch, regions, hidden).
+            mask: (batch, regions), 1 for a region and 0 for padding, or None.
+        """
         keys = ops.transpose(self.key(regions), (0, 2, 1))  # (batch, size, regions)
         scores = ops.matmul(self.query(phrases) * (1.0 / math.sqrt(self.head_size)), keys)
         scores = at_least_float32(scores)  # `MASKED` is no float16
@@ -312,7 +321,7 @@ class RegionToPhraseAttention(keras.layers.Layer):
 
 
 def sequence_shape(inputs) -> tuple[int | None, int | None]:
-    """Batch, and number of words and regions together; None where a graph does not know it."""
+    """Returns the batch size, and the number of words and regions together; None if a graph does not know it."""
     batch, length = inputs.get("input_ids", inputs.get("inputs_embeds")).shape[:2]
     regions = inputs["visual_embeds"].shape[1] if "visual_embeds" in inputs else 0
     return batch, None if None in (length, regions) else length + regions

@@ -27,10 +27,10 @@ OF_REGIONS = ("visual_attention_mask", "visual_token_type_ids", "image_text_alig
 
 
 class VisualBertPreTrainedModel(PreTrainedModel):
-    """What all VisualBERT classes share.
+    """The base of all VisualBERT classes.
 
-    Inputs (all optional but one of `input_ids` and `inputs_embeds`); of masks, types, positions and alignments, one row
-    goes for all:
+    Inputs (one of `input_ids` and `inputs_embeds` is needed, the others are optional; masks, types, positions and
+    alignments with a single row are used for the whole batch):
         input_ids: int (batch, length).
         attention_mask: (batch, length), 1 for a word and 0 for padding; ones where left out.
         token_type_ids: int (batch, length); zeros where left out.
@@ -41,20 +41,20 @@ class VisualBertPreTrainedModel(PreTrainedModel):
         visual_attention_mask: (batch, regions), 1 for a region and 0 for padding; ones where left out.
         visual_token_type_ids: int (batch, regions); ones where left out, as upstream. (The authors' code has zeros, and
             in NLVR2 ones for the regions of the second image.)
-        image_text_alignment: int (batch, regions or more, words): places in the text of each region's words, -1 for
-            padding. What stands beyond the regions is not read.
+        image_text_alignment: int (batch, regions or more, words): indices in the text of each region's words, -1 for
+            padding. Rows beyond the number of regions are not read.
 
     Returns of a call: a dict with the fields that the class names and, if asked for, `hidden_states` (one
     (batch, length + regions, hidden) for the embeddings and for each block) and `attentions` (one
-    (batch, heads, positions, positions) for each block). With `bypass_transformer`, those of the encoder are of the
-    text alone, and the last ones, of the additional block, are of text and regions.
+    (batch, heads, positions, positions) for each block). With `bypass_transformer`, those of the encoder cover the text
+    only, and the last ones, from the additional block, cover text and regions.
     """
 
     config_class = VisualBertConfig
     config: VisualBertConfig
     base_model_prefix = "visual_bert"
     weight_rules = RULES
-    recipe = Recipe(2e-5, clip_norm=1.0)  # configs/ of the authors
+    recipe = Recipe(2e-5, clip_norm=1.0)  # the authors' configs/
     input_names: ClassVar[tuple[str, ...]] = (
         "input_ids",
         "attention_mask",
@@ -123,8 +123,8 @@ class VisualBertModel(VisualBertPreTrainedModel):
     """The bare encoder (upstream: `VisualBertModel`); returns `last_hidden_state` and `pooler_output` (batch, hidden).
 
     With `bypass_transformer` only the text passes through the encoder; one additional block then attends over the
-    encoded text and the embedded regions, as in the paper's code. (Upstream's version of that fails.) Without regions
-    that block is not run.
+    encoded text and the embedded regions, as in the paper's code. (Upstream's implementation fails.) Without regions
+    the additional block does not run.
 
     Args:
         config: sizes and options.
@@ -155,10 +155,10 @@ class VisualBertModel(VisualBertPreTrainedModel):
                 layer.build()
 
     def call(self, inputs, positions=None, output_attentions=False, output_hidden_states=False, training=None):
-        """Runs the encoder; `positions` of the result are those that the caller reads, see `take_positions`."""
+        """Runs the encoder. If `positions` are given, only these are in the result; see `take_positions`."""
         text, regions = self.embeddings(inputs, training=training)  # (batch, length, hidden), (batch, regions, hidden)
         keep_all = output_attentions or output_hidden_states
-        queries = None if keep_all else positions  # those show every position
+        queries = None if keep_all else positions  # outputs of every layer have all positions
         hidden_states, all_hidden_states, attentions = self.encode(text, regions, inputs, queries, keep_all, training)
         outputs = {
             "last_hidden_state": hidden_states if queries is positions else take_positions(hidden_states, positions)
@@ -172,7 +172,10 @@ class VisualBertModel(VisualBertPreTrainedModel):
         return outputs
 
     def encode(self, text, regions, inputs, queries, keep_all, training):
-        """As `TransformerStack.call`, over the text and the regions (None: there are none)."""
+        """Runs the blocks over the text and the regions, or over the text if `regions` is None.
+
+        Returns: the results of `TransformerStack.call`.
+        """
         options = {"queries": queries, "keep_all": keep_all, "training": training}
         text_mask, head_mask = inputs.get("attention_mask"), inputs.get("head_mask")
         if regions is None:

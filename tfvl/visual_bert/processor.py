@@ -1,4 +1,4 @@
-"""VisualBERT's processor: texts and region features in, the model's input dict out."""
+"""VisualBERT's processor, which turns texts and region features into the model's inputs."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,14 +8,14 @@ from tfvl.visual_bert.config import VisualBertConfig
 
 
 class VisualBertProcessor(RegionProcessor):
-    """Texts, and what a detector found in the images, as VisualBERT takes them.
+    """Turns texts, and the regions that a detector found in images, into VisualBERT's inputs.
 
         processor = VisualBertProcessor.from_pretrained("uclanlp/visualbert-vqa")
         inputs = processor(text=["what is on the table?"], regions=["kitchen.npz"])
 
     A call (see `RegionProcessor.__call__`) returns `input_ids`, `token_type_ids`, `attention_mask` int32 (N, length);
     `visual_embeds` float32 (N, regions, feature_size), `visual_attention_mask` and `visual_token_type_ids` int32
-    (N, regions). Boxes are not read: VisualBERT knows regions by their features only. It takes besides
+    (N, regions). Boxes are not read, since VisualBERT has no input for them. It also takes
 
     - choices (VCR): N lists of C texts as `text_pair`, which give ids and masks of texts (N, C, length);
     - pairs of images (NLVR2): `regions` as a list of N pairs, or one array (N, 2, regions, feature_size).
@@ -41,14 +41,14 @@ class VisualBertProcessor(RegionProcessor):
 
 
 def has_choices(text_pair) -> bool:
-    """Whether the second texts are rows of choices."""
+    """Returns whether the second texts are lists of choices."""
     if hasattr(text_pair, "shape"):
         return len(text_pair.shape) == 2
     return isinstance(text_pair, (list, tuple)) and any(isinstance(row, (list, tuple, np.ndarray)) for row in text_pair)
 
 
 def flat_choices(text, text_pair):
-    """N texts and N rows of C choices as N·C texts and N·C choices, and C."""
+    """Repeats N texts for C choices each; returns N·C texts, the N·C choices, and C."""
     if tf.is_tensor(text) or tf.is_tensor(text_pair):
         text_pair = tf.convert_to_tensor(text_pair)
         choices = tf.shape(text_pair)[1]

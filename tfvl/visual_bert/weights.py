@@ -1,6 +1,6 @@
 """The porting table of VisualBERT: the names in upstream's state dicts beside the variables they fill.
 
-Rows of several heads stand side by side; those whose variable the model has apply. Names leave out `visual_bert.` and
+The table has the rows of all heads; a row applies if the model has its variable. Names leave out `visual_bert.` and
 `visual_bert/`.
 """
 

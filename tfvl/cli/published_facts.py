@@ -20,7 +20,7 @@ TWICE = "The left image contains twice the number of dogs as the right image"
 
 @dataclass(frozen=True)
 class Question:
-    """An example of a model page: a text, its pictures, the answer that is printed there, and the page."""
+    """An example on a model page of the hub: a text, its pictures, the answer that the page prints, and the page."""
 
     text: str
     pictures: tuple[tuple[str, str], ...]

@@ -15,7 +15,7 @@ from tfvl.detector.model import RegionDetector, checked_boxes
 from tfvl.detector.network import STRIDE
 from tfvl.modeling.optimizer_state import StateBeforeSteps, make_state_at_compile
 
-NONE = -1  # object of a row that pads a batch; attribute of a region that has none
+NONE = -1  # the object of padding, and the attribute of a region that has none
 RPN_OVERLAPS = (0.3, 0.7)  # an anchor below is background, one above an object; in between it is ignored
 ROI_OVERLAP = 0.5  # a proposal from here on has the object that it overlaps most
 ATTRIBUTE_WEIGHT = 0.5
@@ -32,9 +32,9 @@ class DetectorTraining(StateBeforeSteps, keras.Model):
     `detector.backbone.trainable = False`. The images of a batch are padded to one size.
 
     Args:
-        detector: what is trained.
-        anchors, regions: how many of them an image contributes to the loss.
-        anchor_objects, region_objects: the largest share of objects among them.
+        detector: the detector that is trained.
+        anchors, regions: numbers of anchors and of regions per image that enter the loss.
+        anchor_objects, region_objects: the largest share of objects among these.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class DetectorTraining(StateBeforeSteps, keras.Model):
         return self.classification_losses(tf.reduce_mean(regions, axis=[1, 2]), wanted, objects, attributes)
 
     def classification_losses(self, pooled, wanted, objects, attributes) -> dict[str, tf.Tensor]:
-        """The losses of regions (n, feature_size) whose object is the background, one of the classes, or `NONE`."""
+        """Computes the losses of the objects and attributes of regions (n, feature_size); object `NONE` is padding."""
         config = self.detector.config
         classes = tf.maximum(objects, 0)
         object_logits, attribute_logits, moves = self.detector.box_predictor(pooled, classes)
@@ -205,18 +205,18 @@ def training_batch(
     """Makes a batch for `DetectorTraining`.
 
     Args:
-        detector: whose image processing is taken.
-        images: as for `RegionDetector.detect`.
+        detector: the detector, whose image processing is used.
+        images: images in the forms that `RegionDetector.detect` takes.
         boxes: for each image (n, 4), x1, y1, x2, y2 in its pixels.
         objects: for each image the class of each box, from 0 to `num_objects` - 1.
         attributes: for each image the attribute of each box, -1 for none; None: no box has one.
 
     Returns:
-        `pixel_values` (N, H, W, 3) and `image_sizes` (N, 2) as from the processor, `boxes` (N, most, 4) float32 in
+        `pixel_values` (N, H, W, 3) and `image_sizes` (N, 2) from the image processing, `boxes` (N, most, 4) float32 in
         resized pixels, `objects` and `attributes` (N, most) int32, -1 for padding.
 
     Raises:
-        ValueError: a box is empty, a class is none of the detector's, or numbers of boxes and classes differ.
+        ValueError: a box is empty, the detector has no such class, or numbers of boxes and classes differ.
     """
     levels = detector.processor.levels(images)
     prepared = detector.processor.prepare_batch(levels)
@@ -254,7 +254,7 @@ def training_batch(
 def best_of(overlaps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the largest overlap in each row of (n, boxes), and the index of its box.
 
-    0 and 0 where there is no box.
+    Both are 0 if there is no box.
     """
     overlaps = tf.pad(overlaps, [[0, 0], [0, tf.cast(tf.shape(overlaps)[1] == 0, tf.int32)]])
     return tf.reduce_max(overlaps, axis=1), tf.argmax(overlaps, axis=1, output_type=tf.int32)

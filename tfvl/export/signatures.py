@@ -1,8 +1,8 @@
 """The signatures of an exported model: `serving_default` answers raw requests, `tensors` runs the bare model.
 
-`explain`, where it is wanted, says why.
+`explain`, if it is asked for, returns scores that explain the answers.
 
-What a model takes and what it answers follows from its head's row in `tfvl.answers.rows`, the same way for all.
+The head's row in `tfvl.answers.rows` determines the inputs and the answers of `serving_default`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ SIGNATURES = ("serving_default", "tensors")
 
 
 def signatures(model, processor, inputs: Inputs, top_k: int, names: Sequence[str] = SIGNATURES) -> dict:
-    """The signatures of these names as concrete functions, by name; `explain` may be one of them."""
+    """Traces the signatures of these names, of which `explain` may be one; returns concrete functions by name."""
     functions = {
         "serving_default": lambda: (serving_default(model, processor, inputs, top_k), inputs.raw),
         "tensors": lambda: (tensors(model, inputs), inputs.tensors),
@@ -36,7 +36,7 @@ def signatures(model, processor, inputs: Inputs, top_k: int, names: Sequence[str
 
 
 def checked_names(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of signatures, or one, in the order of `SIGNATURES`. Raises ValueError for none, or for another name."""
+    """Returns names of signatures in the order of `SIGNATURES`. Raises ValueError for an unknown one, or for none."""
     given = {names} if isinstance(names, str) else set(names)
     unknown = sorted(given - set(SIGNATURES))
     if unknown or not given:
@@ -63,11 +63,12 @@ def serving_default(model, processor, inputs: Inputs, top_k: int):
 
 
 def explain(model, processor, inputs: Inputs):
-    """A function from raw inputs to why the best answer is given, by relevance, and `status` (N,) as `serving_default`.
+    """Returns a function from raw inputs to scores that explain the best answer by relevance, and `status` (N,).
 
-    `tokens` and `token_scores` (N, L), "" and 0 past a row's own. Of ViLT `patch_scores` (N, [images,] rows, columns)
-    and `grid` (N, [images,] 2), how many rows and columns are an image's own; of the others `region_scores` (N, R).
-    Scores as those of `tfvl.explain`. Raises ValueError for a model that gives no answers.
+    The function returns `tokens` and `token_scores` (N, L), padded with "" and 0. For ViLT it also returns
+    `patch_scores` (N, [images,] rows, columns) and `grid` (N, [images,] 2), the rows and columns that are an image's
+    own; for the others `region_scores` (N, R). Scores are those of `tfvl.explain`, the status that of
+    `serving_default`. Raises ValueError for a model that gives no answers.
     """
     head, words = head_of_model(model), _words(model.config, processor.tokenizer, 1)
     if head.kind == "pooled":
@@ -87,12 +88,12 @@ def explain(model, processor, inputs: Inputs):
 
 
 def of_choice(values: tf.Tensor, answer: tf.Tensor) -> tf.Tensor:
-    """Of (N, choices, L) the (N, L) of the explained choices."""
+    """Takes the rows of the explained choices, (N, L), from values (N, choices, L)."""
     return tf.gather(values, answer, axis=1, batch_dims=1) if values.shape.rank == 3 else values
 
 
 def served(inputs: Inputs, respond):
-    """A function from raw inputs to what `respond` makes of the model's inputs, and of the strings in the request."""
+    """Returns a function that makes model inputs from raw inputs, and calls `respond` with them and the raw strings."""
 
     def serve(**raw):
         rows = tf.shape(raw["text"])[0]
@@ -115,9 +116,9 @@ def served(inputs: Inputs, respond):
 
 
 def tensors(model, inputs: Inputs):
-    """A function from the model's inputs, as the processor makes them, to its outputs, float32, by their own names.
+    """Returns a function from the model's inputs, which the processor makes, to its outputs by name, in float32.
 
-    Outputs within another, as LXMERT's `visual_prediction_scores`, are named `outer_inner`.
+    Nested outputs, such as LXMERT's `visual_prediction_scores`, are named `outer_inner`.
     """
 
     patch = getattr(model.config, "patch_size", 1)
@@ -161,7 +162,7 @@ def outputs_of(model, inputs: dict) -> dict[str, tf.Tensor]:
 
 
 def flattened(outputs: dict) -> dict[str, tf.Tensor]:
-    """A model's outputs but for attentions and hidden states, as `outputs_of`."""
+    """Flattens a model's outputs as `outputs_of` returns them, without attentions and hidden states."""
     flat = {}
     for name, value in outputs.items():
         if isinstance(value, (tuple, list)):

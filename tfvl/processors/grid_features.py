@@ -250,11 +250,11 @@ class NotAMapError(ValueError):
 
 
 def map_of(backbone, layer: str | None, image_size) -> tuple[int, int, int, int]:
-    """Rows, columns and width of a backbone's feature map, and how many tokens come before it (0 or 1).
+    """Returns rows, columns and width of a backbone's feature map, and the number of tokens before it (0 or 1).
 
     Raises:
         ValueError: the images are too small for the backbone.
-        NotAMapError: its output is no map.
+        NotAMapError: the backbone's output is not a feature map.
     """
     name = layer or backbone.name
     numbers = f"{image_size[0]} x {image_size[1]}"

@@ -1,4 +1,4 @@
-"""A batch of regions, and the checks of what callers give as one, for `RegionProcessor`."""
+"""`RegionBatch`, and the checks of the regions that callers give to a `RegionProcessor`."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,8 +13,8 @@ class RegionBatch(NamedTuple):
     Attributes:
         features: float32 (N, regions, feature_size).
         mask: int32 (N, regions), 1 for a region and 0 for padding.
-        boxes: float32 (N, regions, 4), or None where the model does not read them.
-        image: int32 (N, regions), 0 or 1: which of a row's two images a region is of; None where rows are of one.
+        boxes: float32 (N, regions, 4), or None if the model does not read them.
+        image: int32 (N, regions), 0 for regions of a row's first image and 1 for the second; None if rows have one.
     """
 
     features: tf.Tensor
@@ -23,7 +23,7 @@ class RegionBatch(NamedTuple):
     image: tf.Tensor | None = None
 
     def in_a_row(self) -> "RegionBatch":
-        """Regions (N, 2, R, size) of pairs of images one after the other, (N, 2 R, size), with `image`."""
+        """Concatenates the regions (N, 2, R, size) of pairs of images to (N, 2 R, size), and sets `image`."""
         rows, images, count = tf.unstack(tf.shape(self.mask))
         image = tf.range(images)[:, None] * tf.ones_like(self.mask)
         size = self.features.shape[-1] or tf.shape(self.features)[-1]
@@ -32,12 +32,12 @@ class RegionBatch(NamedTuple):
 
 
 def refuse(wrong, sentence: str, values=None) -> None:
-    """Raises ValueError with the place of the first True of `wrong`; in a graph, fails when it runs.
+    """Raises ValueError that names the first region for which `wrong` is True; a graph raises when it runs.
 
     Args:
         wrong: bool (images,) or (images, regions).
-        sentence: what is wrong there.
-        values: (images, regions, …), of which those at the place are shown.
+        sentence: says what is wrong.
+        values: (images, regions, …), of which the error shows those of that region.
     """
     if not tf.executing_eagerly():
         tf.debugging.assert_equal(tf.reduce_any(wrong), False, message=f"regions: {sentence}")
@@ -53,7 +53,7 @@ def as_tensors(padded: dict[str, np.ndarray]) -> RegionBatch:
 
 
 def fields_of(regions: Mapping, where: str) -> tuple[Any, Any, Any]:
-    """`features`, `boxes` and `mask` of a dict, as `pad_regions` makes it; None for the last two where missing."""
+    """Returns `features`, `boxes` and `mask` of a dict from `pad_regions`; the last two are None if missing."""
     if "features" not in regions:
         raise ValueError(f"{where}: the dict has {', '.join(map(str, regions)) or 'no keys'}, but no features")
     return regions["features"], regions.get("boxes"), regions.get("mask")
@@ -72,7 +72,7 @@ def as_floats(name: str, value) -> tf.Tensor:
 
 
 def as_shape(name: str, value: tf.Tensor, shape) -> tf.Tensor:
-    """Sets the static shape of a tensor (None: any size). Raises ValueError where it has another."""
+    """Sets the static shape of a tensor (None: any size). Raises ValueError if it has another shape."""
     if not value.shape.is_compatible_with(shape):
         raise ValueError(f"{name} have shape {value.shape}, expected {tf.TensorShape(shape)}")
     return tf.ensure_shape(value, shape)

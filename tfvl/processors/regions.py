@@ -1,4 +1,4 @@
-"""What the processors of VisualBERT and LXMERT share: texts and a detector's regions in, tensors out."""
+"""The base of VisualBERT's and LXMERT's processors, which turns texts and a detector's regions into tensors."""
 
 import os
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from tfvl.processors.region_values import (
     refuse,
 )
 
-GRID_FEATURES = "grid_features.json"  # the file by which a directory of grid features is known
+GRID_FEATURES = "grid_features.json"  # a directory with this file holds grid features
 FORMS = (
     "expected Regions, an array (regions, feature_size), a dict with features and boxes, or an .npz or .npy file's path"
 )
@@ -33,21 +33,21 @@ AS_SHARES = "expected x1, y1, x2, y2 in shares of width and height (tfvl.preproc
 
 
 def has_grid_features(source) -> bool:
-    """Whether that is a directory with what `GridFeatures.save_pretrained` wrote."""
+    """Returns whether `source` is a directory that `GridFeatures.save_pretrained` wrote."""
     return Path(source, GRID_FEATURES).is_file()
 
 
 class RegionProcessor(Processor):
     """Joins `BertTokenizer` and region features, eagerly or inside a `tf.data` graph.
 
-    A model may have been trained with each region's box behind its features. Where `feature_size` is four more than the
-    features that come, their boxes' corners x1, y1, x2, y2 from 0 to 1 are put there (`regions.with_corners`).
+    A model may have been trained with each region's box appended to its features. If `feature_size` is four more than
+    the size of given features, the boxes' corners x1, y1, x2, y2 from 0 to 1 are appended (`regions.with_corners`).
 
     Args:
         tokenizer: the `BertTokenizer`; its `model_max_length` is at most the number of positions of the model.
-        feature_size: the size of a region's feature vector, as the model's configuration has it; None: not checked.
-        detector: the `RegionDetector` that finds the regions of images, the `GridFeatures` that take its place, or
-            where `from_pretrained` finds one of them; None: regions are given.
+        feature_size: the size of a region's feature vector in the model's configuration; None: sizes are not checked.
+        detector: the `RegionDetector` that finds the regions of images, or `GridFeatures` in its place, or the source
+            of either for `from_pretrained`; None: regions are given.
     """
 
     sees = "regions"
@@ -94,12 +94,12 @@ class RegionProcessor(Processor):
 
     @property
     def reads_boxes(self) -> bool:
-        """Whether the model reads each region's box."""
+        """Whether the model has an input for the regions' boxes."""
         return "boxes" in self.config_class.region_inputs
 
     @property
     def takes_pairs(self) -> bool:
-        """Whether a row may be of two images: the model reads of which of them a region is."""
+        """Whether a row may have two images, because the model has an input that tells their regions apart."""
         return "image" in self.config_class.region_inputs
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -209,11 +209,11 @@ class RegionProcessor(Processor):
         return self.from_detector(outputs, leading)
 
     def from_detector(self, outputs: Mapping, leading: tuple[int, ...] | None = None) -> RegionBatch:
-        """What a detector gave for images, in Python or in a graph.
+        """Turns a detector's outputs into a batch of regions, in Python or in a graph.
 
         Args:
-            outputs: of `RegionDetector`, a row per image.
-            leading: (N, 2) where each two images belong to one text.
+            outputs: the outputs of `RegionDetector`, with a row for each image.
+            leading: (N, 2) if each text has two images.
         """
         features, boxes = (tf.convert_to_tensor(outputs[name]) for name in ("roi_features", "normalized_boxes"))
         mask = tf.sequence_mask(outputs["preds_per_image"], features.shape[1], tf.int32)
@@ -238,7 +238,7 @@ class RegionProcessor(Processor):
         return batch
 
     def _from_array(self, features, boxes, mask) -> RegionBatch:
-        """(regions, size) of one image, (N, regions, size), or (N, 2, regions, size) of pairs."""
+        """Converts an array: (regions, size) of one image, (N, regions, size), or (N, 2, regions, size) of pairs."""
         features = as_floats("regions", features)
         wider = boxes is not None and features.shape[-1] == self.size_without_corners
         boxes = boxes if self.reads_boxes or wider else None
@@ -266,7 +266,7 @@ class RegionProcessor(Processor):
         return RegionBatch(features, mask).in_a_row()
 
     def _from_rows(self, regions, boxes) -> RegionBatch:
-        """One `Regions` or path, or a list of images, or of pairs of images."""
+        """Converts one `Regions` or path, or a list of images, or of pairs of images."""
         if isinstance(regions, (Regions, str, os.PathLike)):
             regions, boxes = [regions], None if boxes is None else [boxes]
         if not isinstance(regions, (list, tuple)):
@@ -299,7 +299,7 @@ class RegionProcessor(Processor):
         return as_tensors(padded | {"image": image})
 
     def _image(self, image: Any, boxes, where: str) -> Regions:
-        """One image of any kind as `Regions`, with boxes only where the model reads them."""
+        """Converts the regions of one image, in any form, to `Regions`, with boxes only if the model reads them."""
         if isinstance(image, (list, tuple)):
             (image,) = image
         if isinstance(image, Mapping):
@@ -329,7 +329,7 @@ class RegionProcessor(Processor):
 
     @property
     def size_without_corners(self) -> int | None:
-        """The size of features behind which the model takes the corners of the box."""
+        """The size of features to which the corners of the box have to be appended for the model."""
         return self.feature_size and self.feature_size - CORNERS
 
     def _check_size(self, size: int | None, where: str) -> None:

@@ -83,7 +83,7 @@ class VisualBertForPreTraining(VisualBertHeadModel):
 
 
 class VisualBertClassifier(VisualBertHeadModel):
-    """Dropout and one dense layer, `cls`, over a state of the encoder."""
+    """The base of heads that apply dropout and one dense layer, `cls`, to hidden states of the encoder."""
 
     def add_head(self, config, policy):
         self.dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=policy, name="dropout")

@@ -31,8 +31,8 @@ class OpReport:
     Attributes:
         directory: the SavedModel.
         target: the release of TF Serving that `problems` are about.
-        signatures: name to `{"inputs": {name: "dtype (shape)"}, "outputs": ...}`.
-        ops: every op in the graph and its functions, with how often it occurs.
+        signatures: `{"inputs": {name: "dtype (shape)"}, "outputs": ...}` of each signature, by name.
+        ops: every op in the graph and its functions, with the number of its occurrences.
         problems: one sentence for each thing that would keep the target from loading or running it; empty if none.
             The variables have been compared with their checksums.
         reaches: what the graph reaches beyond its inputs and outputs ("files", "other processes", "Python") and the
@@ -83,10 +83,10 @@ def check(directory: str | Path, target: str = targets.NEWEST) -> OpReport:
 
 
 def read_meta_graph(directory: Path) -> Message:
-    """The MetaGraphDef of a SavedModel.
+    """Reads the MetaGraphDef of a SavedModel.
 
     Raises:
-        ValueError: there is none that can be read; names the file.
+        ValueError: it is missing or cannot be read; names the file.
     """
     file = directory / GRAPH
     try:

@@ -1,6 +1,6 @@
-"""Ops by which a graph reaches beyond its inputs and outputs: files, other processes, Python.
+"""Finds ops by which a graph reaches beyond its inputs and outputs: files, other processes, Python.
 
-A SavedModel is a program. What it may do to the machine that runs it is in this table; all other ops only compute.
+A SavedModel is a program. The ops in this table may affect the machine that runs it; all other ops only compute.
 """
 
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from google.protobuf.message import Message
 
-# What a graph reaches, and the names of the ops that do.
+# What a graph can reach, and the names of the ops that reach it.
 REACHES = {
     "files": (
         r"ReadFile|WriteFile|MatchingFiles|ImmutableConst|RecordInput|LoadAndRemapMatrix|GenerateVocabRemapping",
@@ -28,16 +28,16 @@ REACHES = {
     "the end of its process": (r"Abort",),
 }
 _PATTERNS = {kind: re.compile("|".join(names)) for kind, names in REACHES.items()}
-_TO_A_FILE = {"PrintV2": ("output_stream", b"file://")}  # ops that reach files where an attribute begins so
-# What saving the variables and reading them back takes, in the functions that TensorFlow makes for that.
+_TO_A_FILE = {"PrintV2": ("output_stream", b"file://")}  # ops that write files if an attribute begins so
+# The ops that save variables and read them back, in the functions that TensorFlow makes for it.
 _SAVING, _RESTORING = {"SaveV2", "MergeV2Checkpoints"}, {"RestoreV2"}
 
 
 def reached(meta_graph: Message) -> dict[str, tuple[str, ...]]:
-    """What a MetaGraphDef reaches, and the names of the ops by which it does.
+    """Returns what a MetaGraphDef can reach, each with the names of the ops by which it does.
 
-    The ops that save its variables and read them back are left out where they are in their place: in the functions
-    that it names for that, if nothing else calls them.
+    The ops that save its variables and read them back are left out if they are in the functions that it names for
+    saving and restoring, and nothing else calls these.
     """
     graph, saver = meta_graph.graph_def, meta_graph.saver_def
     functions = {function.signature.name: function.node_def for function in graph.library.function}
@@ -59,12 +59,12 @@ def reached(meta_graph: Message) -> dict[str, tuple[str, ...]]:
 
 
 def sentence(found: Mapping[str, Iterable[str]]) -> str:
-    """What `reached` gives, in words: "files (ReadFile, WriteFile) and Python (PyFunc)"; "" for nothing."""
+    """Puts the result of `reached` into words: "files (ReadFile, WriteFile) and Python (PyFunc)"; "" for nothing."""
     return " and ".join(f"{kind} ({', '.join(ops)})" for kind, ops in found.items())
 
 
 def _kind(node: Message) -> str:
-    """What the op reaches; "" where it only computes."""
+    """Returns what an op reaches; "" if it only computes."""
     if node.op in _TO_A_FILE:
         name, start = _TO_A_FILE[node.op]
         return "files" if node.attr[name].placeholder or node.attr[name].s.startswith(start) else ""
@@ -72,7 +72,7 @@ def _kind(node: Message) -> str:
 
 
 def _called(nodes: Iterable[Message], functions: Mapping[str, Iterable[Message]]) -> set[str]:
-    """The functions that nodes call, and those that these call."""
+    """Returns the functions that nodes call, directly or through other functions."""
     found: set[str] = set()
     left = list(nodes)
     while left:
@@ -84,7 +84,7 @@ def _called(nodes: Iterable[Message], functions: Mapping[str, Iterable[Message]]
 
 
 def _in_attributes(attributes: Mapping[str, Message]) -> Iterator[str]:
-    """The names of functions in attributes."""
+    """Yields the names of functions in attributes."""
     for value in attributes.values():
         for function in [value.func] if value.HasField("func") else value.list.func:
             yield function.name
@@ -92,7 +92,7 @@ def _in_attributes(attributes: Mapping[str, Message]) -> Iterator[str]:
 
 
 def _of_objects(meta_graph: Message) -> set[str]:
-    """The functions that Python's loader may call by the names that objects have for them."""
+    """Returns the functions that belong to saved objects, which Python's loader can call."""
     names: set[str] = set()
     for node in meta_graph.object_graph_def.nodes:
         names |= {node.bare_concrete_function.concrete_function_name, *node.function.concrete_functions}

@@ -13,23 +13,23 @@ from tensorflow.core.framework import types_pb2
 TARGETS = ("2.19", "2.20", "2.21")
 NEWEST = TARGETS[-1]
 
-# Core ops that call back into the Python process that made them; their kernels are in Python's TensorFlow only.
+# Core ops that call the Python process that made them; only TensorFlow for Python has their kernels.
 PYTHON_OPS = frozenset(("EagerPyFunc", "PyFunc", "PyFuncStateless"))
-# The field of an AttrValue that holds a value of an attribute's type; lists are all in one.
+# The field of an AttrValue that holds a value of each attribute type; lists of all types are in one field.
 _FIELDS = {"string": "s", "int": "i", "float": "f", "bool": "b", "type": "type", "shape": "shape", "tensor": "tensor"}
 
 
 @dataclass(frozen=True)
 class Target:
-    """What one release of TF Serving links.
+    """The ops that a release of TF Serving links.
 
     Attributes:
-        release: its name here, e.g. "2.20".
+        release: name of the release, e.g. "2.20".
         tensorflow: the TensorFlow whose core ops it links.
         tensorflow_text: the tensorflow-text whose ops it links.
         graph_def: the version of the graphs that it writes itself ("producer"), the oldest that it reads
             ("min_producer").
-        ops: op to attribute to `[type, 1 if there is a default, allowed values if they are limited]`.
+        ops: for each op and each of its attributes, `[type, 1 if there is a default, allowed values if limited]`.
     """
 
     release: str
@@ -51,7 +51,7 @@ def target(release: str) -> Target:
 def problems(graph: Message, release: str) -> tuple[str, ...]:
     """Returns why that release would not load a GraphDef: a sentence for each op, attribute or version it lacks.
 
-    Its functions are read too, whether or not anything calls them: the loader parses them all.
+    All functions are read, even if nothing calls them, since the loader parses them all.
     """
     table, found = target(release), dict.fromkeys(_version_problems(graph.versions, target(release)))
     for node in nodes_of(graph):
@@ -87,7 +87,7 @@ def _node_problems(node: Message, table: Target) -> Iterator[str]:
     else:
         known = table.ops[node.op]
         for name, value in node.attr.items():
-            if name.startswith("_"):  # a note of the runtime's, which readers may ignore
+            if name.startswith("_"):  # an internal attribute of the runtime, which loaders ignore
                 continue
             if name not in known:
                 yield f"op {node.op}: TensorFlow {table.tensorflow} does not know its attribute {name}"

@@ -1,7 +1,7 @@
-"""The variables of a SavedModel, compared with their index: whether all are there, as they were written.
+"""Checks the variables of a SavedModel against their index: whether all are there, and undamaged.
 
-Nothing of this is read by TensorFlow, which believes an index that was made to mislead. The index is a table of
-LevelDB's, from names to entries that say where in which file a tensor lies, with a checksum over it.
+TensorFlow is not used to read them, because it trusts an index that was made to mislead. The index is a LevelDB table
+of names and entries; an entry says in which file, at which offset, a tensor lies, and has a checksum of it.
 Sources: tensorflow/core/lib/io/format.cc, block.cc; tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
 """
 
@@ -27,7 +27,7 @@ _VARIABLES = ("VarHandleOp", "VariableV2", "Variable")
 
 
 def problems(directory: Path, meta_graph: Message) -> list[str]:
-    """A sentence for each thing that is missing or damaged; of many of one kind the first few."""
+    """Returns a sentence for each thing that is missing or damaged, but at most `SHOWN` of a kind."""
     needed = restored_names(meta_graph.graph_def)
     has_variables = bool(needed) or any(node.op in _VARIABLES for node in meta_graph.graph_def.node)
     try:
@@ -43,7 +43,7 @@ def problems(directory: Path, meta_graph: Message) -> list[str]:
 
 
 def restored_names(graph: Message) -> set[str]:
-    """The names of the tensors that the graph reads back."""
+    """Returns the names of the tensors that the graph restores from the variables' files."""
     names: set[str] = set()
     for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
         for node in nodes:
@@ -58,7 +58,7 @@ def _few(found: list[str]) -> list[str]:
 
 
 def _damaged(directory: Path, entries: dict[str, bytes], shards: int) -> list[str]:
-    """The variables that are not in the files as the index has them."""
+    """Returns a sentence for each variable whose content in the files does not match the index."""
     found, files = [], {}
     try:
         for name, value in entries.items():
@@ -80,9 +80,9 @@ def _damaged(directory: Path, entries: dict[str, bytes], shards: int) -> list[st
 
 
 def _check_entry(file, entry: Message) -> None:
-    """Raises ValueError where a tensor is not in the file as its entry says."""
+    """Raises ValueError if the tensor in the file does not match its entry."""
     size = file.seek(0, 2)
-    if entry.slices:  # of a tensor that lies elsewhere, in parts
+    if entry.slices:  # the tensor is stored in parts, under other entries
         return
     if not 0 <= entry.offset <= entry.offset + entry.size <= size:
         raise ValueError(f"the file has {size} bytes, but it ends at {entry.offset + entry.size}")
@@ -110,7 +110,7 @@ def _check_entry(file, entry: Message) -> None:
 
 
 def _of_lengths(file, count: int, size: int) -> tuple[int, int]:
-    """The checksum over the lengths that stand before the texts of a tensor, and how many bytes follow them."""
+    """Returns the checksum of the lengths that precede a tensor's strings, and the number of bytes that follow them."""
     start, crc, total = file.tell(), 0, 0
     content = file.read(size)  # of texts, of which a SavedModel has few
     position = 0
@@ -129,7 +129,7 @@ def _of_lengths(file, count: int, size: int) -> tuple[int, int]:
 
 
 def read_index(path: Path) -> dict[str, bytes]:
-    """The entries of an index, serialised, by name; "" is its header.
+    """Reads the entries of an index, serialised, by name; "" is its header.
 
     Raises:
         OSError: the file cannot be read.
@@ -149,7 +149,7 @@ def read_index(path: Path) -> dict[str, bytes]:
 
 
 def _block(content: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """The names and values of a block; each name begins as the one before it does."""
+    """Yields the names and values of a block; a name is stored without the prefix that it shares with the last one."""
     block, trailer = content[offset : offset + size], content[offset + size : offset + size + _TRAILER.size]
     if len(block) < max(size, 4) or len(trailer) < _TRAILER.size:
         raise ValueError("a block ends after the file")
@@ -168,7 +168,7 @@ def _block(content: bytes, offset: int, size: int) -> Iterator[tuple[bytes, byte
 
 
 def _handle(content: bytes, position: int) -> tuple[tuple[int, int], int]:
-    """Offset and size of a block, and where what follows them begins."""
+    """Reads the offset and size of a block; returns them, and the position after them."""
     offset, position = _varint(content, position)
     size, position = _varint(content, position)
     return (offset, size), position

@@ -1,9 +1,9 @@
-"""Region features in a TFRecord file, one `tf.train.Example` per image, with an index for random access beside it.
+"""Reads and writes region features in a TFRecord file, one `tf.train.Example` per image, with an index beside it.
 
 Keys of an Example: `image_id` (bytes), `num_boxes`, `feature_size`, `width`, `height` (int64), `dtype` and `features`
 (bytes: "float32" or "float16", and the values, little-endian: `tf.io.decode_raw` reads them many times faster than a
-list of floats), `boxes`, `objects_conf`, `attrs_conf` (float lists), `objects_id`, `attrs_id` (int64 lists). What an
-image has not got has no key.
+list of floats), `boxes`, `objects_conf`, `attrs_conf` (float lists), `objects_id`, `attrs_id` (int64 lists). There is
+no key for values that an image lacks.
 """
 
 import os
@@ -21,12 +21,12 @@ MAX_RECORD_BYTES = 1 << 26  # 8,000 regions of 2048 features
 
 
 class TFRecordRegions(RegionRows):
-    """A TFRecord file that tfvl wrote; only its index is read at once.
+    """The images of a TFRecord file that tfvl wrote. Only the index is read when it is opened; images are read later.
 
-    Safe in several processes, threads and after a fork: reads name their place in the file and share no position.
+    It is safe in several processes and threads and after a fork, since reads do not share a position in the file.
 
     Raises:
-        ValueError: the index is missing, damaged, or of another file.
+        ValueError: the index is missing, damaged, or belongs to another file.
     """
 
     def __init__(self, path: Path):
@@ -45,19 +45,19 @@ class TFRecordRegions(RegionRows):
 def read_tfrecord(
     path: Path, on_error: Callable[[str], None], on_progress: Callable[[float], None] | None = None
 ) -> Iterator[Regions]:
-    """The images of a TFRecord file in order; `on_error` gets one sentence for each that cannot be used."""
+    """Yields the images of a TFRecord file in order; `on_error` is called with a sentence for each unusable one."""
     from tfvl.preprocessing.regions.h5 import read_rows
 
     return read_rows(TFRecordRegions(path), on_error, on_progress)
 
 
 def write_tfrecord(path: Path, index: Path, rows: Iterable[Regions], dtype: str) -> int:
-    """Write images with distinct ids into a new file and its index, and return their number."""
+    """Writes images with distinct ids into a new file and its index; returns their number."""
     return write_indexed(path, index, ((regions.image_id, encode(regions, dtype)) for regions in rows))
 
 
 def encode(regions: Regions, dtype: str) -> bytes:
-    """The serialised Example of an image."""
+    """Serialises an image as an Example."""
     import tensorflow as tf
 
     def ints(values: Iterable[int]) -> tf.train.Feature:
@@ -86,10 +86,10 @@ def encode(regions: Regions, dtype: str) -> bytes:
 
 
 def decode(payload: bytes) -> Regions:
-    """The image of a serialised Example.
+    """Parses a serialised Example into an image.
 
     Raises:
-        ValueError: it is none, or its parts do not fit each other.
+        ValueError: it is not an Example, or its parts do not match each other.
     """
     import tensorflow as tf
     from google.protobuf.message import DecodeError

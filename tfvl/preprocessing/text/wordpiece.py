@@ -1,4 +1,4 @@
-"""BERT's text pipeline as TensorFlow ops: raw strings to token ids, tables and vocabulary being constants of the graph.
+"""BERT's text pipeline as TensorFlow ops, from raw strings to token ids; the vocabulary is a constant of the graph.
 
 Only core ops and `FastWordpieceTokenizeWithOffsets` are used, so that every TF Serving with tf.text can run the graph.
 """
@@ -17,24 +17,24 @@ from tfvl.preprocessing.text.tf_text import tensorflow_text as tf_text
 
 MAX_WORD_CHARACTERS = 100  # upstream's max_input_chars_per_word: a longer word is unknown as a whole
 MAX_WORD_BYTES = 4 * MAX_WORD_CHARACTERS
-MAX_PIECE_BYTES = 256  # what FastWordpieceTokenizer takes
+MAX_PIECE_BYTES = 256  # the limit of FastWordpieceTokenizer
 _ANY_MARKER = f"[{chr(tables.FIRST_MARKER)}-{chr(tables.LAST_MARKER)}]"
-_LEAD, _TAIL = chr(tables.LAST_MARKER), chr(tables.LAST_MARKER - 1)  # around a token that is found
+_LEAD, _TAIL = chr(tables.LAST_MARKER), chr(tables.LAST_MARKER - 1)  # put around a token that is found
 REPLACEMENT = "\ufffd"  # cleaning removes it
 
 
 class WordPieceGraph:
-    """Raw UTF-8 strings (batch,) to token ids (batch, pieces), an int32 RaggedTensor.
+    """Turns raw UTF-8 strings (batch,) into token ids (batch, pieces), an int32 RaggedTensor.
 
     Added tokens are searched for as `added_tokens` says and replaced by private-use code points, their markers. From
     there on everything is arithmetic on code points, until the words (markers among them) are looked up in the
     vocabulary. Bytes that are not UTF-8 are left out.
 
     Args:
-        vocab: token → id of what words are made of. Ids may have gaps.
-        added: id → token that is kept whole, in the order of ids.
-        unk_token: what a word becomes that the vocabulary cannot spell; one of the added tokens.
-        never_split: words kept whole where white space surrounds them.
+        vocab: the id of each token of the vocabulary. Ids may have gaps.
+        added: the added tokens, which are kept whole, by their ids, in the order of ids.
+        unk_token: replaces a word that the vocabulary cannot spell; one of the added tokens.
+        never_split: words that are kept whole if white space surrounds them.
         lowercase, strip_accents, isolate_chinese: options of upstream's `BertNormalizer`.
     """
 
@@ -65,7 +65,7 @@ class WordPieceGraph:
         self._traces: dict[bool, tf.types.experimental.ConcreteFunction] = {}
 
     def __call__(self, text: tf.Tensor, split_special: bool = False) -> tf.RaggedTensor:
-        """As `encode`: one trace for every caller, eager, tf.data or export, so that the constants are stored once."""
+        """Encodes texts as `encode` does, by one trace for all callers, so that its constants are stored once."""
         if split_special not in self._traces:
             self._traces[split_special] = trace(partial(self.encode, split_special=split_special), 1)
         return self._traces[split_special](text)
@@ -75,11 +75,11 @@ class WordPieceGraph:
         return tables.normalized(text, table.pages, table.entries)
 
     def encode(self, text: tf.Tensor, split_special: bool = False) -> tf.RaggedTensor:
-        """Token ids of texts (batch,), as operations: run where it is called.
+        """Encodes texts (batch,) as token ids, by operations in the caller's graph.
 
         Args:
             text: the texts.
-            split_special: take special tokens in the texts for words.
+            split_special: whether special tokens in the texts are split like words.
         """
         # The constant is made here, so that the vocabulary is in this graph; and from an array: the tokenizer would
         # make it from a list of a million numbers, which takes a second.
@@ -92,7 +92,7 @@ class WordPieceGraph:
         return tf.RaggedTensor.from_row_splits(ids, tf.gather(pieces.row_splits, words.row_splits), validate=False)
 
     def _marked(self, text: tf.Tensor, searches: Stages) -> tuple[tf.Tensor, tables.CharacterTable]:
-        """The texts with a marker for each added token, and the table that makes words of them."""
+        """Replaces added tokens by markers; returns the texts, and the table by which they are split into words."""
         text = mark_tokens(without_markers(text), searches.raw)
         if self._unsplit:
             white_space = tables.character_table(False, False, self._isolate_chinese, isolate_punctuation=False)
@@ -109,11 +109,11 @@ class WordPieceGraph:
         if searches.rstrip:
             text = tf.strings.regex_replace(text, f"([{searches.rstrip}]){spaces}+", r"\1")
         text = mark_tokens(normalize(text, self._normalizer(isolate_punctuation=False)), searches.normalized)
-        return text, tables.character_table(False, False, False)  # what is normalised is only to be split
+        return text, tables.character_table(False, False, False)  # the text is normalised and only has to be split
 
 
 def _is_reachable(token: str) -> bool:
-    """Whether a word can contain the token. The builder of the op refuses most of the others."""
+    """Returns whether the token can occur in a word after normalisation; the op's builder refuses most others."""
     characters = token.removeprefix("##")
     if not characters or len(characters) > MAX_WORD_CHARACTERS or "\0" in characters:
         return False
@@ -127,29 +127,29 @@ def _is_reachable(token: str) -> bool:
 
 
 def trace(function: Callable, inputs: int) -> tf.types.experimental.ConcreteFunction:
-    """Trace a function of string vectors, outside whatever graph is being built, so that every graph can call it."""
+    """Traces a function of string vectors outside of any graph that is being built, so that every graph can call it."""
     signature = [tf.TensorSpec([None], tf.string, name=f"text_{i}") for i in range(inputs)]
     with tf.init_scope():
         return tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
 
 
 def without_markers(text: tf.Tensor) -> tf.Tensor:
-    """The texts with a character that cleaning removes in place of each one that could be taken for a marker."""
+    """Replaces characters that could be taken for markers by one that cleaning removes."""
     return tf.strings.regex_replace(text, _ANY_MARKER, REPLACEMENT)
 
 
 def mark_tokens(text: tf.Tensor, patterns: Sequence[Pattern]) -> tf.Tensor:
-    """Replace each token by its marker; of overlapping matches the leftmost wins, then the longest.
+    """Replaces each token by its marker; of overlapping matches the leftmost wins, then the longest.
 
-    What is found stands between `_LEAD` and `_TAIL` until it is known whether it is meant. The texts may hold markers
-    of other tokens, but not these two.
+    A match stands between `_LEAD` and `_TAIL` until it is known whether it counts. The texts may hold markers of other
+    tokens, but not these two.
     """
     if not patterns:
         return text
     text = tf.strings.regex_replace(text, f"({_any_of(patterns)})", rf"{_LEAD}\1{_TAIL}")
     if single := [pattern for pattern in patterns if pattern.single_word]:
         word, token = tables.character_class("word"), f"{_LEAD}({_any_of(single)}){_TAIL}"
-        # Twice, for what a match takes of its surroundings is not seen by the match beside it.
+        # Twice, because the characters around a token are part of its match, which hides the token beside it.
         for _ in range(2):
             text = tf.strings.regex_replace(text, f"({word}{_TAIL}?){token}", r"\1\2")
         for _ in range(2):
@@ -165,12 +165,12 @@ def _any_of(patterns: Iterable[Pattern]) -> str:
 
 
 def _rewritten(text: str) -> str:
-    """The text as what a regular expression is replaced by."""
+    """Escapes a text for use as the replacement of a regular expression."""
     return text.replace("\\", r"\\")
 
 
 def normalize(text: tf.Tensor, table: tables.CharacterTable) -> tf.Tensor:
-    """Texts (batch,) as upstream's normaliser leaves them; `table` isolates no punctuation."""
+    """Normalises texts (batch,) as upstream's normaliser does; `table` must not isolate punctuation."""
     characters, splits = _characters(text, table)
     code_points = tf.bitwise.bitwise_and(characters, tables.CODE_POINT)
     is_marker = (code_points >= tables.FIRST_MARKER) & (code_points <= tables.LAST_MARKER)
@@ -181,11 +181,11 @@ def normalize(text: tf.Tensor, table: tables.CharacterTable) -> tf.Tensor:
     counts = tf.where(chinese, tf.constant(3, tf.int64), 1)
     rows = tf.gather(_offsets(counts), splits)
     normalized = tf.RaggedTensor.from_row_splits(tf.boolean_mask(spaced, kept), rows, validate=False)
-    return tf.strings.substr(tf.strings.unicode_encode(normalized, "UTF-8"), 1, tf.int32.max)  # less the leading space
+    return tf.strings.substr(tf.strings.unicode_encode(normalized, "UTF-8"), 1, tf.int32.max)  # drop the leading space
 
 
 def split_words(text: tf.Tensor, table: tables.CharacterTable, unknown: str | None = None) -> tf.RaggedTensor:
-    """Normalised words of each text (batch, words); a word that is too long becomes `unknown`, if given."""
+    """Splits texts into normalised words (batch, words); a word that is too long becomes `unknown`, if given."""
     characters, text_splits = _characters(text, table)
     isolated = tf.bitwise.bitwise_and(characters, tables.ISOLATED) != 0
     characters = tf.bitwise.bitwise_and(characters, tables.CODE_POINT)
@@ -203,7 +203,7 @@ def split_words(text: tf.Tensor, table: tables.CharacterTable, unknown: str | No
 
 
 def _characters(text: tf.Tensor, table: tables.CharacterTable) -> tuple[tf.Tensor, tf.Tensor]:
-    """The entries from 0 on of all texts, a space before each text, and where in them each text begins (batch + 1,)."""
+    """Looks up the characters of all texts, with a space before each; returns them and the texts' row splits."""
     # The leading space keeps the words of two texts apart, so that the batch can be handled as one flat sequence.
     code_points = tf.strings.unicode_decode(tf.strings.join([" ", text]), "UTF-8", replacement_char=ord(REPLACEMENT))
     entries = _entries(code_points.values, table)  # (code points, WIDTH)
@@ -217,7 +217,7 @@ def _characters(text: tf.Tensor, table: tables.CharacterTable) -> tuple[tf.Tenso
 
 
 def _entries(code_points: tf.Tensor, table: tables.CharacterTable) -> tf.Tensor:
-    """Look code points (n,) up in the table: (n, WIDTH)."""
+    """Looks code points (n,) up in the table; returns (n, WIDTH)."""
     page = tf.gather(table.pages, tf.bitwise.right_shift(code_points, tables.PAGE_BITS))
     within = tf.bitwise.bitwise_and(code_points, (1 << tables.PAGE_BITS) - 1)
     entries = tf.gather(table.entries, tf.bitwise.left_shift(page, tables.PAGE_BITS) + within)
@@ -225,7 +225,7 @@ def _entries(code_points: tf.Tensor, table: tables.CharacterTable) -> tf.Tensor:
 
 
 def _canonical_order(entries: tf.Tensor) -> tf.Tensor:
-    """Characters (n,) with each run of combining marks sorted by combining class, stably, as NFD asks."""
+    """Sorts each run of combining marks in characters (n,) by combining class, stably, as NFD requires."""
     characters = tf.boolean_mask(entries, entries >= tables.BARRIER)
     combining_class = tf.maximum(characters, 0) // tables.CLASS_UNIT
     run = tf.cumsum(tf.cast(combining_class == 0, tf.int64))
@@ -236,5 +236,5 @@ def _canonical_order(entries: tf.Tensor) -> tf.Tensor:
 
 
 def _offsets(lengths: tf.Tensor) -> tf.Tensor:
-    """Lengths (n,) to row splits (n + 1,)."""
+    """Turns lengths (n,) into row splits (n + 1,)."""
     return tf.pad(tf.cumsum(lengths), [[1, 0]])

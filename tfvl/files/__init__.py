@@ -1,1 +1,1 @@
-"""How files are written and read, whatever stands in them: whole, JSON, YAML, TFRecord. Imports `tfvl.errors` only."""
+"""Reads and writes files of any content: whole or not at all, JSON, YAML, TFRecord. Imports `tfvl.errors` only."""

@@ -1,8 +1,8 @@
-"""What lies at an `http(s)` address, so that no address reaches what only this machine or its network can.
+"""Fetches content from `http(s)` addresses of public hosts only, never from this machine or its network.
 
-A host is resolved once, all that it stands for must be public, and the connection goes to what was checked: a name
-server that gives another answer the second time (DNS rebinding) changes nothing. Each redirect is checked likewise.
-Proxies that the environment names are not used, since they would resolve the host again.
+A host is resolved once, all its IP addresses must be public, and the connection goes to one that was checked, so that a
+name server that answers differently the second time (DNS rebinding) gains nothing. Redirects are checked in the same
+way. Proxies that the environment names are not used, since they would resolve the host again.
 """
 
 import ipaddress
@@ -27,17 +27,17 @@ _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 
 
 def is_address(source: Any) -> bool:
-    """Whether it is a text that begins with `http://` or `https://`."""
+    """Returns whether `source` is a text that begins with `http://` or `https://`."""
     return isinstance(source, str) and _SCHEME.match(source) is not None
 
 
 def fetch(address: str) -> bytes:
-    """Fetches what lies at an `http(s)` address.
+    """Fetches the content of an `http(s)` address.
 
     Args:
-        address: of a host that is public: no loopback, private, link-local or reserved one, in IPv4 or IPv6.
+        address: the address, whose host must be public: no loopback, private, link-local or reserved IP address.
 
-    Returns: at most `MAX_BYTES` bytes, which came within `SECONDS`.
+    Returns: the content, at most `MAX_BYTES` bytes, which has arrived within `SECONDS`.
 
     Raises:
         ValueError: the address, or one that it redirects to, may not be fetched, cannot be reached, or gives no image
@@ -62,7 +62,7 @@ def fetch(address: str) -> bytes:
 
 
 def is_public(place: str) -> bool:
-    """Whether an IP address is one of the public internet, and none that stands for another address."""
+    """Returns whether an IP address belongs to the public internet, and does not embed another address."""
     found = ipaddress.ip_address(place)
     stands_for_another = isinstance(found, ipaddress.IPv6Address) and (
         found.sixtofour is not None or found.teredo is not None or found.is_site_local
@@ -71,13 +71,13 @@ def is_public(place: str) -> bool:
 
 
 def places_of(host: str, port: int) -> list[str]:
-    """The IP addresses that a host stands for. Raises OSError where there are none."""
+    """Resolves a host to its IP addresses. Raises OSError if there are none."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(place[0]) for *_, place in found))
 
 
 def _followed(address: str) -> bytes:
-    """What lies at an address, or behind its redirects."""
+    """Fetches the content of an address, following redirects."""
     at = address
     for _ in range(MAX_REDIRECTS + 1):
         with _asked(at) as response:
@@ -92,7 +92,7 @@ def _followed(address: str) -> bytes:
 
 @contextmanager
 def _asked(address: str) -> Iterator[Any]:
-    """The answer to a GET, whose content is still to be read; from a place that was checked."""
+    """Yields the response to a GET from an IP address that was checked; its content is still to be read."""
     import urllib3
     from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationParseError, NewConnectionError
 
@@ -138,7 +138,7 @@ def _asked(address: str) -> Iterator[Any]:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without the connection that urllib3 puts before it."""
+    """Returns the reason of an error, without the connection object that urllib3 puts before it."""
     return str(error).rpartition(": ")[2][:200]
 
 

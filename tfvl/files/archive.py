@@ -1,4 +1,4 @@
-"""ZIP archives from strangers: a directory of bounded size, members of bounded size, no unusual compression."""
+"""Reads untrusted ZIP archives, with limits on the size of the directory and of members, and on compression methods."""
 
 import io
 import os
@@ -15,12 +15,12 @@ ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, Overf
 
 @contextmanager
 def open_archive(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
-    """An archive, whose directory is only read where it is of a plausible size.
+    """Opens an archive, whose directory is read only if it has a plausible size.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no regular file.
-        zipfile.BadZipFile: it is no archive, or its directory claims more than `MAX_DIRECTORY_BYTES`; one of `ERRORS`.
+        ValueError: it is not a regular file.
+        zipfile.BadZipFile: it is not an archive, or its directory is larger than `MAX_DIRECTORY_BYTES`.
     """
     with open_regular(path) as raw, _Limited(raw) as file:
         try:
@@ -53,7 +53,7 @@ def check_member(info: zipfile.ZipInfo, limit: int, name: str) -> None:
 
 
 def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    """The content of a member, of which no more is unpacked than its header announces.
+    """Reads a member, unpacking no more bytes than its header announces.
 
     Raises:
         KeyError: there is no such member.

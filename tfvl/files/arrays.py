@@ -1,4 +1,4 @@
-"""Arrays of `.npz` and `.npy` files from strangers, whose headers are not believed."""
+"""Reads arrays of untrusted `.npz` and `.npy` files, whose headers may lie about sizes."""
 
 import math
 import tokenize
@@ -11,17 +11,17 @@ from tfvl.files.archive import check_member
 
 
 def read_npy(archive: zipfile.ZipFile, member: str, field: str, limit: int) -> np.ndarray:
-    """One array, whose header is believed only where it fits the size of the member.
+    """Reads an array of an `.npz` file, if its header matches the size of the member.
 
     Args:
         archive: an open `.npz` file.
         member: the array's name in it.
-        field: what the array is called in errors.
-        limit: the most bytes that it may have, and that its numbers may have as float32.
+        field: the array's name in errors.
+        limit: the largest size of the array in bytes, also once its numbers are float32.
 
     Raises:
         KeyError: there is no such member.
-        ValueError: it is no array of plain values, or larger; also one of `archive.ERRORS`.
+        ValueError: it is not an array of plain values, or is too large; also one of `archive.ERRORS`.
     """
     info = archive.getinfo(member)
     size = info.file_size
@@ -31,7 +31,7 @@ def read_npy(archive: zipfile.ZipFile, member: str, field: str, limit: int) -> n
 
 
 def read_array(file: IO[bytes], size: int, field: str, limit: int) -> np.ndarray:
-    """The array of an `.npy` file of `size` bytes; the other arguments and the errors as those of `read_npy`."""
+    """Reads the array of an `.npy` file of `size` bytes; other arguments and errors are those of `read_npy`."""
     version = np.lib.format.read_magic(file)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in read_header:

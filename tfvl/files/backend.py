@@ -1,4 +1,4 @@
-"""What runs on TensorFlow only says so at once, where Keras was set up for another backend."""
+"""Refuses, with one sentence, what runs on TensorFlow only, if Keras is set up for another backend."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def keras_backend() -> str:
-    """The backend that Keras takes, or has taken, without importing it: KERAS_BACKEND, then its file of settings."""
+    """Returns the backend of Keras, without importing it: from KERAS_BACKEND, else from its file of settings."""
     if "KERAS_BACKEND" in os.environ:
         return os.environ["KERAS_BACKEND"]
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
@@ -17,11 +17,11 @@ def keras_backend() -> str:
 
 
 def require_tensorflow(what: str, instead: str = "") -> None:
-    """Raises ValueError where Keras runs on another backend.
+    """Raises ValueError if Keras runs on another backend than TensorFlow.
 
     Args:
-        what: runs on TensorFlow only.
-        instead: a clause that says what does the same there.
+        what: names what runs on TensorFlow only.
+        instead: a clause that says what to do on other backends.
     """
     if (backend := keras_backend()) != "tensorflow":
         advice = "set KERAS_BACKEND=tensorflow" + (f", or {instead}" if instead else "")

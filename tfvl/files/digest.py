@@ -1,4 +1,4 @@
-"""Digests of files' contents, by which a run that goes on tells whether its inputs are those that it began with."""
+"""Digests of files' contents, by which a continued run notices that its inputs have changed."""
 
 import hashlib
 from collections.abc import Collection
@@ -8,11 +8,11 @@ from tfvl.files.reading import open_regular
 
 
 def digest_of_files(path: Path, suffixes: Collection[str]) -> str:
-    """A digest of the contents and names of the files in a directory that end so, or of a single file.
+    """Returns a digest of the names and contents of the files in a directory with these suffixes, or of a single file.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: one is no regular file.
+        ValueError: a file is not a regular one.
     """
     digest = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(path.iterdir()):

@@ -1,4 +1,4 @@
-"""Libraries that only an extra of tfvl brings: missing ones are found before the work, and named in one sentence."""
+"""Checks, before any work, that libraries are installed that only an extra of tfvl brings."""
 
 import importlib.util
 import sys
@@ -14,29 +14,29 @@ PACKAGES = {
 
 
 class MissingExtraError(ImportError, ValueError):
-    """A library is not installed, which is for the user to mend: the command line ends with code 2."""
+    """A library is not installed. It is the user's mistake, so that the command line ends with code 2."""
 
     exit_code = 2
 
 
 def is_missing(module: str) -> bool:
-    """Whether a module cannot be imported; it is not imported."""
+    """Returns whether a module is not installed, without importing it."""
     name = module.partition(".")[0]
     return sys.modules[name] is None if name in sys.modules else importlib.util.find_spec(name) is None
 
 
 def hint(*modules: str, extra: str) -> str:
-    """How to install what brings the modules."""
+    """Returns the sentence that says how to install the libraries of these modules."""
     packages = " ".join(PACKAGES.get(module.partition(".")[0], module.partition(".")[0]) for module in modules)
     return f"pip install {packages} (the extra {extra!r} of tfvl brings {'them' if len(modules) > 1 else 'it'})"
 
 
 def require(*modules: str, extra: str, purpose: str) -> None:
-    """Raises MissingExtraError where a module is not there.
+    """Raises MissingExtraError if a module is not installed.
 
     Args:
-        *modules: their names.
-        extra: of setup.cfg, that brings them.
+        *modules: names of the modules.
+        extra: the extra in setup.cfg that installs them.
         purpose: a clause that says what they are for.
     """
     if missing := [module for module in modules if is_missing(module)]:

@@ -1,4 +1,4 @@
-"""What all readers of HDF5 files share. It reads in a process of its own (`isolated`), and only there."""
+"""Helpers of all readers of HDF5 files. They run only in the separate process of `isolated`."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from tfvl.files.isolated import no_more_files
 
 
 def _import_all() -> None:
-    """What h5py and NumPy import when they first meet texts: later no file may be opened, not even a module."""
+    """Imports what h5py and NumPy would import at the first text, when the process may no longer open any file."""
     with h5py.File("none", "w", driver="core", backing_store=False) as file:
         for name, value in {"fixed": np.array([b"a"]), "variable": ["a"], "number": [1.5]}.items():
             file[name] = file.attrs[name] = value
@@ -22,7 +22,7 @@ _import_all()
 
 
 def opened(path: str | Path) -> h5py.File:
-    """The file, after which this process opens no other: links that lead out of it lead nowhere."""
+    """Opens a file, after which this process can open no other; so links to other files cannot be followed."""
     # No lock: several processes read, and network file systems often have none.
     file = h5py.File(path, "r", locking=False)
     no_more_files()
@@ -30,7 +30,7 @@ def opened(path: str | Path) -> h5py.File:
 
 
 def links(group: h5py.Group) -> dict[str, bool]:
-    """The names in a group, and whether what is called so lies in this very file.
+    """Returns the names in a group, each with whether its object is stored in this file.
 
     Raises:
         ValueError: a name is a path, which HDF5 would follow through other links.
@@ -49,7 +49,7 @@ def links(group: h5py.Group) -> dict[str, bool]:
 
 @contextlib.contextmanager
 def damage() -> Iterator[None]:
-    """Whatever HDF5 raises on a damaged file, as ValueError."""
+    """A context in which errors of HDF5 about a damaged file become ValueError."""
     try:
         yield
     except (OSError, RuntimeError, LookupError, TypeError, AttributeError, OverflowError) as error:

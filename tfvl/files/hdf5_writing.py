@@ -1,8 +1,7 @@
-"""HDF5 files that are written through Python, so that a full disk is an error and not the end of the process.
+"""Writes HDF5 files through a Python file object, so that a full disk raises an error and does not end the process.
 
-The HDF5 library loses its way where a write fails, and ends the process when it closes the file. Here every write
-succeeds as far as it can tell; once one has failed, the others go nowhere, and the failure is raised when the file is
-closed.
+If a write fails, the HDF5 library ends the process when it closes the file. So the file object here reports every write
+as successful; after a failed one it drops the others, and the failure is raised when the file is closed.
 """
 
 import contextlib
@@ -14,12 +13,12 @@ import h5py
 
 @contextlib.contextmanager
 def created(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """A new HDF5 file, closed when the block ends; and a function that raises OSError if something was not written.
+    """Yields a new HDF5 file, and a function that raises OSError if a write has failed; closes the file at the end.
 
-    The file is in the newer format, whose checksums let other readers notice most damage.
+    The file has the newer format, whose checksums let other readers notice most damage.
 
     Raises:
-        OSError: when it is closed: something could not be written.
+        OSError: something could not be written; raised when the file is closed.
     """
     with open(path, "w+b", buffering=0) as raw:
         sink = _Sink(raw)
@@ -31,7 +30,7 @@ def created(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
 
 
 class _Sink:
-    """A file that remembers that a write failed, instead of raising it."""
+    """A file object that keeps the error of a failed write instead of raising it."""
 
     def __init__(self, raw):
         self._raw, self.failure = raw, None
@@ -52,7 +51,7 @@ class _Sink:
 
     def readinto(self, buffer) -> int:
         found = self._raw.readinto(buffer)
-        if self.failure:  # of what was never written
+        if self.failure:  # a read of something that was not written
             memoryview(buffer).cast("B")[found:] = bytes(len(buffer) - found)
             return len(buffer)
         return found

@@ -114,7 +114,7 @@ def scratch(target: Path) -> Iterator[Path]:
 
 
 def is_full(error: Exception) -> bool:
-    """Whether a disk, or what a user may have of it, is full; libraries have errors of their own for that."""
+    """Returns whether an error means that a disk or a user's quota is full; libraries have their own errors for it."""
     return getattr(error, "errno", None) in FULL or any(os.strerror(number) in str(error) for number in FULL)
 
 
@@ -135,7 +135,7 @@ def remove_left_overs(directory: Path) -> None:
 
 
 def _remove(place: Path) -> None:
-    """Removes a scratch directory, the lock last; first, what was moved out of the way for nothing goes back."""
+    """Removes a scratch directory, the lock last, after restoring what was moved aside for a version that failed."""
     for old in (place / OLD).glob("*"):
         if not os.path.lexists(target := place.with_name(old.name)):
             old.rename(target)

@@ -1,4 +1,4 @@
-"""How one paper's own weight files are laid out: what the tables of the families beside this module are made of."""
+"""`Original`, the layout of the weight files that a paper's authors published; each family's module has one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Original:
-    """The layout of the files that one paper's authors published.
+    """The layout of the files that a paper's authors published.
 
     Attributes:
         model_type: the family, as in `config.json`.
-        prefix: what stands before the base model's names in transformers' state dicts, such as `vilt.`.
-        marks: names of which such a file has one, and no other file any.
-        renames: beginning of a name to what stands there in transformers' state dicts; `{i}` is a number. Several
-            beginnings: the tensor is cut along its first axis into as many. None: no model here reads it. The first
-            row that fits counts; names that no row fits stay as they are.
-        sizes: field of the configuration to a tensor, under transformers' name without `prefix`, and one of its axes;
-            "num_answers" stands for the field of a family that counts answers apart from labels.
-        layers: field of the configuration to the name, with `{i}`, of a tensor that each layer has.
-        more: from the shapes by name, the other fields: `architectures` above all.
+        prefix: begins the base model's names in transformers' state dicts, such as `vilt.`.
+        marks: names by which such a file is recognised: it has one of them, other files have none.
+        renames: for the beginning of a name, the beginning that transformers' state dicts have; `{i}` is a number. If
+            there are several, the tensor is split along its first axis, one part for each; None: no model here reads
+            the tensor. The first row that matches counts; names without a matching row stay as they are.
+        sizes: for each field of the configuration, the tensor (transformers' name without `prefix`) and the axis whose
+            size it is; "num_answers" is the field of a family that counts answers apart from labels.
+        layers: for each field that counts layers, the name, with `{i}`, of a tensor that each layer has.
+        more: a function of the shapes by name that returns the other fields, above all `architectures`.
     """
 
     model_type: str

@@ -133,7 +133,7 @@ def whole(run: RunConfig, loader: Loader) -> BatchPipeline:
 def loader_of(
     run: RunConfig, split: str, model, processor, visual, *, answerable: bool = False, limit: int | None = None
 ) -> Loader:
-    """Returns the loader of a split; if `answerable`, without examples none of whose answers is a class."""
+    """Returns the loader of a split; if `answerable`, it leaves out examples of which no answer is a class."""
     task, labels = task_of(run), model.config.label2id
     wanted = {"label2id": labels if task.answers and answerable else None, "strict": run.strict, "limit": limit}
     examples = task.examples(run.data or "", split, images=visual, **wanted)

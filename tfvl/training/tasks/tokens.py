@@ -59,7 +59,7 @@ class Tokens(Task):
 
 
 def first_tokens(tokenizer, texts: Sequence[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Returns, for each text, the indices of the first tokens of those of its words that are in `inputs`."""
+    """Returns, for each text, the index of each word's first token; words that `inputs` cut off are left out."""
     words = [text.split() for text in texts]
     flat = [word for row in words for word in row]
     encoded = tokenizer(flat, add_special_tokens=False, padding=False, return_length=True)

@@ -18,6 +18,7 @@ SIZES = {
     "type_vocab_size": 3,
     "modality_type_vocab_size": 3,
     "layer_norm_eps": 1e-6,
+    "num_channels": 3,
     "num_images": 2,
     "num_labels": 5,
 }
@@ -41,13 +42,13 @@ HEADS = {
 def vilt_inputs(head: str = "ViltModel", seed: int = 0) -> dict[str, np.ndarray]:
     """A batch of three: texts of 7, 5 and 6 words; images of 48×64, 48×40 and 24×64 pixels, channels last."""
     rng = np.random.default_rng(seed)
-    images = (2,) if head == "ViltForImagesAndTextClassification" else ()
+    images = (SIZES["num_images"],) if head == "ViltForImagesAndTextClassification" else ()
     pixel_mask = np.zeros((BATCH, *images, HEIGHT, WIDTH), "int32")
     for row, (height, width) in enumerate(((48, 64), (48, 40), (24, 64))):
         pixel_mask[row, ..., :height, :width] = 1
     if images:
-        pixel_mask[1, 1] = 1  # the second image of a pair has a size of its own
-    pixel_values = rng.normal(size=(*pixel_mask.shape, 3)).astype("float32") * pixel_mask[..., None]
+        pixel_mask[1, -1] = 1  # the second image of a pair has a size of its own
+    pixel_values = rng.normal(size=(*pixel_mask.shape, SIZES["num_channels"])).astype("float32") * pixel_mask[..., None]
     return {
         "input_ids": rng.integers(0, SIZES["vocab_size"], (BATCH, LENGTH)).astype("int32"),
         "attention_mask": np.array([[1] * 7, [1] * 5 + [0] * 2, [1] * 6 + [0]], "int32"),

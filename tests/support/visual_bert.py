@@ -67,7 +67,7 @@ def visual_bert_inputs(head: str = "VisualBertModel", seed: int = 0) -> dict[str
         "attention_mask": per_choice(words, choices),
         "token_type_ids": ints(3, LENGTH),
         "position_ids": ints(13, LENGTH),
-        "visual_embeds": rng.normal(size=(BATCH, *choices, REGIONS, 19)).astype("float32"),
+        "visual_embeds": rng.normal(size=(BATCH, *choices, REGIONS, SIZES["visual_embedding_dim"])).astype("float32"),
         "visual_attention_mask": per_choice(regions_mask(), choices),
         "visual_token_type_ids": ints(3, REGIONS),
         "image_text_alignment": alignment,

@@ -8,6 +8,7 @@ import sys
 PACKAGES = {
     "ai_edge_litert": "ai-edge-litert",
     "apache_beam": '"apache-beam[dask]"',
+    "mlflow": "mlflow-skinny",
     "grpc_health": "grpcio-health-checking",
     "tensorflow_serving": "tensorflow-serving-api",
 }

@@ -26,7 +26,7 @@ from tfvl.training.run.inputs import check_inputs, digests_of
 from tfvl.training.run.model_card import model_card
 from tfvl.training.run.opening import Opened, check_data, open_run, source_of, task_of
 from tfvl.training.run.settings import RunConfig, check_same
-from tfvl.training.run.trackers import check_trackers, tracking
+from tfvl.training.run.trackers import Track, check_trackers, tracking
 
 SETTINGS, CHECKPOINTS, CURVES = "run.yaml", "checkpoints", "curves.png"
 SHOWN_IDS = 64
@@ -119,6 +119,7 @@ class Trainer:
         self.history: History | None = None
         self.inputs: dict[str, str] = {}
         self.to_restore: tuple[dict, dict] | None = None
+        self.track: Track = lambda row: None
         self.compile()
 
     def compile(self) -> None:
@@ -145,9 +146,11 @@ class Trainer:
                 self.listener.say(f"{pipeline.loader.report}; {' '.join(pipeline.loader.report.sentences)}")
         if self.step:
             self.listener.say(f"going on after step {self.step} of {self.total}")
-        followed: Any = tracking(run, self.out) if self.workers.is_chief else contextlib.nullcontext([])
-        with signals_remembered() as asked, followed as trackers:
-            callbacks = [AfterStep(self, asked, started), *trackers]
+        if self.workers.is_chief:
+            followed: Any = tracking(run, self.out, self.model)
+        else:
+            followed = contextlib.nullcontext(self.track)
+        with signals_remembered() as asked, followed as self.track:
             while self.step < self.total and not self.found.stops(run.early_stopping):
                 epoch, first = divmod(self.step, per_epoch)
                 dataset = self.training.dataset(epoch, first).take(self.total - self.step)
@@ -159,7 +162,7 @@ class Trainer:
                         steps_per_epoch=min(per_epoch - first, self.total - self.step),
                         shuffle=False,  # the pipeline has shuffled
                         verbose=0,
-                        callbacks=callbacks,
+                        callbacks=[AfterStep(self, asked, started)],
                     )
                 except tf.errors.OpError:
                     failures = [pipeline.failure for pipeline in (self.training, self.validation) if pipeline]
@@ -197,6 +200,7 @@ class Trainer:
                 row |= self.validate()
             if self.history:
                 self.history.add(row)
+            self.track(row)
             self.listener.row(row, self.total)
         if self.found.stops(run.early_stopping):
             self.model.stop_training = True

@@ -24,7 +24,7 @@ Track = Callable[[Mapping[str, float]], None]
 
 @contextlib.contextmanager
 def wandb_callback(run: RunConfig, out: Path) -> Iterator[keras.callbacks.Callback]:
-    """Yields a callback that logs to Weights & Biases; `WANDB_MODE=offline`, `WANDB_PROJECT` and the like work as its documentation says."""
+    """Yields a callback that logs to Weights & Biases, whose variables (`WANDB_MODE=offline`, …) all work."""
     import wandb
     from wandb.integration.keras import WandbMetricsLogger
 

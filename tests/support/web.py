@@ -1,5 +1,6 @@
 """Folders with a page, each exported once in a run of the tests, and pages that import their `tfvl.js`."""
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,9 @@ from support import browser
 from support.checkpoint import tiny_processor
 from support.export import TOP_K, random_model
 from support.once import once
+from support.paths import TESTS
 
+CALLS = TESTS / "web/calls.js"
 # All that a page of others needs.
 MODULE = (
     '<!doctype html><html lang="en"><title>P</title><link rel="icon" href="data:,"><script type="module">{}</script>'
@@ -28,6 +31,27 @@ def web_folder(name: str, **options) -> Path:
 
     said = "".join(f"-{option}-{value}" for option, value in sorted(options.items()))
     return once(f"web/{name}{said}", make)
+
+
+def text_of(data: bytes) -> str:
+    """The bytes in base64, as the scripts of the tests take them."""
+    return base64.b64encode(data).decode()
+
+
+@contextmanager
+def served(folder: Path, directory: Path, *, isolated: bool = False) -> Iterator[str]:
+    """The address of a server of the folder's page, whose packages are installed; files may be changed meanwhile.
+
+    Args:
+        folder: of `web_folder`.
+        directory: an empty one, for what is served.
+        isolated: with the headers that allow threads.
+    """
+    for path in folder.iterdir():
+        (directory / path.name).symlink_to(path)
+    browser.install(directory)
+    with browser.static(directory, isolated=isolated) as address:
+        yield address
 
 
 @contextmanager

@@ -72,3 +72,4 @@ window.refusalsOfClosed = async () => {
 
 /** What is said of a folder that cannot be loaded. */
 window.loadRefusal = (address) => load(address).then(() => "loaded", (error) => error.message);
+

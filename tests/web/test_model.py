@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import bert_texts, browser
-from support.paths import TESTS
-from support.web import site, web_folder
+from support.web import CALLS, site, text_of, web_folder
 
 import tfvl
 from tfvl import shapes
@@ -17,7 +16,6 @@ from tfvl.web.folder import MODEL
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-CALLS = TESTS / "web/calls.js"
 SCORES = 0.005  # the runtimes' kernels differ, and 8-bit activations are rounded
 QUESTIONS, TEXTS, PICTURES = 200, 2000, 60
 
@@ -49,10 +47,6 @@ def png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
-
-
-def text_of(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def test_answers_are_the_runners(loaded):

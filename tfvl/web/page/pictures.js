@@ -110,6 +110,8 @@ async function film(pictures) {
   }
   const end = new AbortController();
   const on = (target, name, react) => target.addEventListener(name, react, { signal: end.signal });
+  byId("shoot").disabled = true; // until there is a picture to take
+  on(video, "loadeddata", () => (byId("shoot").disabled = false));
   on(byId("leave"), "click", () => dialog.close());
   on(byId("shoot"), "click", () => {
     const canvas = element("canvas", { width: video.videoWidth, height: video.videoHeight });

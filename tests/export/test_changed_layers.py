@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.changed import adapt, fill_adapters
 from support.classes import CLASSES, difference, flat, inputs_of, small_model
 from support.export_regions import region_inputs, region_model, region_processor
 from support.lite_files import SIZES
@@ -14,27 +15,13 @@ from support.paths import ROOT
 
 import tfvl
 from tfvl.modeling import lora
-from tfvl.modeling.changed_layers import in_float32
+from tfvl.modeling.changed_layers import in_dtype
 
 HEAD = "VisualBertForPreTraining"  # whose words are an input and, tied, an output
 TOLERANCE = 1e-5  # relative to 1 + the value: sums of some dozen float32 terms in another order
 # A last bit that differs can round to the next of few levels; the same weights misread differ by more than their size.
 ROUNDED = 0.1
 README = ROOT / "tfvl/export/README.md"
-
-
-def adapt(model, rank: int = 2) -> None:
-    """LoRA whose product is not zero."""
-    model.enable_lora(rank)
-    fill_adapters(model)
-
-
-def fill_adapters(model) -> None:
-    rng = np.random.default_rng(0)
-    for layer in lora.lora_layers(model):
-        for name in "ab":
-            matrix = lora.weight(layer, name)
-            matrix.assign(rng.normal(0, 0.5, matrix.shape))
 
 
 def quantize(model, mode: str, parts: str) -> None:
@@ -130,7 +117,7 @@ def said(model, row: str, way, directory) -> str:
     directory.mkdir()
     inputs = {name: np.asarray(value) for name, value in region_inputs(HEAD).items()}
     expected = outputs(model, inputs)
-    plain = None if "quantize" in row else outputs(in_float32(model), inputs)
+    plain = None if "quantize" in row else outputs(in_dtype(model), inputs)
     try:
         found = outputs(way(model, row, directory), inputs)
     except ValueError as error:
@@ -172,12 +159,12 @@ def test_the_documented_table_is_what_happens(row, tmp_path, recwarn):
 def test_a_plain_model_of_an_adapted_one(head):
     """LoRA on every dense layer and every table; the model itself where nothing is to be done."""
     model = small_model(head)
-    assert in_float32(model) is model
+    assert in_dtype(model) is model
     for layer in model._flatten_layers():
         if isinstance(layer, (keras.layers.Dense, keras.layers.Embedding)):
             layer.enable_lora(2)
     fill_adapters(model)
-    plain, inputs = in_float32(model), inputs_of(head)
+    plain, inputs = in_dtype(model), inputs_of(head)
     assert not lora.lora_layers(plain)
     found, expected = flat(plain(inputs)), flat(model(inputs))
     assert max(difference(found[name], value, largest=True) for name, value in expected.items()) <= TOLERANCE

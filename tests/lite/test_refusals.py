@@ -200,7 +200,7 @@ def test_export_does_not_overwrite_unless_asked(exported):
     ("arguments", "complaint"),
     [
         ([], "x.tflite would become a directory; add --format tflite"),
-        (["--quantize", "dynamic"], "--quantize is an option of --format tflite"),
+        (["--quantize", "dynamic"], "x.tflite would become a directory; add --format tflite"),
         (["--format", "tflite", "--resizable", "--batch", "4"], "--batch fixes a size and --resizable none"),
         (["--format", "tflite", "--detector", "shapes-detector"], "--detector becomes part of a SavedModel"),
         (["--format", "tflite", "--regions", "5"], "--regions is for VisualBERT and LXMERT, but shapes-vilt takes"),

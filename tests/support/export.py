@@ -65,6 +65,16 @@ def artefact(class_name: str) -> Artefact:
     return Artefact(model, processor, directory)
 
 
+@cache
+def in_eight_bits(class_name: str) -> Path:
+    """The same head exported with `quantize="dynamic"`, once."""
+    made = artefact(class_name)
+    return once(
+        f"{class_name}-dynamic/1",
+        lambda path: saved_model(made.model, made.processor, path, top_k=TOP_K, quantize="dynamic"),
+    )
+
+
 def picture(seed: int, height: int, width: int, file_format: str = "JPEG") -> bytes:
     """A few large random patches, as an encoded file."""
     patches = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ def check(
     ] = None,
     target: Annotated[str | None, typer.Option(help="Release of TensorFlow Serving: 2.19, 2.20 or 2.21.")] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="SRC", help="Of a .tflite file: the model it was made of, to compare with.")
+        str | None, typer.Option(metavar="SRC", help="The model it was made of, to compare with.")
     ] = None,
     picture: Annotated[Path | None, typer.Option("--png", help="Where to draw that comparison.")] = None,
     published: Annotated[
@@ -56,29 +56,42 @@ def check(
         raise ValueError("--tasks, --from and --results go with --published")
     if len(names) != 1:
         raise ValueError(f"give one directory or .tflite file, got {len(names)}; or --published for checkpoints")
-    directory = Path(names[0])
-    if directory.suffix == ".tflite":
+    path = Path(names[0])
+    if picture is not None:
+        if against is None:
+            raise ValueError("--png draws a comparison; name the model to compare with, --against SRC")
+        if not picture.parent.is_dir():
+            raise ValueError(f"--png is {picture}, but there is no directory {picture.parent}; make it first")
+        require("matplotlib", "train", "--png draws with it")
+    if path.suffix == ".tflite":
         if target is not None:
             raise ValueError("--target is for a SavedModel; leave it out with a .tflite file")
-        if picture is not None and against is None:
-            raise ValueError("--png draws a comparison; name the model to compare with, --against SRC")
-        return check_file(directory, against, picture, as_json)
-    if against is not None or picture is not None:
-        raise ValueError("--against and --png are for a .tflite file; leave them out")
-    if problems := show_saved_model(directory, target, as_json):
-        raise ValueError(f"{directory} would not be served: {'; '.join(problems)}")
+        document, problems = show_file(path, as_json), ()
+    else:
+        document, problems = show_saved_model(path, target, as_json)
+    if against is not None and not problems:
+        document |= show_drift(path, against, picture, as_json)
+    if as_json:
+        print_json(document)
+    if problems:
+        raise ValueError(f"{path} would not be served: {'; '.join(problems)}")
 
 
-def show_saved_model(directory: Path, target: str | None = None, as_json: bool = False) -> tuple[str, ...]:
-    """Prints what `tfvl.export.check` found and returns the problems with the target (None: the newest)."""
+def show_saved_model(
+    directory: Path, target: str | None = None, as_json: bool = False
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Prints what `tfvl.export.check` found, unless it is wanted as JSON.
+
+    Returns: what it found, and the problems with the target (None: the newest).
+    """
     quiet_tensorflow()
     from tfvl.export import check
     from tfvl.export.op_check import outside
 
     report = check(directory, *([target] if target else []))
+    document = dataclasses.asdict(report) | {"served_by": report.served_by}
     if as_json:
-        print_json(dataclasses.asdict(report) | {"served_by": report.served_by})
-        return report.problems
+        return document, report.problems
     tensors = [
         (signature, side.removesuffix("s"), name, spec)
         for signature, sides in report.signatures.items()
@@ -93,26 +106,24 @@ def show_saved_model(directory: Path, target: str | None = None, as_json: bool =
     requests = (", ".join(f"{name} {spec}" for name, spec in inputs.items()) for inputs in report.warmup)
     say(f"warm-up requests: {'; '.join(requests) or 'none, so the first users will wait'}")
     say(f"TensorFlow Serving that knows every op and attribute: {', '.join(report.served_by) or 'none'}")
-    return report.problems
+    if report.eight_bits:
+        in_floats = f"; in floats: {', '.join(report.floats)}" if report.floats else ""
+        say(f"{len(report.eight_bits)} products with weights in 8 bits{in_floats}")
+    return document, report.problems
 
 
-def check_file(path: Path, against: str | None, picture: Path | None, as_json: bool = False) -> None:
-    """`tfvl check FILE.tflite [--against SRC [--png PICTURE]]`."""
-    if picture is not None and not picture.parent.is_dir():
-        raise ValueError(f"--png is {picture}, but there is no directory {picture.parent}; make it first")
-    if picture is not None:
-        require("matplotlib", extra="plots", purpose="--png draws with it")
-    document = show_file(path, as_json)
-    if against is None:
-        return print_json(document) if as_json else None
+def show_drift(path: Path, against: str, picture: Path | None, as_json: bool = False) -> dict[str, Any]:
+    """Compares an exported model with the one it was made of, and prints the drift, unless it is wanted as JSON."""
+    from tfvl.export.saved_model_drift import saved_model_drift
     from tfvl.export.tflite.drift import drift, plot
 
     with console(stderr=True).status("comparing"):
-        report = drift(path, against)
+        report = (drift if path.suffix == ".tflite" else saved_model_drift)(path, against)
+    if picture is not None:
+        plot([report], picture)
+    document = {"against": against, "drift": dataclasses.asdict(report)}
     if as_json:
-        if picture is not None:
-            plot([report], picture)
-        return print_json(document | {"against": against, "drift": dataclasses.asdict(report)})
+        return document
     rows = [
         (
             each.output,
@@ -130,8 +141,8 @@ def check_file(path: Path, against: str | None, picture: Path | None, as_json: b
         before, after = report.accuracy
         say(f"accuracy on drawn scenes: {before:.2%} before, {after:.2%} after, {100 * (after - before):+.2f} points")
     if picture is not None:
-        plot([report], picture)
         say(f"drawn to {picture}")
+    return document
 
 
 def show_file(path: Path, as_json: bool = False) -> dict:

@@ -19,7 +19,7 @@ Signatures = Annotated[
     str | None, typer.Option(help="Of savedmodel: tensors makes one without the ops of tf.text; serving_default.")
 ]
 Format = Annotated[str, typer.Option("--format", help="savedmodel, tflite (one file), or web (a page).")]
-WEIGHTS = "Of tflite, web: none, float16, dynamic (8-bit weights; web's default) or int8."
+WEIGHTS = "dynamic (8-bit weights; web's default); of savedmodel also bfloat16; of tflite, web: none, float16, int8."
 Quantize = Annotated[str | None, typer.Option(help=WEIGHTS)]
 Flavour = Annotated[
     str | None,
@@ -65,7 +65,7 @@ def export(
     """Write a SavedModel that takes texts, and image bytes or regions, and gives answers, for TensorFlow Serving."""
     require_tensorflow("tfvl export")
     sizes: dict[str, Any] = {"image_size": image_size, "text_length": text_length, "batch": batch, "regions": regions}
-    sizes |= {"quantize": quantize, "flavour": flavour, "resizable": resizable or None}
+    sizes |= {"flavour": flavour, "resizable": resizable or None}
     check_format(file_format, {**sizes, "signatures": signatures, "detector": detector}, dst)
     if detector is not None and signatures == "tensors":
         raise ValueError(
@@ -74,14 +74,17 @@ def export(
     if file_format != "savedmodel":
         load = {"architecture": class_name, "revision": revision}
         write = {"tflite": export_tflite, "web": export_web}[file_format]
-        return write(src, dst, top_k=top_k, overwrite=overwrite, load=load, explain=explain or None, **sizes)
+        sizes |= {"quantize": quantize, "explain": explain or None}
+        return write(src, dst, top_k=top_k, overwrite=overwrite, load=load, **sizes)
     refuse_to_overwrite(dst, overwrite)
     quiet_tensorflow()
     from tfvl import auto
-    from tfvl.export import saved_model
+    from tfvl.export.saved_model import check_quantize, saved_model
     from tfvl.export.signatures import checked_names
 
-    chosen = {} if signatures is None else {"signatures": checked_names(signatures.split(","))}
+    quantize = None if quantize == "none" else quantize
+    check_quantize(quantize, explain)
+    chosen: dict[str, Any] = {} if signatures is None else {"signatures": checked_names(signatures.split(","))}
     with console(stderr=True).status("exporting"):
         model, processor = auto.load(src, architecture=class_name, revision=revision, detector=detector)
         if not dst.name.isdecimal():
@@ -89,7 +92,8 @@ def export(
                 f"{dst} has no version number, without which TensorFlow Serving finds no model; export to {dst / '1'}"
             )
             warnings.warn(advice, stacklevel=2)
-        directory = saved_model(model, processor, dst, top_k=top_k, explain=explain, overwrite=overwrite, **chosen)
+        chosen |= {"explain": explain, "quantize": quantize, "overwrite": overwrite}
+        directory = saved_model(model, processor, dst, top_k=top_k, **chosen)
     show_saved_model(directory)
     say(f"Written to {directory}. Next:")
     image = "IMAGE" if processor.takes_images else "REGIONS"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfvl.export.op_check import outside, variables
+from tfvl.export.op_check import kernels, outside, variables
 from tfvl.export.op_check.check import read_meta_graph
 from tfvl.preprocessing.requests import Takes
 from tfvl.preprocessing.text.tf_text import tensorflow_text  # noqa: F401  # registers the ops of artefacts
@@ -28,7 +28,7 @@ class LoadedModel:
         if not Path(directory, "saved_model.pb").is_file():
             raise ValueError(f"{directory} holds no saved_model.pb; give the directory of an exported model.")
         meta_graph = read_meta_graph(Path(directory))
-        if damage := variables.problems(Path(directory), meta_graph):
+        if damage := [*variables.problems(Path(directory), meta_graph), *kernels.problems(meta_graph.graph_def)]:
             raise ValueError(f"{directory} cannot be loaded: {'; '.join(damage)}")
         if reached := outside.reached(meta_graph):
             warnings.warn(

@@ -147,9 +147,12 @@ class PatchEmbeddings(keras.layers.Layer):
         patches = ops.reshape(whole, (batch, rows, height, columns, width, self.num_channels))
         patches = ops.transpose(patches, (0, 1, 3, 2, 4, 5))  # (batch, rows, columns, height, width, channels)
         patches = ops.reshape(patches, (batch * rows * columns, height * width * self.num_channels))
+        return ops.reshape(self.embed(patches), (batch, rows, columns, self.hidden_size))
+
+    def embed(self, patches):
+        """Maps (patches, height · width · channels) to (patches, hidden)."""
         kernel, bias = (ops.cast(weight, self.compute_dtype) for weight in (self.kernel, self.bias))
-        embedded = ops.matmul(patches, ops.reshape(kernel, (-1, self.hidden_size))) + bias
-        return ops.reshape(embedded, (batch, rows, columns, self.hidden_size))
+        return ops.matmul(patches, ops.reshape(kernel, (-1, self.hidden_size))) + bias
 
 
 def table_of(layer):

@@ -1,6 +1,6 @@
 """What is changed of a model's layers after they are made: dtype policies, quantization, LoRA on quantized kernels.
 
-A `.keras` file keeps it beside the configuration; `in_float32` is for exports that take plain weights only.
+A `.keras` file keeps it beside the configuration; `in_dtype` is for exports that take plain weights only.
 """
 
 from collections.abc import Mapping
@@ -42,15 +42,16 @@ def apply_changes(model: keras.Model, changes: Mapping[str, Mapping]) -> None:
             layer.enable_lora(rank, lora_alpha=alpha)
 
 
-def in_float32(model: keras.Model) -> keras.Model:
+def in_dtype(model: keras.Model, dtype: str = "float32") -> keras.Model:
     """The model itself, or where it computes in another dtype or is adapted by LoRA, a plain one with its weights.
 
     Args:
         model: a `PreTrainedModel` that is not quantized.
+        dtype: of the weights and of what is computed, "float32" or "bfloat16".
     """
-    if not lora.lora_layers(model) and all(layer.dtype_policy.name == "float32" for layer in model._flatten_layers()):
+    if not lora.lora_layers(model) and all(layer.dtype_policy.name == dtype for layer in model._flatten_layers()):
         return model
-    policy = serialize_keras_object(keras.DTypePolicy("float32"))
+    policy = serialize_keras_object(keras.DTypePolicy(dtype))
     plain = type(model).from_config({**model.get_config(), "dtype": policy, "changed_layers": {}})
     values = model.weight_names()
     for name, variable in plain.weight_names().items():

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 import transformers
 import typer
-from bench_vilt import QUESTION, ROOT, compare  # first: it imports torch before TensorFlow
 from rich.console import Console
 from rich.table import Table
+from vilt import QUESTION, ROOT, compare  # first: it imports torch before TensorFlow
 
 REGIONS, FEATURES, ANSWERS = 36, 2048, 3129
 LABELS = {index: f"answer {index}" for index in range(ANSWERS)}

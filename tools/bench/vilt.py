@@ -41,13 +41,13 @@ def photograph(shift: int = 0) -> bytes:
     return buffer.getvalue()
 
 
-def make_checkpoint(directory: Path) -> None:
-    """A base-size checkpoint in every format, with a processor beside each."""
+def make_checkpoint(directory: Path, formats: tuple[str, ...] = FORMATS) -> None:
+    """A base-size checkpoint in each of these formats, with a processor beside each."""
     labels = {index: f"answer {index}" for index in range(3129)}
     model = transformers.ViltForQuestionAnswering(transformers.ViltConfig(id2label=labels)).eval()
     tokenizer = transformers.BertTokenizer(str(ROOT / "tfvl/bundled/bert-base-uncased/vocab.txt"), model_max_length=40)
     processor = transformers.ViltProcessor(transformers.ViltImageProcessor(), tokenizer)
-    for name in FORMATS:
+    for name in formats:
         target = directory / name
         model.config.architectures = ["ViltForQuestionAnswering"]
         model.config.save_pretrained(target)

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfvl.export import warmup
-from tfvl.export.op_check import outside, targets, variables
+from tfvl.export.op_check import kernels, outside, targets, variables
 from tfvl.files.reading import read_file
 
 GRAPH = "saved_model.pb"
@@ -34,13 +34,16 @@ class OpReport:
         signatures: `{"inputs": {name: "dtype (shape)"}, "outputs": ...}` of each signature, by name.
         ops: every op in the graph and its functions, with the number of its occurrences.
         problems: one sentence for each thing that would keep the target from loading or running it; empty if none.
-            The variables have been compared with their checksums.
+            The variables have been compared with their checksums. Also ops that the TensorFlow of this process lacks,
+            of those that not every build has.
         reaches: what the graph reaches beyond its inputs and outputs ("files", "other processes", "Python") and the
             ops by which it does; empty for what tfvl exports.
         releases: the same for every release that there is a table of, e.g. `{"2.19": (), "2.20": (), …}`: problems
             with ops, attributes and the graph's version only.
         warmup: the inputs of each warm-up request, name to "dtype (shape)".
         assets: file below `assets` to its bytes.
+        eight_bits: the layers whose products are in 8 bits, where there are some.
+        floats: of such a model, the layers whose products are in floats.
         graph_bytes: size of saved_model.pb.
         variable_bytes: size of the variables.
     """
@@ -54,6 +57,8 @@ class OpReport:
     releases: dict[str, tuple[str, ...]]
     warmup: tuple[dict[str, str], ...]
     assets: dict[str, int]
+    eight_bits: tuple[str, ...]
+    floats: tuple[str, ...]
     graph_bytes: int
     variable_bytes: int
 
@@ -106,6 +111,7 @@ def _report(directory: Path, meta_graph: Message, target: str) -> OpReport:
         if not name.startswith("__")
     }
     releases = {release: targets.problems(meta_graph.graph_def, release) for release in targets.TARGETS}
+    eight_bits = _layers(meta_graph.graph_def, "_QuantizedMatMul")
     paths = {path for text in _strings(meta_graph) for path in LOCAL_PATH.findall(text)}
     requests, warmup_problems = _warmup(directory, meta_graph.signature_def)
     return OpReport(
@@ -115,6 +121,7 @@ def _report(directory: Path, meta_graph: Message, target: str) -> OpReport:
         ops=dict(sorted(Counter(node.op for node in targets.nodes_of(meta_graph.graph_def)).items())),
         problems=(
             *releases[target],
+            *kernels.problems(meta_graph.graph_def),
             *(f"path of the machine that exported it: {path}" for path in sorted(paths)),
             *warmup_problems,
             *variables.problems(directory, meta_graph),
@@ -124,9 +131,17 @@ def _report(directory: Path, meta_graph: Message, target: str) -> OpReport:
         releases=releases,
         warmup=requests,
         assets=_sizes(directory / "assets"),
+        eight_bits=eight_bits,
+        floats=_layers(meta_graph.graph_def, "MatMul") if eight_bits else (),
         graph_bytes=(directory / GRAPH).stat().st_size,
         variable_bytes=sum(_sizes(directory / "variables").values()),
     )
+
+
+def _layers(graph: Message, op: str) -> tuple[str, ...]:
+    """The paths of the layers that have such an op, from its name: without TensorFlow's numbers of the trace."""
+    names = dict.fromkeys(node.name.rpartition("/")[0] for node in targets.nodes_of(graph) if node.op == op)
+    return tuple(dict.fromkeys(re.sub(r"_1(?=/|$)", "", name) for name in names))
 
 
 def _warmup(directory: Path, signatures) -> tuple[tuple[dict[str, str], ...], list[str]]:

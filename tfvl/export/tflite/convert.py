@@ -28,7 +28,7 @@ from tfvl.lite import file as lite_file
 from tfvl.lite import tokenizer as lite_tokenizer
 from tfvl.lite.file import LiteFile
 from tfvl.lite.preparer import Preparer
-from tfvl.modeling.changed_layers import in_float32
+from tfvl.modeling.changed_layers import in_dtype
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 TOP_K = 5
@@ -110,7 +110,7 @@ def lite(
     if not isinstance(top_k, int) or top_k < 1:
         raise ValueError(f"top_k is {top_k!r}, expected a whole number from 1 on")
     lite_ops.check_weights(model)
-    model = in_float32(model)
+    model = in_dtype(model)
     inputs = inputs_of(model, processor)
     sizes = lite_sizes.sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases)
     specs = lite_sizes.fixed(inputs, None if resizable else sizes, pixel_mask and not resizable)

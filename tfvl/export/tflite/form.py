@@ -6,13 +6,14 @@ know (`UNPACK`, `SELECT_V2`) ends a run, and what TensorFlow's kernels fuse is n
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
+from tfvl.export.forms import in_form
 from tfvl.layers.attention import CrossAttention, SelfAttention, observe, shape_of, take_positions
 from tfvl.layers.embeddings import TextEmbeddings
 from tfvl.vilt.embeddings import ViltEmbeddings
@@ -21,27 +22,14 @@ MASKED = -1e9  # added to the score of a position that is not attended to: its s
 MAX_LEVEL = 127
 
 
-@contextmanager
-def lite_form(model, eight_bits: bool) -> Iterator[list[tf.Variable]]:
+def lite_form(model, eight_bits: bool) -> AbstractContextManager[list[tf.Variable]]:
     """Within it, a function traced from `model` has the form for TFLite; yields the variables made for that form.
-
-    Weights stay variables, which the converter reads once. Constants lie in the graph, of which it makes many copies.
 
     Args:
         model: a model of tfvl. It is itself again afterwards.
         eight_bits: whether the tables of words are stored in 8 bits. (The converter sees to the matrices.)
     """
-    layers: list[Any] = [layer for layer in model._flatten_layers() if form_of(layer.__class__)]
-    originals = [layer.__class__ for layer in layers]
-    try:
-        for layer in layers:
-            layer.made, layer.__class__ = {}, form_of(layer.__class__)
-            layer.made |= {name: tf.Variable(array, trainable=False) for name, array in layer.weights_made(eight_bits)}
-        yield [variable for layer in layers for variable in layer.made.values()]
-    finally:
-        for layer, original in zip(layers, originals, strict=True):
-            layer.__class__ = original
-            vars(layer).pop("made", None)
+    return in_form(model, form_of, eight_bits)
 
 
 if TYPE_CHECKING:  # each class takes the place of a layer's class for a while, and has all that the layer has

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfvl.export.op_check import kernels, outside, variables
+from tfvl.export.op_check import outside, variables
 from tfvl.export.op_check.check import read_meta_graph
 from tfvl.preprocessing.requests import Takes
 from tfvl.preprocessing.text.tf_text import tensorflow_text  # noqa: F401  # registers the ops of artefacts
+from tfvl.serving.server import kernels
 
 
 class LoadedModel:

@@ -13,12 +13,12 @@ from tfvl.export import warmup
 from tfvl.export.eight_bits import PRODUCT, eight_bits
 from tfvl.export.inputs import Inputs, check_exportable, inputs_of
 from tfvl.export.op_check.check import check
-from tfvl.export.op_check.kernels import has_kernel
 from tfvl.export.signatures import SIGNATURES, checked_names
 from tfvl.export.signatures import signatures as functions_of
 from tfvl.files.whole import refuse_to_overwrite, written_whole
 from tfvl.layers.quantization import refuse_quantized
 from tfvl.modeling.changed_layers import in_dtype
+from tfvl.serving.server import kernels
 
 QUANTIZE = (None, "dynamic", "bfloat16")
 
@@ -113,7 +113,7 @@ def check_quantize(quantize: str | None, explain: bool) -> None:
         raise ValueError(
             'explain needs gradients, which quantize="dynamic" has none of; leave one of them out, or take "bfloat16"'
         )
-    if quantize == "dynamic" and not has_kernel(PRODUCT):
+    if quantize == "dynamic" and not kernels.has_kernel(PRODUCT):
         raise ValueError(
             f'quantize="dynamic" needs the op {PRODUCT}, whose kernel this TensorFlow ({tf.__version__} on '
             f"{platform.machine()}) lacks; export where TensorFlow is built with oneDNN, on x86-64"

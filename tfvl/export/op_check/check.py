@@ -11,8 +11,9 @@ from google.protobuf.message import DecodeError, Message
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfvl.export import warmup
-from tfvl.export.op_check import kernels, outside, targets, variables
+from tfvl.export.op_check import outside, targets, variables
 from tfvl.files.reading import read_file
+from tfvl.serving.server import kernels
 
 GRAPH = "saved_model.pb"
 MAX_GRAPH_BYTES = (1 << 31) - 1  # what a protocol buffer may have

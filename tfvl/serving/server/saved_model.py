@@ -10,6 +10,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tfvl.files.quiet import quiet_logger
 from tfvl.preprocessing.text.tf_text import tensorflow_text  # noqa: F401  # registers the ops of artefacts
 from tfvl.serving.client.errors import HTTP_STATUS, RequestError
+from tfvl.serving.server import kernels
 from tfvl.serving.server.servable import DEFAULT_SIGNATURE, Servable, Tensors
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
@@ -30,7 +31,12 @@ def missing(directory: Path) -> str:
 
 
 def load(directory: Path) -> Servable:
-    """Loads a SavedModel and runs its warm-up requests; raises what TensorFlow raises."""
+    """Loads a SavedModel and runs its warm-up requests.
+
+    Raises:
+        ValueError: it needs an op of which the TensorFlow of this process has no kernel.
+        Exception: what else TensorFlow raises.
+    """
     session = tf.compat.v1.Session(graph=tf.Graph())
     try:
         # Keeps TensorFlow from advising `tf.saved_model.load`: only a session frees everything when it is closed.
@@ -49,8 +55,10 @@ def load(directory: Path) -> Servable:
 
         servable = Servable(signatures, run, session.close)
         _warm_up(servable, directory / WARM_UP)
-    except BaseException:
+    except BaseException as error:
         session.close()
+        if isinstance(error, Exception) and (lacking := kernels.problems_in(directory)):
+            raise ValueError("; ".join(lacking)) from None
         raise
     return servable
 

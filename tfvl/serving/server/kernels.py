@@ -1,11 +1,11 @@
-"""The ops of a graph that the TensorFlow of this process cannot run."""
+"""The ops of a SavedModel that the TensorFlow of this process cannot run."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import kernels, op_def_registry
-
-from tfvl.export.op_check.targets import nodes_of
 
 OF_ONEDNN = "_Quantized"  # how the names of ops begin whose only kernels are oneDNN's
 
@@ -19,7 +19,17 @@ def has_kernel(op: str) -> bool:
 
 def problems(graph: Message) -> Iterator[str]:
     """A sentence for each op of a GraphDef, of those that not every build of TensorFlow runs, that this one lacks."""
-    ops = {node.op for node in nodes_of(graph) if node.op.startswith(OF_ONEDNN)}
+    functions = (function.node_def for function in graph.library.function)
+    ops = {node.op for nodes in (graph.node, *functions) for node in nodes if node.op.startswith(OF_ONEDNN)}
     for op in sorted(ops):
         if not has_kernel(op):
             yield f"op {op}: this TensorFlow has no kernel for it; it needs one that is built with oneDNN, on x86-64"
+
+
+def problems_in(directory: Path) -> list[str]:
+    """The same of the SavedModel in a directory; none where it cannot be read."""
+    try:
+        read = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+    except (OSError, DecodeError):
+        return []
+    return [problem for meta_graph in read.meta_graphs for problem in problems(meta_graph.graph_def)]

@@ -57,6 +57,7 @@ def check(
     if len(names) != 1:
         raise ValueError(f"give one directory or .tflite file, got {len(names)}; or --published for checkpoints")
     path = Path(names[0])
+    problems: tuple[str, ...] = ()
     if picture is not None:
         if against is None:
             raise ValueError("--png draws a comparison; name the model to compare with, --against SRC")
@@ -66,7 +67,7 @@ def check(
     if path.suffix == ".tflite":
         if target is not None:
             raise ValueError("--target is for a SavedModel; leave it out with a .tflite file")
-        document, problems = show_file(path, as_json), ()
+        document = show_file(path, as_json)
     else:
         document, problems = show_saved_model(path, target, as_json)
     if against is not None and not problems:

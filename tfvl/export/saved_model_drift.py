@@ -32,10 +32,11 @@ def saved_model_drift(directory: Path, src: str, count: int = EXAMPLES, **load_o
         raise ValueError(f"{directory} has no signature tensors to compare with; export the model without --signatures")
     serve = loaded.signatures["tensors"]
     run = tf.function(lambda inputs: outputs_of(model, inputs), autograph=False, reduce_retracing=True)
+    encode = tf.function(lambda **raw: inputs.encode(raw)[0], autograph=False).get_concrete_function(**inputs.raw)
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     truths = []
     for asked, truth in requests(described(head_of_model(model), inputs), count):
-        encoded, _ = inputs.encode({name: tf.constant(value) for name, value in raw_row(asked, inputs).items()})
+        encoded = encode(**{name: tf.constant(value) for name, value in raw_row(asked, inputs).items()})
         try:
             outputs, expected = serve(**encoded), run(encoded)
         except (TypeError, ValueError, tf.errors.OpError) as error:

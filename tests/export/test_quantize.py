@@ -13,7 +13,6 @@ from support.export import artefact, in_eight_bits
 from support.once import once
 
 from tfvl import auto
-from tfvl.cli import app as cli
 from tfvl.export import check, saved_model
 from tfvl.export.loaded import LoadedModel
 from tfvl.serving.server import kernels
@@ -119,14 +118,3 @@ def test_weights_in_bfloat16(tmp_path):
     expected = model(inputs)["logits"].numpy()
     assert found.dtype == tf.float32
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.05 * np.abs(expected).max())
-
-
-def test_the_command_says_which_layers_are_in_8_bits_and_how_far_it_drifts(tmp_path, capsys):
-    target = tmp_path / "model" / "1"
-    assert cli.main(["export", "shapes-vilt", str(target), "--quantize", "dynamic"]) == 0
-    layers = check(target).eight_bits
-    assert f"{len(layers)} products with weights in 8 bits" in capsys.readouterr().out
-    assert cli.main(["check", str(target), "--against", "shapes-vilt"]) == 0
-    said = capsys.readouterr().out
-    assert "logits" in said
-    assert "accuracy on drawn scenes: " in said

@@ -16,6 +16,7 @@ from tfvl.answers.rows import (
     HEADS,
     KINDS,
     OBJECT_SCORES,
+    REGION_BOXES,
     STRING,
     Head,
     Words,
@@ -112,3 +113,16 @@ def test_graph_and_arrays_answer_as_the_table_says(kind):
             assert np.char.decode(np.array(value, bytes)).tolist() == np.array(said[name]).tolist()
         else:
             np.testing.assert_allclose(value, said[name], rtol=0, atol=ROUNDING)
+
+
+def test_phrases_have_the_boxes_of_the_regions_that_the_model_has_found():
+    logits = np.array([[[1, 3, 2], [5, 0, 1], [0, 0, 9]]], np.float32)  # (rows, phrases, regions)
+    boxes = np.arange(12, dtype=np.float32).reshape(1, 3, 4) / 12
+    inputs = {"region_to_phrase_position": tf.constant([[1, 2, -1]]), REGION_BOXES: tf.constant(boxes)}
+    head = HEADS["VisualBertForRegionToPhraseAlignment"]
+    said = graph.answer(head, {"logits": tf.constant(logits)}, inputs, WORDS)
+    assert said["region_ids"].numpy().tolist() == [[1, 0, 0]]
+    np.testing.assert_array_equal(said["boxes"], [[boxes[0, 1], boxes[0, 0], np.zeros(4)]])
+    (expected,) = (output for name, output in head.outputs.items() if name == "boxes")
+    assert said["boxes"].dtype.name == expected.dtype
+    assert expected.needs == REGION_BOXES

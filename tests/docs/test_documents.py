@@ -12,7 +12,9 @@ from support.paths import ROOT
 
 from tfvl.cli import app as cli
 
-DOCUMENTS = [path for path in sorted(ROOT.rglob("*.md")) if not {"bundled", ".git", "build"} & {*path.parts}]
+DOCUMENTS = [
+    path for path in sorted(ROOT.rglob("*.md")) if not {"bundled", ".git", "build", "node_modules"} & {*path.parts}
+]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL = re.search(r"## Command line\n\n```\n(.*?)```", README, re.DOTALL).group(1)
 CODE = re.compile(r"^```\w*\n.*?^```$|`[^`\n]+`", re.DOTALL | re.MULTILINE)

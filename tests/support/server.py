@@ -155,12 +155,13 @@ def wait_for(condition, what: str):
 
 
 @contextmanager
-def serving(path: Path, name: str):
-    """A server of one model, in this process."""
+def serving(path: Path, name: str, *, page: bool = False, rest_port: int = 0, **access):
+    """A server of one model, in this process; `access` as that of `Access`."""
     from tfvl.serving.server import directories
     from tfvl.serving.server.access import Access
     from tfvl.serving.server.loaders import Loader
     from tfvl.serving.server.metrics import Metrics
+    from tfvl.serving.server.page import Page
     from tfvl.serving.server.repository import Repository
     from tfvl.serving.server.server import Server as Embedded
     from tfvl.serving.server.service import Service
@@ -168,9 +169,10 @@ def serving(path: Path, name: str):
     batching = {"max_rows": 4, "wait": 0.0, "threads": 1}
     repository = Repository(name, directories.finder(path), Loader(), batching=batching, log=lambda _: None)
     repository.scan(settled=True)
-    service, access = Service([repository], Metrics(), max_bytes=2**20), Access("127.0.0.1")
-    limits = {"read_seconds": 600, "drain_seconds": 600}
-    server = Embedded(service, access, host="127.0.0.1", rest_port=0, grpc_port=0, **limits)
+    service = Service([repository], Metrics(), max_bytes=2**20)
+    more = {"read_seconds": 600, "drain_seconds": 600, "page": Page(service) if page else None}
+    served = Access("127.0.0.1", **access)
+    server = Embedded(service, served, host="127.0.0.1", rest_port=rest_port, grpc_port=0, **more)
     yield server
     server.stop()
     repository.close()

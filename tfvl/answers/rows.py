@@ -21,8 +21,8 @@ class Output:
             (the best of the model's labels, at most top_k), "words" (the best of the vocabulary, at most top_k),
             "masks" (the [MASK]s of a text), "tokens" (of the text), "choices", "phrases", "regions" (of the request),
             "hidden" (the model's width).
-        needs: name of the model's output that it is made of; without that there is none, e.g. of a task that the
-            configuration leaves out. "" where the model always has it.
+        needs: name of the model's output that it is made of, or `REGION_BOXES`; without that there is none, e.g. of a
+            task that the configuration leaves out. "" where the model always has it.
         places_of: the axis of the request whose places the values are, e.g. "regions" for the number of a region.
     """
 
@@ -48,6 +48,8 @@ MASKS = {
 # Outputs of models that answers are made of.
 WORD_SCORES, ANSWER_SCORES = "prediction_logits", "question_answering_score"
 OBJECT_SCORES, ATTRIBUTE_SCORES = "visual_prediction_scores_obj", "visual_prediction_scores_attr"
+# The boxes of the regions that a detector inside of an exported model has found.
+REGION_BOXES = "region_boxes"
 
 # Each kind of answer, and the outputs that it is given in.
 KINDS: Mapping[str, Mapping[str, Output]] = {
@@ -78,10 +80,11 @@ KINDS: Mapping[str, Mapping[str, Output]] = {
     },
     # the best of the texts that the request gives to choose from
     "choices": {"answers": Output(STRING, ("choices",)), "scores": Output(FLOAT, ("choices",))},
-    # the best region of each phrase that the request names
+    # the best region of each phrase that the request names; its box, where the model has found the regions itself
     "phrases": {
         "region_ids": Output(INT, ("phrases",), places_of="regions"),
         "scores": Output(FLOAT, ("phrases", "regions")),
+        "boxes": Output(FLOAT, ("phrases", 4), needs=REGION_BOXES),
     },
 }
 STATUS = {"status": Output(STRING)}

@@ -14,6 +14,7 @@ import typer
 from tfvl.answers.rows import HEADS, head_name
 from tfvl.cli.console import DEFAULT_MODEL, SOURCE_HELP
 from tfvl.cli.demo_tasks import TASKS, Asked, DemoAnswer
+from tfvl.cli.serve import serve
 from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
 from tfvl.files.whole import written_files
@@ -53,11 +54,32 @@ def demo(
     task: Annotated[
         str, typer.Option(help=f"What is asked: {', '.join(TASKS)}; others than vqa have a model.")
     ] = "vqa",
+    page: Annotated[
+        bool, typer.Option("--page", help="Then serve the model, with a page that asks it, until Ctrl-C.")
+    ] = False,
 ):
     """Draw a scene, export a bundled model, and let the exported artefact answer questions on the scene."""
     require_tensorflow("tfvl demo, which exports a model,")
     quiet_tensorflow()
+    if page:
+        from tfvl.serving.server.launch import require_libraries
+
+        require_libraries()
     run_demo(model=model, seed=seed, out=out, task=task)
+    if page:
+        serve(out / Path(shown_model(model, task)).resolve().name, rest_port=0, grpc_port=0, page=True)
+
+
+def shown_model(model: str, task: str) -> str:
+    """Returns the bundled name, directory or hub id of what `--model` and `--task` mean.
+
+    Raises ValueError if there is no such task.
+    """
+    if task not in TASKS:
+        raise ValueError(f"there is no task {task!r} to show; there are {', '.join(TASKS)}")
+    if TASKS[task].model and model == DEFAULT_MODEL:
+        return TASKS[task].model
+    return MODELS[model].bundled if model in MODELS else model
 
 
 def run_demo(
@@ -88,13 +110,7 @@ def run_demo(
     from tfvl.porting import hub
 
     console = Console(soft_wrap=True, markup=False, highlight=False)
-    if task not in TASKS:
-        raise ValueError(f"there is no task {task!r} to show; there are {', '.join(TASKS)}")
-    shown_task = TASKS[task]
-    if shown_task.model and model == DEFAULT_MODEL:
-        model = shown_task.model
-    if model in MODELS:
-        model = MODELS[model].bundled
+    model, shown_task = shown_model(model, task), TASKS[task]
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     seed = secrets.randbelow(1_000_000) if seed is None else seed

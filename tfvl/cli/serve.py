@@ -53,6 +53,10 @@ def serve(
             metavar="ORIGIN", help="Web pages that may ask, e.g. https://example.org:8080; * for any, none without it."
         ),
     ] = None,
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="A page at / too, which asks the model in a browser; by the embedded server."),
+    ] = False,
     embedded: Annotated[
         bool, typer.Option("--embedded", help="Also where tensorflow_model_server is on PATH.")
     ] = False,
@@ -74,7 +78,7 @@ def serve(
         batching={"max_batch_size": max_batch_size, "timeout_ms": batch_timeout, "threads": batch_threads},
     )
     tflite = any(directories.lite_files(version) for version in serving.find().values())
-    if launch.model_server() and not (embedded or tflite):
+    if launch.model_server() and not (embedded or page or tflite):
         launch.run_model_server(serving)
     launch.run_embedded(
         serving,
@@ -83,4 +87,5 @@ def serve(
         max_bytes=max_megabytes * 2**20,
         read_seconds=read_timeout,
         drain_seconds=drain,
+        page=page,
     )

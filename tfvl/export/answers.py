@@ -5,7 +5,7 @@ All work on tensors of unknown size, with core ops only. `tfvl.answers.arrays` g
 
 import tensorflow as tf
 
-from tfvl.answers.rows import ANSWER_SCORES, ATTRIBUTE_SCORES, KINDS, OBJECT_SCORES, Head, Words
+from tfvl.answers.rows import ANSWER_SCORES, ATTRIBUTE_SCORES, KINDS, OBJECT_SCORES, REGION_BOXES, Head, Words
 from tfvl.export.rows import only
 from tfvl.export.texts import PHRASES, is_blank
 from tfvl.layers.attention import MASKED
@@ -162,10 +162,13 @@ def choices(head, outputs, inputs, words):
 def phrases(head, outputs, inputs, words):
     """Returns `region_ids` (N, P), the best region of each phrase, and `scores` (N, P, R), a softmax over the regions.
 
-    Both are 0 for an empty phrase, the scores of padded regions too.
+    Where the model has found the regions itself, `boxes` (N, P, 4) too: the corners x1, y1, x2, y2 in 0 … 1 of these
+    regions. All are 0 for an empty phrase, the scores of padded regions too.
     """
     scores = tf.nn.softmax(outputs[head.logits])  # the model has masked padded regions
     results = {"region_ids": tf.argmax(scores, axis=2, output_type=tf.int32), "scores": scores}
+    if REGION_BOXES in inputs:
+        results["boxes"] = tf.gather(inputs[REGION_BOXES], results["region_ids"], batch_dims=1)
     asked = inputs[PHRASES] >= 0
     return {name: only(asked, value) for name, value in results.items()}
 

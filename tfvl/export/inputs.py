@@ -27,7 +27,8 @@ class Inputs:
     Attributes:
         raw: name to spec of the inputs of `serving_default`; `text` is one of them.
         axes: the inputs of `tensors`, which are the model's.
-        encode: from a dict as `raw` says to a dict as `tensors` says and the status (N,) of the rows.
+        encode: from a dict as `raw` says to a dict as `tensors` says, maybe with `REGION_BOXES`, and the status (N,) of
+            the rows.
         example: one row of `raw`.
     """
 

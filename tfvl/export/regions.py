@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfvl.answers.rows import PAIR
+from tfvl.answers.rows import PAIR, REGION_BOXES
 from tfvl.export.images import example_images, numbered
 from tfvl.export.parts import ModelInput, Part, spec
 from tfvl.export.rows import first_of_items, first_problem, once_each, only
@@ -18,7 +18,8 @@ def regions(head, config, processor) -> Part:
 
     A region whose features are all 0 is padding, for rows with fewer than R. Boxes are the corners x1, y1, x2, y2 in
     0 … 1. A head that takes the regions of two images with a text has `image` (N, 2) or `regions` (N, 2, R, size); the
-    model sees those of both one after the other, and of which image each is.
+    model sees those of both one after the other, and of which image each is. For a head whose answers are regions
+    `encode` also gives the boxes that the detector has found, as `REGION_BOXES`.
     """
     images, boxes = (PAIR,) if head.several else (), "boxes" in head.reads
     size, box_size = config.region_size("features"), config.region_size("boxes")
@@ -28,11 +29,12 @@ def regions(head, config, processor) -> Part:
     if processor.detector is None:
         raw, find, example = _given(size, *images, boxes=boxes)
     else:
-        raw, find, example = _detected(processor, *images, boxes=boxes)
+        raw, find, example = _detected(processor, *images)
 
     def encode(raw: dict, encoded: dict) -> tuple[dict, tf.Tensor]:
         batch, status = find(raw)
-        return processor.model_inputs(batch.in_a_row() if images else batch), status
+        placed = {REGION_BOXES: batch.boxes} if head.kind == "phrases" and batch.boxes is not None else {}
+        return processor.model_inputs(batch.in_a_row() if images else batch) | placed, status
 
     tensors = {}
     for field, each in config.region_inputs.items():
@@ -43,13 +45,13 @@ def regions(head, config, processor) -> Part:
     return Part(raw, tensors, encode, example)
 
 
-def _detected(processor, *images: int, boxes: bool) -> tuple:
+def _detected(processor, *images: int) -> tuple:
     """`image` (N, [images]) encoded files: spec, what makes regions and a status of them, and one row."""
 
     def detect(files: tf.Tensor) -> tuple[tf.Tensor, ...]:
         outputs = processor.detector.detect_bytes(files)
         batch = processor.from_detector(outputs)
-        return batch.features, batch.mask, *([batch.boxes] if boxes else ()), outputs["status"]
+        return batch.features, batch.mask, tf.clip_by_value(outputs["normalized_boxes"], 0.0, 1.0), outputs["status"]
 
     def find(raw: dict) -> tuple[RegionBatch, tf.Tensor]:
         *batch, status = once_each(detect, raw["image"])

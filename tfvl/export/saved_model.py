@@ -129,4 +129,4 @@ def read_by(functions: Mapping, variables: list[tf.Variable]) -> list[tf.Variabl
 def encoded(inputs: Inputs) -> dict[str, np.ndarray]:
     """The example of the raw inputs as `tensors` takes it."""
     tensors, _ = inputs.encode({name: tf.constant(value) for name, value in inputs.example.items()})
-    return {name: value.numpy() for name, value in tensors.items()}
+    return {name: tensors[name].numpy() for name in inputs.axes}

@@ -57,7 +57,8 @@ def serving_default(model, processor, inputs: Inputs, top_k: int):
     head, words = head_of_model(model), _words(model.config, processor.tokenizer, top_k)
 
     def respond(encoded: dict, asked: dict) -> dict[str, tf.Tensor]:
-        return answer(head, outputs_of(model, encoded), encoded | asked, words)
+        of_model = {name: encoded[name] for name in inputs.axes}
+        return answer(head, outputs_of(model, of_model), encoded | asked, words)
 
     return served(inputs, respond)
 

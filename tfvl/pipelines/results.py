@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tfvl.answers.signatures import Signatures, kind_of_signatures
 from tfvl.preprocessing.requests import Request
 
 Row = Mapping[str, Any]  # the outputs for a request, by name
@@ -121,12 +122,13 @@ def tokens(request: Request, row: Row, top_k: int) -> list[dict]:
 
 
 def phrases(request: Request, row: Row, top_k: int) -> list[dict]:
-    """Returns the best region of each phrase, with its box if the request has boxes."""
+    """Returns the best region of each phrase, with its box if the request has boxes or the model found the regions."""
     boxes = getattr(request.visuals[0], "boxes", None)
+    boxes = row.get("boxes") if boxes is None else boxes[np.asarray(row["region_ids"])]
     found = []
-    for phrase, region, scores in zip(strings(request.phrases), row["region_ids"], row["scores"], strict=False):
-        answer = {"answer": int(region), "score": float(scores[region]), "phrase": phrase}
-        found.append(answer if boxes is None else answer | {"box": boxes[region].tolist()})
+    for place, (phrase, region) in enumerate(zip(strings(request.phrases), row["region_ids"], strict=False)):
+        answer = {"answer": int(region), "score": float(row["scores"][place][region]), "phrase": phrase}
+        found.append(answer if boxes is None else answer | {"box": boxes[place].tolist()})
     return found
 
 
@@ -172,20 +174,14 @@ def tasks_of(kind: str, several: bool = False, answers_questions: bool = False) 
     return TASKS_OF_KINDS[kind] + more
 
 
-def tasks_of_signatures(signatures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> tuple[str, ...]:
+def tasks_of_signatures(signatures: Signatures) -> tuple[str, ...]:
     """Infers the tasks of an exported model from its signatures: by name, their `inputs` and `outputs` with specs."""
     served = signatures["serving_default"]
     inputs, outputs = served["inputs"], served.get("outputs", {})
-    telling = {"region_ids": "phrases", "tokens": "tokens", "match": "pretraining", "filled": "masks"}
-    kind = next((kind for name, kind in telling.items() if name in outputs), None)
-    if kind is None and "answers" in outputs:
-        logits = signatures.get("tensors", {}).get("outputs", {}).get("logits") or outputs["answers"]
-        is_match = logits.shape is not None and logits.shape[-1] == 1  # a single label would leave no choice
-        kind = "choices" if "choices" in inputs else "match" if is_match else "labels"
     several = any(
         len(inputs[name].shape or ()) > axes for name, axes in (("image", 1), ("regions", 3)) if name in inputs
     )
-    return tasks_of(kind or "pooled", several, "question_answers" in outputs)
+    return tasks_of(kind_of_signatures(signatures), several, "question_answers" in outputs)
 
 
 def checked_task(task: str | None, possible: tuple[str, ...], name: str) -> str | None:

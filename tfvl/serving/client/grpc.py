@@ -13,7 +13,6 @@ from tfvl.serving.client.transport import (
     Model,
     RequestRefusedError,
     ServerUnavailableError,
-    Spec,
     understood,
 )
 
@@ -57,13 +56,7 @@ class Grpc:
         packed = self._call("GetModelMetadata", request, seconds).metadata["signature_def"]
         with understood(self.server):
             signatures = messages.SignatureDefMap.FromString(packed.value).signature_def
-        return {
-            name: {
-                side: {key: _proto_spec(info) for key, info in getattr(signature, side).items()}
-                for side in ("inputs", "outputs")
-            }
-            for name, signature in signatures.items()
-        }
+        return messages.specs_of(signatures)
 
     def status(self, model: Model, seconds: float) -> dict[int, str]:
         request = messages.GetModelStatusRequest(model_spec=_model_spec(model))
@@ -92,8 +85,3 @@ def _model_spec(model: Model, signature: str = ""):
     if model.version is not None:
         spec.version.value = model.version
     return spec
-
-
-def _proto_spec(info) -> Spec:
-    name, _ = messages.DTYPES.get(info.dtype, (str(info.dtype), None))
-    return Spec(dtype=name, shape=messages.shape_of(info.tensor_shape))

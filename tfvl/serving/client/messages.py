@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from tfvl.serving.client.transport import MAX_ANSWER_BYTES
+from tfvl.serving.client.transport import MAX_ANSWER_BYTES, Spec
 
 _PACKAGE = "tfvl.serving"
 # Each message with its fields, written as `name number type`; `*type` is repeated, `{type}` a map from strings.
@@ -152,3 +152,17 @@ def to_array(proto) -> np.ndarray:
 def shape_of(proto) -> tuple[int | None, ...] | None:
     """Returns the sizes in a `TensorShape`, None for an unknown size; None if the number of axes is unknown."""
     return None if proto.unknown_rank else tuple(None if dim.size < 0 else dim.size for dim in proto.dim)
+
+
+def spec_of(info) -> Spec:
+    """What a `TensorInfo` says of a tensor."""
+    name, _ = DTYPES.get(info.dtype, (str(info.dtype), None))
+    return Spec(dtype=name, shape=shape_of(info.tensor_shape))
+
+
+def specs_of(signatures) -> dict[str, dict[str, dict[str, Spec]]]:
+    """Of each `SignatureDef` by name, the specs of its `inputs` and `outputs` by name."""
+    return {
+        name: {side: {key: spec_of(info) for key, info in getattr(one, side).items()} for side in ("inputs", "outputs")}
+        for name, one in signatures.items()
+    }

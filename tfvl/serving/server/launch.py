@@ -102,6 +102,12 @@ def run_model_server(serving: Serving) -> None:
     os.execv(model_server(), [MODEL_SERVER, *arguments])
 
 
+def require_libraries() -> None:
+    """Raises an error that names what is missing of the libraries that the embedded server runs on."""
+    libraries = ("starlette", "uvicorn", "tensorflow_serving", "grpc_health")
+    require(*libraries, extra="serving", purpose="`tfvl serve` runs on them")
+
+
 def run_embedded(
     serving: Serving,
     *,
@@ -110,6 +116,7 @@ def run_embedded(
     max_bytes: int,
     read_seconds: float,
     drain_seconds: float,
+    page: bool = False,
 ) -> None:
     """Runs the embedded server until SIGTERM or Ctrl-C, then finishes the requests under way and returns.
 
@@ -119,11 +126,11 @@ def run_embedded(
         poll: seconds between two scans for new versions.
         max_bytes: the largest request.
         read_seconds, drain_seconds: the arguments of `Server`.
+        page: whether a page at `/` asks the model in a browser.
 
     Raises ValueError if no version can be loaded, OSError if a port cannot be used.
     """
-    libraries = ("starlette", "uvicorn", "tensorflow_serving", "grpc_health")
-    require(*libraries, extra="serving", purpose="`tfvl serve` runs on them")
+    require_libraries()
     name, host, batching = serving.name, serving.host, serving.batching
     configs.check_name(name)
     access = Access(host, serving.allow_hosts, serving.allow_origins)
@@ -137,6 +144,7 @@ def run_embedded(
     quiet_tensorflow()
     from tfvl.serving.server.loaders import Loader
     from tfvl.serving.server.metrics import Metrics
+    from tfvl.serving.server.page import Page
     from tfvl.serving.server.repository import AVAILABLE, Repository
     from tfvl.serving.server.server import Server
     from tfvl.serving.server.service import Service
@@ -165,12 +173,21 @@ def run_embedded(
         signal.signal(number, lambda *_: stop.set())
     where: dict[str, Any] = {"host": host, "rest_port": serving.rest_port, "grpc_port": serving.grpc_port}
     service = Service([repository], metrics, max_bytes=max_bytes)
-    server = Server(service, access, **where, read_seconds=read_seconds, drain_seconds=drain_seconds)
+    server = Server(
+        service,
+        access,
+        **where,
+        read_seconds=read_seconds,
+        drain_seconds=drain_seconds,
+        page=Page(service) if page else None,
+    )
     repository.watch(poll)
     shown = ports.bracketed(host)
+    rest = f"http://{shown}:{server.rest_port}"
     print(
         f"{name}: ready after {time.monotonic() - start:.1f} s, "
-        f"REST http://{shown}:{server.rest_port}/v1/models/{name}, gRPC {shown}:{server.grpc_port}",
+        f"REST {rest}/v1/models/{name}, gRPC {shown}:{server.grpc_port}"
+        + (f"\n{name}: the page is at {rest}/" if page else ""),
         flush=True,
     )
     stop.wait()

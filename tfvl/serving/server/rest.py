@@ -17,6 +17,7 @@ from tfvl.serving.client.errors import HTTP_STATUS, RequestError, invalid
 from tfvl.serving.server import json_tensors
 from tfvl.serving.server.access import PREFLIGHT, Access
 from tfvl.serving.server.configs import METRICS_PATH
+from tfvl.serving.server.page import HEADERS, Page
 from tfvl.serving.server.servable import DEFAULT_SIGNATURE
 from tfvl.serving.server.service import Service, predict, signature_of
 
@@ -36,14 +37,16 @@ class RefusedBodyError(Exception):
     """Says that a body was not read to its end; the arguments are the HTTP status and a sentence."""
 
 
-def application(service: Service, access: Access, *, read_seconds: float) -> ASGIApp:
+def application(service: Service, access: Access, *, read_seconds: float, page: Page | None = None) -> ASGIApp:
     """Returns the ASGI application.
 
     Args:
         service: the models; bodies larger than its `max_bytes` get 413.
         access: the hosts and origins that are served; others get 403.
         read_seconds: the time within which a body must arrive; slower ones get 408.
+        page: the page at `/`; with one, every answer has its headers. None: there is no page.
     """
+    always = {} if page is None else HEADERS
     bodies = Bodies(service, read_seconds)
     threads, quick, large = map(anyio.CapacityLimiter, (THREADS, QUICK_THREADS, LARGE_AT_ONCE))
 
@@ -72,7 +75,7 @@ def application(service: Service, access: Access, *, read_seconds: float) -> ASG
             connection.look_for_client()
             return not await request.is_disconnected()
 
-        arguments = service, request.method, path, body, lambda: anyio.from_thread.run(is_wanted)
+        arguments = service, request.method, path, body, lambda: anyio.from_thread.run(is_wanted), page
         limiter = large if len(body) > LARGE else threads if request.method == "POST" else quick
         return await anyio.to_thread.run_sync(answer, *arguments, limiter=limiter, abandon_on_cancel=True)
 
@@ -87,6 +90,7 @@ def application(service: Service, access: Access, *, read_seconds: float) -> ASG
             response = Response(status_code=HTTP_STATUS["CANCELLED"])
         except asyncio.CancelledError:  # the time for finishing what is under way is over
             response = _response(HTTP_STATUS["UNAVAILABLE"], json_tensors.write_error("the server is shutting down"))
+        response.headers.update(always)
         await response(scope, receive, send)
 
     return app
@@ -137,9 +141,18 @@ class Bodies:
         self._budget.give_back(len(body))
 
 
-def answer(service: Service, method: str, path: str, body: bytes, wanted: Callable[[], bool]) -> Response:
+def answer(
+    service: Service,
+    method: str,
+    path: str,
+    body: bytes,
+    wanted: Callable[[], bool],
+    page: Page | None = None,
+) -> Response:
     """Returns the response to a request, which may be an error. Once `wanted()` is False, computing stops."""
     try:
+        if page is not None and method in ("GET", "HEAD") and (found := page.get(path)) is not None:
+            return found
         if (method, path) == ("GET", METRICS_PATH):
             return Response(service.metrics.render(), media_type="text/plain")
         if not path.lower().startswith("/v1/"):

@@ -11,6 +11,7 @@ from tfvl.serving.server.access import Access
 from tfvl.serving.server.connections import protocol
 from tfvl.serving.server.grpc import GrpcServer
 from tfvl.serving.server.limits import Seldom
+from tfvl.serving.server.page import Page
 from tfvl.serving.server.rest import application
 from tfvl.serving.server.service import Service
 
@@ -29,6 +30,7 @@ class Server:
         rest_port, grpc_port: the two ports; 0 for any that is free.
         read_seconds: the time within which the headers of a request, and then its body, must arrive.
         drain_seconds: the time that requests under way have after `stop`.
+        page: the page at `/` of the REST interface, if there is one.
 
     Raises OSError if a port cannot be used.
     """
@@ -43,6 +45,7 @@ class Server:
         grpc_port: int,
         read_seconds: float,
         drain_seconds: float,
+        page: Page | None = None,
     ):
         self._drain_seconds = drain_seconds
         connections = _most_connections()
@@ -55,7 +58,7 @@ class Server:
         for name in ("asyncio", "uvicorn.error"):
             logging.getLogger(name).addFilter(Seldom())
         config = uvicorn.Config(
-            application(service, access, read_seconds=read_seconds),
+            application(service, access, read_seconds=read_seconds, page=page),
             http=protocol(read_seconds, connections),
             loop="asyncio",
             ws="none",

@@ -30,6 +30,11 @@ class Service:
         self._repositories = {repository.name: repository for repository in repositories}
         self.metrics, self.max_bytes, self.budget = metrics, max_bytes, Budget(IN_FLIGHT * max_bytes)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the models, in their order."""
+        return list(self._repositories)
+
     def lease(self, name: str, number: int | None = None, label: str = "") -> AbstractContextManager[Version]:
         """Lends a version, as `Repository.lease` does. Raises RequestError for a model that is not served."""
         if name not in self._repositories:

@@ -42,7 +42,7 @@ function engine() {
 async function start() {
   const [module, name] = ENGINES[description.engine];
   const made = (await import(module))[name];
-  return made(new URL(".", document.baseURI).href, { onProgress });
+  return made(new URL(description.address ?? ".", document.baseURI).href, { onProgress, description });
 }
 
 function onProgress({ part, loaded, total }) {

@@ -19,7 +19,7 @@ const SHOWN = {
   match: (reply) => [ranking(reply.answers)],
   tokens: (reply) => [list(reply.tokens.map(({ token, answer, score }) => [`${token} → ${answer}`, percent(score), score]))],
   phrases: (reply, pictures) => [
-    boxesOn(pictures[0], reply.regions),
+    boxesOn(pictures[0], reply.regions.filter(({ box }) => box)),
     list(reply.regions.map(({ phrase, score }, place) => [`${place + 1}. ${phrase}`, percent(score), score])),
   ],
   pooled: (reply) => [list(reply.answers.map(({ answer, score }) => [answer, number(score), 0]))],

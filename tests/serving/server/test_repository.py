@@ -1,6 +1,8 @@
 """Versions of a model: when they are loaded, which one answers, and that none goes before its last request."""
 
+import gc
 import shutil
+import weakref
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,7 +15,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from tfvl.cli import app as cli
 from tfvl.serving.client.errors import RequestError
-from tfvl.serving.server import directories, launch
+from tfvl.serving.server import directories, launch, memory
 from tfvl.serving.server.repository import Repository
 from tfvl.serving.server.saved_model import missing
 from tfvl.serving.server.servable import Servable
@@ -62,6 +64,21 @@ def states(repository) -> dict:
 def settle(repository):
     repository.scan()
     repository.scan()
+
+
+def test_a_replaced_version_is_freed_and_its_memory_returned(tmp_path, repository, monkeypatch):
+    """Nothing refers to its servable any more when freed memory goes back to the system."""
+    alive = []
+    monkeypatch.setattr(memory, "release", lambda: alive.append((gc.collect() and None) or first()))
+    write(tmp_path, 1)
+    adder = repository()
+    adder.scan(settled=True)
+    first = weakref.ref(adder.versions()[0].servable)
+    assert ask(adder) == 1
+    write(tmp_path, 2)
+    settle(adder)
+    assert ask(adder) == 2
+    assert alive == [None]
 
 
 def test_the_highest_version_is_served_and_replaced(tmp_path, repository):

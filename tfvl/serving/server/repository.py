@@ -1,6 +1,5 @@
 """Finds the versions of a model, loads them, lends them to requests, and swaps them without losing a request."""
 
-import gc
 import sys
 import threading
 import time
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfvl.serving.client.errors import RequestError, invalid
+from tfvl.serving.server import memory
 from tfvl.serving.server.lanes import Lanes
 from tfvl.serving.server.loaders import Loader
 from tfvl.serving.server.servable import Servable
@@ -228,7 +228,7 @@ class Repository:
         version.predict.close()
         version.servable.close()
         version.predict = version.servable = None
-        gc.collect()
+        memory.release()
         version.state = END
         self._log(f"{self.name}: version {version.number} is unloaded")
 

@@ -1,6 +1,7 @@
 """`tfvl train`: from published files to a model, its card and its curves; settings; and what ends in one sentence."""
 
 import errno
+import json
 import os
 import sys
 from pathlib import Path
@@ -109,6 +110,21 @@ def test_run_files_of_the_examples(file):
     model_class = source_of(run).model_class
     assert model_class.config_class.model_type in file.stem
     assert run.completed(model_class, task_of(run)).clip_norm == 1.0
+
+
+@pytest.mark.parametrize("family", ["visual_bert", "lxmert"])
+def test_region_models_of_the_examples_answer_from_pixels(tmp_path, capsys, family):
+    """They learn from what `shapes-detector` finds, so that the same detector shows them a picture."""
+    file, out, picture = tmp_path / "few.yaml", tmp_path / "out", tmp_path / "picture.png"
+    settings = (ROOT / "examples" / f"shapes_{family}.yaml").read_text().replace("jit_compile: true", "")
+    file.write_text(settings + "scenes: 3\nvalidation_limit: 4\n")
+    assert main(["train", *map(str, ["--config", file, "--out", out, "--steps", 1, "--batch-size", 4])]) == 0
+    shapes.draw_scene(5).image().save(picture)
+    question = ("ask", picture, "what color is the circle?", "--model", out / "best", "--detector", "shapes-detector")
+    capsys.readouterr()
+    assert main([*map(str, question), "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)["results"][0]["answers"]
+    assert {each["answer"] for each in answers} < set(shapes.answers())
 
 
 def test_without_matplotlib_there_is_one_warning(tmp_path, monkeypatch):

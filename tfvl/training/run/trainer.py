@@ -333,10 +333,6 @@ class AfterStep(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.trainer.restore_metrics()
 
-    def on_epoch_end(self, epoch, logs=None):
-        if self.trainer.validation is not None:  # for the trackers' callbacks, which come after this one
-            logs |= {f"val_{name}": value for name, value in self.trainer.metrics.items()}
-
     def on_train_batch_end(self, batch, logs=None):
         trainer = self.trainer
         trainer.after_step(logs, time.monotonic() - self.started)

@@ -21,7 +21,7 @@ export function heat(outputs, asked, pictures) {
   }
   if (!last.length) return undefined;
   const { encoded, tokens, patch } = asked, length = encoded.input_ids.length;
-  const position = masksOf(asked)[0] ?? (asked.head.kind === "tokens" ? encoded.start : 0);
+  const position = masksOf(asked)[0] ?? (asked.head.kind === "tokens" ? 1 : 0) /* the first word, or [CLS] */;
   const rows = last.map((maps, number) => {
     const { height, width } = pictures[number];
     return rowOf(maps, position, length + 1 + (height / patch[0]) * (width / patch[1]));

@@ -15,6 +15,7 @@ from support.once import once
 from tfvl import auto
 from tfvl.export import check, saved_model
 from tfvl.export.loaded import LoadedModel
+from tfvl.export.saved_model_drift import saved_model_drift
 from tfvl.serving.server import kernels
 from tfvl.serving.server import saved_model as server
 
@@ -118,3 +119,11 @@ def test_weights_in_bfloat16(tmp_path):
     expected = model(inputs)["logits"].numpy()
     assert found.dtype == tf.float32
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.05 * np.abs(expected).max())
+
+
+def test_the_drift_is_measured():
+    report = saved_model_drift(exported("shapes-vilt"), "shapes-vilt", 20)
+    (logits,) = report.outputs
+    assert (logits.output, report.examples) == ("logits", 20)
+    assert 0.99 < logits.mean_cosine < 1
+    assert report.accuracy == (1.0, 1.0)

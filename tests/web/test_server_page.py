@@ -1,19 +1,34 @@
 """The page of `tfvl serve --page` in Chromium: what it shows is what `Client` is told, for every kind of answer."""
 
+import base64
 from functools import cache
 
+import numpy as np
 import pytest
 from support import browser
 from support.export import NLVR2, artefact
 from support.lite_files import bundled_file
 from support.once import once
-from support.server import exported, questions, serving
+from support.server import encoded, exported, questions, serving
 
 import tfvl
-from tfvl import auto
+from tfvl import auto, shapes
 from tfvl.serving import Client
 
 pytestmark = pytest.mark.browser
+
+REPLY = """async ({ address, requests, options }) => {
+  const { connect } = await import("/remote.js");
+  const model = await connect(address, options);
+  const replies = [];
+  for (const { picture, ...request } of requests) {
+    const bytes = Uint8Array.from(atob(picture), (character) => character.charCodeAt(0));
+    replies.push(await model.reply({ ...request, image: new Blob([bytes]) }));
+  }
+  return { description: model.description, replies };
+}"""
+
+CAPTIONS = ("a red circle", "how many blue", "the cat is left of")
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +134,43 @@ def test_every_head_is_asked(chromium, kind):
             assert visit.page.locator(".filled").inner_text() == said.outputs["filled"].decode()
         if "match" in said.outputs:
             assert percent(said.outputs["match"]) in visit.page.locator("#results").inner_text()
+        visit.assert_clean()
+
+
+def test_texts_are_ranked(chromium):
+    image, _ = questions()[0]
+    directory = artefact("ViltForImageAndTextRetrieval").directory.parent
+    with serving(directory, "ranks", page=True) as server, browser.visit(chromium) as visit:
+        address = f"http://127.0.0.1:{server.rest_port}"
+        with Client(address, "ranks") as client:
+            scores = {text: client.ask(text, image=image)[0].scores[0] for text in CAPTIONS}
+        visit.page.goto(address)
+        ask(visit.page, "\n".join(CAPTIONS), image)
+        shown = [text for row in rows(visit.page) for text in CAPTIONS if row.startswith(text)]
+        assert shown == sorted(scores, key=scores.get, reverse=True)
+        visit.assert_clean()
+
+
+def test_phrases_are_boxes_on_the_picture(chromium):
+    scene = shapes.draw_scene(5)
+    (drawn, *_) = shapes.phrases(scene, 6)
+    picture = encoded(scene.image())
+    with (
+        serving(with_detector("shapes-visual-bert-phrases"), "phrases", page=True) as server,
+        browser.visit(chromium) as visit,
+    ):
+        address = f"http://127.0.0.1:{server.rest_port}"
+        with Client(address, "phrases") as client:
+            (said,) = client.ask(drawn.text, image=picture, phrases=list(drawn.phrases))
+        visit.page.goto(address)
+        request = {"text": drawn.text, "phrases": list(drawn.phrases), "picture": base64.b64encode(picture).decode()}
+        reply = visit.page.evaluate(REPLY, {"address": "/v1/models/phrases", "requests": [request]})["replies"][0]
+        np.testing.assert_allclose([each["box"] for each in reply["regions"]], said.outputs["boxes"], atol=1e-6)
+        ask(visit.page, drawn.text, picture, **{"Phrases, one on each line": "\n".join(drawn.phrases)})
+        for place, (phrase, row) in enumerate(zip(drawn.phrases, rows(visit.page), strict=True)):
+            score = said.outputs["scores"][place, said.outputs["region_ids"][place]]
+            assert row == f"{place + 1}. {phrase} {percent(score)}"
+        assert visit.page.locator("#results canvas").evaluate("(canvas) => canvas.width > 300")
         visit.assert_clean()
 
 

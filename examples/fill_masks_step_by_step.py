@@ -1,6 +1,8 @@
 """Masked language modelling, as in upstream's documentation: fill [MASK]s one by one, the surest one first.
 
-python examples/fill_masks_step_by_step.py --image cats.jpg --text "a bunch of [MASK] laying on a [MASK]."
+    python examples/fill_masks_step_by_step.py                                  # the bundled model, a drawn scene
+    python examples/fill_masks_step_by_step.py --image cats.jpg --text "a bunch of [MASK] laying on a [MASK]." \
+        --model dandelin/vilt-b32-mlm
 """
 
 import argparse
@@ -9,6 +11,7 @@ from pathlib import Path
 import keras
 
 import tfvl
+from tfvl import shapes
 
 
 def fill_masks(model, processor, image, text: str) -> list[str]:
@@ -28,14 +31,15 @@ def fill_masks(model, processor, image, text: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="dandelin/vilt-b32-mlm", help="hub id or directory")
-    parser.add_argument("--image", type=Path, required=True)
-    parser.add_argument("--text", default="a bunch of [MASK] laying on a [MASK].")
+    parser.add_argument("--model", default="shapes-vilt-mlm", help="hub id, directory or bundled name")
+    parser.add_argument("--image", type=Path, help="a picture; a drawn scene where left out")
+    parser.add_argument("--text", default="there is a [MASK] [MASK]")
     args = parser.parse_args()
+    image = args.image.read_bytes() if args.image else shapes.draw_scene(7).image()
 
     processor = tfvl.ViltProcessor.from_pretrained(args.model)
     model = tfvl.ViltForMaskedLM.from_pretrained(args.model)
-    for step in fill_masks(model, processor, args.image.read_bytes(), args.text):
+    for step in fill_masks(model, processor, image, args.text):
         print(step)
 
 

@@ -1,6 +1,7 @@
 """One call for every task: `tfvl.pipeline`, on drawn scenes and bundled models, or on your pictures and models.
 
 python examples/run_a_task.py region-detection
+python examples/run_a_task.py fill-mask --text "there is a [MASK] circle"
 python examples/run_a_task.py token-classification --model my-vilt --image cats.jpg --text "two cats"
 python examples/run_a_task.py visual-question-answering --model http://localhost:8501/v1/models/vilt_vqa
 """
@@ -11,7 +12,15 @@ import tfvl
 from tfvl import shapes
 from tfvl.pipelines import TASKS
 
-BUNDLED = {"visual-question-answering": "shapes-vilt", "region-detection": "shapes-detector"}
+BUNDLED = {
+    "visual-question-answering": "shapes-vilt",
+    "fill-mask": "shapes-vilt-mlm",
+    "image-text-retrieval": "shapes-vilt-retrieval",
+    "visual-reasoning": "shapes-vilt-nlvr2",
+    "multiple-choice": "shapes-visual-bert-choice",
+    "phrase-grounding": "shapes-visual-bert-phrases",
+    "region-detection": "shapes-detector",
+}
 
 
 def main() -> None:

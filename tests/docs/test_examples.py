@@ -214,6 +214,30 @@ def test_run_a_task_that_needs_no_text(run):
     assert all("attribute" in ast.literal_eval(line) for line in run("run_a_task.py", "region-detection"))
 
 
+def test_fill_masks_of_a_scene(run):
+    lines = run("fill_masks_step_by_step.py")
+    assert len(lines) == 2
+    assert shapes.fits(lines[-1], shapes.draw_scene(7))
+
+
+def test_rank_texts_of_a_scene(run):
+    texts = [line.split(maxsplit=1)[1] for line in run("rank_texts.py")]
+    assert [shapes.fits(text, shapes.draw_scene(7)) for text in texts] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("script", ["compare_two_images.py", "compare_two_images_by_regions.py"])
+def test_compare_two_scenes(run, script):
+    for text, truth in (
+        ("there is a yellow circle in the left image", "True"),
+        ("there are 2 stars in the right image", "False"),
+    ):
+        assert run(script, "--text", text) == [f"Predicted answer: {truth}"]
+
+
+def test_choose_a_text_on_a_scene(run):
+    assert run("choose_a_text.py")[0].split(maxsplit=1)[1] == "an orange triangle"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["vilt", "visual_bert", "lxmert"])
 def test_train_shapes_vqa(run, tmp_path, family, eager_functions):

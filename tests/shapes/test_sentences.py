@@ -1,5 +1,6 @@
 """Captions, choices, phrases, sentences about two scenes: true where they say so, worthless without the picture."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -123,11 +124,7 @@ def test_a_sentence_about_two_scenes_is_true_of_half_of_its_pairs():
     assert (labels.sum(axis=1) == shapes.PAIRS // 2).all()
     for each in sentences:
         fact, _, side = each.text.partition(" in ")
-        if fact.startswith("there are"):
-            _, _, count, name = fact.split(" ")
-            left, right = (len(named(scene, name)) == int(count) for scene in each.scenes)
-        else:
-            left, right = (bool(named(scene, fact.removeprefix("there is "))) for scene in each.scenes)
+        left, right = (fits_fact(fact, scene) for scene in each.scenes)
         truth = {
             "the left image": left,
             "the right image": right,
@@ -136,6 +133,26 @@ def test_a_sentence_about_two_scenes_is_true_of_half_of_its_pairs():
         }
         assert truth[side] == each.label, each.text
     assert {each.scenes[0].split for each in sentences} == {"test"}
+
+
+def test_sentences_about_two_scenes_are_in_turn_true_and_false(scenes):
+    for left, right in itertools.pairwise(scenes[:20]):
+        drawn = shapes.sentences_about(left, right, 6)
+        assert drawn == shapes.sentences_about(left, right, 6)
+        assert [each.label for each in drawn] == [True, False] * 3
+        for each in drawn:
+            fact, _, side = each.text.partition(" in ")
+            shown = [fits_fact(fact, scene) for scene in (left, right)]
+            assert each.label == {"the left image": shown[0], "the right image": shown[1]}.get(
+                side, all(shown) if side == "both images" else shown[0] != shown[1]
+            )
+
+
+def fits_fact(fact: str, scene: shapes.Scene) -> bool:
+    if fact.startswith("there are"):
+        _, _, count, name = fact.split(" ")
+        return len(named(scene, name)) == int(count)
+    return bool(named(scene, fact.removeprefix("there is ")))
 
 
 def test_every_word_is_in_the_vocabulary(scenes):

@@ -43,6 +43,17 @@ CHECKPOINTS = (
     Checkpoint("shapes-vilt", "ViltForQuestionAnswering", VQA, 239_706, {"accuracy": 0.992}),
     Checkpoint("shapes-visual-bert", "VisualBertForQuestionAnswering", VQA, 148_314, {"accuracy": 0.996}),
     Checkpoint("shapes-lxmert", "LxmertForQuestionAnswering", VQA, 356_634, {"accuracy": 0.994}),
+    Checkpoint("shapes-vilt-mlm", "ViltForPreTraining", MASK, 234_362, {"masked words": 0.953, "match": 0.995}),
+    Checkpoint(
+        "shapes-vilt-retrieval",
+        "ViltForImageAndTextRetrieval",
+        RETRIEVAL,
+        229_825,
+        {"image to text recall@1": 1.0, "text to image recall@1": 1.0},
+    ),
+    Checkpoint("shapes-vilt-nlvr2", "ViltForImagesAndTextClassification", REASONING, 0, {"accuracy": 0.0}),
+    Checkpoint("shapes-visual-bert-nlvr2", "VisualBertForVisualReasoning", REASONING, 0, {"accuracy": 0.993}),
+    Checkpoint("shapes-visual-bert-choice", "VisualBertForMultipleChoice", CHOICE, 0, {"accuracy": 0.997}),
     Checkpoint(
         "shapes-visual-bert-phrases",
         "VisualBertForRegionToPhraseAlignment",

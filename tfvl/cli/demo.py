@@ -44,6 +44,7 @@ MODELS = {
     "visual_bert": DemoModel("shapes-visual-bert", "uclanlp/visualbert-vqa", "unc-nlp/frcnn-vg-finetuned"),
     "lxmert": DemoModel("shapes-lxmert", "unc-nlp/lxmert-vqa-uncased", "unc-nlp/frcnn-vg-finetuned"),
 }
+SCENES = ("scene.png", "scene-2.png")
 SURE = 0.5  # from this probability on, a region is outlined in the picture
 
 
@@ -92,7 +93,8 @@ def run_demo(
             hub id of a model for the task. One that reads region features must take those of the bundled detector,
             `shapes-detector`. The default is the task's bundled model.
         seed: of the scene; None draws one.
-        out: directory for `scene.png`, `answers.png` and the artefact (in `<model's name>/1`, replaced if there).
+        out: directory for `scene.png` (and `scene-2.png` where two are compared), `answers.png` and the artefact (in
+            `<model's name>/1`, replaced if there).
         task: a key of `demo_tasks.TASKS`: "vqa" asks questions.
 
     Returns:
@@ -111,13 +113,18 @@ def run_demo(
 
     console = Console(soft_wrap=True, markup=False, highlight=False)
     model, shown_task = shown_model(model, task), TASKS[task]
+    seed = secrets.randbelow(1_000_000) if seed is None else seed
+    asked = shown_task.ask(shapes.draw_scene(seed))
+    if not asked.texts:
+        raise ValueError(f"nothing of the task {task} can be asked about scene {seed}; take another seed")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    seed = secrets.randbelow(1_000_000) if seed is None else seed
-    scene = shapes.draw_scene(seed)
-    with written_files(out / "scene.png") as (new,):
-        scene.image().save(new)
-    console.print(f"Scene {seed} (the same again with --seed {seed}): {out / 'scene.png'}")
+    pictures = [scene.image() for scene in asked.scenes]
+    files = [out / name for name in SCENES[: len(pictures)]]
+    with written_files(*files) as new:
+        for picture, file in zip(pictures, new, strict=True):
+            picture.save(file)
+    console.print(f"Scene {seed} (the same again with --seed {seed}): {', '.join(map(str, files))}")
 
     directory = out / Path(model).resolve().name / "1"
     with console.status(f"Exporting {model} …"):
@@ -125,20 +132,19 @@ def run_demo(
         detector = hub.BUNDLED_DETECTOR if source.reads_regions else None
         loaded, processor = source.load(detector=detector)
         head = HEADS.get(head_name(type(loaded)))
-        if head is None or head.kind not in shown_task.kinds or head.several:
+        if head is None or head.kind not in shown_task.kinds or head.several != shown_task.several:
             needed = f"the task {task}" if shown_task.model else "question answering"
             raise ValueError(f"{model} is a {type(loaded).__name__}; the demo needs a model for {needed}.")
         saved_model(loaded, processor, directory, overwrite=True)
     console.print(f"Exported {model}, preprocessing included: {directory}")
     with console.status("Loading the artefact in a clean process and asking …"):
-        asked = shown_task.ask(scene)
         outputs = ask(directory, asked)
-    found = None if detector is None else processor.detector.detect(scene.image())
+    found = None if detector is None or head.several else processor.detector.detect(pictures[0])
     rows = shown_task.read(asked, outputs, None if found is None else found["normalized_boxes"][0])
     console.print(answer_table(rows))
     boxes = () if found is None else found["normalized_boxes"][0][found["obj_probs"][0] > SURE].tolist()
     with written_files(out / "answers.png") as (new,):
-        shapes.draw_answers(scene.image(), rows, boxes).save(new)
+        shapes.draw_answers(shapes.side_by_side(pictures), rows, boxes).save(new)
     console.print(f"Picture with the answers: {out / 'answers.png'}")
     shown = MODELS.get(loaded.config.model_type)
     if shown is None or shown_task.model:
@@ -155,15 +161,10 @@ def ask(directory: Path, asked: Asked) -> dict[str, list]:
     """The outputs of the SavedModel in `directory`, in a new interpreter that imports TensorFlow and nothing of tfvl.
 
     Raises:
-        ValueError: nothing can be asked about the scene.
         RuntimeError: the artefact does not run, or refuses what it is asked.
     """
-    if not asked.texts:
-        raise ValueError(f"nothing of this task can be asked about scene {asked.scene.seed}; take another seed")
-    png = io.BytesIO()
-    asked.scene.image().save(png, "png")
-    image = {"b64": base64.b64encode(png.getvalue()).decode()}
-    inputs = {"image": [image] * len(asked.texts), "text": asked.texts, **asked.more}
+    images = [{"b64": base64.b64encode(encoded(scene.image())).decode()} for scene in asked.scenes]
+    inputs = {"image": [images if len(images) > 1 else images[0]] * len(asked.texts), "text": asked.texts, **asked.more}
     request = {"directory": str(directory), "inputs": inputs}
     command = [sys.executable, "-I", "-c", CLIENT]  # -I: neither this directory nor PYTHONPATH helps it
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
@@ -173,6 +174,13 @@ def ask(directory: Path, asked: Asked) -> dict[str, list]:
     if problems := [status for status in results["status"] if status]:
         raise RuntimeError(f"{directory} refused a question: {problems[0]}")
     return results
+
+
+def encoded(picture) -> bytes:
+    """The picture as a PNG file."""
+    png = io.BytesIO()
+    picture.save(png, "png")
+    return png.getvalue()
 
 
 def answer_table(rows: list[DemoAnswer]):

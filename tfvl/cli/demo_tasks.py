@@ -1,8 +1,11 @@
 """What `tfvl demo --task` asks about a drawn scene, and how an exported model's answers are read. Light to import."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+ROWS = 6  # at most, of a scene's sentences
+CAPTIONS = 4  # of which one is true
 OVERLAP = 0.5  # of a region and an object, from which on the region is the object's
 
 
@@ -16,16 +19,16 @@ class DemoAnswer(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What is asked at once about one scene.
+    """What is asked at once about one scene, or about two side by side.
 
     Attributes:
-        scene: a `tfvl.shapes.Scene`.
-        texts: of the rows; all are about the scene.
+        scenes: each a `tfvl.shapes.Scene`.
+        texts: of the rows; all are about the scenes.
         more: other inputs of the signature by name, a value for each row.
-        truths: of each row; of phrases one for each phrase.
+        truths: of each row; of phrases one for each phrase, of captions one for `CAPTIONS` rows.
     """
 
-    scene: Any
+    scenes: tuple
     texts: list[str]
     more: Mapping[str, list]
     truths: list
@@ -36,6 +39,7 @@ class DemoTask(NamedTuple):
 
     Attributes:
         kinds: of answers that its models give (`tfvl.answers.rows`).
+        several: whether these are about two pictures.
         model: the bundled one.
         ask: makes what is asked of a scene.
         read: from that, the outputs of the exported model by name, and the regions' boxes (regions, 4) from 0 to 1, to
@@ -43,6 +47,7 @@ class DemoTask(NamedTuple):
     """
 
     kinds: tuple[str, ...]
+    several: bool
     model: str
     ask: Callable[[Any], Asked]
     read: Callable[[Asked, Mapping[str, list], Any], list[DemoAnswer]]
@@ -50,16 +55,59 @@ class DemoTask(NamedTuple):
 
 def ask_questions(scene) -> Asked:
     questions = scene.questions(2)
-    return Asked(scene, [each.text for each in questions], {}, [each.answer for each in questions])
+    return Asked((scene,), [each.text for each in questions], {}, [each.answer for each in questions])
 
 
 def ask_phrases(scene) -> Asked:
     from tfvl import shapes
 
-    drawn = shapes.phrases(scene, 6)
+    drawn = shapes.phrases(scene, ROWS)
     most = max((len(each.phrases) for each in drawn), default=0)
     phrases = [[*each.phrases, *[""] * (most - len(each.phrases))] for each in drawn]
-    return Asked(scene, [each.text for each in drawn], {"phrases": phrases}, [each.things for each in drawn])
+    return Asked((scene,), [each.text for each in drawn], {"phrases": phrases}, [each.things for each in drawn])
+
+
+def ask_masked_words(scene) -> Asked:
+    """Asks for one word of each caption that follows from the picture and the other words."""
+    from tfvl import shapes
+
+    texts, truths = [], []
+    for caption in shapes.captions(scene, 2 * ROWS):
+        words = caption.split()
+        for place in shapes.hidden_words(scene, caption)[-1:]:
+            truths.append(words[place])
+            texts.append(" ".join([*words[:place], "[MASK]", *words[place + 1 :]]))
+    return Asked((scene,), texts[:ROWS], {}, truths[:ROWS])
+
+
+def ask_captions(scene) -> Asked:
+    """Asks which of several captions fits; the others differ from it by a word."""
+    from tfvl import shapes
+
+    texts, truths = [], []
+    for caption in shapes.captions(scene, ROWS):
+        others = shapes.false_captions(scene, caption)
+        if len(others) >= CAPTIONS - 1:
+            texts += [*others[:: len(others) // (CAPTIONS - 1)][: CAPTIONS - 1], caption]
+            truths.append(caption)
+    return Asked((scene,), texts, {}, truths)
+
+
+def ask_choices(scene) -> Asked:
+    from tfvl import shapes
+
+    drawn = shapes.choices(scene, ROWS)
+    choices, truths = [list(each.choices) for each in drawn], [each.choices[each.right] for each in drawn]
+    return Asked((scene,), [each.prompt for each in drawn], {"choices": choices}, truths)
+
+
+def ask_about_two(scene) -> Asked:
+    """Asks whether sentences about the scene, on the left, and the next one are true."""
+    from tfvl import shapes
+
+    pair = scene, shapes.draw_scene(scene.seed + 1, scene.split)
+    drawn = shapes.sentences_about(*pair, ROWS)
+    return Asked(pair, [each.text for each in drawn], {}, [str(each.label) for each in drawn])
 
 
 def best_answers(asked: Asked, outputs: Mapping[str, list], boxes) -> list[DemoAnswer]:
@@ -68,11 +116,23 @@ def best_answers(asked: Asked, outputs: Mapping[str, list], boxes) -> list[DemoA
     return [DemoAnswer(text, answers[0], scores[0], truth) for text, answers, scores, truth in rows]
 
 
+def best_captions(asked: Asked, outputs: Mapping[str, list], boxes) -> list[DemoAnswer]:
+    """The caption with the highest score of those that were given together, and its share by a softmax over them."""
+    rows = []
+    for start, truth in zip(range(0, len(asked.texts), CAPTIONS), asked.truths, strict=True):
+        scores = [math.exp(score) for (score,) in outputs["scores"][start : start + CAPTIONS]]
+        best = scores.index(max(scores))
+        rows.append(
+            DemoAnswer("which caption fits?", asked.texts[start + best], scores[best] / math.fsum(scores), truth)
+        )
+    return rows
+
+
 def best_regions(asked: Asked, outputs: Mapping[str, list], boxes) -> list[DemoAnswer]:
     """The object that the best region of each phrase covers, by its colour and shape."""
     rows = zip(asked.more["phrases"], asked.truths, outputs["region_ids"], outputs["scores"], strict=True)
     return [
-        DemoAnswer(phrase, covered(asked.scene, boxes[region]), scores[region], f"{thing.color} {thing.shape}")
+        DemoAnswer(phrase, covered(asked.scenes[0], boxes[region]), scores[region], f"{thing.color} {thing.shape}")
         for phrases, things, regions, of_row in rows
         for phrase, thing, region, scores in zip(phrases, things, regions, of_row, strict=False)
     ]
@@ -93,6 +153,10 @@ def covered(scene, box) -> str:
 
 
 TASKS = {
-    "vqa": DemoTask(("labels",), "", ask_questions, best_answers),
-    "phrases": DemoTask(("phrases",), "shapes-visual-bert-phrases", ask_phrases, best_regions),
+    "vqa": DemoTask(("labels",), False, "", ask_questions, best_answers),
+    "mlm": DemoTask(("masks", "pretraining"), False, "shapes-vilt-mlm", ask_masked_words, best_answers),
+    "retrieval": DemoTask(("match",), False, "shapes-vilt-retrieval", ask_captions, best_captions),
+    "nlvr2": DemoTask(("labels",), True, "shapes-vilt-nlvr2", ask_about_two, best_answers),
+    "choice": DemoTask(("choices",), False, "shapes-visual-bert-choice", ask_choices, best_answers),
+    "phrases": DemoTask(("phrases",), False, "shapes-visual-bert-phrases", ask_phrases, best_regions),
 }

@@ -3,7 +3,7 @@
 `scenes` draws pictures and questions, `sentences` true and false sentences about a scene, `pairs` those about two.
 """
 
-from tfvl.shapes.pairs import PAIRS, PairSentence, pair_sentences
+from tfvl.shapes.pairs import PAIRS, PairSentence, pair_sentences, sentences_about
 from tfvl.shapes.scenes import (
     BOARD,
     CELL,
@@ -28,6 +28,7 @@ from tfvl.shapes.scenes import (
     draw_scene,
     held_out_questions,
     regions,
+    side_by_side,
     vocabulary,
 )
 from tfvl.shapes.sentences import (
@@ -84,5 +85,7 @@ __all__ = [
     "pair_sentences",
     "phrases",
     "regions",
+    "sentences_about",
+    "side_by_side",
     "vocabulary",
 ]

@@ -1,7 +1,8 @@
 """Sentences about two drawn scenes, as in NLVR2; each comes with several pairs, and is true of half of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -52,12 +53,7 @@ def pair_sentences(count: int, split: str = "test", scenes: int = 1000, seed: in
     """
     pool = [draw_scene(seed * 10**6 + number, split) for number in range(scenes)]
     rng = np.random.default_rng([SPLITS.index(split), seed, 5])
-    facts = [(f"there is {name}", _fitting(pool, lambda scene, name=name: _has(scene, name))) for name in _names()]
-    facts += [
-        (f"there are {number} {name}", _fitting(pool, lambda scene, n=number, name=name: _counts(scene, name, n)))
-        for name in (*(f"{shape}s" for shape in SHAPES), "objects")
-        for number in range(2, MOST_OBJECTS + 1)
-    ]
+    facts = [(text, _fitting(pool, fact)) for text, fact in _facts()]
     facts = [(text, places) for text, places in facts if min(map(len, places.values())) >= PAIRS]
     for number in range(count):
         text, places = facts[int(rng.integers(len(facts)))]
@@ -69,21 +65,40 @@ def pair_sentences(count: int, split: str = "test", scenes: int = 1000, seed: in
             yield PairSentence(f"{text} {side}", (left, right), label, number)
 
 
-def _names() -> list[str]:
+def sentences_about(left: Scene, right: Scene, count: int = 1) -> list[PairSentence]:
+    """Draws up to `count` different sentences about two scenes, true and false in turn, the same on every call."""
+    rng = np.random.default_rng([SPLITS.index(left.split), left.seed, right.seed, 6])
+    said = {True: [], False: []}
+    for text, fact in _facts():
+        shown = fact(left), fact(right)
+        if any(shown):  # what is in neither picture is false of every side: nothing has to be compared
+            for side in SIDES:
+                said[shown in TRUE[side]].append(f"{text} {side}")
+    turns = zip(*(rng.permutation(said[label])[: (count + 1) // 2].tolist() for label in said), strict=False)
+    drawn = [pair for turn in turns for pair in zip(turn, said, strict=True)][:count]
+    return [PairSentence(text, (left, right), label, number) for number, (text, label) in enumerate(drawn)]
+
+
+def _facts() -> list[tuple[str, Callable[[Scene], bool]]]:
+    """Returns what can be said of a scene, each with the function that says whether it is true of one."""
     names = [*SHAPES, *(f"{color} object" for color in COLORS)]
     names += [f"{color} {shape}" for color, shape in product(COLORS, SHAPES)]
-    return [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
+    article = {name: "an" if name[0] in "aeiou" else "a" for name in names}
+    counted = product((*(f"{shape}s" for shape in SHAPES), "objects"), range(2, MOST_OBJECTS + 1))
+    return [(f"there is {article[name]} {name}", partial(_has, name)) for name in names] + [
+        (f"there are {number} {name}", partial(_counts, name, number)) for name, number in counted
+    ]
 
 
-def _fitting(pool: list[Scene], fact) -> dict[bool, np.ndarray]:
-    """Returns the indices of the scenes that show a fact (True), and of those that do not (False)."""
+def _fitting(pool: list[Scene], fact: Callable[[Scene], bool]) -> dict[bool, np.ndarray]:
+    """Returns the indices of the scenes of which a fact is true (True), and of the others (False)."""
     true = np.array([fact(scene) for scene in pool])
     return {True: np.flatnonzero(true), False: np.flatnonzero(~true)}
 
 
-def _has(scene: Scene, name: str) -> bool:
-    return bool(matching(scene, name.partition(" ")[2]))
+def _has(name: str, scene: Scene) -> bool:
+    return bool(matching(scene, name))
 
 
-def _counts(scene: Scene, name: str, number: int) -> bool:
+def _counts(name: str, number: int, scene: Scene) -> bool:
     return len(matching(scene, name)) == number

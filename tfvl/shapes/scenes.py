@@ -297,6 +297,18 @@ OUTLINES = {
 }
 
 
+def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one height in a row on white, with a gap between two; one alone as it is."""
+    gap = 8
+    width = sum(picture.width + gap for picture in pictures) - gap
+    sheet = Image.new("RGB", (width, pictures[0].height), "white")
+    left = 0
+    for picture in pictures:
+        sheet.paste(picture, (left, 0))
+        left += picture.width + gap
+    return sheet
+
+
 def draw_answers(
     picture: Image.Image,
     rows: Sequence[tuple[str, str, float, str | None]],

@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 import yaml
 from shapes_tasks_data import EXAMPLES, Examples
-from shapes_tasks_figures import FIGURES, blank, predicted
+from shapes_tasks_figures import FIGURES, blank, predicted, together
 from shapes_tasks_start import START
 
 from tfvl import auto, shapes
@@ -88,12 +88,14 @@ def seen(processor, scenes: list) -> dict[str, np.ndarray]:
 
 def batches(examples: Examples, visual: dict, batch_size: int) -> tf.data.Dataset:
     """Inputs and labels in a random order."""
-    rows = tf.data.Dataset.from_tensor_slices((examples.places, examples.inputs, examples.labels))
+    rows = examples.places, examples.inputs, examples.labels
 
-    def join(places, inputs, labels):
-        return inputs | {name: tf.gather(values, places) for name, values in visual.items()}, labels
+    def at(numbers):
+        places, inputs, labels = tf.nest.map_structure(lambda values: tf.gather(values, numbers), rows)
+        return inputs | together({name: tf.gather(values, places) for name, values in visual.items()}), labels
 
-    return rows.shuffle(len(examples.places)).batch(batch_size, drop_remainder=True).map(join).prefetch(2)
+    count = len(examples.places)
+    return tf.data.Dataset.range(count).shuffle(count).batch(batch_size, drop_remainder=True).map(at).prefetch(2)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 
+import keras
 import numpy as np
 from shapes_tasks_data import boxes_of, positions, region_shares
 
@@ -23,12 +24,24 @@ def predicted(model, processor, see: Callable, text_only: bool) -> Callable:
         once = {scene: place for place, scene in enumerate(dict.fromkeys(np.ravel(np.array(scenes, object)).tolist()))}
         places = [[once[each] for each in row] if isinstance(row, tuple) else once[row] for row in scenes]
         visual = see(list(once))
-        visual = {name: values[places] for name, values in (blank(visual) if text_only else visual).items()}
+        visual = blank(visual) if text_only else visual
+        visual = together({name: values[places] for name, values in visual.items()})
         encoded = processor(text=texts, text_pair=pairs, return_tensors="np")
         return model.predict(encoded | visual | inputs, batch_size=ROWS, verbose=0)
 
     measure.processor, measure.see = processor, see
     return measure
+
+
+def together(visual: dict) -> dict:
+    """Puts the regions of two scenes, (rows, 2, regions, …), into one row, as VisualBERT reads them; others stay.
+
+    Its token types tell the pictures apart: 0 for the regions of the first, 1 for those of the second.
+    """
+    if "visual_embeds" not in visual or len(visual["visual_embeds"].shape) < 4:
+        return visual
+    visual = visual | {"visual_token_type_ids": visual["visual_token_type_ids"] - np.array([[1], [0]], np.int32)}
+    return {name: keras.ops.reshape(each, (each.shape[0], -1, *each.shape[3:])) for name, each in visual.items()}
 
 
 def blank(visual: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -37,19 +50,22 @@ def blank(visual: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def mlm(measure, count: int) -> dict[str, float]:
-    """Words that follow from the picture and the rest of the caption; captions that are true, or changed by a word."""
+    """Words that follow from the picture and the rest of the caption; captions that are true, or changed by a word.
+
+    A word is right where it makes a true caption.
+    """
     tokenizer = measure.processor.tokenizer
     asked = [
         (scene, caption, place)
         for scene, caption in shapes.held_out(shapes.captions, count)
         for place in shapes.hidden_words(scene, caption)[:1]
     ]
-    hidden = [" ".join("[MASK]" if i == at else w for i, w in enumerate(caption.split())) for _, caption, at in asked]
+    hidden = [put(caption, at, tokenizer.mask_token) for _, caption, at in asked]
     logits = measure([scene for scene, *_ in asked], hidden)["prediction_logits"]
-    vocabulary = tokenizer.get_vocab()
-    right = [
-        logits[row, at + 1].argmax() == vocabulary[caption.split()[at]] for row, (_, caption, at) in enumerate(asked)
-    ]
+    words = tokenizer.convert_ids_to_tokens(
+        [int(row[at + 1].argmax()) for row, (*_, at) in zip(logits, asked, strict=True)]
+    )
+    right = [is_true(scene, put(caption, at, word)) for word, (scene, caption, at) in zip(words, asked, strict=True)]
     pairs = []
     for number, (scene, caption) in enumerate(shapes.held_out(shapes.captions, count)):
         false = shapes.false_captions(scene, caption)
@@ -57,7 +73,26 @@ def mlm(measure, count: int) -> dict[str, float]:
             (scene, caption if number % 2 or not false else false[number * 7 % len(false)], number % 2 or not false)
         )
     matched = measure([scene for scene, *_ in pairs], [text for _, text, _ in pairs])["cross_relationship_score"]
-    return {"masked words": np.mean(right), "match": np.mean(matched.argmax(-1) == [bool(true) for *_, true in pairs])}
+    others = [len(shapes.changed_captions(caption)[at]) for _, caption, at in asked]
+    return {
+        "masked words": np.mean(right),
+        "masked words, chance": np.mean([1 / (1 + each) for each in others]),
+        "match": np.mean(matched.argmax(-1) == [bool(true) for *_, true in pairs]),
+    }
+
+
+def put(caption: str, place: int, word: str) -> str:
+    """The caption with a word in the place of another."""
+    words = caption.split()
+    return " ".join([*words[:place], word, *words[place + 1 :]])
+
+
+def is_true(scene, text: str) -> bool:
+    """Whether a text is a caption, and true: "object" may stand for "circle"."""
+    try:
+        return shapes.fits(text, scene)
+    except ValueError:
+        return False
 
 
 def retrieval(measure, count: int) -> dict[str, float]:

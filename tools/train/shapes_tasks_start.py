@@ -3,11 +3,16 @@
 import numpy as np
 
 import tfvl
-from tfvl import shapes
+from tfvl import auto, shapes
 
 
 def mlm(settings, processor):
-    """The body of a ViLT that answers questions; its words keep their embeddings, and the words of captions are new."""
+    """The body of a ViLT that answers questions; its words keep their embeddings, and the words of captions are new.
+
+    One that is pre-trained already goes on as it is.
+    """
+    if (model_class := auto.find(settings.start).model_class) is tfvl.ViltForPreTraining:
+        return model_class.from_pretrained(settings.start), processor
     words = shapes.caption_vocabulary()
     answers = tfvl.ViltForQuestionAnswering.from_pretrained(settings.start)
     config = answers.config.replace(
@@ -43,4 +48,14 @@ def any_head(settings, processor):
     return model, processor
 
 
-START = {"mlm": mlm, "retrieval": retrieval, "nlvr2": any_head, "choice": any_head, "phrases": any_head}
+def pair_head(settings, processor):
+    """The checkpoint with a new head, and the words of sentences about two pictures where it has not learnt them."""
+    model, processor = any_head(settings, processor)
+    words, tokenizer = shapes.caption_vocabulary(), processor.tokenizer
+    if len(tokenizer) < len(words):
+        model.resize_token_embeddings(len(words))
+        processor.tokenizer = tfvl.BertTokenizer(list(words), model_max_length=tokenizer.model_max_length)
+    return model, processor
+
+
+START = {"mlm": mlm, "retrieval": retrieval, "nlvr2": pair_head, "choice": any_head, "phrases": any_head}

@@ -51,7 +51,7 @@ CHECKPOINTS = (
         228_161,
         {"a scene finds its caption": 1.0, "a caption finds its scene": 1.0},
     ),
-    Checkpoint("shapes-vilt-nlvr2", "ViltForImagesAndTextClassification", REASONING, 0, {"accuracy": 0.0}),
+    Checkpoint("shapes-vilt-nlvr2", "ViltForImagesAndTextClassification", REASONING, 245_186, {"accuracy": 0.998}),
     Checkpoint("shapes-visual-bert-nlvr2", "VisualBertForVisualReasoning", REASONING, 147_074, {"accuracy": 0.993}),
     Checkpoint("shapes-visual-bert-choice", "VisualBertForMultipleChoice", CHOICE, 146_689, {"accuracy": 0.997}),
     Checkpoint(

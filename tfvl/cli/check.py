@@ -63,7 +63,7 @@ def check(
             raise ValueError("--png draws a comparison; name the model to compare with, --against SRC")
         if not picture.parent.is_dir():
             raise ValueError(f"--png is {picture}, but there is no directory {picture.parent}; make it first")
-        require("matplotlib", "train", "--png draws with it")
+        require("matplotlib", extra="plots", purpose="--png draws with it")
     if path.suffix == ".tflite":
         if target is not None:
             raise ValueError("--target is for a SavedModel; leave it out with a .tflite file")

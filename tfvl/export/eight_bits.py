@@ -125,7 +125,8 @@ class EightBitProduct(Part):
 
     def multiply(self, rows):
         """(rows, inputs) to (rows, outputs)."""
-        return product(rows, *(self.made[name].read_value() for name in ("levels", "ranges", "offsets")), self.zero)
+        levels, ranges, offsets = (self.made[name].read_value() for name in ("levels", "ranges", "offsets"))
+        return product(rows, levels, ranges, offsets, self.zero)
 
 
 class EightBitDense(EightBitProduct):
@@ -187,8 +188,8 @@ class EightBitDecoder(Part):
         with tf.name_scope(self.name):
             hidden_states = self.transformed(hidden_states)
             rows = tf.reshape(hidden_states, [-1, self.hidden_size])
-            weights = (table.made[name].read_value() for name in ("levels", "ranges", "offsets"))
-            outputs = tf.nn.bias_add(product(rows, *weights, transposed=True), self.bias.value)
+            levels, ranges, offsets = (table.made[name].read_value() for name in ("levels", "ranges", "offsets"))
+            outputs = tf.nn.bias_add(product(rows, levels, ranges, offsets, transposed=True), self.bias.value)
             return tf.reshape(outputs, [*shape_of(hidden_states)[:2], self.vocab_size])
 
 

@@ -165,7 +165,7 @@ def as_image(item: Any) -> bytes | Regions:
         return item
     if isinstance(item, str | os.PathLike):
         if is_address(item):
-            return read(item)
+            return read(str(item))
         path = Path(item).expanduser()
         if path.is_file() or path.suffix.lower() in READERS:
             return read(path)

@@ -1,6 +1,6 @@
 """Sentences about two drawn scenes, as in NLVR2; each comes with several pairs, and is true of half of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -79,7 +79,7 @@ def sentences_about(left: Scene, right: Scene, count: int = 1) -> list[PairSente
     return [PairSentence(text, (left, right), label, number) for number, (text, label) in enumerate(drawn)]
 
 
-def _facts() -> list[tuple[str, Callable[[Scene], bool]]]:
+def _facts() -> Sequence[tuple[str, Callable[[Scene], bool]]]:
     """Returns what can be said of a scene, each with the function that says whether it is true of one."""
     names = [*SHAPES, *(f"{color} object" for color in COLORS)]
     names += [f"{color} {shape}" for color, shape in product(COLORS, SHAPES)]

@@ -80,7 +80,8 @@ def test_tensorboard_needs_no_library(options, tmp_path, monkeypatch):
 
 def test_mlflow_has_every_row(options, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed (pip install mlflow-skinny)")
-    pytest.importorskip("alembic", reason="MLflow's database needs SQLAlchemy and alembic")
+    for module in ("alembic", "pandas"):
+        pytest.importorskip(module, reason="MLflow's database needs SQLAlchemy, alembic and pandas")
     mlflow.set_tracking_uri(None)
     monkeypatch.chdir(tmp_path)  # where nothing appears
     assert main(["train", "--config", settings(tmp_path, "mlflow"), *options]) == 0

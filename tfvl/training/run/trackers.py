@@ -54,7 +54,7 @@ TRACKERS: Mapping[str, Callable[[RunConfig, Path], AbstractContextManager[keras.
     "wandb": wandb_callback,
     "mlflow": mlflow_callback,
 }
-LIBRARIES = {"wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
+LIBRARIES = {"wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic", "pandas")}
 
 
 def settings(run: RunConfig) -> dict[str, Any]:

@@ -107,27 +107,6 @@ def test_the_four_sources_give_the_same_answers(pipelines, said, name):
 
 
 @pytest.mark.parametrize("name", ["shapes-vilt", "shapes-lxmert"])
-def test_who_asks_once_gets_the_same_without_a_graph(said, name, monkeypatch):
-    once = open_pipeline(name)
-    once.asked_once = True
-    monkeypatch.setattr("tfvl.export.signatures.serving_default", None)  # the graph
-    for row, expected in zip(once.ask(asked(name)[0]), said(name)["checkpoint"], strict=True):
-        assert_same(row, expected)
-
-
-def test_who_asks_once_about_images_of_which_one_shows_nothing(monkeypatch):
-    """The bundled detector finds the regions, and an image without any is answered like the others."""
-    blank = server.encoded(np.full((64, 64, 3), 255, np.uint8))
-    requests = [*asked("shapes-vilt")[0], Request("what color is the circle?", [blank])]
-    once = open_pipeline("shapes-lxmert")
-    once.asked_once = True
-    monkeypatch.setattr("tfvl.export.signatures.serving_default", None)  # the graph
-    *found, of_nothing = once.ask(requests)
-    assert [row.scored[0][0] for row in found] == asked("shapes-vilt")[1]
-    assert len(of_nothing.scored) == 5
-
-
-@pytest.mark.parametrize("name", ["shapes-vilt", "shapes-lxmert"])
 def test_a_request_alone_is_answered_as_among_others(pipelines, said, name):
     for kind, pipeline in pipelines(name).items():
         (alone,) = pipeline.ask(asked(name)[0][1:2])

@@ -92,7 +92,6 @@ def ask(
         else:
             pipeline = open_pipeline(src, top_k=top_k, detector=detector, architecture=class_name, revision=revision)
         with pipeline:
-            pipeline.asked_once = len(requests) <= AT_ONCE
             chunks = [requests[start : start + AT_ONCE] for start in range(0, len(requests), AT_ONCE)]
             found = [answers for chunk in chunks for answers in pipeline.ask(chunk)]
     if server is None and src.startswith("shapes-") and not all(map(looks_drawn, visuals)):

@@ -29,12 +29,10 @@ class Pipeline:
         batch_size: the largest number of rows in a call of the model.
         tasks: names of the tasks that the model can do.
         task: name of the task that it does.
-        asked_once: whether it gets one batch at most; then a checkpoint makes no graph, which takes longer.
     """
 
     detector_may_be_named = ", here or in the export"
     needs_text = True
-    asked_once = False
     tasks: tuple[str, ...]
 
     def __init__(self, name: str, top_k: int):

@@ -1,7 +1,4 @@
-"""Runs a checkpoint without a graph: calls the model itself, and makes the answers in NumPy.
-
-JAX and PyTorch have no graphs; on TensorFlow a few answers take less time than tracing one.
-"""
+"""Runs a checkpoint on JAX or PyTorch: calls the model itself, without a graph, and makes the answers in NumPy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,47 +29,42 @@ def eager(model, processor, top_k: int) -> tuple[Takes, Callable[[dict], dict]]:
         )
     tokens = dict(enumerate(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))))
     words = Words(model.config.answer_names, tokens, tokenizer.mask_token, tokenizer.mask_token_id, top_k)
-    reads, images = head.reads, None
-    if processor.takes_images:  # or a detector in it
-        reads = ("image",)
+    images = None
     if head.several:
         images = model.config.num_images if processor.sees == "images" else PAIR
 
-    def row(text: str, seen: dict[str, np.ndarray]) -> dict[str, Any]:
-        inputs = processor(text=[text], return_tensors="np") | seen
+    def row(made: dict, place: int) -> dict[str, Any]:
+        text, shown = made["text"][place], visual(made, place)
+        inputs = processor(text=[text], return_tensors="np", **shown)
         outputs = flat(model({name: value for name, value in inputs.items() if name in model.input_names}))
         outputs = {name: keras.ops.convert_to_numpy(value)[0] for name, value in outputs.items() if value is not None}
         ids = inputs["input_ids"][0][inputs["attention_mask"][0] == 1].tolist()
-        regions = int(np.sum(inputs.get("visual_attention_mask", 0)))
+        listed = [each for row in shown.get("regions", ()) for each in (row if isinstance(row, list) else [row])]
+        regions = sum(map(len, listed))
         return answer(head, outputs, Row(ids, text, regions=regions), words)
 
     def run(made: dict) -> dict:
-        rows: list[dict[str, Any]] = []
-        known: dict[Any, dict[str, np.ndarray]] = {}  # what the model reads of each image, about which several may ask
-        for place, text in enumerate(made["text"]):
-            key, shown = visual(made, place)
+        rows = []
+        for place in range(len(made["text"])):
             try:
-                if key not in known:
-                    known[key] = processor(**shown, return_tensors="np")
-                rows.append(row(text, known[key]) | {"status": ""})
+                rows.append(row(made, place) | {"status": ""})
             except ValueError as error:
                 rows.append({"status": str(error)})
         names = dict.fromkeys(name for each in rows for name in each)
         return {name: [each.get(name) for each in rows] for name in names}
 
-    return Takes(reads, images), run
+    return Takes(head.reads, images), run
 
 
-def visual(made: dict, place: int) -> tuple[Any, dict[str, list]]:
-    """Returns the images or regions of a row as keywords of a processor, behind a key that equal images share."""
+def visual(made: dict, place: int) -> dict[str, list]:
+    """Returns the images or regions of a row as keywords of a processor."""
     if "image" in made:
         image = made["image"][place]
-        key, shown = (image, image) if isinstance(image, bytes) else (tuple(image), list(image))
-        return key, {"images": [shown]}
+        return {"images": [image if isinstance(image, bytes) else list(image)]}
     features, boxes = made["regions"][place], made.get("boxes")
     if features.ndim == 3:
-        return place, {"regions": [[_real(each) for each in features]]}
-    return place, {"regions": [_real(features, None if boxes is None else boxes[place])]}
+        return {"regions": [[_real(each) for each in features]]}
+    return {"regions": [_real(features, None if boxes is None else boxes[place])]}
 
 
 def _real(features: np.ndarray, boxes: np.ndarray | None = None) -> Regions:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tfvl.answers.rows import ANSWER_SCORES, HEADS, head_name
-from tfvl.files.backend import keras_backend, require_tensorflow
 from tfvl.pipelines.base import OPTIONS, TOP_K, Pipeline
 from tfvl.pipelines.results import tasks_of, tasks_of_signatures
 from tfvl.preprocessing.regions.regions import Regions, widened
@@ -17,7 +16,7 @@ from tfvl.preprocessing.requests import Request, Takes
 class CheckpointPipeline(Pipeline):
     """A checkpoint that is not exported. Arguments and errors are those of `open_pipeline`.
 
-    It runs through the graph that its export would hold, which is traced once; with `asked_once`, without a graph.
+    It runs through the graph that its export would hold, which is traced once.
     """
 
     def __init__(self, src: str | Path, top_k: int, detector: str | None = None, task: str | None = None, **options):
@@ -25,7 +24,7 @@ class CheckpointPipeline(Pipeline):
 
         super().__init__(str(src), top_k)
         self.source = auto.find(src, **options)
-        self.head = head = HEADS.get(head_name(self.source.model_class))
+        head = HEADS.get(head_name(self.source.model_class))
         answers_questions = (
             bool(self.source.config.get("task_qa", True)) and self.source.config["model_type"] == "lxmert"
         )
@@ -49,29 +48,24 @@ class CheckpointPipeline(Pipeline):
             self._signatures[key] = self.compiled(*key)
         return self._signatures[key]
 
-    @property
-    def without_graph(self) -> bool:
-        from tfvl.pipelines.eager import OF_GRAPHS
-
-        if keras_backend() != "tensorflow":
-            return True
-        return self.asked_once and self.head is not None and self.head.kind not in OF_GRAPHS
-
     def compiled(self, regions: bool, top_k: int) -> tuple[Takes, Callable[[dict], dict]]:
-        processor: Any = self.processor
-        if self.source.reads_regions:
-            if not regions:
-                require_tensorflow("the detector that finds regions in images", "give region features")
-            detector = None if regions else processor.detector or self.source.default_detector
-            processor = type(processor)(processor.tokenizer, processor.feature_size, detector)
-        if self.without_graph:
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            from tfvl.files.backend import require_tensorflow
             from tfvl.pipelines.eager import eager
 
-            return eager(self.model, processor, top_k)
+            if self.source.reads_regions and not regions:
+                require_tensorflow("the detector that finds regions in images", "give region features")
+            return eager(self.model, self.processor, top_k)
         import tensorflow as tf
 
         from tfvl.export.signatures import inputs_of, serving_default
 
+        processor: Any = self.processor
+        if self.source.reads_regions:
+            detector = None if regions else processor.detector or self.source.default_detector
+            processor = type(processor)(processor.tokenizer, processor.feature_size, detector)
         inputs = inputs_of(self.model, processor)
         serve = tf.function(serving_default(self.model, processor, inputs, top_k), autograph=False)
         function = serve.get_concrete_function(**inputs.raw)

@@ -78,7 +78,7 @@ def test_rows_that_are_not_finite_or_zero():
     weights = [tf.Variable(levels), *(tf.Variable(each) for _, each in product_scales(levels, scales))]
     rows = np.random.default_rng(1).normal(size=(4, INPUTS)).astype(np.float32)
     rows[1], rows[2, 3], rows[3] = 0, np.inf, np.nan
-    found = product(tf.constant(rows), *weights).numpy()
+    found = tf.function(lambda: product(tf.constant(rows), *(each.read_value() for each in weights)))().numpy()
     assert np.isfinite(found[0]).all()
     assert not found[1].any()
     assert not np.isfinite(found[2:]).all(axis=1).any()  # as a row's status says

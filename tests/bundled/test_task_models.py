@@ -35,17 +35,12 @@ class Case(NamedTuple):
     truth: list[str]
 
 
-def png(scene: shapes.Scene) -> bytes:
-    return demo.encoded(scene.image())
-
-
 def masked_words(count: int) -> list[Case]:
     cases = []
     for scene, caption in shapes.held_out(shapes.captions, count):
-        words = caption.split()
         for place in shapes.hidden_words(scene, caption)[:1]:
-            text = " ".join([*words[:place], "[MASK]", *words[place + 1 :]])
-            cases.append(Case(scene, [Request(text, [png(scene)])], [words[place]]))
+            text = shapes.with_word(caption, place, "[MASK]")
+            cases.append(Case(scene, [Request(text, [scene.png()])], [caption.split()[place]]))
     return cases
 
 
@@ -54,21 +49,21 @@ def fitting_captions(count: int) -> list[Case]:
     pairs = shapes.held_out(shapes.captions, count)
     texts = [[*shapes.false_captions(scene, caption)[::4], caption] for scene, caption in pairs]
     return [
-        Case(scene, [Request(text, [png(scene)]) for text in row], [caption])
+        Case(scene, [Request(text, [scene.png()]) for text in row], [caption])
         for (scene, caption), row in zip(pairs, texts, strict=True)
     ]
 
 
 def compared_scenes(count: int) -> list[Case]:
     return [
-        Case(each.scenes[0], [Request(each.text, [png(scene) for scene in each.scenes])], [str(each.label)])
+        Case(each.scenes[0], [Request(each.text, [scene.png() for scene in each.scenes])], [str(each.label)])
         for each in shapes.pair_sentences(count // shapes.PAIRS)
     ]
 
 
 def chosen_texts(count: int) -> list[Case]:
     return [
-        Case(scene, [Request(each.prompt, [png(scene)], choices=each.choices)], [each.choices[each.right]])
+        Case(scene, [Request(each.prompt, [scene.png()], choices=each.choices)], [each.choices[each.right]])
         for scene, each in shapes.held_out(shapes.choices, count)
     ]
 
@@ -77,7 +72,7 @@ def placed_phrases(count: int) -> list[Case]:
     return [
         Case(
             scene,
-            [Request(each.text, [png(scene)], phrases=each.phrases)],
+            [Request(each.text, [scene.png()], phrases=each.phrases)],
             [f"{thing.color} {thing.shape}" for thing in each.things],
         )
         for scene, each in shapes.held_out(shapes.phrases, count)
@@ -129,7 +124,9 @@ def answers(pipeline, task: str, cases: list[Case]) -> list[list[str]]:
     if task == "mlm":
         return [[told(case, row[0][0][0])] for case, row in zip(cases, rows, strict=True)]
     if task == "phrases":
-        return [objects(case.scene, scored) for case, (scored,) in zip(cases, rows, strict=True)]
+        boxes = tfvl.RegionDetector.from_pretrained(DETECTOR).detect([case.scene.image() for case in cases])
+        found = zip(cases, boxes["normalized_boxes"], rows, strict=True)
+        return [objects(case.scene, of_scene, scored) for case, of_scene, (scored,) in found]
     return [[max((scored[0] for scored in row), key=lambda it: it[1])[0]] for row in rows]
 
 
@@ -142,9 +139,8 @@ def told(case: Case, word: str) -> str:
         return word
 
 
-def objects(scene: shapes.Scene, scored) -> list[str]:
+def objects(scene: shapes.Scene, boxes, scored) -> list[str]:
     """The objects that the regions cover which are the best of the phrases."""
-    boxes = tfvl.RegionDetector.from_pretrained(DETECTOR).detect(scene.image())["normalized_boxes"][0]
     return [demo_tasks.covered(scene, boxes[int(text.rpartition(" ")[2])]) for text, _ in scored]
 
 

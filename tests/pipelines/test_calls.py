@@ -12,7 +12,8 @@ from support.region_models import some_regions
 import tfvl
 from tfvl import shapes
 from tfvl.pipelines import Answers
-from tfvl.pipelines.calls import as_image, encoded
+from tfvl.pipelines.calls import as_image
+from tfvl.preprocessing.image.decode import encode_png
 
 QUESTION, ANSWER = "what color is the triangle?", "red"
 # Rows of a batch are padded to each other's sizes: other orders of summation.
@@ -91,7 +92,7 @@ def test_texts_are_escaped_in_notebooks(vqa, picture):
 
 BAD = {
     "not an image": b"nothing",
-    "torn": encoded(np.zeros((9, 9, 3), np.uint8))[:-30],
+    "torn": encode_png(np.zeros((9, 9, 3), np.uint8))[:-30],
     "missing": "no-such-file.png",
     "address": "http://127.0.0.1:9/cat.png",
     "number": 3,
@@ -119,7 +120,7 @@ def test_a_bad_text_is_an_entry_of_its_row(vqa, picture):
 
 
 def test_generators_and_datasets_stream(vqa, picture):
-    contents = encoded(np.asarray(picture))
+    contents = encode_png(np.asarray(picture))
     asked = {"image": contents, "question": QUESTION}
     drawn = []
 

@@ -1,7 +1,6 @@
 """`tfvl demo`: a drawn scene, an exported model, and a process without tfvl that answers from it."""
 
 import base64
-import io
 import json
 import secrets
 import subprocess
@@ -163,7 +162,7 @@ def ask(directory: Path, asked: Asked) -> dict[str, list]:
     Raises:
         RuntimeError: the artefact does not run, or refuses what it is asked.
     """
-    images = [{"b64": base64.b64encode(encoded(scene.image())).decode()} for scene in asked.scenes]
+    images = [{"b64": base64.b64encode(scene.png()).decode()} for scene in asked.scenes]
     inputs = {"image": [images if len(images) > 1 else images[0]] * len(asked.texts), "text": asked.texts, **asked.more}
     request = {"directory": str(directory), "inputs": inputs}
     command = [sys.executable, "-I", "-c", CLIENT]  # -I: neither this directory nor PYTHONPATH helps it
@@ -174,13 +173,6 @@ def ask(directory: Path, asked: Asked) -> dict[str, list]:
     if problems := [status for status in results["status"] if status]:
         raise RuntimeError(f"{directory} refused a question: {problems[0]}")
     return results
-
-
-def encoded(picture) -> bytes:
-    """The picture as a PNG file."""
-    png = io.BytesIO()
-    picture.save(png, "png")
-    return png.getvalue()
 
 
 def answer_table(rows: list[DemoAnswer]):

@@ -73,10 +73,9 @@ def ask_masked_words(scene) -> Asked:
 
     texts, truths = [], []
     for caption in shapes.captions(scene, 2 * ROWS):
-        words = caption.split()
         for place in shapes.hidden_words(scene, caption)[-1:]:
-            truths.append(words[place])
-            texts.append(" ".join([*words[:place], "[MASK]", *words[place + 1 :]]))
+            truths.append(caption.split()[place])
+            texts.append(shapes.with_word(caption, place, "[MASK]"))
     return Asked((scene,), texts[:ROWS], {}, truths[:ROWS])
 
 

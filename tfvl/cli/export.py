@@ -138,11 +138,10 @@ def export_web(src: str, dst: Path, *, top_k: int, image_size: str | None, overw
     refuse_to_overwrite(dst, overwrite)
     quiet_tensorflow()
     from tfvl import auto
-    from tfvl.export.web import check, web
+    from tfvl.export.web import web
 
     with console(stderr=True).status("converting"):
         model, processor = auto.load(src, **load)
-        check(model, processor)
         title = src.rstrip("/").rpartition("/")[2]
         web(model, processor, dst, title=title, top_k=top_k, overwrite=overwrite, **options)
     say(f"Written to {dst}. Next:")

@@ -1,13 +1,11 @@
 """Measures how far a SavedModel differs from the model it was made of: `tfvl check DIRECTORY --against SRC`."""
 
-from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from tfvl import auto
 from tfvl.answers.rows import Head
@@ -17,6 +15,7 @@ from tfvl.export.tflite.calibration import requests
 from tfvl.export.tflite.drift import EXAMPLES, DriftReport, accuracy, compare
 from tfvl.export.tflite.sizes import CHOICES, REGIONS
 from tfvl.lite.inputs import FEATURES
+from tfvl.preprocessing.image.decode import encode_png
 from tfvl.preprocessing.requests import Request, Takes, arrays
 
 
@@ -63,12 +62,6 @@ def raw_row(asked: dict[str, Any], inputs: Inputs) -> dict[str, np.ndarray]:
     """A request of `calibration.requests` as one row of the raw inputs."""
     takes = Takes.of_signature(inputs.raw)
     (visuals,) = asked[takes.visual] if takes.images else [asked[takes.visual]]
-    visuals = [encoded_image(each) if takes.visual == "images" else each for each in visuals]
+    visuals = [encode_png(np.asarray(each)) if takes.visual == "images" else each for each in visuals]
     more = {name: asked[name][0] for name in ("choices", "phrases") if name in asked}
     return arrays([Request(asked["text"], visuals, **more)], takes)
-
-
-def encoded_image(pixels) -> bytes:
-    file = BytesIO()
-    Image.fromarray(np.asarray(pixels)).save(file, "PNG")
-    return file.getvalue()

@@ -44,6 +44,7 @@ from tfvl.shapes.sentences import (
     held_out,
     hidden_words,
     phrases,
+    with_word,
 )
 
 __all__ = [
@@ -88,4 +89,5 @@ __all__ = [
     "sentences_about",
     "side_by_side",
     "vocabulary",
+    "with_word",
 ]

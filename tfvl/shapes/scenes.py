@@ -5,6 +5,7 @@ determine everything about a scene. The two splits never share a random stream, 
 of a test or a demonstration.
 """
 
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,6 +98,12 @@ class Scene:
             left, top, right, bottom = (edge * smooth - (i > 1) for i, edge in enumerate(thing.box))
             OUTLINES[thing.shape](pen, (left, top, right, bottom), COLORS[thing.color])
         return picture.reduce(smooth)
+
+    def png(self) -> bytes:
+        """Encodes the picture as a small PNG."""
+        file = io.BytesIO()
+        self.image().save(file, "PNG", optimize=True)
+        return file.getvalue()
 
     def questions(self, per_kind: int | Mapping[str, int] = 1) -> list[Question]:
         """Returns up to `per_kind` different questions of each kind, a number or one for each; the same on every call.

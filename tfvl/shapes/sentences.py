@@ -102,6 +102,12 @@ def captions(scene: Scene, count: int = 1) -> list[str]:
     return list(said)
 
 
+def with_word(caption: str, place: int, word: str) -> str:
+    """Returns the caption with `word` in the place of another; its articles stay as they are."""
+    words = caption.split()
+    return " ".join([*words[:place], word, *words[place + 1 :]])
+
+
 def changed_captions(caption: str) -> list[list[str]]:
     """Returns, for each word, the captions in which another word of its class replaces it ("blue" for "red", …)."""
     words = caption.split()

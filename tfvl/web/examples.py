@@ -1,6 +1,5 @@
 """Examples for the page: drawn scenes and what is asked about them, for each kind of answer."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -37,7 +36,7 @@ def drawn(kind: str, images: int, mask_token: str) -> tuple[list[dict[str, Any]]
     described, files = [], {}
     for number, example in enumerate(_pairs() if images > 1 else _of_scenes(kind, mask_token)):
         names = [f"{DIRECTORY}/{number}{side}.png" for side in "ab"[: len(example.scenes)]]
-        files |= {name: _png(scene) for name, scene in zip(names, example.scenes, strict=True)}
+        files |= {name: scene.png() for name, scene in zip(names, example.scenes, strict=True)}
         described.append({"images": names, "text": example.text, **example.more})
     return described, files
 
@@ -63,12 +62,9 @@ def _caption(scene: shapes.Scene, number: int, mask_token: str) -> Example:
 
 
 def _gap(scene: shapes.Scene, number: int, mask_token: str) -> Example | None:
-    words = (caption := shapes.captions(scene)[0]).split()
+    caption = shapes.captions(scene)[0]
     hidden = shapes.hidden_words(scene, caption)
-    if not hidden:
-        return None
-    words[hidden[0]] = mask_token
-    return Example([scene], " ".join(words))
+    return Example([scene], shapes.with_word(caption, hidden[0], mask_token)) if hidden else None
 
 
 def _texts(scene: shapes.Scene, number: int, mask_token: str) -> Example:
@@ -101,9 +97,3 @@ EXAMPLES: Mapping[str, Callable[[shapes.Scene, int, str], Example | None]] = {
 def _pairs() -> list[Example]:
     sentences = shapes.pair_sentences(COUNT, scenes=200)
     return [Example(each.scenes, each.text) for each in list(sentences)[:: shapes.PAIRS]]
-
-
-def _png(scene: shapes.Scene) -> bytes:
-    file = io.BytesIO()
-    scene.image().save(file, "PNG", optimize=True)
-    return file.getvalue()

@@ -39,23 +39,6 @@ def page_files() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(PAGE.iterdir())}
 
 
-def description(engine: str, title: str, head: str, images: int, top_k: int, mask_token: str) -> tuple[dict, dict]:
-    """Returns the content of description.json (README.md has its fields), and the example pictures that it names.
-
-    Args:
-        engine: `DEVICE` or `SERVER`.
-        title: the name of the model that the page shows.
-        head: the model's class, of `tfvl.answers.rows.HEADS`.
-        images: pictures of a question, 1 or 2.
-        top_k: how many answers are shown.
-        mask_token: of the tokenizer.
-    """
-    row = HEADS[head]
-    examples, files = drawn(row.kind, images, mask_token)
-    fields = {"engine": engine, "title": title, "head": head, "kind": row.kind, "reads": row.reads, "images": images}
-    return {**fields, "top_k": top_k, "examples": examples}, files
-
-
 def complete(directory: Path, title: str) -> None:
     """Writes all that the folder holds beside its `.tflite` file, `MODEL`, which is there."""
     described = file.read(directory / MODEL)
@@ -73,12 +56,17 @@ def complete(directory: Path, title: str) -> None:
 
 
 def of_file(described: LiteFile, title: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Returns the same as `description` for a model that runs in the browser."""
+    """Returns the content of description.json (README.md has its fields), and the example pictures that it names.
+
+    Args:
+        described: the file of the model.
+        title: the name of the model that the page shows.
+    """
     facts = described.description
     row = HEADS[facts["head"]]
     images = facts["inputs"]["pixel_values"]["shape"][1] if row.several else 1
-    content, pictures = description(
-        DEVICE, title, facts["head"], images, facts["top_k"], facts["tokenizer"]["mask_token"]
-    )
+    examples, pictures = drawn(row.kind, images, facts["tokenizer"]["mask_token"])
+    fields = {"engine": DEVICE, "title": title, "head": facts["head"], "kind": row.kind, "reads": row.reads}
+    fields |= {"images": images, "top_k": facts["top_k"], "examples": examples}
     answer = {"logits": row.logits, "activation": row.activation, "match": row.match}
-    return {**content, **answer, "model": MODEL}, pictures
+    return {**fields, **answer, "model": MODEL}, pictures

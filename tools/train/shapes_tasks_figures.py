@@ -60,12 +60,15 @@ def mlm(measure, count: int) -> dict[str, float]:
         for scene, caption in shapes.held_out(shapes.captions, count)
         for place in shapes.hidden_words(scene, caption)[:1]
     ]
-    hidden = [put(caption, at, tokenizer.mask_token) for _, caption, at in asked]
+    hidden = [shapes.with_word(caption, at, tokenizer.mask_token) for _, caption, at in asked]
     logits = measure([scene for scene, *_ in asked], hidden)["prediction_logits"]
     words = tokenizer.convert_ids_to_tokens(
         [int(row[at + 1].argmax()) for row, (*_, at) in zip(logits, asked, strict=True)]
     )
-    right = [is_true(scene, put(caption, at, word)) for word, (scene, caption, at) in zip(words, asked, strict=True)]
+    right = [
+        is_true(scene, shapes.with_word(caption, at, word))
+        for word, (scene, caption, at) in zip(words, asked, strict=True)
+    ]
     pairs = []
     for number, (scene, caption) in enumerate(shapes.held_out(shapes.captions, count)):
         false = shapes.false_captions(scene, caption)
@@ -79,12 +82,6 @@ def mlm(measure, count: int) -> dict[str, float]:
         "masked words, chance": np.mean([1 / (1 + each) for each in others]),
         "match": np.mean(matched.argmax(-1) == [bool(true) for *_, true in pairs]),
     }
-
-
-def put(caption: str, place: int, word: str) -> str:
-    """The caption with a word in the place of another."""
-    words = caption.split()
-    return " ".join([*words[:place], word, *words[place + 1 :]])
 
 
 def is_true(scene, text: str) -> bool:

@@ -97,8 +97,13 @@ def warn_of_shares(shares: np.ndarray) -> None:
 
 def as_png(contents: bytes, max_pixels: int) -> bytes:
     """An encoded image as a PNG of the same levels, transparency included; errors as those of `to_levels`."""
+    return encode_png(decode(contents, max_pixels, KEPT))
+
+
+def encode_png(levels: np.ndarray, **options: int) -> bytes:
+    """Encodes an image, uint8 (height, width, channels), as a PNG; `options` are Pillow's, such as `compress_level`."""
     file = io.BytesIO()
-    Image.fromarray(decode(contents, max_pixels, KEPT)).save(file, "PNG")
+    Image.fromarray(levels).save(file, "PNG", **options)
     return file.getvalue()
 
 

@@ -1,5 +1,6 @@
 // What came back from an engine (a `Reply`, see README.md of tfvl/web), as elements.
 
+import { softmax } from "./answers.js";
 import { element } from "./dom.js";
 import { boxesOn, heatOn } from "./drawing.js";
 
@@ -60,9 +61,8 @@ const bars = (answers) => list(answers.map(({ answer, score }) => [answer, perce
 
 /** Texts by how well they fit the picture; the bars are the shares of a softmax over them. */
 function ranking(answers) {
-  const powers = answers.map(({ score }) => Math.exp(score - answers[0].score));
-  const sum = powers.reduce((one, other) => one + other, 0);
-  return list(answers.map(({ answer, score }, place) => [answer, number(score), powers[place] / sum]));
+  const shares = softmax(answers.map(({ score }) => score));
+  return list(answers.map(({ answer, score }, place) => [answer, number(score), shares[place]]));
 }
 
 function masks({ filled, masks: found }) {

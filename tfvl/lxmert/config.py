@@ -19,11 +19,11 @@ class LxmertConfig(BertConfig):
     It has the fields of `BertConfig`, and these:
 
     Attributes:
-        num_qa_labels: number of answers; that of `num_labels`, `id2label` or `label2id`, whichever is given, else
-            9500. `id2label` names them. (Upstream's models do not read it, and its files may name as many classes as
-            they like: names of another number than `num_qa_labels` are kept, and name no answer.)
-        num_object_labels: number of object classes a region may be told to belong to.
-        num_attr_labels: number of attributes a region may be told to have.
+        num_qa_labels: number of answers; if left out, as many as `num_labels`, `id2label` or `label2id` give, else
+            9500. `id2label` names the answers. (Upstream's models do not read `id2label`, and its files may name any
+            number of classes: names of another number than `num_qa_labels` are kept, but are not the answers' names.)
+        num_object_labels: number of object classes that are predicted for a region.
+        num_attr_labels: number of attributes that are predicted for a region.
         l_layers, x_layers, r_layers: number of blocks of the language, cross-modality and object relationship encoder.
         num_hidden_layers: the three numbers as a dict, as in upstream's attribute of that name; no layer reads it.
         layer_norm_eps: stored, but not read, since upstream's PyTorch models use 1e-12 in all norms.
@@ -107,17 +107,17 @@ class LxmertConfig(BertConfig):
         return {name: width for name, (on, width) in table.items() if on}
 
     def replace(self, **changes) -> Self:
-        """Returns a copy with changes, as `Config.replace`; `num_qa_labels` and the labels replace each other.
+        """Returns a changed copy, as `Config.replace` does; new labels also set `num_qa_labels`, and the reverse.
 
         Raises:
-            ValueError: `num_qa_labels` and one of the three are given, and they are of different numbers.
+            ValueError: `num_qa_labels` and labels are given, and differ in number.
         """
         named = any(changes.get(name) is not None for name in ("num_labels", "id2label", "label2id"))
         count = changes.get("num_qa_labels", self.num_qa_labels)
         if named:
             changes = {"num_qa_labels": None} | changes
         elif self.num_labels == self.num_qa_labels != count:
-            changes["id2label"] = None  # the names were the other answers'
+            changes["id2label"] = None  # the old names do not fit the new answers
         config = super().replace(**changes)
         if named and config.num_labels != config.num_qa_labels:
             raise ValueError(f"num_qa_labels is {config.num_qa_labels} but there are {config.num_labels} labels.")
@@ -127,7 +127,7 @@ class LxmertConfig(BertConfig):
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         # upstream writes the three numbers of layers a second time, and may write a number of labels; it reads neither
         read = {name: value for name, value in values.items() if name not in ("num_hidden_layers", "num_labels")}
-        if "num_answers" in read:  # of a file of the authors' own (`tfvl.porting.originals`)
+        if "num_answers" in read:  # from a file in the authors' own format (`tfvl.porting.originals`)
             read[cls.answers_field] = read.pop("num_answers")
         return super().from_dict({cls.answers_field: ANSWERS} | read)
 

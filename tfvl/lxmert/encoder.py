@@ -9,7 +9,7 @@ from tfvl.layers.transformer import PostNormBlock
 
 @keras.saving.register_keras_serializable("tfvl")
 class VisualFeatureEncoder(keras.layers.Layer):
-    """Mean of a region's projected features and its projected box, a layer norm on each (equation 1).
+    """Embeds a region as the mean of its projected features and its projected box, each layer-normed (equation 1).
 
     Upstream: `LxmertVisualFeatureEncoder`.
 
@@ -112,11 +112,11 @@ class CrossModalityBlock(keras.layers.Layer):
             language: (batch, length, hidden).
             vision: (batch, regions, hidden).
             word_mask, region_mask: bool, broadcast to the attention probabilities, or None; see `expand_mask`.
-            first_word_only: compute the first position of the language only, the one that the caller reads.
+            first_word_only: compute only the first position of the language, for a caller that reads no other.
 
         Returns:
-            The language (batch, length, hidden), the vision (batch, regions, hidden; as it came where it is not
-            computed), and the probabilities (batch, heads, length, regions) with which words attend to regions.
+            The language (batch, length or 1, hidden), the vision (batch, regions, hidden), which `first_word_only`
+            leaves unchanged, and the probabilities (batch, heads, length, regions) with which words attend to regions.
         """
         words, probabilities = self.cross(language, vision, region_mask, training)  # (batch, length, hidden)
         if first_word_only:
@@ -151,7 +151,7 @@ class CrossModalityStack(keras.layers.Layer):
             layer.build(language_shape, vision_shape)
 
     def call(self, language, vision, word_mask=None, region_mask=None, first_word_only=False, training=None):
-        """Runs the blocks; arguments as `CrossModalityBlock`, of which the last one sees `first_word_only`.
+        """Runs the blocks; takes the arguments of `CrossModalityBlock`, and passes `first_word_only` to the last block.
 
         Returns:
             Three tuples with one entry per block: language, vision, attention probabilities.
@@ -169,7 +169,7 @@ class CrossModalityStack(keras.layers.Layer):
 
     @staticmethod
     def bound(layer, word_mask, region_mask, first_word_only, training):
-        # keras.remat passes tensors only, so what is no tensor is bound before
+        # keras.remat passes tensors only, so the other arguments are bound before
         return lambda language, vision: layer(
             language, vision, word_mask, region_mask, first_word_only=first_word_only, training=training
         )

@@ -21,14 +21,14 @@ from tfvl.modeling.recipes import Recipe
 
 @keras.saving.register_keras_serializable("tfvl")
 class AnswerHead(ClassifierHead):
-    """dense, GELU, layer norm, dense (upstream: `LxmertVisualAnswerHead`)."""
+    """A head that runs dense, GELU, layer norm and dense (upstream: `LxmertVisualAnswerHead`)."""
 
     def call(self, pooled):
         """Maps (batch, input_size) to logits (batch, num_labels)."""
         return self.out(self.layer_norm(ops.gelu(self.dense(pooled), approximate=False)))
 
     def resize(self, num_labels: int) -> None:
-        """Gives the last layer another number of labels; those that stay keep their weights, new ones are drawn."""
+        """Gives the last layer another number of labels; old labels keep their weights, new ones get random weights."""
         old, kept = self.out, min(num_labels, self.out.units)
         self._tracker.unlock()  # as Keras itself does where it replaces what a built layer holds
         self._tracker.untrack(old)
@@ -70,7 +70,7 @@ class ObjectHead(TransformedHead):
 
 
 class LxmertHeadModel(HeadModel, LxmertPreTrainedModel):
-    """An `LxmertModel` called `lxmert` with a head on top."""
+    """Base of the classes that have a head on an `LxmertModel`, which is their attribute `lxmert`."""
 
     base_model_class = LxmertModel
     reads_vision = True
@@ -105,7 +105,7 @@ class LxmertHeadModel(HeadModel, LxmertPreTrainedModel):
         )
 
     def resize_num_qa_labels(self, num_labels: int | None) -> Dense | None:
-        """Changes the number of answers: those that stay keep weights and names, new ones at the end are drawn anew.
+        """Changes the number of answers: old ones keep weights and names, new ones at the end get random weights.
 
         (`from_pretrained(…, num_qa_labels=…, ignore_mismatched_sizes=True)` draws the whole last layer anew.)
 
@@ -118,7 +118,7 @@ class LxmertHeadModel(HeadModel, LxmertPreTrainedModel):
             The layer that scores the answers; None where the model has no answer head.
 
         Raises:
-            ValueError: `num_labels` is no size, or the head is quantized.
+            ValueError: `num_labels` is not a possible number of labels, or the head is quantized.
         """
         if getattr(self, "answer_head", None) is None:
             return None
@@ -135,7 +135,7 @@ class LxmertHeadModel(HeadModel, LxmertPreTrainedModel):
 
 @keras.saving.register_keras_serializable("tfvl")
 class LxmertForQuestionAnswering(LxmertHeadModel):
-    """Answers as classes (VQA, GQA); returns `question_answering_score` (batch, num_qa_labels).
+    """Scores the possible answers to a question (VQA, GQA); returns `question_answering_score` (batch, num_qa_labels).
 
     Labels: int (batch,), the index of the right answer, -100 ignored, whose loss is the cross-entropy (GQA); or float
     (batch, num_qa_labels), a target 0 … 1 for each answer, whose loss is the sum of their binary cross-entropies (VQA:
@@ -175,12 +175,12 @@ class LxmertForQuestionAnswering(LxmertHeadModel):
 
 @keras.saving.register_keras_serializable("tfvl")
 class LxmertForPreTraining(LxmertHeadModel):
-    """Masked words, image-text match, regions and answers; `config.task_*` says which of the four.
+    """The model for pre-training on masked words, image-text match, regions and answers, as `config.task_*` switches.
 
     Returns `prediction_logits` (batch, length, vocab), `cross_relationship_score` (batch, 2), whose class 1 says that
     the text belongs to the image, `question_answering_score` (batch, num_qa_labels) where `config.task_qa`, and
     `visual_prediction_scores` where `config.task_obj_predict`: a dict with `obj` and `attr` (batch, regions, classes)
-    and `feat` (batch, regions, visual_feat_dim), as far as `config.visual_*_loss`.
+    and `feat` (batch, regions, visual_feat_dim), each where its `config.visual_*_loss` is set.
 
     Any of these labels may be given; those of a task that the configuration switches off are not read.
 
@@ -191,7 +191,7 @@ class LxmertForPreTraining(LxmertHeadModel):
       regions) with -100 ignored, or float (batch, regions, visual_feat_dim) for `feat`; and the detector's confidence
       in it, float (batch, regions), which weighs the region's loss.
 
-    The loss is the sum of the terms; each on regions is a mean over all regions of loss times confidence, times
+    The loss is the sum of the terms. A term on regions is the mean, over all regions, of loss times confidence times
     `config.visual_loss_normalizer`.
     """
 
@@ -255,7 +255,7 @@ class LxmertForPreTraining(LxmertHeadModel):
         self.check_tasks(inputs)
 
     def check_object_labels(self, labels, regions):
-        """Raises ValueError unless there is a pair of the right shapes for each loss on regions."""
+        """Raises ValueError unless `labels` has a pair of the right shapes for each loss on regions."""
         for name, count in self.config.visual_losses.items():
             pair: Any = labels.get(name, ()) if isinstance(labels, Mapping) else ()
             if len(pair) != 2:
@@ -282,7 +282,7 @@ class LxmertForPreTraining(LxmertHeadModel):
         return self.with_loss(outputs | more, inputs)
 
     def classification_tasks(self) -> dict[str, tuple[str, str]]:
-        """The tasks that are switched on, without those on regions: label to (output, name of the metric)."""
+        """Returns (output, name of the metric) of each task that is switched on, by its label; none on regions."""
         config = self.config
         tasks = {
             "labels": (config.task_mask_lm, "masked_lm_accuracy"),
@@ -292,7 +292,7 @@ class LxmertForPreTraining(LxmertHeadModel):
         return {label: (self.targets[label], name) for label, (on, name) in tasks.items() if on}
 
     def check_tasks(self, labels):
-        """Raises ValueError where there are labels, but none of a task that the config switches on."""
+        """Raises ValueError if there are labels, but none belongs to a task that the config switches on."""
         possible = [*self.classification_tasks(), *(["obj_labels"] if self.config.task_obj_predict else [])]
         given = set(self.label_names) & labels.keys() if isinstance(labels, Mapping) else {"a tensor"}
         if given and not given & set(possible):

@@ -22,18 +22,18 @@ class LxmertPreTrainedModel(PreTrainedModel):
     Inputs (a text, `visual_feats` and `visual_pos` are needed, the others may be left out):
         input_ids: int (batch, length).
         visual_feats: float (batch, regions, visual_feat_dim), a detector's features of each region.
-        visual_pos: float (batch, regions, visual_pos_dim), where each lies: x1, y1, x2, y2 in 0 … 1.
-        attention_mask: (batch, length), 1 for a word and 0 for padding; ones where left out. Of this and the next two,
-            one row goes for all.
-        visual_attention_mask: (batch, regions), 1 for a region and 0 for padding; ones where left out.
-        token_type_ids: int (batch, length); zeros where left out.
+        visual_pos: float (batch, regions, visual_pos_dim), the box of each region: x1, y1, x2, y2 in 0 … 1.
+        attention_mask: (batch, length), 1 for a word and 0 for padding; ones if left out. This input and the next two
+            may have a single row, which then holds for the whole batch.
+        visual_attention_mask: (batch, regions), 1 for a region and 0 for padding; ones if left out.
+        token_type_ids: int (batch, length); zeros if left out.
         inputs_embeds: float (batch, length, hidden), instead of `input_ids`.
 
     Returns of a call: a dict with the fields that the class names and, if asked for,
         language_hidden_states, vision_hidden_states: (batch, length, hidden) and (batch, regions, hidden), one for each
-            block of the own encoder and one for each of the cross-modality encoder.
+            block of the language or vision encoder, then one for each block of the cross-modality encoder.
         language_attentions, vision_attentions: (batch, heads, length, length) and (batch, heads, regions, regions), one
-            for each block of the own encoder.
+            for each block of the language or vision encoder.
         cross_encoder_attentions: (batch, heads, length, regions), words over regions, one for each block.
     """
 

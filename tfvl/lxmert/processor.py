@@ -1,4 +1,4 @@
-"""LXMERT's processor: texts, region features and boxes in, the model's input dict out."""
+"""LXMERT's processor, which turns texts, region features and boxes into the model's inputs."""
 
 from tfvl.lxmert.config import LxmertConfig
 from tfvl.processors.regions import RegionProcessor
@@ -11,8 +11,8 @@ class LxmertProcessor(RegionProcessor):
         inputs = processor(text=["what is on the table?"], regions=["kitchen.npz"])
 
     A call (see `RegionProcessor.__call__`) returns `input_ids`, `token_type_ids`, `attention_mask` int32 (N, length);
-    `visual_feats` float32 (N, regions, feature_size), `visual_pos` float32 (N, regions, 4), the boxes, without which
-    LXMERT cannot do, and `visual_attention_mask` int32 (N, regions).
+    `visual_feats` float32 (N, regions, feature_size), `visual_pos` float32 (N, regions, 4), the boxes, which LXMERT
+    always needs, and `visual_attention_mask` int32 (N, regions).
 
     Args:
         tokenizer: the `BertTokenizer` (upstream: `LxmertTokenizer`, which is the same).

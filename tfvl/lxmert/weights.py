@@ -1,6 +1,6 @@
-"""The porting table of LXMERT: the names in upstream's state dicts beside the variables they fill.
+"""The porting table of LXMERT: the names in upstream's state dicts, and the variables that they fill.
 
-Rows of several heads stand side by side; those whose variable the model has apply. Names leave out `lxmert.` and
+The table has the rows of all heads; a model uses those whose variable it has. Names leave out `lxmert.` and
 `lxmert/`.
 """
 
@@ -78,7 +78,7 @@ ENCODERS = (
 
 POOLER = _dense("pooler.dense", "pooler/dense", head="pooler")
 
-# The decoder has a kernel of its own only where it is untied. Some files store its bias under two names, or the other.
+# The decoder has a kernel of its own only if it is untied. Files store its bias under one of two names, or under both.
 _WORD_HEAD = "cls.predictions"
 MASKED_LM = (
     *_dense("cls.predictions.transform.dense", "predictions/transform", head=_WORD_HEAD),

@@ -1,4 +1,4 @@
-"""Rows of images that differ in size: flatten a batch, nest it again, mask what is padding."""
+"""Batches of images that differ in size: flattens nested lists, nests the rows again, pads, and masks the padding."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,7 +38,7 @@ def nested(rows: tf.Tensor, leading: tf.Tensor) -> tf.Tensor:
 
 
 def padded(images: Sequence[np.ndarray], value: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """N images (h, w, channels), at least one, as float32 (N, H, W, channels) and their mask, int32 (N, H, W)."""
+    """Pads N ≥ 1 images (h, w, channels) to float32 (N, H, W, channels); also returns a mask, int32 (N, H, W)."""
     height, width = np.max([image.shape[:2] for image in images], axis=0)
     values = np.full([len(images), height, width, images[0].shape[2]], value, np.float32)
     masks = np.zeros([len(images), height, width], np.int32)

@@ -18,9 +18,9 @@ CHANNELS_FIRST, CHANNELS_LAST = "channels_first", "channels_last"
 
 
 class Levels(NamedTuple):
-    """An image as levels from 0 to 255, (height, width, 3) uint8, and the numbers they came from, if it was floats.
+    """An image as levels from 0 to 255, (height, width, 3) uint8, and as the floats that it was given in, if any.
 
-    There are no levels of floats that are neither levels nor shares from 0 to 1.
+    `levels` is None if the floats are neither levels nor shares from 0 to 1.
     """
 
     levels: np.ndarray | None
@@ -76,7 +76,7 @@ def to_levels(
 
 
 def read_image(source: str | os.PathLike) -> bytes:
-    """The content of an image file, or of what lies at an `http(s)` address; errors are those of both."""
+    """Reads an image file, or fetches one from an `http(s)` address; errors are those of `read_file` and `fetch`."""
     return fetch(str(source)) if is_address(source) else read_file(source, MAX_FILE_BYTES)
 
 
@@ -96,7 +96,7 @@ def warn_of_shares(shares: np.ndarray) -> None:
 
 
 def as_png(contents: bytes, max_pixels: int) -> bytes:
-    """An encoded image as a PNG of the same levels, transparency included; errors as those of `to_levels`."""
+    """Encodes an encoded image again, as a PNG of the same levels and transparency; errors are those of `to_levels`."""
     return encode_png(decode(contents, max_pixels, KEPT))
 
 
@@ -108,7 +108,7 @@ def encode_png(levels: np.ndarray, **options: int) -> bytes:
 
 
 def _array_levels(array: np.ndarray, on_white: bool, any_floats: bool) -> Levels:
-    """Of an array (height, width, channels)."""
+    """Converts an array (height, width, channels) to levels of 3 channels."""
     colours, alpha = _split(array)
     if alpha is None or not on_white:
         return _as_levels(colours, any_floats)
@@ -123,7 +123,7 @@ def _array_levels(array: np.ndarray, on_white: bool, any_floats: bool) -> Levels
 
 
 def _as_levels(array: np.ndarray, any_floats: bool = False) -> Levels:
-    """Of any number of channels."""
+    """Converts an array to levels of as many channels."""
     if array.dtype == np.uint8 or array.size == 0:
         return Levels(array.astype(np.uint8))
     low, high = array.min(), array.max()
@@ -149,7 +149,7 @@ def _is_whole(array: np.ndarray) -> bool:
 
 
 def _channels_last(array: np.ndarray, input_data_format: str | None) -> np.ndarray:
-    """Any layout to (height, width, channels), 1 to 4 of them."""
+    """Brings an array of any layout to (height, width, channels), with 1 to 4 channels."""
     if input_data_format not in (None, CHANNELS_FIRST, CHANNELS_LAST):
         raise ValueError(f"input_data_format={input_data_format!r}; use {CHANNELS_FIRST!r} or {CHANNELS_LAST!r}")
     if array.dtype.kind not in "uifb":
@@ -160,7 +160,7 @@ def _channels_last(array: np.ndarray, input_data_format: str | None) -> np.ndarr
     if array.ndim != 3:
         raise ValueError(f"an array of shape {array.shape} is not an image; give (H, W), (H, W, C) or (C, H, W)")
     if input_data_format is None:
-        # Three leading planes are channels, as upstream has it; else a short last axis is more likely to be.
+        # A first axis of 3 is taken for the channels, as upstream does; else a last axis of 1 to 4 is.
         first = array.shape[0] == 3 or array.shape[2] not in (1, 2, 3, 4)
         input_data_format = CHANNELS_FIRST if first else CHANNELS_LAST
     if input_data_format == CHANNELS_FIRST:
@@ -172,7 +172,7 @@ def _channels_last(array: np.ndarray, input_data_format: str | None) -> np.ndarr
 
 
 def _split(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Colours (height, width, 3) of 1 to 4 channels, and alpha (height, width, 1) where there is one."""
+    """Splits 1 to 4 channels into colours (height, width, 3) and alpha (height, width, 1), None if there is none."""
     channels = array.shape[2]
     colours = np.repeat(array[:, :, :1], 3, axis=2) if channels < 3 else array[:, :, :3]
     return colours, array[:, :, -1:] if channels in (2, 4) else None

@@ -1,7 +1,7 @@
-"""JPEG, PNG, GIF and BMP from bytes to RGB inside a TensorFlow graph, with the pixels that Pillow gives.
+"""Decodes JPEG, PNG, GIF and BMP files to RGB inside a TensorFlow graph, with the pixels that Pillow gives.
 
-Sizes are read from the file's header, so that a caller can refuse a huge image before anything is allocated, and what
-`limits` bounds is bounded here too. Functions raise `tf.errors.InvalidArgumentError` on a corrupt file; `read` turns
+Sizes are read from the file's header, so that a caller can refuse a huge image before anything is allocated, and the
+limits of `limits` hold here too. Functions raise `tf.errors.InvalidArgumentError` on a corrupt file; `read` turns
 that into a size of -1.
 
 One format is not exact: for JPEGs in CMYK with a black channel TensorFlow rounds down where Pillow rounds to nearest,
@@ -28,13 +28,13 @@ from tfvl.preprocessing.image.pillow import laid_on_white
 
 PNG_KIND = 25  # the byte of a PNG that says whether there is colour, a palette, an alpha channel
 UNKNOWN, JPEG, PNG, GIF, BMP, WEBP = range(6)
-CORRUPT = -1  # in place of a size
+CORRUPT = -1  # returned in place of a size
 WINDOW_BYTES = 1 << 16
 SIGNATURES = {JPEG: b"\xff\xd8\xff", PNG: b"\x89PNG\r\n\x1a\n", GIF: b"GIF8", BMP: b"BM", WEBP: b"RIFF"}
 
 
 def sniff(contents: tf.Tensor) -> tf.Tensor:
-    """The format that a file's first bytes announce: int32 scalar, UNKNOWN to WEBP."""
+    """Returns the format that a file's first bytes announce: int32 scalar, UNKNOWN to WEBP."""
     return sum(
         tf.where(tf.equal(tf.strings.substr(contents, 0, len(signature)), signature), number, 0)
         for number, signature in SIGNATURES.items()
@@ -51,7 +51,7 @@ def read(contents: tf.Tensor, max_pixels: int, on_white: bool = False) -> tuple[
 
     Returns:
         image (height, width, 3) uint8, empty if the file was not decoded; size (2,) int64: height and width by the
-        header, or `CORRUPT` (or of a format that is not supported), or `BEYOND_LIMITS`.
+        header, or twice `CORRUPT` (also for a format that is not supported), or twice `BEYOND_LIMITS`.
     """
 
     decoders = [ON_WHITE.get(decoder, decoder) if on_white else decoder for decoder in DECODERS]
@@ -94,10 +94,10 @@ def _jpeg_size(contents: tf.Tensor) -> tf.Tensor:
 
 
 def _has_many_scans(contents: tf.Tensor) -> tf.Tensor:
-    """Whether decoding takes more than `MAX_SCANS` passes over the image.
+    """Returns whether decoding takes more than `MAX_SCANS` passes over the image.
 
-    A look for the marker of a scan is cheap, but finds it also where it means nothing, as in a film behind a picture.
-    Only where it stands there often the segments are followed, as `limits.check_jpeg` does.
+    Searching for the marker of a scan is cheap, but also finds it in other data, such as a film behind a picture. Only
+    if it occurs too often are the segments followed, as in `limits.check_jpeg`.
     """
     parts = tf.strings.split(contents, bytes([0xFF, SOS]), maxsplit=MAX_SCANS + 1)
     return tf.cond(tf.size(parts) > MAX_SCANS + 1, lambda: _counts_many_scans(contents), lambda: tf.constant(False))
@@ -151,7 +151,7 @@ def _decode_png(contents: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_png_on_white(contents: tf.Tensor) -> tf.Tensor:
-    """With an alpha channel only where there is one: TensorFlow adds one wrongly to levels of less than 8 bits."""
+    """Decodes alpha only if the file has transparency: TensorFlow adds a wrong alpha to levels of less than 8 bits."""
     kind = integer(contents, PNG_KIND, tf.uint8)
     transparent = (kind == 4) | (kind == 6) | tf.strings.regex_full_match(contents, r"\C*tRNS\C*")
     return tf.cond(
@@ -160,7 +160,7 @@ def _decode_png_on_white(contents: tf.Tensor) -> tf.Tensor:
 
 
 def rgba_on_white(pixels: tf.Tensor) -> tf.Tensor:
-    """RGBA levels (…, 4) uint8 to RGB (…, 3) uint8, as Pillow lays them on white."""
+    """Blends RGBA levels (…, 4) uint8 with white, as Pillow does; returns RGB (…, 3) uint8."""
     levels = tf.cast(pixels, tf.int32)
     return tf.cast(laid_on_white(levels[..., :3], levels[..., 3:]), tf.uint8)
 
@@ -173,7 +173,7 @@ def _bmp_size(contents: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_bmp(contents: tf.Tensor) -> tf.Tensor:
-    """Uncompressed, with 1, 4, 8 (palette), 24 or 32 bits per pixel; `tf.io.decode_bmp` knows no palettes."""
+    """Decodes a BMP without compression, of 1, 4, 8 (palette), 24 or 32 bits; `tf.io.decode_bmp` reads no palettes."""
     offset, header_size = (tf.cast(integer(contents, position, tf.int32), tf.int32) for position in (10, 14))
     bits, compression = (tf.cast(integer(contents, position, tf.uint16), tf.int32) for position in (28, 30))
     tf.debugging.assert_greater_equal(header_size, 40, "unsupported BMP header")
@@ -209,7 +209,7 @@ ON_WHITE = {_decode_png: _decode_png_on_white, gif.decode: gif.decode_on_white} 
 
 
 def problem(contents: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """One sentence on why `read` gave that size."""
+    """Returns a sentence, a tf.string scalar, that says why `read` returned `CORRUPT` or `BEYOND_LIMITS` for a file."""
     length = tf.strings.as_string(tf.strings.length(contents))
     name = tf.gather(["image", "JPEG", "PNG", "GIF", "BMP", "WebP"], sniff(contents))
     limit = tf.gather(["", TOO_MANY_SCANS, "", TOO_MANY_BLOCKS, "", ""], sniff(contents))

@@ -1,23 +1,23 @@
-"""The first frame of a GIF from bytes to RGB inside a TensorFlow graph, with the pixels that Pillow gives."""
+"""Decodes the first frame of a GIF to RGB inside a TensorFlow graph, with the pixels that Pillow gives."""
 
 import tensorflow as tf
 
 from tfvl.preprocessing.image.limits import MAX_BLOCKS, MAX_METADATA_BYTES
 
-BEYOND_LIMITS = -2  # in place of a size
+BEYOND_LIMITS = -2  # returned in place of a size
 OPAQUE = -1  # no colour is transparent
-MAX_FRAME_BYTES = 1 << 25  # what follows is of other frames
+MAX_FRAME_BYTES = 1 << 25  # of the file that are read; the first frame has to end within them
 CHAIN_BYTES = 1 << 14
 
 
 def integer(contents: tf.Tensor, position: int | tf.Tensor, dtype: tf.DType, little_endian: bool = True) -> tf.Tensor:
-    """A number in a file, int64."""
+    """Reads the number of type `dtype` at a position of a file, as int64."""
     field = tf.strings.substr(contents, position, dtype.size)
     return tf.cast(tf.io.decode_raw(field, dtype, little_endian=little_endian)[0], tf.int64)
 
 
 def _first_frame(contents: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Find the first frame: its rectangle, its colours, and a GIF file that holds nothing else.
+    """Finds the first frame: its rectangle, its colours, and a GIF file that holds nothing else.
 
     TensorFlow decodes every frame and paints transparent pixels black; Pillow keeps their palette colour.
     """
@@ -66,7 +66,7 @@ def _first_frame(contents: tf.Tensor) -> dict[str, tf.Tensor]:
         "file": tf.strings.join(
             [
                 part(0, 6),
-                part(descriptor + 5, descriptor + 9),  # the canvas is the frame
+                part(descriptor + 5, descriptor + 9),  # the canvas gets the frame's size
                 part(10, after_colors(13, byte(10))),
                 b",\0\0\0\0",
                 part(descriptor + 5, end),
@@ -79,7 +79,7 @@ def _first_frame(contents: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def _end_of_chain(contents: tf.Tensor, position: tf.Tensor, stop: int) -> tf.Tensor:
-    """Where a chain of sub-blocks that begins at `position` ends: each is led by its length, 0 at the end.
+    """Returns where the chain of sub-blocks at `position` ends; each begins with its length, and a length of 0 ends it.
 
     A chain that reaches `stop`, or the end of the file, is not followed further.
     """
@@ -111,7 +111,7 @@ def decode(contents: tf.Tensor) -> tf.Tensor:
 
 
 def decode_on_white(contents: tf.Tensor) -> tf.Tensor:
-    """Decoded a second time in colours that say where it is transparent: white there, and black elsewhere."""
+    """Decodes on white; a second decoding, of white for the transparent colour and black for others, is the mask."""
     frame = _first_frame(contents)
     start, end, length = tf.unstack(frame["colors"])
     marks = tf.where(tf.range((end - start) // 3) == frame["transparent"], b"\xff\xff\xff", b"\0\0\0")
@@ -124,7 +124,7 @@ def decode_on_white(contents: tf.Tensor) -> tf.Tensor:
 
 
 def _on_canvas(frame: dict[str, tf.Tensor], pixels: tf.Tensor, outside: tf.Tensor) -> tf.Tensor:
-    """A frame's pixels at their place; the colour `outside` fills the rest."""
+    """Puts a frame's pixels in their place on the canvas; the colour `outside` fills the rest."""
     size = tf.shape(pixels, tf.int64)[:2]
 
     def on_canvas() -> tf.Tensor:

@@ -1,28 +1,28 @@
-"""What an image file may ask for before it is decoded: its bytes, the scans of a JPEG, the blocks of a GIF.
+"""Limits that are checked before an image file is decoded: its bytes, the scans of a JPEG, the blocks of a GIF.
 
-A progressive JPEG of 1 MB with its last scan repeated 4,000 times keeps a processor busy for minutes, and a GIF of
-empty comments as well; and Pillow does not look at the checksums of a PNG's pixels. `formats` bounds the same inside a
+A progressive JPEG of 1 MB with its last scan repeated 4,000 times keeps a processor busy for minutes, and so does a GIF
+of empty comments; and Pillow does not verify the checksums of a PNG's pixels. `formats` applies the limits inside a
 graph.
 """
 
 import re
 import zlib
 
-MAX_FILE_BYTES = 320 << 20  # more than max_pixels of three levels have uncompressed
+MAX_FILE_BYTES = 320 << 20  # more than an uncompressed RGB image of max_pixels has
 MAX_SCANS = 100  # encoders write about 10
 MAX_SEGMENTS = 4096  # of a JPEG before and between its scans; 64 kB each
 MAX_BLOCKS = 1000  # of a GIF before its first frame
 MAX_METADATA_BYTES = 1 << 22  # of a GIF before its first frame
-MAX_CHUNKS = 1 << 17  # of a PNG; libpng writes one for 8 kB
+MAX_CHUNKS = 1 << 17  # of a PNG; libpng writes one for every 8 kB
 TOO_MANY_SCANS = f"more than {MAX_SCANS} scans"
 TOO_MANY_BLOCKS = f"more than {MAX_BLOCKS} blocks or {MAX_METADATA_BYTES} bytes before its first frame"
 
-# How a JPEG, PNG, GIF, WebP or BMP begins in base64, which a request in JSON has to mark.
+# The first characters of a JPEG, PNG, GIF, WebP or BMP in base64, which a request in JSON has to mark as such.
 BASE64_IMAGE = "data:image/|/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk[0-9A-Za-z+/]{8}"
 BASE64_HINT = '; it is base64, which has to be written {"b64": "…"} in JSON'
 
 SOS, EOI, NO_LENGTH = 0xDA, 0xD9, (0x01, 0xD8)
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # neither a level of 255 nor a restart
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # neither an escaped byte 0xff of the pixels nor a restart
 _PNG_SIGNATURE_BYTES, _CHUNK_FRAME_BYTES = 8, 12  # a chunk's length, name and checksum
 
 
@@ -33,7 +33,7 @@ def check_size(nbytes: int) -> None:
 
 
 def check_jpeg(contents: bytes) -> None:
-    """Walks over the segments of a JPEG. Raises ValueError where it has more than `MAX_SCANS` or `MAX_SEGMENTS`."""
+    """Walks over the segments of a JPEG. Raises ValueError if it has more than `MAX_SCANS` or `MAX_SEGMENTS`."""
     position = scans = segments = 0
     while (found := _MARKER.search(contents, position)) and found[1][0] != EOI:
         position, marker = found.end(), found[1][0]
@@ -48,7 +48,7 @@ def check_jpeg(contents: bytes) -> None:
 
 
 def check_gif(contents: bytes) -> None:
-    """Walks over what stands before the first frame. Raises ValueError where it is too much."""
+    """Walks to the first frame of a GIF. Raises ValueError beyond `MAX_BLOCKS` or `MAX_METADATA_BYTES`."""
     packed = contents[10] if len(contents) > 10 else 0
     position, blocks = 13 + (packed >= 128) * 3 * (2 << packed % 8), 0
     while position + 2 < len(contents) and contents[position] not in b",;":
@@ -56,20 +56,20 @@ def check_gif(contents: bytes) -> None:
             blocks, position = blocks + 1, position + 2
             while position < min(len(contents), MAX_METADATA_BYTES) and contents[position]:
                 position += 1 + contents[position]
-        position += 1  # the end of the chain; and Pillow skips what is no block
+        position += 1  # past the end of the chain, or past a byte that begins no block, as Pillow does
         if blocks > MAX_BLOCKS or position > MAX_METADATA_BYTES:
             raise ValueError(f"a GIF of {len(contents)} bytes with {TOO_MANY_BLOCKS}")
 
 
 def check_png(contents: bytes) -> None:
-    """Compares the checksums of chunks. Raises ValueError where one does not fit, or the file ends before its end."""
+    """Verifies the checksums of a PNG. Raises ValueError if one is wrong, a chunk is cut off, or there are too many."""
     view, position, pixels_seen = memoryview(contents), _PNG_SIGNATURE_BYTES, False
     for _ in range(MAX_CHUNKS):
         length, name = int.from_bytes(view[position : position + 4]), bytes(view[position + 4 : position + 8])
         end = position + _CHUNK_FRAME_BYTES + length
         if end > len(contents):
             raise ValueError(f"{len(contents)} bytes that cannot be decoded: a PNG that ends within a chunk")
-        # What is said behind the pixels has nothing to do with them.
+        # Damage in an optional chunk behind the pixels cannot change them.
         matters = name[0] < ord("a") or not pixels_seen
         if matters and zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
             raise ValueError(f"{len(contents)} bytes that cannot be decoded: a PNG whose checksums do not fit")

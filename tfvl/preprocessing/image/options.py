@@ -1,4 +1,4 @@
-"""The options of ViLT's image processor: what they may be, and their files."""
+"""The options of ViLT's image processor: their ranges, and the files that hold them."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ MAX_EDGE = 2**14  # stops a hostile configuration before it asks for gigabytes
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageOptions:
-    """The options of `ViltImageProcessor`, which says what each is."""
+    """The options of `ViltImageProcessor`, whose docstring describes them."""
 
     do_resize: bool = True
     size: Any = 384  # int | Mapping[str, int]; the constructor makes a mapping of a number
@@ -67,10 +67,10 @@ class ImageOptions:
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any], **overrides: Any) -> Self:
-        """Build from the contents of preprocessor_config.json; keys that are no option of ViLT are passed over.
+        """Builds options from the contents of preprocessor_config.json; keys that are no option of ViLT are ignored.
 
         Args:
-            options: the contents.
+            options: the contents of the file.
             **overrides: options of the class in place of the file's.
 
         Raises:
@@ -81,7 +81,7 @@ class ImageOptions:
         return read.replace(**overrides)
 
     def replace(self, **overrides: Any) -> Self:
-        """A copy with other options. Raises ValueError for one that is not known or out of its range."""
+        """Returns a copy with other options. Raises ValueError for one that is not known or out of its range."""
         names = [field.name for field in dataclasses.fields(self)]
         if unknown := overrides.keys() - set(names):
             raise ValueError(
@@ -91,7 +91,7 @@ class ImageOptions:
 
     @classmethod
     def from_pretrained(cls, src: str | os.PathLike, **options: Any) -> Self:
-        """Read preprocessor_config.json, or the `image_processor` part of transformers 5's processor_config.json.
+        """Reads preprocessor_config.json, or the `image_processor` part of transformers 5's processor_config.json.
 
         Args:
             src: a directory, a hub id or the name of a bundled model.
@@ -99,7 +99,7 @@ class ImageOptions:
                 place of the file's.
 
         Raises:
-            CheckpointError: neither file is there, or it is not what it should be.
+            CheckpointError: there is neither file, or its options cannot be used.
             ValueError: an option is not known or out of its range.
         """
         from tfvl.porting.hub import resolve, split_options
@@ -119,11 +119,11 @@ class ImageOptions:
         return read.replace(**overrides)
 
     def to_dict(self) -> dict[str, Any]:
-        """The options under upstream's names, as preprocessor_config.json holds them."""
+        """Returns the options under upstream's names, as preprocessor_config.json holds them."""
         options = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         del options["max_pixels"]
         return {"image_processor_type": "ViltImageProcessor", **options}
 
     def save_pretrained(self, directory: str | os.PathLike) -> None:
-        """Write preprocessor_config.json, which transformers reads too."""
+        """Writes preprocessor_config.json, which transformers reads too."""
         write_json(Path(directory, CONFIG_NAME), self.to_dict())

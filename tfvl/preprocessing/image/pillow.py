@@ -1,7 +1,7 @@
-"""Encoded images by Pillow: files of the common formats here, all others in a process of their own (`files.isolated`).
+"""Decodes image files with Pillow: common formats in this process, all others in a separate one (`files.isolated`).
 
-The decoders of the others take many times an image's size, do not tell that size before they decode, or go on for as
-long as a file wishes.
+The decoders of the others take many times an image's size in memory, do not tell that size before they decode, or run
+for as long as a file makes them.
 """
 
 import functools
@@ -17,18 +17,18 @@ from tfvl.preprocessing.image.limits import CHECKS, check_size
 COMMON = ("JPEG", "PNG", "GIF", "BMP")
 # Pillow also opens formats that run another program (EPS); these are the ones that hold pictures.
 OTHERS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "TGA")
-SECONDS = 8  # of processor time for an image of the others
-MEMORY_BYTES = 3 << 28  # 40 million pixels of WebP
+SECONDS = 8  # of processor time for an image of the other formats
+MEMORY_BYTES = 3 << 28  # enough for a WebP image of 40 million pixels
 ROWS_AT_ONCE = 256
 DROPPED, ON_WHITE, KEPT = "dropped", "on white", "kept"  # what becomes of transparency
 _BMP_HEADER_BYTES, _UNCOMPRESSED = 40, 0
 
 
 def decode(contents: bytes, max_pixels: int, alpha: str = DROPPED) -> np.ndarray:
-    """An image file as levels (height, width, 3) uint8; arguments beside the first two as `rgb`.
+    """Decodes an image file to levels (height, width, 3) uint8; for `alpha` see `rgb`.
 
     Raises:
-        ValueError: it is no image, has more than `max_pixels`, asks for more than `limits` allows, or is damaged.
+        ValueError: it is no image, has more than `max_pixels`, exceeds one of `limits`, or is damaged.
     """
     check_size(len(contents))
     check = next((check for beginning, check in CHECKS.items() if contents.startswith(beginning)), None)
@@ -50,14 +50,14 @@ def decode(contents: bytes, max_pixels: int, alpha: str = DROPPED) -> np.ndarray
 
 
 class Decoded:
-    """An image of any format; made in a process of its own."""
+    """Decodes an image of any format when it is constructed, which `Isolated` does in a separate process."""
 
     def __init__(self, max_pixels: int, alpha: str, contents: memoryview):
         self.opening = None, {"levels": opened(bytes(contents), max_pixels, OTHERS, alpha)}
 
 
 def _is_plain_bmp(contents: bytes) -> bool:
-    """Whether it is what most programs write; Pillow decodes runs in Python, pixel by pixel."""
+    """Returns whether a BMP is uncompressed; Pillow decodes run-length encoded ones in Python, pixel by pixel."""
     return (
         int.from_bytes(contents[14:18], "little") >= _BMP_HEADER_BYTES
         and int.from_bytes(contents[30:34], "little") == _UNCOMPRESSED
@@ -65,7 +65,7 @@ def _is_plain_bmp(contents: bytes) -> bool:
 
 
 def opened(contents: bytes, max_pixels: int, formats: tuple[str, ...], alpha: str = DROPPED) -> np.ndarray:
-    """An image file of one of the formats as levels; arguments and errors as `decode`, and MemoryError."""
+    """Decodes an image file of one of `formats` to levels; other arguments and errors as `decode`, and MemoryError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
@@ -80,7 +80,7 @@ def opened(contents: bytes, max_pixels: int, formats: tuple[str, ...], alpha: st
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a corrupt file provokes
-        if "out of memory" in str(error):  # of a decoder
+        if "out of memory" in str(error):  # as some decoders say in another exception
             raise MemoryError from error
         raise ValueError(f"{len(contents)} bytes that cannot be decoded: {str(error)[:200]}") from error
     raise ValueError(f"{height} x {width} pixels is more than max_pixels={max_pixels}")
@@ -88,18 +88,18 @@ def opened(contents: bytes, max_pixels: int, formats: tuple[str, ...], alpha: st
 
 @functools.cache
 def available(formats: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the formats that the installed Pillow was built with."""
+    """Returns those of the formats that the installed Pillow was built with."""
     Image.init()
     return tuple(name for name in formats if name in Image.OPEN)
 
 
 def laid_on_white(levels, alpha):
-    """Levels 0 to 255 over white, as Pillow's `alpha_composite`: whole numbers, NumPy's or TensorFlow's, int32."""
+    """Blends levels with white, as Pillow's `alpha_composite`; all are 0 to 255, int32, in NumPy or TensorFlow."""
     return (levels * alpha + 255 * (255 - alpha) + 127) // 255
 
 
 def rgb(image: Image.Image, alpha: str = DROPPED) -> np.ndarray:
-    """An image as levels (height, width, 3) uint8; of 16 bits the high byte is kept.
+    """Converts an image to levels (height, width, 3) uint8; of 16-bit samples the high byte is kept.
 
     Args:
         image: any image.

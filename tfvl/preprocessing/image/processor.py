@@ -20,10 +20,10 @@ PARALLEL_ROWS = 4
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ViltImageProcessor(ImageOptions):
-    """Resize, rescale, normalise and pad images for ViLT (upstream: `ViltImageProcessor`, Pillow backend).
+    """Resizes, rescales, normalises and pads images for ViLT (upstream: `ViltImageProcessor`, Pillow backend).
 
-    Works on Python objects, and on tensors eagerly, inside `tf.data` and inside an exported graph. The options can be
-    overridden in a call.
+    It works on Python objects, and on tensors eagerly, inside `tf.data` and inside an exported graph. The options can
+    be overridden in a call.
 
     Args:
         do_resize: resize to `size`; without it images keep their size.
@@ -31,11 +31,11 @@ class ViltImageProcessor(ImageOptions):
             `int(1333 / 800 * length)`.
         size_divisor: both edges are rounded down to a multiple of it.
         resample: a `PIL.Image.Resampling` value, 3 is bicubic.
-        do_rescale, rescale_factor: multiply the levels 0 to 255.
-        do_normalize, image_mean, image_std: subtract and divide, per channel or one number for all.
+        do_rescale, rescale_factor: multiply the levels, 0 to 255, by the factor.
+        do_normalize, image_mean, image_std: subtract the mean and divide by `image_std`: one for each channel, or one.
         do_convert_rgb: lay transparent images on white, as upstream; else transparency is dropped, as the authors do
             (`Image.convert("RGB")`; upstream then refuses such images).
-        crop_size, do_center_crop, pad_size: not read, as upstream's ViLT does not; kept for its files.
+        crop_size, do_center_crop, pad_size: not read, as in upstream's ViLT; kept because its files have them.
         do_pad: pad the batch's images with zeros, right and below, to the largest height and width; without it they
             must all have one size.
         max_pixels: an image with more is refused before it is decoded; the default is Pillow's warning limit.
@@ -45,7 +45,7 @@ class ViltImageProcessor(ImageOptions):
     """
 
     def __call__(self, images: Any, *, input_data_format: str | None = None, **overrides: Any) -> dict[str, tf.Tensor]:
-        """Prepare one image or a batch.
+        """Prepares one image or a batch.
 
         Args:
             images: one image, a list of N images, or a list of N lists of P images (pairs for NLVR2). An image is
@@ -79,7 +79,7 @@ class ViltImageProcessor(ImageOptions):
     preprocess = __call__
 
     def decode_and_preprocess_rows(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Decode and prepare encoded images; a bad one never fails the batch.
+        """Decodes and prepares encoded images; a bad one never fails the batch.
 
         Args:
             image_bytes: tf.string (N,), or (N, P) for P images per row; JPEG, PNG, GIF (first frame) or BMP.
@@ -121,7 +121,7 @@ class ViltImageProcessor(ImageOptions):
         pixels = tf.strings.join([tf.strings.as_string(size[0]), " x ", tf.strings.as_string(size[1]), " pixels"])
         valid_size = tf.reduce_all(size > 0)
         target = self._target(tf.maximum(tf.cast(size, tf.float64), 1.0))
-        # The first sentence whose condition holds.
+        # The last sentence whose condition holds.
         status = tf.constant("")
         for condition, sentence in (
             (tf.reduce_any(target < 1), tf.strings.join(["image: ", pixels, " is too long and thin to resize"])),
@@ -153,7 +153,7 @@ class ViltImageProcessor(ImageOptions):
         return tf.pad(self._normalized(image), [[0, padding[0]], [0, padding[1]], [0, 0]])
 
     def _normalized(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Rescale and normalise (..., 3) to float32, in upstream's order and dtypes."""
+        """Rescales and normalises (..., 3) to float32, in upstream's order and dtypes."""
         if self.do_rescale:
             pixels = _rescaled(pixels, self.rescale_factor)
         if self.do_normalize:
@@ -240,7 +240,7 @@ class ViltImageProcessor(ImageOptions):
         return {name: tf.constant(value.reshape(leading + value.shape[1:])) for name, value in outputs.items()}
 
     def to_levels(self, image: Any, input_data_format: str | None = None) -> Levels:
-        """One image of any kind in Python as levels, by the options; see `decode.to_levels`."""
+        """Converts one image of any Python kind to levels, as `decode.to_levels` with these options."""
         options = {"on_white": bool(self.do_convert_rgb), "any_floats": not self.do_resize}
         return to_levels(image, self.max_pixels, input_data_format, **options)
 
@@ -255,7 +255,7 @@ class ViltImageProcessor(ImageOptions):
 
         Args:
             images: a list of N arrays or tensors (height, width, channels), as `pixel_values` of a single image.
-            constant_values: what is padded with.
+            constant_values: the value of the padding.
             return_pixel_mask: whether the mask is returned.
             return_tensors: "tf" (the default) or "np".
 
@@ -263,7 +263,7 @@ class ViltImageProcessor(ImageOptions):
             `pixel_values` (N, H, W, channels) float32, and `pixel_mask` (N, H, W) int32.
 
         Raises:
-            ValueError: there are no images, or one has another number of axes or channels; or another kind of tensors.
+            ValueError: there are no images, their axes or channels differ, or `return_tensors` is another kind.
         """
         arrays = [np.asarray(image, np.float32) for image in images]
         shapes = [array.shape for array in arrays]
@@ -276,7 +276,7 @@ class ViltImageProcessor(ImageOptions):
         return outputs if return_tensors == "np" else {name: tf.constant(value) for name, value in outputs.items()}
 
     def _pixels(self, image: Levels) -> np.ndarray:
-        """One image, resized and normalised: (h, w, 3) float32."""
+        """Resizes and normalises one image to (h, w, 3) float32."""
         if image.floats is not None and self.do_rescale:
             warn_of_shares(image.floats)
         height, width = image.size
@@ -288,7 +288,7 @@ class ViltImageProcessor(ImageOptions):
             new_height, new_width = self._target(tf.constant([height, width])).numpy().tolist()
             if not new_height or not new_width:
                 raise ValueError(f"{height} x {width} pixels is too long and thin to resize")
-            # Pillow itself, which the graph equals to the bit: no trace, and the fastest
+            # Pillow itself gives the same bits as the graph, is faster, and needs no trace
             resized = Image.fromarray(image.levels).resize((new_width, new_height), self.resample)
             levels = tf.constant(np.asarray(resized))
             # Upstream turns shares into levels and back to resize them, and then rescales as always.

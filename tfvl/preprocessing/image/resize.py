@@ -22,13 +22,13 @@ PRECISION_BITS = 22
 BLOCK = 8  # output pixels that share one window of input pixels
 WINDOW_BUDGET = 2_000_000  # elements of the input windows held at once
 LOW_BITS = 7
-SPLIT_WINDOW = 800  # input pixels: up to here 2**24 bounds every sum of `_multiply_split`, scaled to integers
+SPLIT_WINDOW = 800  # input pixels; up to this window every sum of `_multiply_split`, as an integer, is below 2**24
 
 
 def target_size(height: tf.Tensor, width: tf.Tensor, shortest_edge: int, size_divisor: int) -> tf.Tensor:
-    """Returns the (height, width), int32 (2,), to which an image is resized; 0 where it is too long and thin.
+    """Returns the (height, width), int32 (2,), to which an image is resized; an edge is 0 if it is too long and thin.
 
-    The shorter edge becomes `shortest_edge`, unless the longer one would pass 1333/800 of it; both are rounded, then
+    The shorter edge becomes `shortest_edge`, unless the longer one would exceed 1333/800 of it; both are rounded, then
     floored to a multiple of `size_divisor`. The order of the float64 operations is upstream's
     (`get_resize_output_image_size`).
     """
@@ -45,7 +45,7 @@ def target_size(height: tf.Tensor, width: tf.Tensor, shortest_edge: int, size_di
 
 
 def resize(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, resample: int = BICUBIC) -> tf.Tensor:
-    """`PIL.Image.resize((width, height), resample)` of an RGB image, to the bit.
+    """Resizes an RGB image to exactly the pixels of `PIL.Image.resize((width, height), resample)`.
 
     Args:
         image: (H, W, 3) uint8. Sizes may be unknown when the graph is built.
@@ -64,7 +64,7 @@ def resize(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, resample: int 
         raise ValueError(f"resample={resample!r} is not a Pillow filter; use one of 0 to 5 (3 is bicubic)")
     resampling = FILTERS[resample]
     old_height, old_width = tf.unstack(tf.shape(image)[:2])
-    # Pillow takes the axis that shrinks the data more cheaply first; the rounding between the passes makes it visible.
+    # Pillow begins with the axis that makes the passes cheaper; as it rounds between them, the order changes pixels.
     shrink_height, shrink_width = old_height - height, old_width - width
     vertical_first = (shrink_height > 0) & (shrink_height > 2 * shrink_width)
     image = tf.cond(vertical_first, lambda: _resize_rows(image, height, resampling), lambda: image)
@@ -139,7 +139,7 @@ def _multiply(weights: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
 
 
 def _multiply_split(weights: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
-    """The same in float32, four times as fast: high and low bits of the weights apart, so that all sums stay exact."""
+    """Computes the same in float32, four times as fast: high and low bits of the weights apart, so sums stay exact."""
     high = tf.floor(weights * 2.0**-LOW_BITS + 0.5)
     low = weights * 2.0**-LOW_BITS - high  # multiples of 2**-LOW_BITS in [-0.5, 0.5]
     windows = tf.cast(windows, tf.float32)
@@ -155,7 +155,7 @@ def _to_levels(values: tf.Tensor) -> tf.Tensor:
 
 
 def _fixed_point_weights(old_size: tf.Tensor, size: tf.Tensor, resampling: Filter) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pillow's weights, laid out per block of outputs.
+    """Computes Pillow's weights, laid out per block of outputs.
 
     Returns:
         starts (blocks,) int32, the first input position of each block's window; weights (blocks, BLOCK, window)
@@ -185,7 +185,7 @@ def _fixed_point_weights(old_size: tf.Tensor, size: tf.Tensor, resampling: Filte
 def _resize_nearest(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     def sources(old_size: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         step = tf.cast(old_size, tf.float64) / tf.cast(size, tf.float64)
-        # Pillow walks in steps and so gathers rounding errors, which decide ties.
+        # Pillow adds up steps, and the rounding errors of its sums decide ties.
         steps = tf.concat([[step * 0.5], tf.fill([size - 1], step)], axis=0)
         return tf.minimum(tf.cast(tf.cumsum(steps), tf.int32), old_size - 1)
 

@@ -1,6 +1,6 @@
-"""A request: a text with images or regions, and maybe choices or phrases; and rows of requests as a signature's arrays.
+"""Requests, each a text with images or regions and maybe choices or phrases, and the arrays of a signature from them.
 
-NumPy only, for clients that ask without TensorFlow.
+The module needs NumPy only, for clients without TensorFlow.
 """
 
 import os
@@ -12,30 +12,30 @@ import numpy as np
 
 from tfvl.preprocessing.regions.regions import Regions, pad_regions
 
-READ = ("image", "regions", "boxes", "choices", "phrases")  # what models take beside the text, as signatures call it
+READ = ("image", "regions", "boxes", "choices", "phrases")  # the inputs that signatures have beside the text
 TEXTS = READ[3:]
-SPEC_AXES = {"image": 1, "regions": 3}  # of a signature's input, where one image goes with a text
-ARRAY_AXES = {"images": 3, "regions": 2}  # of an array that is one image, or its regions
+SPEC_AXES = {"image": 1, "regions": 3}  # number of axes of a signature's input, if a text has one image
+ARRAY_AXES = {"images": 3, "regions": 2}  # number of axes of an array that is one image, or one image's regions
 
-# What an exported model reads of a row at most, wherever it runs; more of anything is a status of the row.
-MAX_CHARACTERS = 2**18  # of its texts; they are read in a quarter of a second
+# The most that an exported model reads of a row, wherever it runs; a row with more gets a status that says so.
+MAX_CHARACTERS = 2**18  # of all its texts; reading so many takes a quarter of a second
 MAX_ITEMS = {"regions": 1024, "choices": 64, "phrases": 128}
-MAX_CHOSEN_REGIONS = 4096  # choices times regions: the model sees all regions with each choice
+MAX_CHOSEN_REGIONS = 4096  # choices times regions, since the model sees all regions with each choice
 
 
 @dataclass(frozen=True)
 class Request:
-    """One row of what a model is asked.
+    """One row of inputs that a model is to answer.
 
     Attributes:
         text: the question, sentence or caption.
-        visuals: what goes with it: of each image the encoded file, or its `Regions`. The runner of a `.tflite` file
-            takes images in other forms too.
+        visuals: the images that go with the text, each as an encoded file or as its `Regions`. The runner of a
+            `.tflite` file takes images in other forms too.
         choices, phrases: more texts, for heads that take them.
-        names: what errors call each of the visuals; "image 1", … without.
+        names: the names of the visuals in errors; by default "image 1", "image 2", …
     """
 
-    text: Any  # str, or bytes where a server asks
+    text: Any  # str, or bytes in a server
     visuals: Sequence = ()
     choices: Sequence[Any] = ()
     phrases: Sequence[Any] = ()
@@ -48,11 +48,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Takes:
-    """What a model takes with a text.
+    """The inputs that a model takes with a text.
 
     Attributes:
-        reads: all that it takes of `READ`; boxes are those of the regions.
-        images: how many images, or the regions of how many; None: of one, and the arrays have no axis for it.
+        reads: their names, of `READ`; `boxes` are the boxes of the regions.
+        images: the number of images, or of images with regions, of a text; None: one, without an axis for images.
     """
 
     reads: tuple[str, ...]
@@ -60,15 +60,15 @@ class Takes:
 
     @property
     def visual(self) -> str:
-        """Whether it sees "images" or "regions"."""
+        """The kind of visuals that the model takes: "images" or "regions"."""
         return "regions" if "regions" in self.reads else "images"
 
     @classmethod
     def of_signature(cls, inputs: Mapping[str, Any]) -> Self:
-        """From the specs of a signature's inputs, each with its `shape`, rows first.
+        """Reads it from the specs of a signature's inputs, each with a `shape` whose first axis is the rows.
 
         Raises:
-            ValueError: it takes something else.
+            ValueError: the signature has no text, or other inputs than `READ`.
         """
         if "text" not in inputs or not inputs.keys() <= {"text", *READ}:
             raise ValueError(f"the model takes {', '.join(inputs)}, expected text and of {', '.join(READ)} some")
@@ -78,7 +78,7 @@ class Takes:
 
     @classmethod
     def all_of(cls, requests: Sequence[Request]) -> Self:
-        """All that requests hold, for a model whose signature is not known."""
+        """Returns the inputs that the requests hold, for a model whose signature is not known."""
         visuals = [visual for request in requests for visual in request.visuals]
         reads = [name for name in TEXTS if any(getattr(request, name) for request in requests)]
         if any(isinstance(visual, Regions) for visual in visuals):
@@ -90,16 +90,16 @@ class Takes:
 
 
 def arrays(requests: Sequence[Request], takes: Takes) -> dict[str, np.ndarray]:
-    """Requests as the rows of a signature's inputs.
+    """Converts requests to the inputs of a signature, one row for each.
 
     Args:
         requests: at least one, with visuals of the kind that the model takes.
-        takes: what it takes.
+        takes: the inputs that the model takes.
 
     Returns:
-        text (N,) strings; image ([N, images]) encoded files, or regions (N, [images,] R, size) and boxes (N, R, 4)
-        float32, zeros where an image has fewer regions than another; choices and phrases (N, C), "" where a row has
-        fewer than another. Of these, text and what the model takes.
+        text (N,) strings, and those that the model takes of: image ([N, images]) encoded files; regions (N, [images,]
+        R, size) and boxes (N, [images,] R, 4) float32, padded with zeros to the image with the most regions; choices
+        and phrases (N, C), padded with "".
 
     Raises:
         ValueError: a request has more or fewer images than the model takes, or regions do not fit together or lack the
@@ -124,7 +124,7 @@ def arrays(requests: Sequence[Request], takes: Takes) -> dict[str, np.ndarray]:
 
 
 def region_arrays(rows: Sequence[Regions], boxes: bool) -> dict[str, np.ndarray]:
-    """The regions of N images as arrays (N, R, size), and if wanted their boxes (N, R, 4); errors as `arrays`."""
+    """Pads the regions of N images to (N, R, size) and, if wanted, their boxes to (N, R, 4); errors as `arrays`."""
     if not boxes:
         return {"regions": pad_regions([regions.features for regions in rows])["features"]}
     if all(regions.boxes is None for regions in rows):
@@ -134,7 +134,7 @@ def region_arrays(rows: Sequence[Regions], boxes: bool) -> dict[str, np.ndarray]
 
 
 def beyond_limits(sizes: Mapping[str, int]) -> str:
-    """What is wrong with a row of so many regions, choices and phrases; "" where they are not too many."""
+    """Returns a sentence if a row has too many regions, choices or phrases, by these numbers of each; else ""."""
     for name, most in MAX_ITEMS.items():
         if sizes.get(name, 0) > most:
             return f"{name}: there are {sizes[name]} of them, at most {most} are read"
@@ -147,12 +147,12 @@ def beyond_limits(sizes: Mapping[str, int]) -> str:
 
 
 def count_characters(text: str, more: Sequence[str]) -> int:
-    """That are read for a row: a text is read once alone, and once with each of its choices or phrases."""
+    """Counts the characters read for a row: a text is read once alone, and once with each of its choices or phrases."""
     return len(text) * (1 + len(more)) + sum(map(len, more))
 
 
 def padded(rows: Iterable[Sequence[str | bytes]]) -> list[list[str | bytes]]:
-    """Lists of texts, "" at the end of those that are shorter than another."""
+    """Pads lists of texts to one length, with "" at the end."""
     rows = list(rows)
     most = max(map(len, rows), default=0)
     return [[*row, *[""] * (most - len(row))] for row in rows]
@@ -162,10 +162,10 @@ def padded(rows: Iterable[Sequence[str | bytes]]) -> list[list[str | bytes]]:
 
 
 def for_each(values: Any, alone: bool, count: int, name: str, convert: Callable = lambda value: value) -> list:
-    """A value for each of `count` texts: from as many, or from one `alone` that is for all and is converted once.
+    """Converts `values`, one for each of `count` texts; with `alone` it is a single one, converted once, for all texts.
 
     Raises:
-        ValueError: there are fewer or more.
+        ValueError: there are not `count` values.
     """
     if alone:
         return [convert(values)] * count
@@ -175,15 +175,15 @@ def for_each(values: Any, alone: bool, count: int, name: str, convert: Callable 
 
 
 def requests_of(asked: Mapping[str, Any], takes: Takes, src: str | os.PathLike) -> list[Request]:
-    """The rows of a call: one text goes with every image, one image with every text.
+    """Builds a request for each row of a call; a single text goes with every image, a single image with every text.
 
     Args:
         asked: images, text, regions, boxes, choices and phrases, as `tfvl.lite.Runner` takes them; None: not given.
-        takes: what the model takes.
-        src: what errors call the model.
+        takes: the inputs that the model takes.
+        src: the model's name in errors.
 
     Raises:
-        ValueError: the model takes something else, or numbers do not match.
+        ValueError: the model takes other inputs, or the numbers of texts, visuals, choices or phrases do not match.
     """
     visual = takes.visual
     needed = {"text", visual, *(name for name in takes.reads if name in TEXTS)}
@@ -221,7 +221,7 @@ def requests_of(asked: Mapping[str, Any], takes: Takes, src: str | os.PathLike) 
 
 
 def listed(values: Any, images: int, axes: int) -> list[list]:
-    """Images, or regions, as a list of `images` for each row; an array of more than `axes` axes holds several."""
+    """Lists the `images` images (or regions of images) of each row; an array of more than `axes` axes holds several."""
     many = isinstance(values, (list, tuple)) or getattr(values, "ndim", 0) > axes + (images > 1)
     rows = list(values) if many else [values]
     if images > 1 and rows and not isinstance(rows[0], (list, tuple)) and getattr(rows[0], "ndim", 0) <= axes:
@@ -234,7 +234,7 @@ def listed(values: Any, images: int, axes: int) -> list[list]:
 
 
 def is_one(values: Any, images: int, axes: int) -> bool:
-    """Whether it is what goes with one text: no list, or for a model that takes several images, no list of lists."""
+    """Returns whether `values` belong to one text: no list, or, if a text has several images, no list of lists."""
     if images > 1:
         values = values[0] if isinstance(values, (list, tuple)) and values else values
     return not isinstance(values, (list, tuple)) and getattr(values, "ndim", 0) <= axes
@@ -256,7 +256,7 @@ def checked_text(text: Any, number: int) -> str:
 
 
 def lists_of_texts(values: Any, name: str, count: int) -> list[list[str]]:
-    """A list of choices or phrases for each of `count` texts; one alone is for all."""
+    """Returns a list of choices or phrases for each of `count` texts; a single list is for all texts."""
     rows = [values] if all(isinstance(value, str) for value in values) else list(values)
     if len(rows) not in (1, count) or not all(isinstance(text, str) and text.strip() for row in rows for text in row):
         raise ValueError(f"{name} need one list of texts for each text, none of them empty")
@@ -267,15 +267,15 @@ def lists_of_texts(values: Any, name: str, count: int) -> list[list[str]]:
 
 
 def as_regions(item: Any, boxes: Any = None, where: str = "") -> Regions:
-    """The regions of one image: `Regions`, an array (R, size) and maybe one of boxes, a dict, or a file.
+    """Converts the regions of one image, given in any form, to `Regions`.
 
     Args:
-        item: the regions, or the path of an `.npz` or `.npy` file.
-        boxes: of an array.
-        where: what an error begins with.
+        item: `Regions`, an array (R, size), a dict with `features`, or the path of an `.npz` or `.npy` file.
+        boxes: the boxes, (R, 4), of an array or a dict.
+        where: the beginning of an error's message.
 
     Raises:
-        ValueError: they cannot be used; begins with `where`.
+        ValueError: they cannot be used; the message begins with `where`.
     """
     try:
         if isinstance(item, Regions):

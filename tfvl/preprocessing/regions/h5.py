@@ -1,14 +1,14 @@
-"""Region features in HDF5, in the two layouts that are common for them.
+"""Reads region features in HDF5, in the two layouts that are common for them.
 
 *One dataset per field*, a row per image: `features` (images, regions, feature_size), `boxes` (images, regions, 4),
-`image_ids`, `image_w`, `image_h`, `num_boxes` … (`regions.NAMES`). Where `pos_boxes` (images, 2) is stored, as in the
-files of bottom-up-attention-vqa, the regions of all images lie one after the other, `features` (regions, feature_size),
-and it says where those of each image begin and end. tfvl writes this form, for it wastes nothing on padding.
+`image_ids`, `image_w`, `image_h`, `num_boxes` … (`regions.NAMES`). If there is also `pos_boxes` (images, 2), as in the
+files of bottom-up-attention-vqa, the regions of all images lie one after the other in `features` (regions,
+feature_size), and `pos_boxes` says where those of each image begin and end. tfvl writes this form: it needs no padding.
 
-*One group per image*, called by the image's id, with the same fields as datasets or attributes.
+*One group per image*, named by the image's id, with the same fields as datasets or attributes.
 
-The HDF5 library never reads a file in this process: stores of tfvl's own have an index of their own (`h5_store`), and
-files of others are read in a child process under limits (`h5_file`).
+The HDF5 library never reads a file in this process: files that tfvl wrote are read through an index (`h5_store`), and
+files of other programs in a child process under limits (`h5_file`).
 """
 
 from collections.abc import Callable, Iterator
@@ -24,18 +24,18 @@ READ_SECONDS = 2  # of processor time for one image
 
 
 def open_h5(path: Path) -> "StoredRegions | H5Regions":
-    """An HDF5 file of regions, opened for reading by row or by id. Raises ValueError as the two classes do."""
+    """Opens an HDF5 file of regions for reading by row. Raises ValueError as the two classes do."""
     return StoredRegions(path) if is_store(path) else H5Regions(path, READ_SECONDS)
 
 
 class H5Regions(RegionRows):
-    """An HDF5 file of regions that others wrote, or that tfvl wrote before its stores had an index.
+    """An HDF5 file of regions that other programs wrote, or tfvl before its stores had an index.
 
     The ids of a file that stores none are "0", "1", …
 
     Args:
         path: the file.
-        seconds: of processor time that reading an image may take; None: all of them may take what `seconds_for` says.
+        seconds: the processor time that reading an image may take; None: `seconds_for(path)` for all images together.
 
     Raises:
         ValueError: the file is damaged, has neither layout, or refers to data outside itself.
@@ -68,10 +68,10 @@ def read_h5(
 
 
 def read_rows(file, on_error: Callable[[str], None], on_progress: Callable[[float], None] | None) -> Iterator[Regions]:
-    """Every row of an opened file, which is then closed.
+    """Yields the regions of each row of an opened file that can be read, and closes the file at the end.
 
     Args:
-        file: has `__len__`, `read(row)` and `close()`.
+        file: an object with `__len__`, `read(row)` and `close()`.
     """
     try:
         for row in range(len(file)):

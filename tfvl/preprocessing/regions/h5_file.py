@@ -1,7 +1,7 @@
-"""The inside of an HDF5 file of regions; this runs in a process of its own (`files.isolated`), and only there.
+"""Reads an HDF5 file of regions with the HDF5 library; it runs only in the separate process of `files.isolated`.
 
-Nothing is read that a file only points to, and nothing that claims an implausible size; but the HDF5 library itself
-may end, hang or swell the process on a damaged file, before any of this is asked.
+Links to other files are refused, and so are data of implausible size. But on a damaged file the HDF5 library itself may
+end or hang the process, or exhaust its memory, before these checks are reached.
 """
 
 import itertools
@@ -13,7 +13,7 @@ import numpy as np
 from tfvl.files.hdf5 import damage, links, opened
 from tfvl.preprocessing.regions.regions import MAX_ID_LENGTH, MAX_IMAGE_BYTES, PER_REGION, field_names
 
-MAX_BLOCK_BYTES = 1 << 28  # of the file, which is read as a whole
+MAX_BLOCK_BYTES = 1 << 28  # of a block (an HDF5 chunk), which the library reads as a whole
 MAX_IMAGES = 1 << 24
 POSITIONS = "pos_boxes"
 INDEXED = "tfvl_index"  # attribute of stores that have an index behind them, see `h5_store`
@@ -60,7 +60,7 @@ class H5File:
         return [str(row) for row in range(count)] if ids is None else ids.strings(count)
 
     def read(self, row: int) -> tuple[None, dict[str, np.ndarray]]:
-        """What is stored for an image, by the names of `regions.NAMES`."""
+        """Returns None (`Isolated` expects a pair) and an image's arrays, by the fields of `regions.NAMES`."""
         with damage():
             stored = self._in_group(row) if self._groups else self._in_rows(row)
             arrays = {field: np.asarray(value) for field, value in stored.items()}
@@ -99,7 +99,7 @@ class H5File:
 
 
 class _Dataset:
-    """The dataset `name` of this very file, whose blocks may be read."""
+    """A dataset that is stored in this file itself, in blocks of a plausible size."""
 
     def __init__(self, group: h5py.Group, name: str, names: dict[str, bool]):
         self.name = name
@@ -119,7 +119,7 @@ class _Dataset:
         return self._shape[0] if self._shape else 0
 
     def read(self, where) -> np.ndarray:
-        """`dataset[where]`, an image's part, after its size was found plausible."""
+        """Reads `dataset[where]`, the part of an image, if its size is plausible and all its blocks are stored."""
         if isinstance(where, slice):
             part = [range(where.start, where.stop), *map(range, self._shape[1:])]
         elif where != ():
@@ -147,7 +147,7 @@ class _Dataset:
         return self.length
 
     def strings(self, count: int) -> list[str]:
-        """All values as texts, one for each image."""
+        """Reads all values as texts, one for each image."""
         if self._shape != (count,):
             raise ValueError(f"{self.name} has shape {self._shape}, expected ({count},), one for each image")
         values = self.read(slice(0, count))
@@ -167,7 +167,7 @@ def _is_group(group: h5py.Group, name: str, links: dict[str, bool]) -> bool:
 
 
 def _written_chunks(dataset: h5py.Dataset) -> set[tuple[int, ...]] | None:
-    """Where the blocks lie that the file holds; None where it holds all. The library reads the others as zeros."""
+    """Returns the offsets of the stored blocks, or None if all are stored. HDF5 reads those that are not as zeros."""
     if not dataset.size:
         return None
     if dataset.chunks is None:

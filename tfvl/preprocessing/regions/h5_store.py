@@ -1,15 +1,15 @@
-"""tfvl's own region stores in HDF5: a file that every HDF5 reader understands, and behind it an index for tfvl's.
+"""The region stores that tfvl writes: an HDF5 file that every HDF5 reader understands, followed by an index for tfvl.
 
-HDF5's checksums miss some damage, and its library does not survive other. So tfvl does not read its stores through it:
-behind the file lies a ZIP archive, which HDF5 does not look at, that says where in the file each image's numbers lie,
-with a checksum over them. The members, each with the archive's own checksum:
+HDF5's checksums miss some damage, and other damage crashes its library. So tfvl reads its stores without that library:
+the file ends with a ZIP archive, which HDF5 ignores, and which says where in the file each image's numbers lie, with a
+checksum of them. The members of the archive, each with a checksum of its own:
 
-    fields.json     of each field its type, the shape of a region's part, and how many regions a block has
-    ids.txt         the image ids, one a line
-    ends.npy        (images,) where the regions of each image end in the sequence of all
-    sizes.npy       (images, 2) width and height, 0 where they are not known
+    fields.json     for each field its type, the shape of a region's values, and the number of regions in a block
+    ids.txt         the image ids, one on each line
+    ends.npy        (images,) where the regions of each image end in the sequence of all regions
+    sizes.npy       (images, 2) width and height, 0 if they are not known
     checksums.npy   (images,) CRC-32C of an image's numbers, field by field
-    <field>.npy     (blocks,) where each block of the field begins in the file
+    <field>.npy     (blocks,) the offset in the file at which each block of the field begins
 """
 
 import io
@@ -31,7 +31,7 @@ from tfvl.preprocessing.regions.rows import RegionRows
 
 MAX_CHUNK_REGIONS = 128
 POSITIONS = "pos_boxes"
-INDEXED = "tfvl_index"  # attribute of the file: without it in its place, the file is damaged
+INDEXED = "tfvl_index"  # attribute of a file that was written with an index, and is damaged if it has none
 FIELDS = ("features", "boxes", *PER_REGION)
 TYPES = ("<f4", "<f2", "<i4")
 DESCRIPTION, IDS, ENDS, SIZES, CHECKSUMS = "fields.json", "ids.txt", "ends.npy", "sizes.npy", "checksums.npy"
@@ -40,14 +40,14 @@ _POSITION_BYTES = 16  # of an image in the dataset of positions
 
 
 def is_store(path: Path) -> bool:
-    """Whether an archive ends where the file ends, as an index does. Raises ValueError for what is no regular file."""
+    """Returns whether the file ends with an archive, the index. Raises ValueError if it is not a regular file."""
     with open_regular(path) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _ARCHIVE_END_BYTES))
         return file.read(len(_ARCHIVE_END)) == _ARCHIVE_END
 
 
 class StoredRegions(RegionRows):
-    """A store of tfvl's own; read through the index alone, and as safely shared as `TFRecordRegions`.
+    """A store that tfvl wrote, read through its index. Processes and threads may share it, as `TFRecordRegions`.
 
     Raises:
         ValueError: the index is damaged.
@@ -63,7 +63,7 @@ class StoredRegions(RegionRows):
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def _open(self, archive: zipfile.ZipFile) -> None:
-        # Of all that the index says there is more in the file, which bounds it.
+        # Each part of a sound index is smaller than the HDF5 file before it, whose size is therefore the limit.
         self._size = min((info.header_offset for info in archive.infolist()), default=0)
         text = read_member(archive, IDS, self._size)
         count = text.count(b"\n")
@@ -94,19 +94,19 @@ class StoredRegions(RegionRows):
         if checksum(stored) != self._checksums[row]:
             raise ValueError("damaged (its checksum does not fit)")
         width, height = (int(size) or None for size in self._sizes[row])
-        features = stored.pop("features", np.zeros((0, 0), np.float32))  # no image of the store has any
+        features = stored.pop("features", np.zeros((0, 0), np.float32))  # missing if no image has regions
         return Regions(features, image_id=self.ids[row], width=width, height=height, **stored)
 
 
 class _Field:
-    """One dataset: numbers of regions in blocks of `rows` regions, which begin at `offsets` in the file."""
+    """One dataset: the values of all regions, in blocks of `rows` regions that begin at `offsets` in the file."""
 
     def __init__(self, dtype: np.dtype, shape: tuple[int, ...], rows: int, offsets: np.ndarray):
         self.dtype, self.shape, self.rows, self.offsets = dtype, shape, rows, offsets
         self.bytes_per_region = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
 
     def read(self, descriptor: int, begin: int, end: int) -> np.ndarray:
-        """The numbers of the regions from `begin` to `end`."""
+        """Reads the values of the regions from `begin` to `end`."""
         size = self.bytes_per_region
         if not 0 <= begin <= end <= len(self.offsets) * self.rows or (end - begin) * size > MAX_IMAGE_BYTES:
             raise ValueError(f"its index is damaged: it has the regions {begin} to {end}")
@@ -124,7 +124,7 @@ class _Field:
 
 
 def checksum(arrays: dict[str, np.ndarray]) -> int:
-    """CRC-32C of an image's numbers, field by field in the order of `FIELDS`."""
+    """Returns the CRC-32C of an image's numbers, field by field in the order of `FIELDS`."""
     crc = 0
     for name in FIELDS:
         if name in arrays:
@@ -133,7 +133,7 @@ def checksum(arrays: dict[str, np.ndarray]) -> int:
 
 
 def write_h5(path: Path, rows: Iterable[Regions], dtype: str) -> int:
-    """Write images with distinct ids into a new file with its index, and return their number.
+    """Writes images with distinct ids into a new file with its index, and returns their number.
 
     Raises:
         ValueError: some images have boxes, classes or confidences and others have not.
@@ -182,7 +182,7 @@ def write_h5(path: Path, rows: Iterable[Regions], dtype: str) -> int:
 
 
 def _create(file, arrays: dict[str, np.ndarray]) -> None:
-    # As many regions a block as the first image has: where all have as many, each is one block.
+    # A block has as many regions as the first image, so that if all images have that many, each is one block.
     rows = min(len(arrays["features"]), MAX_CHUNK_REGIONS)
     for name, array in arrays.items():
         rest = array.shape[1:]
@@ -192,7 +192,7 @@ def _create(file, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _blocks(dataset) -> np.ndarray:
-    """Where each block of a dataset begins in the file."""
+    """Returns the offset in the file at which each block of a dataset begins."""
     offsets = np.full(dataset.id.get_num_chunks(), -1, "<i8")
 
     def note(info) -> None:
@@ -210,4 +210,4 @@ def _write_index(path: Path, described: dict, ids: list[str], arrays: dict[str, 
         members[name] = file.getvalue()
     with zipfile.ZipFile(path, "a") as archive:
         for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # the same bytes at any time
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # ZipInfo has a constant date

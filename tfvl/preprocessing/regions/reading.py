@@ -1,4 +1,4 @@
-"""Region features from any file or directory of files; and the `.npz` and `.npy` formats, one image a file."""
+"""Reads region features from any file or directory, and from `.npz` and `.npy` files, which hold one image each."""
 
 import contextlib
 import os
@@ -22,8 +22,8 @@ def read_npz(path: str | os.PathLike) -> Regions:
     """Reads the regions of one image from an `.npz` file of a bottom-up-attention exporter.
 
     The arrays are called as in `regions.NAMES` (`x` or `features`, `bbox`, `boxes` or `norm_bb`, `image_w`, `image_h`,
-    `num_bbox`); others, such as the pickled `info`, are not touched. The image id is `image_id`, or else the file's
-    name without the ending.
+    `num_bbox`); others, such as the pickled `info`, are not read. The image id is `image_id`, or else the file's name
+    without the suffix.
 
     Raises:
         ValueError: the file is damaged, an array in it would need a pickle or implausibly much memory, or the arrays
@@ -47,7 +47,7 @@ def read_npz(path: str | os.PathLike) -> Regions:
 
 
 def read_features(path: str | os.PathLike) -> Regions:
-    """The regions of one image from an `.npy` file: an array (regions, feature_size); the image id is the file's name.
+    """Reads the regions of one image from an `.npy` file, (regions, feature_size); the image id is the file's name.
 
     Raises:
         ValueError: the file is damaged, or holds something else, such as MMF's pickled dict.
@@ -59,13 +59,13 @@ def read_features(path: str | os.PathLike) -> Regions:
 
 
 def read_one(path: str | os.PathLike) -> Regions:
-    """The regions of one image from an `.npz` or `.npy` file; errors as those of `read_npz`."""
+    """Reads the regions of one image from an `.npz` or `.npy` file; errors are those of `read_npz`."""
     return (read_features if Path(path).suffix.lower() == ".npy" else read_npz)(path)
 
 
 @contextlib.contextmanager
 def _readable(path: Path, kind: str) -> Iterator[None]:
-    """Makes one sentence, a ValueError, of whatever a damaged file provokes."""
+    """A context in which the errors of reading a damaged file become a ValueError of one sentence."""
     try:
         yield
     except (OSError, zlib.error, *ERRORS) as error:
@@ -102,7 +102,7 @@ def open_regions(
         path: a `.tsv`, `.npz`, `.npy`, `.h5`, `.hdf5` or `.tfrecord` file, or a directory with such files.
         on_error: called with one sentence for every line, image or file of a directory that cannot be used; the rest is
             read all the same. By default it warns; `list.append` collects.
-        on_progress: called now and then with the part that is read, 0 to 1.
+        on_progress: called now and then with the share of the data that is read, 0 to 1.
 
     Raises:
         ValueError: there is nothing to read at `path`, or nothing in the file could be used.

@@ -49,7 +49,7 @@ class Regions:
         objects_conf, attrs_conf: (regions,) float32, the detector's confidence in them, 0 to 1.
 
     Raises:
-        ValueError: an array has another shape, is not of numbers, boxes lie outside 0 … 1, or the id is no such text.
+        ValueError: an array has another shape or no numbers, boxes lie outside 0 … 1, or the id is not such a text.
     """
 
     features: np.ndarray
@@ -112,7 +112,7 @@ def normalize_boxes(boxes: Any, width: int, height: int) -> np.ndarray:
 
 
 def with_corners(regions: Regions) -> Regions:
-    """The same with each region's box, x1, y1, x2, y2 from 0 to 1, behind its features: for models that read no boxes.
+    """Appends each region's box, x1, y1, x2, y2 from 0 to 1, to its features, for models that have no input of boxes.
 
     Raises:
         ValueError: there are no boxes.
@@ -124,7 +124,7 @@ def with_corners(regions: Regions) -> Regions:
 
 
 def widened(regions: Regions, size: int | None) -> Regions:
-    """Appends the boxes to the features where they then have the size that a model takes; else changes nothing."""
+    """Appends the boxes to the features if these then have the size that a model takes; else changes nothing."""
     narrow = regions.boxes is not None and regions.features.shape[1] + CORNERS == size
     return with_corners(regions) if narrow else regions
 
@@ -137,7 +137,7 @@ def pad_regions(
     Args:
         rows: one `Regions`, or features (regions, feature_size), per image; a row may have no regions.
         feature_size: what the model's config expects; None: that of the first row that has regions.
-        max_regions: of a row with more, the first `max_regions` are taken (detectors list the surest first).
+        max_regions: only the first `max_regions` of a row are taken (detectors list the most confident first).
 
     Returns:
         features (batch, most, feature_size) float32; mask (batch, most) int32, 1 for a region; and boxes
@@ -227,10 +227,10 @@ def warn(sentence: str) -> None:
 
 
 def numbers(name: str, value: Any, dtype: type) -> np.ndarray:
-    """`value` as an array of `dtype`, without a copy where it is one.
+    """Returns `value` as an array of `dtype`; an array that has this type already is not copied.
 
     Raises:
-        ValueError: these are not numbers, or not ones that `dtype` can hold.
+        ValueError: `value` is not numbers, or has whole numbers that `dtype` cannot hold.
     """
     array = np.asarray(value)
     if array.dtype.kind not in "fiu" and array.size:

@@ -1,4 +1,4 @@
-"""What the files of regions have in common once they are open: images by row, and errors that name file and image."""
+"""The base of opened files of regions: it reads images by row, and its errors name the file and the image."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from tfvl.preprocessing.regions.regions import Regions
 
 
 class RegionRows:
-    """A file of regions, opened for reading by row. A subclass reads a row, in `_read`.
+    """A file of regions, opened for reading by row. A subclass implements `_read`, which reads a row.
 
     Attributes:
         path: the file.
@@ -15,7 +15,7 @@ class RegionRows:
     """
 
     ids: list[str]
-    _descriptor: int | None = None  # of the file, where a subclass reads by it
+    _descriptor: int | None = None  # of the open file, in subclasses that read through it
 
     def __init__(self, path: Path):
         self.path = path
@@ -27,7 +27,7 @@ class RegionRows:
         """Reads the regions of the image `ids[row]`.
 
         Raises:
-            ValueError: what is stored for it is damaged, does not fit together, or is of another image.
+            ValueError: the stored data are damaged, do not fit together, or belong to another image.
         """
         try:
             return self._read(row)

@@ -32,7 +32,7 @@ class RegionStore:
         path: a `.h5`, `.hdf5` or `.tfrecord` file.
 
     Raises:
-        ValueError: there is no such file, it is damaged, or an id stands in it twice.
+        ValueError: there is no such file, it is damaged, or two of its images have the same id.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -49,7 +49,7 @@ class RegionStore:
 
     @staticmethod
     def write(path: str | os.PathLike, regions: Iterable[Regions], *, dtype: str = "float32") -> int:
-        """Write a store. It appears under its name only when it is whole.
+        """Writes a store. It appears under its name only when it is complete.
 
         Args:
             path: a `.h5`, `.hdf5` or `.tfrecord` file (with `<path>.index` beside it); what is there is replaced.
@@ -60,7 +60,7 @@ class RegionStore:
             The number of images.
 
         Raises:
-            ValueError: an image has no id or one that was there before, features differ in size or do not fit into
+            ValueError: an image has no id or the id of an earlier one, features differ in size or do not fit into
                 `dtype`, or there are no images.
         """
         path = Path(path)
@@ -79,7 +79,7 @@ class RegionStore:
         """Reads the regions of one image.
 
         Raises:
-            ValueError: the store has not got it, or what is stored for it is damaged.
+            ValueError: the store has no image of this id, or its data are damaged.
         """
         if image_id not in self._rows:
             raise ValueError(f"{self.path}: there is no image {image_id!r} among {len(self)}.")
@@ -102,7 +102,7 @@ class RegionStore:
         return image_id in self._rows
 
     def __iter__(self) -> Iterator[str]:
-        """The ids, in the order in which the images were written."""
+        """Iterates over the ids, in the order in which the images were written."""
         return iter(self._rows)
 
     def __reduce__(self):
@@ -119,7 +119,7 @@ class RegionStore:
 
 
 class Conversion(NamedTuple):
-    """How many images were written, and how many lines, images or files could not be used."""
+    """The number of images that were written, and the number of lines, images or files that could not be used."""
 
     images: int
     skipped: int
@@ -133,7 +133,7 @@ def convert(
     on_error: Callable[[str], None] = warn,
     on_progress: Callable[[float], None] | None = None,
 ) -> Conversion:
-    """Write a `RegionStore` at `target` from whatever `open_regions` reads at `source`.
+    """Writes a `RegionStore` at `target` from whatever `open_regions` reads at `source`.
 
     Args:
         source, on_error, on_progress: as for `open_regions`.
@@ -160,7 +160,7 @@ def _format(path: Path) -> Callable[[Path], Any]:
 
 
 def _checked(rows: Iterable[Regions], dtype: str) -> Iterator[Regions]:
-    """The images, each found fit to be written."""
+    """Yields the images, after checking that each can be written. Raises ValueError for one that cannot."""
     seen, size = set(), None
     for regions in rows:
         name = regions.image_id

@@ -1,7 +1,7 @@
-"""The `.tsv` files of bottom-up-attention and LXMERT: one image a line, its arrays in base64.
+"""Reads the `.tsv` files of bottom-up-attention and LXMERT, in which each line is an image, with its arrays in base64.
 
-A line of 36 regions is about 400 kB of base64, a file tens of GB. One line at a time is in memory; base64 is decoded
-by pybase64, whose vector instructions make reading the file the larger part of the work.
+A line of 36 regions is about 400 kB of base64, a file tens of GB. One line at a time is in memory; pybase64 decodes it
+with vector instructions, so fast that reading the file takes the larger part of the time.
 Source: github.com/peteanderson80/bottom-up-attention, README; github.com/airsplay/lxmert, src/utils.py.
 """
 
@@ -20,13 +20,13 @@ LXMERT_COLUMNS = tuple(
     "img_id img_h img_w objects_id objects_conf attrs_id attrs_conf num_boxes boxes features".split()
 )
 KNOWN = {len(columns): columns for columns in (BOTTOM_UP_COLUMNS, LXMERT_COLUMNS)}
-# bottom-up-attention's own names for what LXMERT calls otherwise
+# bottom-up-attention's names of columns, and LXMERT's names of the same columns
 SYNONYMS = {"image_id": "img_id", "image_w": "img_w", "image_h": "img_h"}
 NEEDED = ("img_id", "img_w", "img_h", "num_boxes", "features")
 ARRAYS = {"objects_id": "<i8", "objects_conf": "<f4", "attrs_id": "<i8", "attrs_conf": "<f4"}  # (num_boxes,)
 
 MAX_LINE_BYTES = 1 << 26  # a line of 100 regions of 2048 features has 1.1 MB
-MAX_BAD_LINES = 10_000  # at the start of a file: what is no TSV at all may have millions
+MAX_BAD_LINES = 10_000  # at the start of a file; one that is not TSV at all may have millions
 READ_BYTES = 1 << 20
 
 
@@ -38,23 +38,23 @@ def read_tsv(
     on_error: Callable[[str], None] = warn,
     on_progress: Callable[[float], None] | None = None,
 ) -> Iterator[Regions]:
-    """The images of a `.tsv` file in order, in memory that does not depend on the file's size.
+    """Yields the images of a `.tsv` file in order, in memory that does not depend on the file's size.
 
     Args:
         path: the file, without a header line.
-        columns: what the columns hold, by upstream's names; None: `LXMERT_COLUMNS` or `BOTTOM_UP_COLUMNS`, whichever
-            the first sound line has as many columns as.
+        columns: upstream's names of the columns; None: `LXMERT_COLUMNS` or `BOTTOM_UP_COLUMNS`, as the number of
+            columns in the first sound line says.
         feature_size: values per region; None: as in the first sound line.
         on_error: called for every line that cannot be used with one sentence that names file and line; the other lines
             are read all the same. By default it warns; `list.append` collects.
-        on_progress: called after each line with the part of the file that is read, 0 to 1.
+        on_progress: called after each line with the share of the file that is read, 0 to 1.
 
     Yields:
         `Regions` with boxes from 0 to 1 (the file has pixels); their arrays are read-only.
 
     Raises:
-        ValueError: there is no such file, `columns` lack one that is needed, or not one line could be used, of the
-            first `MAX_BAD_LINES`.
+        ValueError: there is no such file, `columns` lack one that is needed, or none of the first `MAX_BAD_LINES`
+            lines could be used.
     """
     path = Path(path)
     if not path.is_file():
@@ -85,7 +85,7 @@ def read_tsv(
 
 
 def _lines(file) -> Iterator[bytes]:
-    """The lines of a file, each without what it has beyond `MAX_LINE_BYTES`."""
+    """Yields the lines of a file, each cut off after `MAX_LINE_BYTES`."""
     while line := file.readline(MAX_LINE_BYTES):
         yield line
         while line and not line.endswith(b"\n"):
@@ -100,7 +100,7 @@ def _checked_columns(columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def _parse(line: bytes, columns: tuple[str, ...] | None, size: int | None) -> tuple[Regions, tuple[str, ...]]:
-    """One line, and the columns that it was found to have."""
+    """Parses a line; returns its image, and the names of its columns."""
     if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
         raise ValueError(f"is longer than {MAX_LINE_BYTES} bytes")
     end = len(line) - (2 if line.endswith(b"\r\n") else line.endswith(b"\n"))
@@ -130,7 +130,7 @@ def _whole(row: dict[str, bytes], name: str) -> int:
 
 
 def _array(row: dict[str, bytes], name: str, dtype: str, count: int, size: int | None) -> np.ndarray:
-    """(count, size) from a cell in base64; None stands for whatever size the bytes give."""
+    """Decodes a cell in base64 to an array (count, size); with size None, to as many columns as the bytes fill."""
     try:
         content = pybase64.b64decode(row[name], validate=True)
     except ValueError:

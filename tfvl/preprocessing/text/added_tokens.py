@@ -1,9 +1,9 @@
-"""Tokens added to a vocabulary: what of a text is one of them, before any word is split.
+"""Finds the tokens that were added to a vocabulary in a text, before it is split into words.
 
-As upstream (`AddedVocabulary` of the Rust library `tokenizers`), a text is searched twice: for the contents of the
-tokens that are not `normalized`, as they stand; and what lies between them, once it is normalised, for the normalised
-contents of the others. Of several tokens that begin at one place the longest is meant, and the search goes on behind
-it. Each token found becomes its marker, a private-use character, so that no later step takes it apart.
+As upstream (`AddedVocabulary` of the Rust library `tokenizers`), a text is searched twice: the raw text for the
+contents of the tokens that are not `normalized`; then what lies between them, once it is normalised, for the normalised
+contents of the others. Of several tokens that begin at one place the longest is taken, and the search goes on behind
+it. Each token found is replaced by its marker, a private-use character, so that no later step takes it apart.
 
 Plain Python: nothing here needs TensorFlow.
 """
@@ -22,8 +22,8 @@ class AddedToken:
 
     Attributes:
         content: the token.
-        single_word: only where no letter, mark, digit or underscore is beside it.
-        lstrip, rstrip: white space on that side of it goes with it.
+        single_word: find it only if no letter, mark, digit or underscore is beside it.
+        lstrip, rstrip: the white space on that side belongs to it.
         normalized: look for the normalised content in the normalised text, so that "COVID19" is found in "Covid19".
         special: `skip_special_tokens` leaves it out, and `split_special_tokens` does not look for it.
     """
@@ -37,14 +37,14 @@ class AddedToken:
 
     @classmethod
     def of(cls, token: Any, special: bool = False) -> Self:
-        """A token from a string, from a mapping as in the tokenizer's files, or from upstream's object.
+        """Makes a token from a string, from a mapping as in the tokenizer's files, or from upstream's object.
 
         Args:
-            token: where `normalized` is not said, a special token is not normalised, and every other one is.
+            token: the token; if it does not set `normalized`, that is False for a special token, True for any other.
             special: whether a plain string is a special token.
 
         Raises:
-            ValueError: anything else; names what is wrong.
+            ValueError: `token` is anything else; the message says what is wrong.
         """
         if isinstance(token, str):
             return cls(token, special=special, normalized=not special)
@@ -62,17 +62,17 @@ class AddedToken:
         return cls(**{"normalized": not given.get("special", False)} | given)
 
     def to_dict(self) -> dict[str, Any]:
-        """As the tokenizer's files have it."""
+        """Returns the mapping that stands for the token in the tokenizer's files."""
         return asdict(self)
 
 
 class Pattern(NamedTuple):
-    """What is looked for in a text.
+    """A string to be found in a text, and its replacement.
 
     Attributes:
-        text: of no two patterns it is the same.
-        marker: what stands in its place then; "" where it is to be left as it is.
-        single_word: whether nothing of a word may be beside it.
+        text: the string; no two patterns of a search have the same.
+        marker: replaces the string; "" leaves it as it is.
+        single_word: whether the string counts only if no character of a word is beside it.
     """
 
     text: str
@@ -81,12 +81,12 @@ class Pattern(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """The two searches.
+    """The two searches for added tokens.
 
     Attributes:
-        raw: the patterns of a text as it stands, longest first.
-        normalized: those of the normalised text, longest first.
-        lstrip, rstrip: the markers from the first search beside which white space is left out before the second.
+        raw: the patterns for the raw text, longest first.
+        normalized: the patterns for the normalised text, longest first.
+        lstrip, rstrip: markers of the first search, before or after which white space is removed before the second.
     """
 
     raw: tuple[Pattern, ...]
@@ -96,7 +96,7 @@ class Stages(NamedTuple):
 
 
 def markers_of(contents: Iterable[str]) -> dict[str, str]:
-    """The marker of each token. Raises ValueError for more tokens than there are markers."""
+    """Assigns a marker to each token. Raises ValueError for more tokens than there are markers."""
     markers = {content: chr(tables.FIRST_MARKER + i) for i, content in enumerate(contents)}
     if len(markers) > tables.MARKERS:
         raise ValueError(f"{len(markers)} tokens are added to the vocabulary, at most {tables.MARKERS} can be")
@@ -104,7 +104,7 @@ def markers_of(contents: Iterable[str]) -> dict[str, str]:
 
 
 def searched(token: AddedToken, normalize: Callable[[str], str]) -> str:
-    """What a text is searched for. Raises ValueError where no text can hold it."""
+    """Returns the string that is searched for to find a token. Raises ValueError if no text can contain it."""
     text = normalize(token.content) if token.normalized else token.content
     if not text:
         raise ValueError(
@@ -123,16 +123,17 @@ def stages(
     normalize: Callable[[str], str],
     split_special: bool = False,
 ) -> Stages:
-    """The searches for tokens.
+    """Builds the two searches for tokens.
 
     Args:
-        tokens: of several with the same normalised content the first is meant. (Upstream takes one by chance.)
-        markers: by content.
-        normalize: what becomes of a text.
+        tokens: the tokens; of several with the same normalised content the first is taken. (Upstream takes one by
+            chance.)
+        markers: the marker of each token, by its content.
+        normalize: the normaliser of texts.
         split_special: leave special tokens in the text as they are.
 
     Raises:
-        ValueError: a token that no text can hold.
+        ValueError: no text can contain a token.
     """
     found: tuple[dict[str, Pattern], dict[str, Pattern]] = {}, {}
     stripping: dict[str, Any] = {"lstrip": "", "rstrip": ""}

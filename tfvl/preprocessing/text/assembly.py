@@ -1,4 +1,4 @@
-"""From the token ids of one or two texts a row to the padded matrices that BERT takes, as TensorFlow ops."""
+"""Assembles the token ids of one or two texts per row into the padded matrices that BERT takes, by TensorFlow ops."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,13 +29,13 @@ TRUNCATIONS = {
 
 
 class Options(NamedTuple):
-    """What one traced encoding function is specialised for; made by `check_options`.
+    """The options for which an encoding function is traced; made by `check_options`.
 
     Attributes:
         padding, truncation: values of the tables above.
-        max_length: the length that is padded and cut to.
-        limit: the length beyond which a row is refused; None: none is.
-        padding_side, truncation_side: of `SIDES`.
+        max_length: the length to which rows are padded and cut.
+        limit: the length beyond which a row is refused; None: no row is.
+        padding_side, truncation_side: one of `SIDES`.
     """
 
     pair: bool
@@ -73,10 +73,10 @@ def check_options(
     padding_side: str,
     truncation_side: str,
 ) -> Options:
-    """Check a call's arguments, and fill in `model_max_length` where one limit is needed and none is given.
+    """Checks a call's arguments; `model_max_length` replaces a `max_length` that is needed and not given.
 
-    As upstream, nothing is padded to, or cut at, a limit that neither the call nor the tokenizer has; and nothing is
-    cut at one that leaves no room for the special tokens.
+    As upstream, if neither the call nor the tokenizer has a limit, rows are not cut, and not padded to one; and they
+    are not cut to a limit that leaves no room for the special tokens.
     """
     padding, truncation = one_of("padding", padding, PADDINGS), one_of("truncation", truncation, TRUNCATIONS)
     check_lengths(max_length, pad_to_multiple_of)
@@ -104,7 +104,7 @@ def check_lengths(max_length: int | None, pad_to_multiple_of: int | None) -> Non
 
 
 def assemble(rows: Sequence[tf.RaggedTensor], options: Options, ids: SpecialIds) -> dict[str, tf.Tensor]:
-    """Token ids of the first (and the second) texts to padded matrices (batch, length), and `tokens` (batch,) of each.
+    """Assembles ids of first (and second) texts into padded matrices (batch, length); counts `tokens` (batch,).
 
     Each matrix is filled by position: 0 holds [CLS], then come the first text's tokens, [SEP], and so on.
     """
@@ -147,9 +147,9 @@ def assemble(rows: Sequence[tf.RaggedTensor], options: Options, ids: SpecialIds)
 
 
 def _truncated(lengths: list[tf.Tensor], options: Options) -> list[tf.Tensor]:
-    """The lengths (batch,) that upstream's strategies leave of one or two texts.
+    """Returns the lengths (batch,) to which upstream's strategies cut one or two texts.
 
-    A text that is to be cut but too short for it keeps its length, so that `check_length` refuses the row.
+    A text that should lose more tokens than it has keeps its length, so that `check_length` refuses the row.
     """
     strategy = options.truncation
     if strategy == "none":
@@ -174,7 +174,7 @@ def _truncated(lengths: list[tf.Tensor], options: Options) -> list[tf.Tensor]:
 
 
 def _padded_length(total: tf.Tensor, options: Options) -> tf.Tensor:
-    """The length that a batch is padded to, given its rows' lengths (batch,)."""
+    """Returns the length to which a batch is padded, given its rows' lengths (batch,)."""
     length = tf.reduce_max(tf.concat([total, [0]], axis=0))
     if options.padding == "max_length":
         length = tf.maximum(length, options.max_length)
@@ -184,7 +184,7 @@ def _padded_length(total: tf.Tensor, options: Options) -> tf.Tensor:
 
 
 def check_length(lengths: tf.Tensor, options: Options) -> None:
-    """Refuse rows that are longer than allowed: at once where eager, else when the graph runs."""
+    """Raises ValueError for a row that is longer than allowed; in a graph, it adds an assertion instead."""
     if options.limit is None:
         return
     if not tf.executing_eagerly():

@@ -1,4 +1,4 @@
-"""Tokens back to text, spaced as upstream's `WordPiece` decoder spaces it: in Python, and as TensorFlow ops.
+"""Joins tokens to text, with spaces as upstream's `WordPiece` decoder sets them, in Python and by TensorFlow ops.
 
 The decoder looks at one token at a time: what a token adds to the text depends on it and on whether it is the first.
 """
@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfvl.preprocessing.text.texts import as_list
 from tfvl.preprocessing.text.token_table import TokenTable
 
-# In this order; the decoder applies them to each token's contribution, `clean_up` to a whole text.
+# Replacements, in this order; the decoder applies them to each token's contribution, `clean_up` to a whole text.
 _CLEANED = (
     (" .", "."),
     (" ?", "?"),
@@ -28,14 +28,14 @@ _CLEANED = (
 
 
 def clean_up(text: str) -> str:
-    """Upstream's `clean_up_tokenization_spaces`."""
+    """Removes spaces as upstream's `clean_up_tokenization_spaces` does."""
     for spaced, tight in _CLEANED:
         text = text.replace(spaced, tight)
     return text
 
 
 def contribution(token: str, first: bool) -> str:
-    """What a token adds to the text."""
+    """Returns the characters that a token adds to the text."""
     if not first:
         token = token[2:] if token.startswith("##") else f" {token}"
     return clean_up(token.replace(" do not", " don't"))
@@ -46,7 +46,7 @@ def join(tokens: Sequence[str]) -> str:
 
 
 def detokenize(ids: tf.Tensor | tf.RaggedTensor, tokens: Mapping[int, str], skipped: Iterable[int]) -> tf.Tensor:
-    """Ids (N, L) to strings (N,), as ops with the vocabulary as a constant; `skipped` and unknown ids are left out."""
+    """Converts ids (N, L) to strings (N,) by ops that hold the vocabulary; leaves out `skipped` and unknown ids."""
     size = max(tokens) + 1
     first, later = np.full(size, "", object), np.full(size, "", object)
     known = np.zeros(size + 1, bool)  # the last entry stands for every id beyond
@@ -77,7 +77,7 @@ class Detokenizer(TokenTable):
     ) -> Any:
         """Converts the ids of one text to a string, or of several texts to a list, with upstream's spaces.
 
-        Ids beyond the vocabulary are left out, on demand the special ones too.
+        Ids outside the vocabulary are left out, and with `skip_special_tokens` those of special tokens.
         """
         token_ids = as_list(token_ids)
         token_ids = [token_ids] if isinstance(token_ids, int) else token_ids
@@ -91,14 +91,14 @@ class Detokenizer(TokenTable):
         return clean_up(text) if clean_up_tokenization_spaces else text
 
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, **options: Any) -> list[str]:
-        """`decode` of each row of a list, array, tensor or RaggedTensor."""
+        """Applies `decode` to each row of a list, array, tensor or RaggedTensor."""
         rows = as_list(sequences)
         texts = self.decode(rows, skip_special_tokens, **options) if len(rows) else []
         return [texts] if isinstance(texts, str) else texts
 
     @tf.autograph.experimental.do_not_convert
     def detokenize(self, token_ids: tf.Tensor | tf.RaggedTensor, skip_special_tokens: bool = True) -> tf.Tensor:
-        """`batch_decode` as TensorFlow ops, for exported graphs: ids (N, L) to strings (N,)."""
+        """Does what `batch_decode` does by TensorFlow ops, for exported graphs: converts ids (N, L) to strings (N,)."""
         return detokenize(token_ids, self.all_shown(), self.skipped_ids() if skip_special_tokens else ())
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:

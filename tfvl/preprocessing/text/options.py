@@ -1,10 +1,10 @@
-"""The options of `BertTokenizer` that are no tokens: names, defaults, and which values they take."""
+"""The options of `BertTokenizer` other than tokens: their names, defaults and possible values."""
 
 from collections.abc import Mapping
 from typing import Any
 
-NO_LIMIT = int(1e30)  # upstream's model_max_length where a checkpoint sets none
-LARGEST_LIMIT = 2**31 - 1  # anything above means none
+NO_LIMIT = int(1e30)  # upstream's model_max_length if a checkpoint sets none
+LARGEST_LIMIT = 2**31 - 1  # a larger limit means that there is none
 SIDES = ("right", "left")
 INPUT_NAMES = ("input_ids", "token_type_ids", "attention_mask")
 OPTIONS = {
@@ -19,17 +19,17 @@ OPTIONS = {
     "model_input_names": INPUT_NAMES,
     "clean_up_tokenization_spaces": False,
 }
-# What a tokenizer's files may say of a processor's calls; as upstream, the tokenizer's own calls do not read it.
+# Defaults of a processor's calls that a tokenizer's files may hold; as upstream, the tokenizer itself ignores them.
 CALL_OPTIONS = (
     *("padding", "truncation", "max_length", "stride", "is_split_into_words", "pad_to_multiple_of", "verbose"),
     *("return_token_type_ids", "return_attention_mask", "return_overflowing_tokens", "return_special_tokens_mask"),
     *("return_offsets_mapping", "return_length"),
 )
-ALWAYS_SAID = tuple(OPTIONS)[:5]  # a configuration says the others only where they are not the default
+ALWAYS_SAID = tuple(OPTIONS)[:5]  # a configuration holds the others only if they are not the default
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as a tokenizer keeps them. Raises ValueError for a value of the wrong type."""
+    """Returns the options as a tokenizer keeps them. Raises ValueError for a value of the wrong type."""
     for name, default in OPTIONS.items():
         if isinstance(default, bool) and not isinstance(options[name], bool):
             raise ValueError(f"{name} is {options[name]!r}; it must be true or false")
@@ -52,14 +52,14 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def said(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as a configuration says them, as JSON can hold them."""
+    """Returns the options that a configuration holds, as JSON values."""
     options = {**options, "never_split": list(options["never_split"]) or None}
     default = OPTIONS | {"model_input_names": list(INPUT_NAMES)}
     return {name: options[name] for name in OPTIONS if name in ALWAYS_SAID or options[name] != default[name]}
 
 
 def one_of(name: str, value: Any, choices: Any) -> Any:
-    """The value of a table, or one of several; raises ValueError for another."""
+    """Returns a value that is among the choices, or what it means if they are a dict. Raises ValueError for others."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
     return choices[value] if isinstance(choices, dict) else value

@@ -1,4 +1,4 @@
-"""Padding of what was encoded before, as `BertTokenizer.pad` does it."""
+"""Pads rows that are encoded already, for `BertTokenizer.pad`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,15 +19,15 @@ def pad(
     multiple: int | None,
     left: bool,
 ) -> dict[str, tf.Tensor]:
-    """Encoded rows as int32 tensors (N, length), one row alone as (length,).
+    """Pads encoded rows to int32 tensors (N, length), or a single row to (length,).
 
     Args:
         encoded: a dict of lists of rows, of one row, of arrays or tensors; or a list of dicts of one row each.
-        fill: what rows are padded with, by name.
-        masked: whether there is to be an attention mask, which is made where there is none.
-        length: at least as many places; None: as the longest row has.
-        multiple: a length that is a multiple of this.
-        left: pad before the row.
+        fill: the values with which rows are padded, by name.
+        masked: whether to return an attention mask, which is made if `encoded` has none.
+        length: the smallest length; None: that of the longest row.
+        multiple: the length is rounded up to a multiple of this number.
+        left: whether the padding stands before the row.
 
     Raises:
         ValueError: there are no ids, or rows do not fit together.

@@ -1,4 +1,4 @@
-"""Where phrases stand in a tokenised text, and the vocabulary by id."""
+"""Finds phrases in a tokenised text, and lists a vocabulary by id."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,10 @@ import tensorflow as tf
 
 
 def locate(phrases: tf.Tensor, encoded: Mapping, tokenizer, longest: int) -> tf.Tensor:
-    """Where phrases (N, P) stand in their row's tokenised text: int32 (N, P), or -1.
+    """Finds phrases (N, P) in the tokenised text of their row; returns positions, int32 (N, P), -1 if not found.
 
-    A phrase stands where its tokens do, first, as whole words; its place is that of its last token, as in the authors'
-    code. Words that the vocabulary lacks are all alike.
+    A phrase is found where its tokens first occur as whole words; its position is that of its last token, as in the
+    authors' code. All words that the vocabulary lacks count as the same word.
     """
     options = {"add_special_tokens": False, "truncation": True, "max_length": longest, "padding_side": "right"}
     tokens = tokenizer(tf.reshape(phrases, [-1]), **options)
@@ -34,10 +34,10 @@ def locate(phrases: tf.Tensor, encoded: Mapping, tokenizer, longest: int) -> tf.
 
 
 def tokens_of(tokenizer) -> dict[int, str]:
-    """The vocabulary, by id."""
+    """Returns the tokens of the vocabulary by id."""
     return tokenizer.all_shown()
 
 
 def in_order(tokens: Mapping[int, str]) -> tuple[str, ...]:
-    """The tokens of a vocabulary; "" for an id that no token has."""
+    """Returns the tokens of a vocabulary in the order of ids; "" for an id that no token has."""
     return tuple(tokens.get(index, "") for index in range(max(tokens) + 1))

@@ -1,4 +1,4 @@
-"""What a caller may pass as texts or ids, as tensors or lists."""
+"""Converts whatever a caller may pass as texts or ids to tensors or lists."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -10,9 +10,9 @@ Text: TypeAlias = str | bytes | Sequence[str] | Sequence[tuple[str, str]] | np.n
 
 
 def as_texts(text: Text, text_pair: Text | None) -> list[tf.Tensor]:
-    """One string tensor (N,), or two: second texts may also come as pairs (first, second) in `text`.
+    """Returns one string tensor (N,), or two with second texts, which may also be given as pairs in `text`.
 
-    As upstream, "" is no second text of a single first one. Raises ValueError for anything that is no text.
+    As upstream, "" as the second text of a single first one counts as none. Raises ValueError for what is not text.
     """
     if text_pair is None and isinstance(text, (list, tuple)) and text and all(map(_is_pair, text)):
         text, text_pair = map(list, zip(*text, strict=True))
@@ -29,7 +29,7 @@ def _is_pair(row: Any) -> bool:
 
 
 def _as_tensor(text: Any, name: str) -> tf.Tensor:
-    """Texts of any accepted kind as a string tensor (N,)."""
+    """Converts texts of any accepted kind to a string tensor (N,)."""
     if not tf.is_tensor(text):
         text = np.asarray(text).tolist() if isinstance(text, np.ndarray) else text
         rows = [text] if isinstance(text, (str, bytes)) else text
@@ -53,7 +53,7 @@ def _encode_utf8(text: str | bytes, row: int, name: str) -> bytes:
 
 
 def as_list(values: Any) -> Any:
-    """Ids from any source as Python numbers or lists."""
+    """Converts ids from any source to Python numbers or lists."""
     if isinstance(values, tf.RaggedTensor):
         return values.to_list()
     is_array = tf.is_tensor(values) or isinstance(values, (np.ndarray, np.integer))

@@ -1,4 +1,4 @@
-"""tensorflow-text, whose ops the tokenizer and exported models run on; importing it registers them."""
+"""Imports tensorflow-text, which registers the ops that the tokenizer and exported models need."""
 
 from tfvl.files.extras import MissingExtraError
 

@@ -20,12 +20,12 @@ NAMES = ("bos_token", "eos_token", *SPECIAL_TOKENS)
 
 
 def specials_around(pair: bool) -> int:
-    """How many special tokens stand around a text, or around two."""
+    """Returns the number of special tokens that are added to one text, or to two."""
     return 3 if pair else 2
 
 
 def _named(token: Any) -> AddedToken:
-    """A token with a name, which is special whatever is said of it."""
+    """Makes a token that has a name; such a token is special even if its flags say otherwise."""
     return replace(AddedToken.of(token, special=True), special=True)
 
 
@@ -46,7 +46,7 @@ class TokenTable:
         """Takes a vocabulary, and adds what it lacks: first `decoder` in the order of ids, then `named`, then `extra`.
 
         Raises:
-            ValueError: two tokens of one id, an id that a token cannot have, a name without a token.
+            ValueError: two tokens have one id, a token cannot have its id, or a name has no token.
         """
         self._base_vocab = dict(vocab)
         self._vocab = dict(vocab)
@@ -72,7 +72,7 @@ class TokenTable:
                 self._add([token])
 
     def _changed(self) -> None:
-        """Called after each change of what a text is searched for, or of a special token."""
+        """Is called after every change of the added or special tokens; a subclass drops here what it made from them."""
 
     def _normalized(self, text: str) -> str:
         """Normalises a text as the tokenizer's normaliser does."""
@@ -91,10 +91,10 @@ class TokenTable:
             special_tokens: whether strings are special tokens.
 
         Returns:
-            How many were added, or are kept whole from now on, or have other flags now.
+            The number of tokens that were added, are kept whole from now on, or got other flags.
 
         Raises:
-            ValueError: something that is no token.
+            ValueError: something is not a token.
         """
         several = isinstance(new_tokens, Sequence) and not isinstance(new_tokens, str)
         count = self._add(AddedToken.of(token, special_tokens) for token in (new_tokens if several else [new_tokens]))
@@ -107,12 +107,12 @@ class TokenTable:
         """Gives names to special tokens, and adds those that the vocabulary lacks; see `add_tokens`.
 
         Args:
-            special_tokens_dict: `mask_token`, `pad_token`, … to a token, or `extra_special_tokens` (also called
-                `additional_special_tokens`) to a list of them.
-            replace_extra_special_tokens: the list takes the place of the one before, whose tokens are kept whole on.
+            special_tokens_dict: maps `mask_token`, `pad_token`, … to a token, and `extra_special_tokens` (also called
+                `additional_special_tokens`) to a list of tokens.
+            replace_extra_special_tokens: whether the list replaces the former one, whose tokens are still kept whole.
 
         Raises:
-            ValueError: another name, or something that is no token.
+            ValueError: a name is not one of a special token, or something is not a token.
         """
         lists = ("extra_special_tokens", "additional_special_tokens")
         for name in special_tokens_dict:
@@ -147,7 +147,7 @@ class TokenTable:
     # --- the special ones ---------------------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
-        """Returns a special token by its name (`sep_token`), or its id (`sep_token_id`); None where it is not set."""
+        """Returns a special token by its name (`sep_token`), or its id (`sep_token_id`); None if it is not set."""
         named, of_token = self.__dict__.get("_named", {}), name.removesuffix("_id")
         if of_token not in named and of_token not in NAMES:
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
@@ -247,7 +247,7 @@ class TokenTable:
         return self._by_id | {i: self.shown(i) for i in self._added}
 
     def skipped_ids(self) -> set[int]:
-        """The ids that `decode` leaves out where special tokens are to be skipped: as upstream, by what is shown."""
+        """Returns the ids that `decode` skips on demand: as upstream, of tokens shown as a special token's content."""
         special = {token.content for token in self._added.values() if token.special}
         return {i for i in self._added if self.shown(i) in special}
 
@@ -283,7 +283,7 @@ class TokenTable:
     def get_special_tokens_mask(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None, already_has_special_tokens: bool = False
     ) -> list[int]:
-        """1 for special tokens: those that encoding would add, or, if they are there already, those in the list."""
+        """Returns a mask, 1 for special tokens: for those that encoding would add, or for those already in the list."""
         if already_has_special_tokens:
             if token_ids_1 is not None:
                 raise ValueError("token_ids_1 is for ids without special tokens; give all ids of the row as the first")

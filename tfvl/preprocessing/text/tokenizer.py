@@ -29,7 +29,7 @@ from tfvl.preprocessing.text.texts import Text, as_list, as_texts
 from tfvl.preprocessing.text.token_table import SPECIAL_TOKENS
 from tfvl.preprocessing.text.wordpiece import WordPieceGraph, trace
 
-# Arguments of upstream's call that ask for what there is not here, and their values that do not ask for it.
+# Arguments of upstream's call for features that are not supported here, and the values that do not ask for them.
 NOT_HERE = {
     **{"is_split_into_words": False, "return_overflowing_tokens": False, "return_offsets_mapping": False},
     **{"text_target": None, "text_pair_target": None},
@@ -37,7 +37,7 @@ NOT_HERE = {
 
 
 class BertTokenizer(Detokenizer):
-    """Text to token ids, identical to the `tokenizers`-backed `BertTokenizer` of transformers 5.
+    """Converts text to token ids, identical to the `tokenizers`-backed `BertTokenizer` of transformers 5.
 
     The same object works on Python strings, inside `tf.data.Dataset.map` and inside an exported SavedModel, where
     vocabulary and Unicode tables are constants of the graph. Bytes that are not UTF-8 are left out, as upstream's
@@ -46,29 +46,29 @@ class BertTokenizer(Detokenizer):
     Args:
         vocab: a vocab.txt file, a list of tokens (the position is the id), or a mapping token → id.
         do_lower_case: lower-case the text.
-        never_split: words kept whole and unchanged where white space (or a special token) surrounds them, as in
+        never_split: words kept whole and unchanged if white space (or a special token) surrounds them, as in
             upstream's slow tokenizer of version 4; one that the vocabulary lacks becomes unknown. transformers 5
             ignores this option.
-        unk_token, sep_token, pad_token, cls_token, mask_token: strings, or an `AddedToken` each. They are matched in
-            the raw text, case and all, and kept whole. Those that the vocabulary lacks get the ids behind it.
+        unk_token, sep_token, pad_token, cls_token, mask_token: strings, or an `AddedToken` each. They are found in the
+            raw text, with the same case, and kept whole. Those that the vocabulary lacks get the ids behind it.
         tokenize_chinese_chars: make each CJK ideograph a word.
-        strip_accents: remove accents; None means: where `do_lower_case` is set.
-        model_max_length: the length that truncation cuts to where no `max_length` is given; None: no limit.
+        strip_accents: remove accents; None: do so if `do_lower_case` is set.
+        model_max_length: the length to which truncation cuts if no `max_length` is given; None: no limit.
         additional_special_tokens: more tokens kept whole; those that the vocabulary lacks get the ids behind it.
-        extra_special_tokens: in place of these, by version 5's name; a mapping names them, as `image_token`.
-        added_tokens_decoder: id → token of all that are kept whole, as in tokenizer_config.json; see `AddedToken` in
+        extra_special_tokens: the same by its name in version 5; a mapping also names the tokens, as `image_token`.
+        added_tokens_decoder: all tokens that are kept whole, by id, as in tokenizer_config.json; see `AddedToken` in
             `tfvl.preprocessing.text.added_tokens`.
         padding_side, truncation_side: "right" or "left".
-        split_special_tokens: take special tokens in a text for words.
-        model_input_names: what a call returns unless it says otherwise.
-        clean_up_tokenization_spaces: what `decode` does unless it is told otherwise.
-        **others: special tokens of other names, as `bos_token`, `eos_token` or `image_token`; and what a processor's
-            calls are to ask for unless they say otherwise, as `max_length` (upstream: `init_kwargs`).
+        split_special_tokens: split special tokens in a text like words.
+        model_input_names: the outputs that a call returns by default.
+        clean_up_tokenization_spaces: the default of the argument of this name of `decode`.
+        **others: special tokens of other names, such as `bos_token`, `eos_token` or `image_token`; and defaults of the
+            calls of a processor, such as `max_length` (upstream: `init_kwargs`).
 
     Raises:
-        TypeError: an option that is not known.
-        ValueError: a vocabulary that cannot be used, or an option of the wrong type.
-        tfvl.errors.CheckpointError: a vocabulary file that cannot be used.
+        TypeError: an option is not known.
+        ValueError: the vocabulary cannot be used, or an option has the wrong type.
+        tfvl.errors.CheckpointError: a vocabulary file cannot be used.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class BertTokenizer(Detokenizer):
         named |= {name: given[name] for name in SPECIAL_TOKENS} | others
         super().__init__(vocabulary.load(vocab), named, extra, added_tokens_decoder)
         self._changed()
-        self._graph  # noqa: B018  # a token that no graph can hold is refused here
+        self._graph  # noqa: B018  # built now, so that a token that it cannot hold is refused here
 
     def _changed(self) -> None:
         self._words: WordPieceGraph | None = None
@@ -146,7 +146,7 @@ class BertTokenizer(Detokenizer):
         src: str | Path,
         **options: Any,
     ) -> Self:
-        """Load from a bundled name, a directory, a vocab.txt or a hub id.
+        """Loads a tokenizer by a bundled name, a directory, a vocab.txt or a hub id.
 
         Args:
             src: where the files are.
@@ -167,7 +167,7 @@ class BertTokenizer(Detokenizer):
             raise CheckpointError(f"{path if is_list else vocabulary.files_of(directory)}: {reason(error)}") from None
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json."""
+        """Writes vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json."""
         config = self.get_config()
         decoder = {i: token.to_dict() for i, token in self.added_tokens_decoder.items()}
         vocabulary.write_directory(Path(directory), config.pop("vocab"), config | {"added_tokens_decoder": decoder})
@@ -206,31 +206,31 @@ class BertTokenizer(Detokenizer):
         verbose: bool = True,
         **others: Any,
     ) -> dict[str, tf.Tensor | tf.RaggedTensor]:
-        """Encode texts, or pairs of texts.
+        """Encodes texts, or pairs of texts.
 
         Args:
-            text: one string (a batch of one) or N; a tf.Tensor of strings, too. Or N pairs of strings.
-            text_pair: the second texts, as many as first ones. "" is none for a single `text`.
+            text: one string (a batch of one), N strings, a tf.Tensor of strings, or N pairs of strings.
+            text_pair: the second texts, as many as first ones. "" counts as none for a single `text`.
             add_special_tokens: build [CLS] text [SEP] or [CLS] text [SEP] pair [SEP].
             padding: True or "longest", "max_length", or False (RaggedTensors are returned).
             truncation: True or "longest_first", "only_first", "only_second": cut what exceeds `max_length`, unless it
                 leaves no room for the special tokens. False: refuse a text that exceeds it.
-            max_length: number of tokens, special ones included. The default is `model_max_length`, where something
-                is to be truncated or padded to it; where there is none either, nothing is.
-            pad_to_multiple_of: round the padded length up.
-            return_token_type_ids, return_attention_mask: None: where `model_input_names` has them.
-            padding_side, split_special_tokens: in place of the tokenizer's own.
+            max_length: number of tokens, special ones included. The default is `model_max_length`; if that is not set
+                either, rows are not cut, and not padded to a fixed length.
+            pad_to_multiple_of: round the padded length up to a multiple of this number.
+            return_token_type_ids, return_attention_mask: None: return them if `model_input_names` has them.
+            padding_side, split_special_tokens: replace the tokenizer's own in this call.
             return_tensors: "tf" (the default) or "np" for NumPy arrays.
-            stride, verbose: of no effect; what is cut off is not returned, and nothing is said.
+            stride, verbose: have no effect: what is cut off is not returned, and there are no messages.
 
         Returns:
             int32 tensors (N, L): `input_ids`, `token_type_ids`, `attention_mask`, and on demand `special_tokens_mask`
             (1 where a token was added) and `length` (N,), the number of tokens, padding included.
 
         Raises:
-            ValueError: not a text; a row longer than `max_length` that may not be truncated
-                (`tf.errors.InvalidArgumentError` where that shows only while a graph runs); an argument of upstream's
-                that is not known here.
+            ValueError: something is not a text; a row is longer than `max_length` and may not be truncated
+                (`tf.errors.InvalidArgumentError` if that shows only while a graph runs); an argument of upstream's is
+                not supported here.
         """
         for name, value in others.items():
             if name not in NOT_HERE or value not in (NOT_HERE[name], None):
@@ -270,7 +270,7 @@ class BertTokenizer(Detokenizer):
     def _encoder(self, options: Options) -> Callable[..., dict[str, tf.Tensor]]:
         """Returns the function that encodes with these options; all callers share one trace.
 
-        But the first eager call runs op by op. That takes a third of the time of tracing, and a process that answers
+        Only the first eager call runs op by op. That takes a third of the time of tracing, and a process that answers
         one question needs no more.
         """
         if tf.executing_eagerly() and options not in self._encoders:
@@ -293,7 +293,7 @@ class BertTokenizer(Detokenizer):
     ) -> list[int]:
         """Returns the ids of one text, or of one pair, as a list. `options` are those of `__call__`.
 
-        No padding by default.
+        By default they are not padded.
         """
         encoded = self(text, text_pair, add_special_tokens, **{"padding": False} | options)
         return as_list(encoded["input_ids"][0])
@@ -309,17 +309,17 @@ class BertTokenizer(Detokenizer):
         return_tensors: str | None = None,
         verbose: bool = True,
     ) -> dict[str, tf.Tensor]:
-        """Pads what was encoded before to one length; arguments as those of a call.
+        """Pads rows that are encoded already to one length; the other arguments are those of a call.
 
         Args:
             encoded_inputs: a dict of lists of rows, of one row, of arrays or (ragged) tensors; or a list of dicts of
-                one row each. What has other names than the tokenizer's outputs must be of one length.
+                one row each. Rows under other names than those of the tokenizer's outputs must have one length.
 
         Returns:
-            int32 tensors (N, L), of one row alone (L,); the attention mask, if wanted, is made where there is none.
+            int32 tensors (N, L), or (L,) for a single row; an attention mask that is wanted and missing is made.
 
         Raises:
-            ValueError: no `input_ids`, rows that do not fit together, or padding=False.
+            ValueError: there are no `input_ids`, rows do not fit together, or padding is False.
         """
         strategy = one_of("padding", padding, {name: value for name, value in PADDINGS.items() if value != "none"})
         one_of("return_tensors", return_tensors, (None, "tf", "np"))

@@ -1,4 +1,4 @@
-"""What BERT's normalisation makes of each code point, as one small lookup table.
+"""BERT's normalisation of each code point, as one small lookup table.
 
 Upstream (`BertNormalizer` and `BertPreTokenizer` of the Rust library `tokenizers`) cleans the text, isolates Chinese
 characters, decomposes (NFD) and strips accents, lower-cases, and splits at white space and punctuation. Each step but
@@ -47,17 +47,17 @@ def _measured() -> dict:
 
 
 def spans(name: str) -> list[list[int]]:
-    """The measured code points with a property, as pairs of the first and the last: "word" or "white_space"."""
+    """Returns the measured code points with a property, "word" or "white_space", as pairs of first and last."""
     return _measured()[name]
 
 
 def character_class(name: str) -> str:
-    """`spans` as a class of characters in a regular expression."""
+    """Returns `spans(name)` as a class of characters in a regular expression."""
     return "[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in spans(name)) + "]"
 
 
 def look_up(text: str, pages: np.ndarray, entries: np.ndarray) -> np.ndarray:
-    """What becomes of a text's code points: the entries that are not negative, marks in canonical order."""
+    """Looks up a text's code points; returns the entries that are not negative, with marks in canonical order."""
     code_points = np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.int32)
     rows = entries[(pages[code_points >> PAGE_BITS] << PAGE_BITS) + (code_points & 0xFF)].copy()
     rows[:, 0] += code_points
@@ -68,14 +68,14 @@ def look_up(text: str, pages: np.ndarray, entries: np.ndarray) -> np.ndarray:
 
 
 def canonical_order(entries: np.ndarray) -> np.ndarray:
-    """Entries with each run of combining marks sorted by combining class, stably, as NFD asks."""
+    """Sorts each run of combining marks in the entries by combining class, stably, as NFD requires."""
     classes = np.maximum(entries, 0) // CLASS_UNIT
     runs = np.cumsum(classes == 0)
     return entries[np.lexsort((classes, runs))]
 
 
 def normalized(text: str, pages: np.ndarray, entries: np.ndarray) -> str:
-    """A text as upstream's normaliser leaves it, by a table without `isolate_punctuation`."""
+    """Normalises a text as upstream's normaliser does; the table must be one without `isolate_punctuation`."""
     found = look_up(text, pages, entries)
     code_points = found & CODE_POINT
     chinese = (found & ISOLATED != 0) & ((code_points < FIRST_MARKER) | (code_points > LAST_MARKER))
@@ -94,10 +94,10 @@ def _mapping(name: str) -> dict[int, tuple[int, ...]]:
 
 
 class _Rows:
-    """The rows of those pages that differ from the others, in which a code point means itself: a third of a million.
+    """The rows of the pages on which some code point changes, a quarter of a million; on other pages all stay the same.
 
     Attributes:
-        touched: bool (4352,), which pages there are.
+        touched: bool (4352,), which pages are included.
         table: (touched pages · 256, WIDTH).
     """
 
@@ -114,7 +114,7 @@ class _Rows:
         return (self._slots[c >> PAGE_BITS] << PAGE_BITS) + (c & (1 << PAGE_BITS) - 1)
 
     def span(self, first: int, last: int) -> np.ndarray:
-        """A view of the rows from one code point to another, between which every page is there."""
+        """Returns a view of the rows from one code point to another; all pages between them must be included."""
         return self.table[self.at(first) : self.at(last) + 1]
 
     def spans(self, name: str) -> list[np.ndarray]:
@@ -122,7 +122,7 @@ class _Rows:
 
 
 def _hangul(rows: np.ndarray) -> None:
-    """Decompose the Hangul syllables (Unicode Standard, section 3.12) in place."""
+    """Decomposes the Hangul syllables (Unicode Standard, section 3.12) in place."""
     syllable = np.arange(len(rows))
     trailing = syllable % 28
     rows[:, 0] = 0x1100 + syllable // 588
@@ -134,7 +134,7 @@ def _hangul(rows: np.ndarray) -> None:
 def character_table(
     lowercase: bool, strip_accents: bool, isolate_chinese: bool, isolate_punctuation: bool = True
 ) -> CharacterTable:
-    """The table for one choice of `BertNormalizer`'s options; the markers of special tokens are isolated too."""
+    """Builds the table for a choice of `BertNormalizer`'s options; the markers of special tokens are isolated too."""
     lower = _mapping("lower") if lowercase else {}
     decompositions = _mapping("decompositions") if strip_accents else {}
     nonspacing = set(_members("nonspacing")) if strip_accents else set()

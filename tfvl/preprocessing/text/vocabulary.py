@@ -27,7 +27,7 @@ MAX_ADDED_TOKENS = 1000  # each is an operation of the graph
 
 
 def load(vocab: str | Path | Sequence[str] | Mapping[str, int]) -> dict[str, int]:
-    """A vocabulary of any accepted kind as token → id. Raises ValueError where there is no such file."""
+    """Returns a vocabulary of any accepted kind as token → id. Raises ValueError if there is no such file."""
     if isinstance(vocab, (str, Path)):
         if not Path(vocab).exists():
             raise ValueError(f"there is no vocabulary file {vocab}; give a vocab.txt, a list of tokens or a mapping")
@@ -36,7 +36,7 @@ def load(vocab: str | Path | Sequence[str] | Mapping[str, int]) -> dict[str, int
 
 
 def read_vocab(path: Path) -> dict[str, int]:
-    """Read a vocab.txt, one token a line; the line number, from zero, is the id."""
+    """Reads a vocab.txt, with one token on each line; the line number, from zero, is the id."""
     text = _read_text(path).replace("\r\n", "\n").replace("\r", "\n")
     if text.count("\n") > MAX_TOKENS:
         raise CheckpointError(f"{path} has {text.count(chr(10))} lines; a vocabulary has at most {MAX_TOKENS}")
@@ -47,7 +47,7 @@ def read_vocab(path: Path) -> dict[str, int]:
 
 
 def index_tokens(tokens: Sequence[str], source: str) -> dict[str, int]:
-    """token → position; raises CheckpointError for a token that stands there twice."""
+    """Returns token → position. Raises CheckpointError for a token that occurs twice."""
     vocab: dict[str, int] = {}
     for index, token in enumerate(tokens):
         first = vocab.setdefault(token, index)
@@ -60,15 +60,15 @@ def index_tokens(tokens: Sequence[str], source: str) -> dict[str, int]:
 
 
 def read_directory(directory: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The arguments of `BertTokenizer` that a directory's files ask for.
+    """Reads the arguments of `BertTokenizer` from the files of a directory.
 
-    As upstream, tokenizer.json wins over vocab.txt. Where tokenizer_config.json lists `added_tokens_decoder`, it alone
-    tells the added tokens; in older layouts special_tokens_map.json wins over it. What the files say and upstream's
-    class does not read (tokenizer.json's normaliser, a chat template, …) is not read here either.
+    As upstream, tokenizer.json wins over vocab.txt. If tokenizer_config.json has `added_tokens_decoder`, that alone
+    defines the added tokens; in older layouts special_tokens_map.json wins over tokenizer_config.json. What upstream's
+    class ignores in the files (tokenizer.json's normaliser, a chat template, …) is ignored here too.
 
     Args:
-        directory: of the files.
-        overrides: what is said in place of tokenizer_config.json.
+        directory: the directory.
+        overrides: values that replace those of tokenizer_config.json.
     """
     overrides = dict(overrides or {})
     backend = _read_json(directory / TOKENIZER_FILE)
@@ -116,7 +116,7 @@ def read_directory(directory: Path, overrides: Mapping[str, Any] | None = None) 
 
 
 def _of_backend(key: str, said: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What tokenizer.json says of "truncation" or of "padding", under the names that tokenizer_config.json has."""
+    """Returns tokenizer.json's options of "truncation" or "padding", under the names of tokenizer_config.json."""
     if said is None:
         return {}
     found = {f"{key}_side": said["direction"].lower()}
@@ -129,7 +129,7 @@ def _of_backend(key: str, said: Mapping[str, Any] | None) -> dict[str, Any]:
 def _with_special_tokens(
     directory: Path, config: Mapping[str, Any], extra: Any, overrides: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Any]:
-    """The configuration and the tokens without a name, with special_tokens_map.json laid over them."""
+    """Returns the configuration and the tokens without a name, updated by special_tokens_map.json."""
     special = _read_json(directory / SPECIAL_TOKENS_FILE)
     special = {name: value for name, value in special.items() if not overrides.get(name)}
     more, older = special.pop("extra_special_tokens", None), special.pop("additional_special_tokens", None)
@@ -145,7 +145,7 @@ def _with_special_tokens(
 def _older_added_tokens(
     directory: Path, backend: Mapping[str, Any], config: Mapping[str, Any], extra: Any
 ) -> dict[int, AddedToken]:
-    """Those of added_tokens.json, which says no more than their ids, and over them those of tokenizer.json."""
+    """Reads added tokens by id from added_tokens.json, which has no flags, updated by those of tokenizer.json."""
     special = set()
     for name in (*NAMES, "extra_special_tokens"):
         tokens = extra if name not in NAMES else [config[name]] if config.get(name) else []
@@ -160,13 +160,13 @@ def _older_added_tokens(
 
 
 def files_of(directory: Path) -> str:
-    """The directory and its files of a tokenizer, for a message on what stands in several of them."""
+    """Names a directory and the tokenizer's files in it, for an error that concerns several of them."""
     names = (TOKENIZER_FILE, VOCAB_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE, ADDED_FILE)
     return f"{directory} ({', '.join(name for name in names if (directory / name).exists())})"
 
 
 def _check_counts(directory: Path, lists: Mapping[str, Any]) -> None:
-    """Raises CheckpointError where a named list has more than `MAX_ADDED_TOKENS`."""
+    """Raises CheckpointError if one of the named lists has more than `MAX_ADDED_TOKENS`."""
     for name, tokens in lists.items():
         if isinstance(tokens, list | tuple | Mapping) and len(tokens) > MAX_ADDED_TOKENS:
             raise CheckpointError(
@@ -175,7 +175,7 @@ def _check_counts(directory: Path, lists: Mapping[str, Any]) -> None:
 
 
 def _check_ids(directory: Path, vocab: Mapping[str, int], tokens: Mapping[int, AddedToken]) -> None:
-    """Raises CheckpointError for a token with another id than it gets: its model has trained another embedding."""
+    """Raises CheckpointError for a token that would not get its stored id, whose embedding the model has trained."""
     behind = len(vocab)
     for i, token in sorted(tokens.items()):
         expected = vocab.get(token.content, behind)
@@ -209,7 +209,7 @@ def _backend_vocab(backend: dict, path: Path) -> dict[str, int]:
 
 @contextmanager
 def _structure(path: Path, key: str = "") -> Iterator[None]:
-    """Name the file and the key where what a file holds is not of the expected kind."""
+    """A context in which errors about a file's structure become a CheckpointError that names the file and the key."""
     try:
         yield
     except CheckpointError:
@@ -229,7 +229,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; {} where there is no such file."""
+    """Returns the object in a JSON file, or {} if there is no such file."""
     if not path.exists():
         return {}
     text = _read_text(path)
@@ -243,7 +243,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def write_directory(directory: Path, vocab: Mapping[str, int], config: Mapping[str, Any]) -> None:
-    """Write the four files. `vocab` is without the added tokens, all of which `config` has with the rest."""
+    """Writes the four files; `vocab` has no added tokens, `config` has all of them and the other options."""
     directory.mkdir(parents=True, exist_ok=True)
     named = {name: token for name, token in config.items() if name.endswith("_token") and isinstance(token, str)}
     extra = [token for token in config["additional_special_tokens"] if token not in named.values()]
@@ -263,7 +263,7 @@ def write_directory(directory: Path, vocab: Mapping[str, int], config: Mapping[s
 
 
 def _backend(vocab: Mapping[str, int], config: Mapping[str, Any], decoder: Mapping[str, dict]) -> dict[str, Any]:
-    """tokenizer.json, in the layout of the `tokenizers` library."""
+    """Returns the content of tokenizer.json, in the layout of the `tokenizers` library."""
     cls, sep = config["cls_token"], config["sep_token"]
     ids = {token["content"]: int(i) for i, token in decoder.items()}
 

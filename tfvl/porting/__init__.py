@@ -1,1 +1,1 @@
-"""Checkpoints, found, read, filled into variables and written; knows no model. Imports files and errors."""
+"""Finds, reads and writes checkpoints, and loads them into variables; knows no model. Imports files and errors."""

@@ -30,8 +30,8 @@ def post_norm_block(source: str, target: str, head: str | None = None) -> tuple[
 def pretraining_heads(words: str) -> tuple[Rule, ...]:
     """Returns the rows of `cls.predictions` and `cls.seq_relationship` (upstream: `BertPreTrainingHeads`).
 
-    The decoder has a kernel of its own only where it is untied from `words`, the word embeddings' name. Its bias is
-    stored as `cls.predictions.decoder.bias` too, or only so; upstream's forward reads that one.
+    The decoder has a kernel of its own only if it is not tied to the word embeddings, whose name is `words`. Files
+    store its bias also, or only, as `cls.predictions.decoder.bias`, which upstream's forward pass reads.
     """
     mlm, decoder = "cls.predictions", "cls.predictions.decoder"
     return (

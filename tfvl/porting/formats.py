@@ -1,6 +1,6 @@
-"""Checkpoint files of every format, opened as names and lazy tensors.
+"""Opens checkpoint files of every format as names and tensors that are read later.
 
-A file's content must be what its name says; a file that is something else is refused with a sentence that says what.
+A file's content must be what its name says; other files are refused with a sentence that says what they are.
 """
 
 import os
@@ -22,7 +22,7 @@ SUFFIXES = {
     **dict.fromkeys((".h5", ".hdf5"), H5),
 }
 
-# Where a directory's weights are looked for, in this order.
+# The files of a directory in which weights are looked for, in this order.
 WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -31,7 +31,7 @@ WEIGHT_FILES = (
     "tf_model.h5",
 )
 
-# How files begin. The first that fits names the content.
+# The first bytes of files, and what such a file is; the first match counts.
 _BEGINNINGS = (
     (b"PK\x03\x04", TORCH),
     (b"\x80", TORCH),
@@ -49,11 +49,11 @@ def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
     """Opens the tensors of a checkpoint by name, without reading them yet.
 
     Args:
-        path: a weight file (safetensors, `torch.save` old or new, Keras HDF5), the index file of one in several parts,
-            or a directory with one of `WEIGHT_FILES`.
+        path: a weight file (safetensors, `torch.save` old or new, Keras HDF5), the index file of a checkpoint in
+            several parts, or a directory with one of `WEIGHT_FILES`.
 
     Raises:
-        CheckpointError: there is none, or a file is truncated, mislabelled, forged, or wants to run code.
+        CheckpointError: there is no such file, or it is truncated, mislabelled, forged, or wants to run code.
     """
     path = Path(path)
     if path.is_dir():
@@ -69,7 +69,7 @@ def read_file(path: Path) -> list[Tensor]:
     """Opens the tensors of one weight file, whose content must have the format that its name says.
 
     Raises:
-        CheckpointError: it is not, or is damaged.
+        CheckpointError: the content has another format, or the file is damaged.
     """
     content = _content(path)
     if content not in READERS:

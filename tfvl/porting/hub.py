@@ -1,4 +1,4 @@
-"""Where a checkpoint lies: a bundled name, a local path, or a repository of the Hugging Face hub."""
+"""Finds a checkpoint by a bundled name, a local path, or a repository of the Hugging Face hub."""
 
 import os
 import re
@@ -18,7 +18,7 @@ VOCABULARY = "bert-base-uncased"
 VOCABULARY_NAMES = (VOCABULARY, f"google-bert/{VOCABULARY}")
 VOCABULARY_SIZE = 30522
 
-# What is fetched of a repository: the small files, and the weights in the first of these formats that it has.
+# The files that are downloaded of a repository: the small ones, and the weights in the first format that it has.
 SMALL_FILES = (
     "config.json",
     "generation_config.json",
@@ -40,14 +40,14 @@ WEIGHT_PATTERNS = (
     ("tf_model.h5",),
 )
 
-# what the hub is asked with: arguments of `resolve` that every `from_pretrained` takes
+# the options of a download: arguments of `resolve` that every `from_pretrained` takes
 OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keywords of a `from_pretrained` as those for the hub, and the others."""
+    """Splits the keywords of a `from_pretrained` into those for the hub and the others."""
     of_hub = {name: value for name, value in options.items() if name in OPTIONS}
     return of_hub, {name: value for name, value in options.items() if name not in OPTIONS}
 
@@ -62,20 +62,20 @@ def resolve(
     subfolder: str = "",
     weights: bool = True,
 ) -> Path:
-    """Returns the directory, or the single weight file, that `src` stands for.
+    """Returns the directory, or the single weight file, that `src` names; downloads it if it is on the hub.
 
     Args:
-        src: a bundled model (`shapes-vilt`), a directory or file, or a hub id such as `dandelin/vilt-b32-mlm`. Without
-            weights also `bert-base-uncased`, whose vocabulary is bundled.
+        src: a bundled model (`shapes-vilt`), a directory or file, or a hub id such as `dandelin/vilt-b32-mlm`. If
+            `weights` is False, `bert-base-uncased` is also bundled, with its vocabulary.
         revision: branch, tag or commit of the hub repository.
         token: hub token for gated and private repositories; None takes the one that `hf auth login` stored.
         cache_dir: where the hub's files are kept; None is the hub's own cache.
-        local_files_only: do not ask the network, as `HF_HUB_OFFLINE=1` does everywhere.
-        subfolder: of the repository, or of a directory, in which the files lie.
+        local_files_only: do not use the network, as `HF_HUB_OFFLINE=1` forbids it everywhere.
+        subfolder: the folder of the repository, or of a directory, that has the files.
         weights: fetch the weights too; processors and configurations need only the small files.
 
     Raises:
-        CheckpointError: there is no such thing, or the hub refused it; the sentence says what to do.
+        CheckpointError: nothing has this name, or the hub refused it; the sentence says what to do.
     """
     bundled = {path.name: path for path in BUNDLED_DIRECTORY.glob("shapes-*")}
     path = bundled.get(str(src), Path(src).expanduser())
@@ -93,7 +93,7 @@ def resolve(
 
 
 def _below(path: Path, subfolder: str) -> Path:
-    """The subfolder of a directory. Raises CheckpointError where there is no such directory below it."""
+    """Returns the subfolder of a directory. Raises CheckpointError if the directory has none of this name."""
     found = path / (subfolder or "")
     if not found.exists() or not found.resolve().is_relative_to(path.resolve()):
         raise CheckpointError(f"{path}: there is no subfolder {subfolder!r} in it.")
@@ -104,7 +104,7 @@ def tokenizer_directory(src: str | Path, **hub_options) -> Path:
     """Returns the directory of a checkpoint's tokenizer: its own, or else that of the bundled vocabulary.
 
     The repositories `uclanlp/visualbert-*` hold no vocabulary; transformers' documentation takes bert-base-uncased's.
-    It is taken where `config.json`, or the weights of an original without one, say that the model has as many words.
+    It is taken if the model has as many words, by `config.json`, or by the weights of an original without that file.
 
     Args:
         src: as in `resolve`; a weight file stands for its directory.
@@ -118,7 +118,7 @@ def tokenizer_directory(src: str | Path, **hub_options) -> Path:
     has_vocabulary = any((directory / name).is_file() for name in VOCABULARY_FILES)
     if has_vocabulary or not (is_alone(path) or (directory / "config.json").is_file()):
         return directory
-    size = config_values(path, heads=1).get("vocab_size", VOCABULARY_SIZE)  # of whatever heads
+    size = config_values(path, heads=1).get("vocab_size", VOCABULARY_SIZE)  # does not depend on the number of heads
     return BUNDLED_DIRECTORY / VOCABULARY if size == VOCABULARY_SIZE else directory
 
 

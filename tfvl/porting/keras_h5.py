@@ -1,8 +1,8 @@
-"""Keras HDF5 weight files (`tf_model.h5` of transformers' TensorFlow models): names and places of their datasets.
+"""Opens Keras HDF5 weight files (`tf_model.h5` of transformers' TensorFlow models) as tensors that are read later.
 
-Such a file has a group for each layer and in it a dataset for each variable, at the variable's name
-(keras/src/legacy/saving/legacy_h5_format.py). h5py reads this structure, in a process of its own (`keras_h5_file`); the
-values are then read directly. The lists of names in attributes say the same again and are not read.
+Such a file has a group for each layer and in it a dataset for each variable, under the variable's name
+(keras/src/legacy/saving/legacy_h5_format.py). h5py reads this structure in a separate process (`keras_h5_file`); the
+values are then read directly. The lists of names in attributes only repeat the structure and are not read.
 """
 
 import os

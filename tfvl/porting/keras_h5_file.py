@@ -1,4 +1,4 @@
-"""The inside of a Keras HDF5 weight file; this runs in a process of its own (`files.isolated`), and only there."""
+"""Reads the structure of a Keras HDF5 weight file; it runs only in the separate process of `files.isolated`."""
 
 from collections.abc import Iterator
 
@@ -8,11 +8,11 @@ from tfvl.files.hdf5 import damage, links, opened
 
 
 class KerasFile:
-    """Where the datasets of a Keras weight file lie.
+    """The datasets of a Keras weight file and their offsets.
 
     Attributes:
-        opening: for each dataset its place in the file, shape, type, and first byte, None where it is not one plain
-            block of this file.
+        opening: for each dataset its path in the file, its shape, its type, and the offset of its first byte, None if
+            it is not one plain block of this file; and an empty dict.
 
     Raises:
         ValueError: the file is damaged, was not written by Keras, or refers to data outside itself.
@@ -32,7 +32,7 @@ def described(place: str, dataset: h5py.Dataset) -> list:
 
 
 def _datasets(group: h5py.Group, start: str, seen: set) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Every dataset below `group` with its place in the file. No link out of the file is followed, no group twice."""
+    """Yields every dataset below `group` with its path in the file. Raises ValueError for links and repeated groups."""
     seen.add(h5py.h5o.get_info(group.id).addr)
     for name, is_inside in links(group).items():
         place = f"{start}{name}"

@@ -1,4 +1,4 @@
-"""Names in transformers' TensorFlow weight files (`tf_model.h5`), brought to those of its PyTorch state dicts.
+"""Converts names in transformers' TensorFlow weight files (`tf_model.h5`) to those of its PyTorch state dicts.
 
 `tf_lxmert_model/lxmert/encoder/layer_._0/output/dense/kernel:0` is `lxmert.encoder.layer.0.output.dense.weight`,
 transposed: the model's own name is left out, `_._` stands before a number, and kernels lie (in, out).
@@ -15,7 +15,7 @@ _LAST_PARTS = {"kernel": "weight", "embeddings": "weight"}
 
 
 def as_state_dict(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames tensors to PyTorch's names and transposes kernels; changes nothing where no name is TensorFlow's."""
+    """Renames tensors to PyTorch's names and transposes kernels; changes nothing unless all names are TensorFlow's."""
     matches = {name: _VARIABLE.fullmatch(name) for name in tensors}
     if not tensors or not all(matches.values()):
         return dict(tensors)

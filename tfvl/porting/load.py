@@ -1,4 +1,4 @@
-"""Fill a model's variables from a checkpoint: everything is checked first, then one variable at a time is read."""
+"""Fills a model's variables from a checkpoint: everything is checked first, then one variable at a time is read."""
 
 import math
 import warnings
@@ -14,7 +14,7 @@ from tfvl.porting.plan import Fill, Plan, Refit, make_plan, warning_of
 from tfvl.porting.rules import Rule
 from tfvl.porting.tensors import Checkpoint, Tensor
 
-WORKERS = 2  # reading, checking and transposing wait for memory more than for a processor
+WORKERS = 2  # threads: reading, checking and transposing wait for memory more than for a processor
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class LoadReport:
 
 @contextmanager
 def uninitialised_variables() -> Iterator[None]:
-    """Gives variables that are created in the block a shape, but no value; `load_weights` assigns it."""
+    """A context in which created variables get a shape, but no value; `load_weights` then assigns it."""
     import keras
     from keras.src.backend.common import global_state
 
@@ -66,20 +66,20 @@ def load_weights(
 ) -> LoadReport:
     """Assigns the tensors of a checkpoint to the variables of `model`, whether or not these have values already.
 
-    What the checkpoint lacks gets its value from its own initializer, or keeps the one it has.
+    A variable that the checkpoint lacks keeps its value, or gets one from its initializer if it has none.
 
     Args:
         model: a model with `weight_names`, `weight_rules` and `base_model_prefix`.
         checkpoint: from `open_checkpoint`.
-        ignore_mismatched_sizes: initialise a variable anew where its shape differs from the checkpoint's.
-        progress: called after each variable with the bytes read so far and in all.
+        ignore_mismatched_sizes: initialise a variable anew if its shape differs from the checkpoint's.
+        progress: called after each variable with the number of bytes read so far, and of all bytes to be read.
         others, refits: as `make_plan` takes them.
 
     Warns:
         UserWarning: once, naming the weights that are initialised anew or resized, and those that are left out.
 
     Raises:
-        CheckpointError: the checkpoint does not fit, with everything that is wrong; or a weight is NaN or infinite.
+        CheckpointError: the checkpoint does not fit, and the message lists all misfits; or a weight is not finite.
     """
     variables = model.weight_names()
     shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
@@ -88,7 +88,7 @@ def load_weights(
     plan = make_plan(checkpoint, shapes, rules, prefix, name, ignore_mismatched_sizes, others, refits)
     total = sum(tensor.nbytes for fill in plan.fills for tensor in fill.tensors)
     done = 0
-    fills = sorted(plan.fills, key=lambda fill: -math.prod(shapes[fill.path]))  # while there is most memory to spare
+    fills = sorted(plan.fills, key=lambda fill: -math.prod(shapes[fill.path]))  # largest first, while memory is free
 
     def value_of(fill: Fill):
         return _value(fill, variables[fill.path].dtype, shapes[fill.path])
@@ -109,7 +109,7 @@ def load_weights(
 
 
 def _value(fill: Fill, dtype: str, shape: tuple[int, ...]):
-    """The value of a variable of element type `dtype` and of that shape, a backend tensor."""
+    """Computes the value of a variable of element type `dtype` and this shape, as a tensor of the backend."""
     from keras import ops
 
     arrays = [_finite(tensor, dtype) for tensor in fill.tensors]
@@ -123,7 +123,7 @@ def _value(fill: Fill, dtype: str, shape: tuple[int, ...]):
 
 
 class _GivenAway:
-    """An array that nobody writes to any more, so that the backend may use its memory without a copy."""
+    """Wraps an array that nothing else writes to, so that the backend may use its memory without a copy."""
 
     def __init__(self, array: np.ndarray):
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
@@ -133,7 +133,7 @@ class _GivenAway:
 
 
 def _finite(tensor: Tensor, dtype: str) -> np.ndarray:
-    """Reads a tensor as float32, or float64 where the variable is.
+    """Reads a tensor as float32, or as float64 if that is the variable's dtype.
 
     Raises CheckpointError for NaN or infinite values.
     """

@@ -1,8 +1,8 @@
-"""The original's weights, `{"model": {name: NumPy array}}` in a plain pickle, without executing it.
+"""Reads weights from a pickle of `{"model": {name: NumPy array}}`, as of the detector's authors, without executing it.
 
-Detectron2 saves such files (`faster_rcnn_from_caffe_attr.pkl`). The arrays lie in the pickle as plain bytes, so the
-machine of `porting.pickle_machine` is given two more instructions: it notes where bytes lie, and it recognises what
-rebuilds an array. Nothing of the file's choice is called, and no array is kept in memory.
+Detectron2 saves such files (`faster_rcnn_from_caffe_attr.pkl`). The pickle holds the arrays as plain bytes, so the
+machine of `porting.pickle_machine` gets two more instructions: it notes the offset of bytes, and it recognises the
+calls that rebuild an array. Nothing that the file names is called, and no array is kept in memory.
 
 Source: numpy/_core/src/multiarray/methods.c (`array_reduce`), descriptor.c (`arraydescr_reduce`).
 """
@@ -28,7 +28,7 @@ _NUMPY_CALLS = (
 )
 _BYTES = {"SHORT_BINBYTES": 1, "BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}  # bytes of the length before the data
 MAX_ARGUMENT_BYTES = 1 << 16
-MAX_STATE = 16  # parts of what `__setstate__` gets
+MAX_STATE = 16  # items of the tuple that `__setstate__` gets
 _LEGACY_TORCH = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # LONG1 with the magic number of torch's old format
 
 
@@ -53,17 +53,17 @@ class _Array:
 
 
 def is_numpy_pickle(path: Path) -> bool:
-    """Whether the file begins as a pickle does, and is not one of torch's own."""
+    """Returns whether the file begins like a pickle, and not like one in torch's old format."""
     with open(path, "rb") as file:
         beginning = file.read(2 + len(_LEGACY_TORCH))
     return beginning[:1] == b"\x80" and beginning[2:] != _LEGACY_TORCH
 
 
 def read_numpy_pickle(path: Path) -> list[Tensor]:
-    """The arrays of the dict under "model" in a pickle, or of the pickled dict itself.
+    """Opens the arrays of the dict under "model" in a pickled dict, or of that dict itself.
 
     Raises:
-        CheckpointError: it is no such pickle, is truncated or malformed, or wants anything but arrays.
+        CheckpointError: the file is no such pickle, is truncated or malformed, or wants anything but arrays.
     """
     with _Limited(io.FileIO(path)) as file:
         value = built(_NumpyMachine({}), file, path, "weights")
@@ -74,7 +74,7 @@ def read_numpy_pickle(path: Path) -> list[Tensor]:
 
 
 class _Limited(io.BufferedReader):
-    """A file of which no instruction's argument is read that is larger than names and numbers are."""
+    """A file that refuses to read more than `MAX_ARGUMENT_BYTES` for one argument, enough for names and numbers."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or not 0 <= size <= MAX_ARGUMENT_BYTES:
@@ -86,7 +86,7 @@ class _Limited(io.BufferedReader):
 
 
 class _NumpyMachine(Machine):
-    """The machine with two more instructions: where bytes lie, and what rebuilds an array."""
+    """A machine that also notes the offsets of bytes, and recognises the calls that rebuild an array."""
 
     def argument(self, opcode: pickletools.OpcodeInfo, program: BinaryIO) -> object:
         if opcode.name not in _BYTES:
@@ -118,11 +118,11 @@ def _is_numpy(function: object) -> bool:
 
 
 def _called(function: str, arguments: tuple) -> _Array | _Type:
-    """The description of what one of `_NUMPY_CALLS` returns."""
+    """Returns a description of what one of `_NUMPY_CALLS` would return."""
     if function.endswith("dtype"):
         return _Type(_text(arguments[0]))
     array = _Array()
-    if function.endswith("_frombuffer"):  # of pickles since protocol 5; what the others get comes with BUILD
+    if function.endswith("_frombuffer"):  # in pickles since protocol 5; the other calls are followed by a BUILD
         data, dtype, shape, order = arguments
         _build(array, (1, shape, dtype, order == "F", data))
     return array
@@ -135,7 +135,7 @@ def _text(value: object) -> str:
 
 
 def _build(target: _Array | _Type, state: object) -> None:
-    """What `__setstate__` of an array (version, shape, dtype, fortran, data) or an element type (…, order, …) gets."""
+    """Takes over the state of an array (version, shape, dtype, fortran, data) or of an element type (…, order, …)."""
     if not isinstance(state, tuple) or len(state) > MAX_STATE:
         raise TypeError("the state of an array is no short tuple")
     if isinstance(target, _Type):

@@ -1,11 +1,11 @@
-"""What a torch pickle describes, without executing it.
+"""Reads what a torch pickle describes, without executing the pickle.
 
 A pickle is a program for a stack machine. This machine knows the few instructions that build dicts, lists and tuples,
-and in place of calling anything it recognises the functions with which torch describes a tensor. All else is refused
-by name. Nothing is imported and nothing of the file's choice is called.
+and instead of calling anything it recognises the functions with which torch describes a tensor. All else is refused
+by name. Nothing is imported, and nothing that the file names is called.
 
-What a training framework saves beside the weights (`FOREIGN`: Lightning's hyper-parameters and callbacks) becomes an
-inert `Foreign` that knows its name only, so that the weights can be read; where a tensor should be it is refused.
+Other objects that a training framework saves (of `FOREIGN`, such as Lightning's hyper-parameters and callbacks) become
+an inert `Foreign` that has only a name, so that the weights can be read; in place of a tensor it is refused.
 
 Source: torch/_utils.py (`_rebuild_tensor_v2`, `_rebuild_parameter`), torch/serialization.py (`persistent_id`).
 """
@@ -36,13 +36,13 @@ _STORAGE_TYPES = {
 MAX_STEPS = 1 << 19  # a base-size model takes 12,000, with an optimizer's state 40,000
 MAX_NAME = 256  # characters of a module and a class in it
 
-# Modules whose classes a checkpoint may name outside its weights.
+# Modules whose classes a checkpoint may name, except for its weights.
 FOREIGN = ("pytorch_lightning", "lightning", "lightning_fabric", "sacred", "argparse", "pathlib")
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Memory that tensors share, of `numel` elements of `dtype`; a view of a legacy file begins at element `start`."""
+    """Memory of `numel` elements of `dtype` that tensors share; a view in a legacy file begins at element `start`."""
 
     key: str
     dtype: str
@@ -52,7 +52,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class DescribedTensor:
-    """A tensor as a pickle describes it, with unchecked sizes in elements."""
+    """A tensor as a pickle describes it; offset and strides are numbers of elements, and nothing is checked yet."""
 
     storage: Storage
     offset: int
@@ -62,7 +62,7 @@ class DescribedTensor:
 
 @dataclass(frozen=True)
 class Foreign:
-    """An object that a pickle would build from a class of `FOREIGN`; what the class would get is forgotten."""
+    """An object that a pickle would build from a class of `FOREIGN`; the arguments of the class are dropped."""
 
     name: str
 
@@ -71,9 +71,9 @@ def run_pickle(program: io.BytesIO, path: Path, storages: dict[str, Storage] | N
     """Interprets one pickle: returns dicts, lists, tuples, strings, numbers, `DescribedTensor`s, `Foreign`s.
 
     Args:
-        program: the pickle; the position is just after it when this returns.
+        program: the pickle; when the function returns, the position is just after it.
         path: the file to name in errors.
-        storages: gets every storage that the pickle names, by its key.
+        storages: a dict to which every storage that the pickle names is added, by its key.
 
     Raises:
         CheckpointError: the pickle wants anything else, takes more than `MAX_STEPS` steps, or is malformed.
@@ -118,11 +118,11 @@ _SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class Machine:
-    """The stack machine of one pickle, and what it may still do.
+    """The stack machine of one pickle, which counts its steps.
 
-    Every instruction is a step, and what it hands on from a list counts too: a list may be named by many instructions,
-    so a short program could copy it for ever. Nothing here recurses into values, so that it does not matter how deep
-    they are nested, nor how often one stands in another.
+    Every instruction is a step, and so is each list item that a call gets: many instructions may name the same list, so
+    that a short program could copy it for ever. Nothing here recurses into values, so that it does not matter how
+    deeply they are nested, nor how often one contains another.
     """
 
     def __init__(self, storages: dict[str, Storage]):
@@ -132,7 +132,7 @@ class Machine:
         self.steps = 0
 
     def run(self, program: BinaryIO) -> object:
-        """Returns what the pickle builds, and leaves the position of the file behind it."""
+        """Returns the value that the pickle builds; the position of the file is then just after the pickle."""
         while True:
             code = program.read(1)
             opcode = _OPCODES.get(code)
@@ -192,7 +192,7 @@ class Machine:
         elif name in ("REDUCE", "NEWOBJ"):
             function, arguments = popped(stack, 2)
             stack.append(self.called(function, _expect(arguments, tuple)))
-        elif name == "BUILD":  # the _metadata of an OrderedDict: versions of modules, of no use here
+        elif name == "BUILD":  # sets the _metadata of an OrderedDict, versions of modules, which are not needed
             popped(stack, 1)
             _expect(stack[-1], dict | Foreign)
         elif name not in ("PROTO", "FRAME"):
@@ -255,7 +255,7 @@ def _shown(value: object) -> str:
 
 
 def _storage(reference: tuple) -> Storage:
-    """The storage behind a persistent id: ("storage", type, key, device, numel), in legacy files a view too."""
+    """Returns the storage of a persistent id: ("storage", type, key, device, numel), in legacy files with a view."""
     kind, storage_type, key, _device, numel, *view = reference
     if kind != "storage":
         raise RefusedError(f"an object of kind {_shown(kind)} from outside the file")

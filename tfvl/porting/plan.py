@@ -1,7 +1,7 @@
-"""Accounting between a checkpoint and a model: every tensor and every variable is spoken for, or the load fails.
+"""Plans how a checkpoint fills a model: every tensor and every variable must be accounted for, or the load fails.
 
-Only names, shapes and element types are looked at (and the values of tensors that are stored twice), so a checkpoint
-that does not fit is refused before any variable has a value.
+Only names, shapes and element types are used (and the values of tensors that are stored twice), so a checkpoint that
+does not fit is refused before any variable has a value.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,13 +19,13 @@ from tfvl.porting.tensors import FLOATS, Checkpoint, Tensor
 
 SHOWN = 5  # problems of a kind in a message; a base-size model has 200 tensors
 
-# From a checkpoint's table to one of another length: its values and the shape that the variable needs to new values.
+# A function that brings a checkpoint's table to another length, given its values and the shape of the variable.
 Refit = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Fill:
-    """One variable and the tensors that fill it; with `refit`, the one that is brought to the variable's length."""
+    """One variable and the tensors that fill it; `refit`, if given, brings the tensor to the variable's length."""
 
     path: str
     rule: Rule
@@ -39,14 +39,14 @@ class Plan:
 
     Attributes:
         fills: the variables that the checkpoint fills.
-        initialised: paths of the variables of heads that it lacks, and of those whose shapes do not fit.
-        left_out: names of tensors that belong to a head that the model has not.
-        dropped: names of tensors that no model needs: old buffers, and what of an original transformers has not got.
+        initialised: paths of the variables of heads that the checkpoint lacks, and of those whose shapes do not fit.
+        left_out: names of tensors that belong to a head that the model does not have.
+        dropped: names of tensors that no model needs: old buffers, and the authors' weights that transformers lacks.
         repeated: names of tensors that repeat another: tied weights, biases stored twice.
-        overruled: of a tensor stored twice with different values, the one that transformers does not read, a phrase
-            each.
-        mismatched: what does not fit among the `initialised`, a sentence each.
-        refitted: which tables were brought to another length, a phrase each.
+        overruled: a phrase for each tensor that is stored twice with different values, which names the copy that
+            transformers does not read.
+        mismatched: a sentence for each of `initialised` whose shape does not fit.
+        refitted: a phrase for each table that is brought to another length.
     """
 
     fills: list[Fill] = field(default_factory=list)
@@ -77,13 +77,13 @@ def make_plan(
         rules: the table of the model's class.
         prefix: the name under which a model with a head holds the base model, such as `vilt`.
         model_name: what to call the model in messages.
-        ignore_mismatched_sizes: initialise a variable anew where its shape differs from the checkpoint's.
-        others: rows of other classes of the family, whose heads the checkpoint may hold beside.
-        refits: path of a variable, without `prefix`, to what brings the checkpoint's table to its length instead.
+        ignore_mismatched_sizes: initialise a variable anew if its shape differs from the checkpoint's.
+        others: rows of other classes of the family, whose heads the checkpoint may hold too.
+        refits: maps the path of a variable, without `prefix`, to the function that brings a table to its length.
 
     Raises:
-        CheckpointError: one message with every tensor that nothing knows, variable that nothing fills, row of the table
-            that is out of date, double match, and difference in shape.
+        CheckpointError: one message with every unknown tensor, variable that nothing fills, row of the table that is
+            out of date, double match, and difference in shape.
     """
     account = _Account(checkpoint, shapes, Table(rules), prefix, ignore_mismatched_sizes, Table(others), refits or {})
     if account.sources and not any(account.table.by_source(name) for name in account.sources):
@@ -99,7 +99,7 @@ def make_plan(
 
 
 def _first_of_each_kind(problems: Iterable[str]) -> list[str]:
-    """The first problems of each kind ("missing: …"), and how many more there are."""
+    """Returns the first problems of each kind ("missing: …"), and the number of the others."""
     kinds: dict[str, list[str]] = {}
     for problem in sorted(problems):
         kinds.setdefault(problem.partition(":")[0], []).append(problem)
@@ -172,7 +172,7 @@ class _Account:
         return {rule.same_as: rule.sources[0] for rule in copies if rule.wins or rule.same_as not in self.sources}
 
     def fill_variables(self) -> None:
-        """Find the tensors for each variable, head by head: a head may be missing as a whole."""
+        """Finds the tensors for each variable, head by head, since a checkpoint may lack a whole head."""
         heads: dict[str | None, dict[str, list[tuple[Rule, dict]]]] = {}
         for path, rows in self.wanted.items():
             own = [rule for rule, _ in rows if not rule.fallback]
@@ -222,7 +222,7 @@ class _Account:
             self.plan.fills.append(Fill(path, rule, tensors, refit))
 
     def _refit(self, path: str, tensors: tuple[Tensor, ...]) -> Refit | None:
-        """What brings a table to the variable's length, where only the length differs."""
+        """Returns the function that brings a table to the variable's length, if only the length differs."""
         refit, shape = self.refits.get(path.removeprefix(f"{self.prefix}/")), self.shapes[path]
         (first, *_) = tensors
         if refit is None or first.shape == shape or len(first.shape) != len(shape) or first.shape[-1] != shape[-1]:
@@ -250,10 +250,10 @@ class _Account:
         return not wrong
 
     def explain_the_rest(self) -> None:
-        """Say why each tensor that fills nothing may be left where it is, or that nothing knows it."""
+        """Notes why each tensor that fills no variable is not needed, or that it is unknown."""
         for name in sorted(self.sources.keys() - self.used.keys()):
             rows = [rule for rule, _ in self.table.by_source(name)]
-            foreign = not rows and self.others.by_source(name)  # of a head that another class has
+            foreign = not rows and self.others.by_source(name)  # belongs to the head of another class
             original = self.sources[name].name
             read = self._read_instead(name, rows)
             if read:
@@ -277,7 +277,7 @@ class _Account:
         return next((rule.same_as for rule in active if rule.same_as in self.sources), None)
 
     def _copy(self, copy: Tensor, read: Tensor, tied: bool) -> None:
-        """`copy` is not read, because it should be the same as `read`."""
+        """Notes whether `copy`, which is not read, equals `read`, as it should."""
         if copy.equals(read):
             self.plan.repeated.append(copy.name)
         elif tied:
@@ -289,9 +289,9 @@ class _Account:
             self.plan.overruled.append(f"{copy.name} differs from {read.name}, which is read here as in transformers")
 
     def find_stale_rules(self) -> None:
-        """Rows of a head that the model has, and of the body, must name a variable that it has.
+        """Notes rows, of the body and of heads that the model has, whose variable it does not have.
 
-        Not those of blocks of which the model has none: a stack may be empty.
+        Rows of a stack of blocks do not count if the model has no block of it: a stack may be empty.
         """
         stacks = {stack for rule in self.matched if (stack := _stack(rule))}
         for rule in self.table.rules:
@@ -301,12 +301,12 @@ class _Account:
 
 
 def _stack(rule: Rule) -> str | None:
-    """What the blocks are below whose variable the rule fills, such as `encoder/layer_`; None for any other."""
+    """Returns the stack of blocks, such as `encoder/layer_`, of which the rule fills a variable; None if of none."""
     return rule.target.partition("{i}")[0] if rule.target and "{i}" in rule.target else None
 
 
 def warning_of(plan: Plan, path: Path, model_name: str) -> str:
-    """Returns a warning of what the checkpoint lacks and what of it is left out, or an empty text."""
+    """Returns a warning that names what the checkpoint lacks and which of its tensors are left out, or ""."""
     parts = []
     if plan.initialised:
         why = f" ({listed(plan.mismatched, '; ')})" if plan.mismatched else ""

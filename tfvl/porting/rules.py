@@ -1,7 +1,7 @@
-"""Porting rules: which tensors of a state dict fill which variable, written as rows of a table.
+"""Porting rules, rows of a table that say which tensors of a state dict fill which variable.
 
 A family's `weights.py` holds a tuple of `Rule`, to which a class may add rows of its own head (`weight_rules`).
-`load.py` reads them from left to right, `save.py` from right to left.
+`load.py` reads the rows from source to target, `save.py` from target to source.
 Names in the table leave out the base model's own prefix (`vilt.` on the left, `vilt/` on the right): a file with or
 without the prefix and a model with or without a head then need the same rows.
 """
@@ -13,11 +13,11 @@ from functools import cache
 
 import numpy as np
 
-# Names that old files give to a tensor: the last part of the name, and what it is called today.
+# Last parts of names in old files, and what they are today.
 OLD_LAST_PARTS = {"gamma": "weight", "beta": "bias"}
 
-# What wrappers put before every name of a file: DataParallel, training scripts, Lightning's and Accelerate's, once each
-# or one around the other. What torch.compile, FSDP and checkpointing put may stand within names too, where only a part
+# Wrappers (DataParallel, training scripts, Lightning, Accelerate) put these prefixes before every name of a file, also
+# several of them. The parts that torch.compile, FSDP and checkpointing add may stand within names too, if only a part
 # of the model was wrapped.
 WRAPPER_PREFIXES = ("module.", "model.", "_forward_module.", "network.", "net.")
 WRAPPER_PARTS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
@@ -29,7 +29,7 @@ class Transform:
 
     Attributes:
         axes: the order of axes that turns a source into its part of the variable; None keeps it.
-        row: (index, count): use only this row of a source that has `count` rows; cannot be read backwards.
+        row: (index, count): use only this row of a source that has `count` rows; such a transform has no inverse.
     """
 
     axes: tuple[int, ...] | None = None
@@ -73,14 +73,15 @@ class Rule:
         source: name of the tensor in the state dict, or several names for a fused variable. `{i}` stands for a number.
         target: path of the variable, with the same `{i}`; None drops the source (an old buffer).
         transform: how the source becomes the variable.
-        head: the part of the model that a checkpoint may lack as a whole; None for the body, which it may not.
+        head: the head that the row belongs to, which a checkpoint may lack as a whole; None for the body, which every
+            checkpoint has.
         optional: some configurations have no such variable.
-        fallback: used only when the checkpoint has nothing else for the whole head; never used to save.
-        same_as: the source that this one repeats where the model has no variable of its own for it: a tied weight, or
-            a tensor stored under two names. A file may have only one of them. A tied weight must be equal to what it
-            is tied to; of a tensor stored under two names transformers reads one, and so it is here if they differ.
+        fallback: used only if the checkpoint has nothing else for the whole head; never used to save.
+        same_as: the source that this one repeats, if the model has no own variable for it: a tied weight, or a tensor
+            stored under two names. A file may have only one of them. A tied weight must equal the other; if two
+            tensors stored under two names differ, the one that transformers reads is read here too.
         wins: this copy, and not the source that it repeats, is the one that transformers reads.
-        saved_untied: a copy that transformers looks for where the decoder of its head is untied.
+        saved_untied: this copy is also written if the decoder of its head is untied, since transformers looks for it.
     """
 
     source: str | tuple[str, ...]
@@ -135,12 +136,12 @@ class _Index:
 
 @cache
 def template_pattern(template: str) -> re.Pattern:
-    """`a.{i}.b` as a pattern. Only the digits of a number written the usual way match: no sign, no leading zero."""
+    """Compiles `a.{i}.b` to a pattern, in which `{i}` matches a number without sign or leading zeros."""
     return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>0|[1-9][0-9]*)", re.escape(template)))
 
 
 def unwrapped(names: Sequence[str]) -> dict[str, str]:
-    """Today's name for each name in a file: without what wrappers added, `gamma` and `beta` renamed."""
+    """Returns today's name for each name in a file: what wrappers added is removed, `gamma` and `beta` are renamed."""
     bare = {name: _without_parts(name) for name in names}
     shift = 0
     while prefix := next((each for each in WRAPPER_PREFIXES if names and _all_have(each, shift, bare.values())), None):

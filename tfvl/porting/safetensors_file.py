@@ -1,7 +1,7 @@
-"""The safetensors format: eight bytes with the header's length, a JSON header, and the tensors one after the other.
+"""Reads and writes safetensors files: eight bytes with the header's length, a JSON header, and the tensors in a row.
 
-The `safetensors` package writes; the header is read here, because the package maps the whole file into memory and keeps
-every page it touched. With the offsets alone, one tensor at a time is read.
+The `safetensors` package writes them; but it reads by mapping the whole file into memory, and keeps every page that it
+touched. So the header is read here, and with its offsets one tensor at a time is read.
 Source: github.com/huggingface/safetensors, README "Format".
 """
 
@@ -110,13 +110,13 @@ def _tensor(name: str, entry: Any, start: int, size: int, path: Path) -> Tensor:
 
 
 def write_safetensors(path: Path, arrays: Mapping[str, Callable[[], np.ndarray]]) -> None:
-    """Write a safetensors file that transformers reads.
+    """Writes a safetensors file that transformers reads.
 
     Args:
         path: the file.
-        arrays: by name, a function that returns the array.
+        arrays: maps a tensor's name to a function that returns its array.
     """
     path.touch()
     mode = path.stat().st_mode
     save_file({name: np.asarray(array(), order="C") for name, array in arrays.items()}, path, metadata={"format": "pt"})
-    path.chmod(mode)  # the package makes a file that only its owner can read, which a server may not be
+    path.chmod(mode)  # the package makes files that only their owner can read, but a server may run as another user

@@ -1,4 +1,4 @@
-"""Write a model's variables as a hub checkpoint: the porting table read from right to left."""
+"""Writes a model's variables as a hub checkpoint, by reading the porting table from target to source."""
 
 import json
 import os
@@ -22,20 +22,20 @@ Pending = tuple[str, tuple[int, ...], Callable[[], np.ndarray]]
 
 
 def save_weights(model, directory: str | os.PathLike, max_shard_size: int | str = "5GB") -> list[Path]:
-    """Write the weights of `model` into `directory` as safetensors, as transformers saves and loads them.
+    """Writes the weights of `model` into `directory` as safetensors, as transformers saves and loads them.
 
-    The files appear under their names only when all are written whole; those of an earlier save are then removed.
+    The files appear under their names only when all are complete; those of an earlier save are then removed.
 
     Args:
         model: a model with `weight_names`, `weight_rules` and `base_model_prefix`.
-        directory: made if missing.
+        directory: the directory, which is made if it is missing.
         max_shard_size: bytes, or a text such as "5GB"; a larger model is written in several files and an index.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: `max_shard_size` is no size, the model is quantized, or the table has no row for a variable.
+        ValueError: `max_shard_size` is not a size, the model is quantized, or the table has no row for a variable.
     """
     refuse_quantized(model, "save_pretrained")
     limit = _bytes(max_shard_size)

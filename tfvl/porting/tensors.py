@@ -1,7 +1,7 @@
-"""A tensor that still lies in a checkpoint file, and the checkpoint that it belongs to.
+"""The tensors of a checkpoint file, which are read only when they are needed, and the checkpoint itself.
 
-Every format is read the same way: its header says where in the file each tensor lies, and `Tensor.read` fetches one
-tensor's bytes when they are wanted. Nothing of the file stays in memory afterwards, and headers are checked before
+Every format is read in the same way: its header gives each tensor's offset in the file, and `Tensor.read` reads one
+tensor's bytes when they are needed. Nothing of the file stays in memory afterwards, and headers are checked before
 anything is allocated.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from tfvl.errors import CheckpointError
 from tfvl.files.reading import shown
 
-# How each element type lies in a file. bfloat16 is read as the upper half of a float32.
+# The NumPy type that reads each element type from a file. bfloat16 is read as the upper half of a float32.
 STORED = {
     "float64": "<f8",
     "float32": "<f4",
@@ -36,7 +36,7 @@ STORED = {
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 MAX_RANK = 32
 MAX_ELEMENTS = 1 << 63
-ALIGNMENT = 64  # bytes; what the widest vector instructions want
+ALIGNMENT = 64  # bytes, for the widest vector instructions
 _COMPARED_AT_ONCE = 1 << 22
 
 
@@ -47,10 +47,10 @@ class Tensor:
     Attributes:
         name: its name in the file.
         path: the file.
-        offset: where its first element lies, in bytes from the start of the file.
+        offset: the offset of its first element, in bytes from the start of the file.
         shape: its shape.
         dtype: its element type, a key of `STORED`.
-        strides: elements to step over per axis; None where the elements lie in row-major order.
+        strides: the stride of each axis in elements; None if the elements are in row-major order.
     """
 
     name: str
@@ -91,13 +91,13 @@ class Tensor:
         return np.lib.stride_tricks.as_strided(flat, self.shape, [step * flat.itemsize for step in self.steps])
 
     def simplified(self) -> "Tensor":
-        """Returns the same tensor without strides where its elements lie in row-major order."""
+        """Returns the same tensor, without strides if its elements are in row-major order."""
         rows = row_major(self.shape)
         same = all(size == 1 or step == row for size, step, row in zip(self.shape, self.strides, rows, strict=True))
         return replace(self, strides=None) if same else self
 
     def equals(self, other: "Tensor") -> bool:
-        """Returns whether both hold the same values, without reading where both are the same bytes of one file."""
+        """Returns whether both hold the same values; they are not read if both are the same bytes of one file."""
         if self.shape != other.shape:
             return False
         if replace(self, name=other.name) == other:
@@ -108,13 +108,13 @@ class Tensor:
         return all(np.array_equal(self._flat(start), other._flat(start), equal_nan=True) for start in starts)
 
     def _flat(self, start: int) -> np.ndarray:
-        """The next few million elements from `start` on, of a tensor in row-major order."""
+        """Reads the next few million elements from `start` on, of a tensor in row-major order."""
         offset = self.offset + start * np.dtype(STORED[self.dtype]).itemsize
         return replace(self, offset=offset, shape=(min(_COMPARED_AT_ONCE, self.size - start),)).read()
 
 
 class Checkpoint(dict[str, Tensor]):
-    """The tensors of a checkpoint by name. `path` is the file, or the index file of one in several parts.
+    """The tensors of a checkpoint by name. `path` is its file, or its index file if it has several parts.
 
     Raises:
         CheckpointError: two tensors have the same name.
@@ -141,7 +141,7 @@ def checked_shape(shape: Any, path: Path, name: str) -> tuple[int, ...]:
     """Returns `shape` as a tuple, after checking that its items are whole numbers from 0.
 
     Raises:
-        CheckpointError: it is not.
+        CheckpointError: `shape` is something else.
     """
     is_list = isinstance(shape, list | tuple) and len(shape) <= MAX_RANK
     if is_list and all(type(size) is int and 0 <= size < MAX_ELEMENTS for size in shape):

@@ -1,7 +1,7 @@
-"""`torch.save` files without torch: the zip format, and the format of torch before 1.6.
+"""Reads `torch.save` files without torch: the zip format, and the format of torch before 1.6.
 
-Both hold a pickle that describes the tensors, and their storages as plain bytes. The pickle is only interpreted
-(`pickle_machine.py`); what comes out says where in the file each tensor lies.
+Both hold a pickle that describes the tensors, and the tensors' storages as plain bytes. The pickle is not executed but
+interpreted (`pickle_machine.py`); the result says where in the file each tensor lies.
 
 Source: torch/serialization.py (`_save`, `_legacy_save`).
 """
@@ -22,7 +22,7 @@ from tfvl.porting.pickle_machine import DescribedTensor, Foreign, Storage, run_p
 from tfvl.porting.tensors import STORED, Tensor, check_inside, checked_shape
 
 MAX_PICKLE_BYTES = 1 << 22  # names and shapes only: a base-size model needs 50 kB
-# where the files of PyTorch Lightning, of Detectron2 and MMF, of training scripts, and of DeepSpeed hold the weights
+# the entries that hold the weights in files of PyTorch Lightning, Detectron2 and MMF, training scripts, and DeepSpeed
 WRAPPING_ENTRIES = ("state_dict", "model", "model_state_dict", "module")
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
@@ -36,10 +36,10 @@ Places = dict[str, tuple[int, int]]
 
 
 def read_torch(path: Path) -> list[Tensor]:
-    """The tensors of a `torch.save` file.
+    """Opens the tensors of a `torch.save` file.
 
     Raises:
-        CheckpointError: it is no such file, is truncated or forged, or wants to run code.
+        CheckpointError: it is not such a file, is truncated or forged, or wants to run code.
     """
     with open(path, "rb") as file:
         is_zip = file.read(len(_ZIP_START)) == _ZIP_START
@@ -83,7 +83,7 @@ def _check_stored(entry: zipfile.ZipInfo, path: Path) -> None:
 
 
 def _place(file: io.FileIO, entry: zipfile.ZipInfo, path: Path) -> tuple[int, int]:
-    """Where an entry's data lies, from the entry's own header."""
+    """Returns the first byte of an entry's data, and the one after its last, by the entry's own header."""
     _check_stored(entry, path)
     file.seek(entry.header_offset)
     header = file.read(_ENTRY_HEADER_BYTES)
@@ -95,7 +95,7 @@ def _place(file: io.FileIO, entry: zipfile.ZipInfo, path: Path) -> tuple[int, in
 
 
 def _read_legacy(path: Path) -> tuple[dict[str, DescribedTensor], Places]:
-    """Five pickles: magic number, version, facts about the machine, tensors, storage keys. The storages follow."""
+    """Reads five pickles (magic number, version, facts about the machine, tensors, storage keys) and the storages."""
     with open(path, "rb") as file:
         head = io.BytesIO(file.read(MAX_PICKLE_BYTES))
     if run_pickle(head, path) != LEGACY_MAGIC or run_pickle(head, path) != LEGACY_VERSION:
@@ -125,7 +125,7 @@ def _read_legacy(path: Path) -> tuple[dict[str, DescribedTensor], Places]:
 
 
 def _state_dict(value: Any, path: Path) -> dict[str, DescribedTensor]:
-    """The pickled value, once it is known to be a plain dict of tensors; the one in it, if it is a framework's file."""
+    """Returns the pickled dict, or the one in it in a framework's file, after checking that it holds tensors only."""
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds a {_kind(value)}, no state dict; save `model.state_dict()`.")
     wrapped = [entry for entry in WRAPPING_ENTRIES if isinstance(value.get(entry), dict)]
@@ -145,7 +145,7 @@ def _kind(value: object) -> str:
 
 
 def _located(name: str, described: DescribedTensor, places: Places, size: int, path: Path) -> Tensor:
-    """The tensor with its place in the file, checked against its storage, and the storage against the file."""
+    """Returns the tensor with its offset in the file, checked against its storage, and the storage against the file."""
     storage = described.storage
     if storage.key not in places:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""To the Hugging Face hub, by `huggingface_hub`: a directory becomes a commit of a repository."""
+"""Uploads a directory to the Hugging Face hub, as one commit of a repository, by `huggingface_hub`."""
 
 import contextlib
 import tempfile
@@ -8,7 +8,7 @@ from typing import Any
 
 from tfvl.errors import CheckpointError
 
-HTTP_CLIENTS = ("httpx", "requests")  # those of huggingface_hub's releases, whose errors are not all OSErrors
+HTTP_CLIENTS = ("httpx", "requests")  # used by releases of huggingface_hub; not all their errors are OSErrors
 
 
 def push(
@@ -24,7 +24,7 @@ def push(
     """Uploads what `save` writes into a directory, in one commit; the repository is made if there is none.
 
     Args:
-        save: writes the files.
+        save: a function that writes the files into the directory that it gets.
         repo_id: "USER/NAME".
         commit_message, private, token, revision, create_pr: as in `huggingface_hub.HfApi.upload_folder` and
             `create_repo`; the token is by default the one that `hf auth login` stored.
@@ -50,7 +50,7 @@ def push(
 
 
 def make_repository(repo_id: str, *, private: bool | None = None, token: str | bool | None = None):
-    """An `HfApi` for a repository of models that is there from now on; errors as `push`."""
+    """Makes a repository of models, unless there is one, and returns the `HfApi`; errors as `push`."""
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
@@ -61,7 +61,7 @@ def make_repository(repo_id: str, *, private: bool | None = None, token: str | b
 
 @contextlib.contextmanager
 def in_a_sentence(repo_id: str) -> Iterator[None]:
-    """Within it, what the hub refuses is a CheckpointError."""
+    """A context in which a refusal of the hub, or a failed connection to it, becomes a CheckpointError."""
     from huggingface_hub import errors
 
     try:

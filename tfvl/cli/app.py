@@ -47,7 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 app = typer.Typer(
     name="tfvl",
     help="Vision-language checkpoints of the Hugging Face hub in TensorFlow: load, ask, export, check.",
-    rich_markup_mode="markdown",  # in which tfvl[train] stays what it is
+    rich_markup_mode="markdown",  # which leaves tfvl[train] as it is
     pretty_exceptions_enable=False,
 )
 for name, command in COMMANDS.items():
@@ -70,14 +70,14 @@ def options(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code.
+    """Runs the command line and returns its exit code.
 
-    0; 1 unexpected error, 2 user's mistake, 75 another machine was lost while training, 130 interrupted.
+    0 success, 1 unexpected error, 2 user's mistake, 75 another machine was lost while training, 130 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what concerns developers only
+            warnings.simplefilter("ignore")  # warnings that concern developers only
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = show_warning
             return app(args=arguments or ["--help"], prog_name="tfvl", standalone_mode=False) or 0
@@ -92,12 +92,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def describe(error: Exception) -> tuple[int, str]:
-    """Exit code and the one line that the user gets to read."""
+    """Returns the exit code of an error, and the one line that the user reads."""
     message = " ".join(str(error).split())
     if hasattr(error, "format_message"):  # a wrong option or argument, in typer's own words
         command = getattr(getattr(error, "ctx", None), "command_path", "tfvl")
         return 2, f"{' '.join(error.format_message().split())} (see `{command} --help`)"
-    if hasattr(error, "exit_code"):  # of its own
+    if hasattr(error, "exit_code"):  # the error's own exit code
         return error.exit_code, message
     if isinstance(error, OSError) and error.filename and error.strerror:
         return 2, f"{error.filename}: {error.strerror}"

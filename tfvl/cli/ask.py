@@ -26,7 +26,7 @@ from tfvl.cli.console import (
 from tfvl.files.quiet import quiet_tensorflow
 
 AT_ONCE = 8  # questions in a batch
-SIDE, PLAIN = 64, 0.25  # pixels that are looked at along an edge, and the share that has the ground's colour
+SIDE, PLAIN = 64, 0.25  # pixels that are compared along an edge, and the share of one colour that makes a plain ground
 PHOTOGRAPH = (
     "{} knows drawn shapes only, and this looks like a photograph; ask a checkpoint for those, such as "
     "--model dandelin/vilt-b32-finetuned-vqa"
@@ -108,7 +108,7 @@ def ask(
 
 
 def read_questions(given: list[str]) -> list[str]:
-    """The questions, those of stdin in the place of "-". Raises ValueError where there are none."""
+    """Returns the questions, with the lines of stdin in place of "-". Raises ValueError if there are none."""
     lines = (line.strip() for text in given if text == "-" for line in sys.stdin)
     read = [line for line in lines if line]
     texts = [each for text in given for each in (read if text == "-" else [text])]
@@ -118,14 +118,14 @@ def read_questions(given: list[str]) -> list[str]:
 
 
 def document(text: str, answers) -> dict:
-    """What a model said to a question, for JSON."""
+    """Returns a model's answers to a question, for JSON."""
     more = {"filled": answers.filled or None, "match": answers.match}
     more = {name: value for name, value in more.items() if value is not None}
     return {"question": text, "answers": [dict(each) for each in answers], **more}
 
 
 def looks_drawn(visual) -> bool:
-    """Whether an image has a plain ground, as all drawn scenes have and hardly a photograph; True for regions."""
+    """Returns whether an image has a plain ground, as drawn scenes have and photographs hardly; True for regions."""
     if not isinstance(visual, bytes):
         return True
     import io

@@ -1,4 +1,4 @@
-"""What the commands that run on Apache Beam share: `tfvl prepare`, `tfvl score`, and `tfvl regions --runner`."""
+"""Shared code of the commands that run on Apache Beam: `tfvl prepare`, `tfvl score`, and `tfvl regions --runner`."""
 
 import logging
 import warnings
@@ -10,7 +10,7 @@ import typer
 from tfvl.cli.console import print_report, say
 from tfvl.files.quiet import quiet_tensorflow
 
-BEAM_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}  # what typer does not know is Beam's
+BEAM_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}  # options that typer does not know are Beam's
 
 Runner = Annotated[
     str | None,
@@ -23,21 +23,21 @@ Shards = Annotated[int, typer.Option(min=1, help="Number of files.")]
 
 
 def beam_flags(runner: str | None, others: Sequence[str]) -> list[str]:
-    """Beam's flags, as the user gave them. Raises ImportError where Beam is missing, ValueError for other arguments."""
+    """Returns Beam's flags. Raises ImportError if Beam is not installed, ValueError for arguments that are no flags."""
     if others and not others[0].startswith("-"):
         raise ValueError(f"unexpected argument {others[0]!r}")
     quiet_tensorflow()
-    logging.disable(logging.WARNING)  # Beam's imports speak of packages that nobody needs here
+    logging.disable(logging.WARNING)  # Beam's imports warn of missing packages that are not needed here
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import tfvl.training.beam.shards  # noqa: F401  # says which extra is missing, before any work
+            import tfvl.training.beam.shards  # noqa: F401  # raises before any work if the extra is missing
     finally:
         logging.disable(logging.NOTSET)
     return [*others] if runner is None else [f"--runner={runner}", *others]
 
 
 def print_finished(finished, place: str) -> None:
-    """Prints what was left out, and which worker processes took part."""
+    """Prints the examples that were left out, and the worker processes that took part."""
     print_report(finished.report, place)
     say("  shards by worker: " + ", ".join(f"{name}: {count}" for name, count in sorted(finished.workers.items())))

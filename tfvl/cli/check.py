@@ -1,4 +1,4 @@
-"""`tfvl check`: what is in an exported model. `tfvl export` says the same of what it wrote."""
+"""`tfvl check`: prints what is in an exported model, as `tfvl export` does for a model that it wrote."""
 
 import dataclasses
 from pathlib import Path
@@ -83,7 +83,7 @@ def show_saved_model(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Prints what `tfvl.export.check` found, unless it is wanted as JSON.
 
-    Returns: what it found, and the problems with the target (None: the newest).
+    Returns: what it found, and the problems with the target, a release of TensorFlow Serving (None: the newest).
     """
     quiet_tensorflow()
     from tfvl.export import check
@@ -147,7 +147,7 @@ def show_drift(path: Path, against: str, picture: Path | None, as_json: bool = F
 
 
 def show_file(path: Path, as_json: bool = False) -> dict:
-    """Inputs, outputs, operators and size of a `.tflite` file; printed, unless they are wanted as JSON."""
+    """Returns inputs, outputs, operators and size of a `.tflite` file; prints them unless they are wanted as JSON."""
     quiet_tensorflow()
     from tfvl.export.tflite.ops import operators
     from tfvl.lite import file
@@ -190,7 +190,7 @@ def show_file(path: Path, as_json: bool = False) -> dict:
 
 
 def readable(name: str) -> str:
-    """A layer's path, from the tensor that its matrix product ends in."""
+    """Returns a layer's path, given the name of the tensor that its matrix product computes."""
     *layers, _ = name.split(";")[-1].split("/")
     if layers and layers[0].endswith("_1"):  # TensorFlow's number of the trace
         layers = [layer.removesuffix("_1") for layer in layers]

@@ -1,4 +1,4 @@
-"""What the commands of `tfvl` share: their options, and what they write to the terminal. Light to import."""
+"""The options that several commands of `tfvl` have, and functions that write to the terminal. Light to import."""
 
 import re
 import sys
@@ -47,20 +47,20 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u20
 
 
 def plain(value: object) -> str:
-    """A text that a terminal only shows: control characters, and those that turn its direction, are written out.
+    """Escapes control characters, and those that change the direction of text, so that a terminal only shows them.
 
-    Labels, answers and names come from files of strangers, and an escape sequence in one of them would be obeyed.
+    Labels, answers and names come from untrusted files, and a terminal would obey an escape sequence in one of them.
     """
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
 
 
 def say(text: object, stderr: bool = False) -> None:
-    """Prints a line, as `plain` has it."""
+    """Prints a line, with control characters escaped by `plain`."""
     print(plain(text), file=sys.stderr if stderr else sys.stdout)
 
 
 def print_report(report, place: str = "") -> None:
-    """What was left out of a data set (`tfvl.training.data.examples.Report`), in numbers and the first sentences."""
+    """Prints what was left out of a data set (`tfvl.training.data.examples.Report`): numbers, and first sentences."""
     say(f"{place}: {report}" if place else report)
     for sentence in report.sentences:
         say(f"  {sentence}")
@@ -73,7 +73,7 @@ def console(stderr: bool = False):
 
 
 def progress_bar(*columns):
-    """On stderr, where that is a terminal; nothing where it is a file or a pipe."""
+    """Makes a progress bar on stderr, which shows nothing if stderr is a file or a pipe."""
     from rich.progress import BarColumn, Progress, TextColumn
 
     stderr = console(stderr=True)
@@ -83,7 +83,7 @@ def progress_bar(*columns):
 
 
 def print_json(document: dict) -> None:
-    """On stdout; numbers that JSON has not (NaN) are null."""
+    """Prints a document on stdout; numbers that JSON does not have (NaN, infinity) become null."""
     import json
     import math
 

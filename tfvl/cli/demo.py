@@ -1,4 +1,4 @@
-"""`tfvl demo`: a drawn scene, an exported model, and a process without tfvl that answers from it."""
+"""`tfvl demo`: draws a scene, exports a model, and asks the exported model in a process without tfvl."""
 
 import base64
 import json
@@ -18,8 +18,8 @@ from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
 from tfvl.files.whole import written_files
 
-# All that a Python client needs; tensorflow_text is imported for the ops of the tokenizer. Bytes are written as in the
-# JSON requests of TensorFlow Serving.
+# A complete Python client; it imports tensorflow_text for the ops of the tokenizer. Bytes are written as in the JSON
+# requests of TensorFlow Serving.
 CLIENT = """
 import base64, json, sys
 import tensorflow as tf, tensorflow_text
@@ -31,7 +31,7 @@ json.dump({name: value.numpy().tolist() for name, value in results.items()}, sys
 
 
 class DemoModel(NamedTuple):
-    """A kind of model: the bundled one and one of the hub, and a detector for the latter where it reads regions."""
+    """A family's models for the demo: the bundled one, one of the hub, and a detector if the latter reads regions."""
 
     bundled: str
     hub_id: str
@@ -44,7 +44,7 @@ MODELS = {
     "lxmert": DemoModel("shapes-lxmert", "unc-nlp/lxmert-vqa-uncased", "unc-nlp/frcnn-vg-finetuned"),
 }
 SCENES = ("scene.png", "scene-2.png")
-SURE = 0.5  # from this probability on, a region is outlined in the picture
+SURE = 0.5  # smallest probability of a region that is outlined in the picture
 
 
 def demo(
@@ -71,7 +71,7 @@ def demo(
 
 
 def shown_model(model: str, task: str) -> str:
-    """Returns the bundled name, directory or hub id of what `--model` and `--task` mean.
+    """Returns the bundled name, directory or hub id of the model that `--model` and `--task` select.
 
     Raises ValueError if there is no such task.
     """
@@ -85,15 +85,15 @@ def shown_model(model: str, task: str) -> str:
 def run_demo(
     model: str = DEFAULT_MODEL, seed: int | None = None, out: str | Path = "tfvl-demo", task: str = "vqa"
 ) -> list[DemoAnswer]:
-    """Draws a scene, exports a model, has the artefact answer in a clean process, prints a table, paints a picture.
+    """Draws a scene, exports a model, asks the artefact in a clean process, prints a table, and paints a picture.
 
     Args:
         model: `vilt`, `visual_bert` or `lxmert` for the bundled model of that family; or a bundled name, directory or
             hub id of a model for the task. One that reads region features must take those of the bundled detector,
             `shapes-detector`. The default is the task's bundled model.
-        seed: of the scene; None draws one.
-        out: directory for `scene.png` (and `scene-2.png` where two are compared), `answers.png` and the artefact (in
-            `<model's name>/1`, replaced if there).
+        seed: seed of the scene; None takes a random one.
+        out: directory for `scene.png` (and `scene-2.png` if two are compared), `answers.png` and the artefact (in
+            `<model's name>/1`, which is replaced if it exists).
         task: a key of `demo_tasks.TASKS`: "vqa" asks questions.
 
     Returns:
@@ -157,15 +157,15 @@ def run_demo(
 
 
 def ask(directory: Path, asked: Asked) -> dict[str, list]:
-    """The outputs of the SavedModel in `directory`, in a new interpreter that imports TensorFlow and nothing of tfvl.
+    """Runs the SavedModel in `directory` in a new interpreter, which does not import tfvl, and returns its outputs.
 
     Raises:
-        RuntimeError: the artefact does not run, or refuses what it is asked.
+        RuntimeError: the artefact does not run, or refuses a question.
     """
     images = [{"b64": base64.b64encode(scene.png()).decode()} for scene in asked.scenes]
     inputs = {"image": [images if len(images) > 1 else images[0]] * len(asked.texts), "text": asked.texts, **asked.more}
     request = {"directory": str(directory), "inputs": inputs}
-    command = [sys.executable, "-I", "-c", CLIENT]  # -I: neither this directory nor PYTHONPATH helps it
+    command = [sys.executable, "-I", "-c", CLIENT]  # -I: imports nothing from this directory or PYTHONPATH
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{directory} does not run: {done.stderr.strip()[-300:]}")
@@ -176,7 +176,7 @@ def ask(directory: Path, asked: Asked) -> dict[str, list]:
 
 
 def answer_table(rows: list[DemoAnswer]):
-    """A table for `rich`: the right answers green, the wrong ones red."""
+    """Returns a table for `rich`, with the right answers in green and the wrong ones in red."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,12 +1,12 @@
-"""What `tfvl demo --task` asks about a drawn scene, and how an exported model's answers are read. Light to import."""
+"""The questions of `tfvl demo --task` about a drawn scene, and functions that read the answers. Light to import."""
 
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-ROWS = 6  # at most, of a scene's sentences
-CAPTIONS = 4  # of which one is true
-OVERLAP = 0.5  # of a region and an object, from which on the region is the object's
+ROWS = 6  # the most sentences about a scene
+CAPTIONS = 4  # captions to choose from, of which one is true
+OVERLAP = 0.5  # smallest intersection over union of a region and the object that it covers
 
 
 class DemoAnswer(NamedTuple):
@@ -19,13 +19,13 @@ class DemoAnswer(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What is asked at once about one scene, or about two side by side.
+    """The rows that are asked at once about one scene, or about two side by side.
 
     Attributes:
-        scenes: each a `tfvl.shapes.Scene`.
-        texts: of the rows; all are about the scenes.
+        scenes: the scenes, each a `tfvl.shapes.Scene`.
+        texts: the text of each row.
         more: other inputs of the signature by name, a value for each row.
-        truths: of each row; of phrases one for each phrase, of captions one for `CAPTIONS` rows.
+        truths: the truth of each row; a list of one for each phrase with phrases; one for `CAPTIONS` rows of captions.
     """
 
     scenes: tuple
@@ -38,12 +38,12 @@ class DemoTask(NamedTuple):
     """A row of `TASKS`.
 
     Attributes:
-        kinds: of answers that its models give (`tfvl.answers.rows`).
-        several: whether these are about two pictures.
-        model: the bundled one.
-        ask: makes what is asked of a scene.
-        read: from that, the outputs of the exported model by name, and the regions' boxes (regions, 4) from 0 to 1, to
-            the answers.
+        kinds: the kinds of answers that its models may give (`tfvl.answers.rows`).
+        several: whether its models take two pictures.
+        model: the name of its bundled model; "" for "vqa", whose model depends on `--model`.
+        ask: a function that makes the rows to be asked about a scene.
+        read: a function from these rows, the outputs of the exported model by name, and the regions' boxes (regions, 4)
+            from 0 to 1 to the answers.
     """
 
     kinds: tuple[str, ...]
@@ -68,7 +68,7 @@ def ask_phrases(scene) -> Asked:
 
 
 def ask_masked_words(scene) -> Asked:
-    """Asks for one word of each caption that follows from the picture and the other words."""
+    """Asks for one word of each caption, which can be told from the picture and the other words."""
     from tfvl import shapes
 
     texts, truths = [], []
@@ -110,13 +110,13 @@ def ask_about_two(scene) -> Asked:
 
 
 def best_answers(asked: Asked, outputs: Mapping[str, list], boxes) -> list[DemoAnswer]:
-    """The first of each row's answers."""
+    """Returns the first answer of each row."""
     rows = zip(asked.texts, outputs["answers"], outputs["scores"], asked.truths, strict=True)
     return [DemoAnswer(text, answers[0], scores[0], truth) for text, answers, scores, truth in rows]
 
 
 def best_captions(asked: Asked, outputs: Mapping[str, list], boxes) -> list[DemoAnswer]:
-    """The caption with the highest score of those that were given together, and its share by a softmax over them."""
+    """Returns the caption with the highest score of each `CAPTIONS`, with its share by a softmax over these."""
     rows = []
     for start, truth in zip(range(0, len(asked.texts), CAPTIONS), asked.truths, strict=True):
         scores = [math.exp(score) for (score,) in outputs["scores"][start : start + CAPTIONS]]
@@ -128,7 +128,7 @@ def best_captions(asked: Asked, outputs: Mapping[str, list], boxes) -> list[Demo
 
 
 def best_regions(asked: Asked, outputs: Mapping[str, list], boxes) -> list[DemoAnswer]:
-    """The object that the best region of each phrase covers, by its colour and shape."""
+    """Returns for each phrase the colour and shape of the object that its best region covers."""
     rows = zip(asked.more["phrases"], asked.truths, outputs["region_ids"], outputs["scores"], strict=True)
     return [
         DemoAnswer(phrase, covered(asked.scenes[0], boxes[region]), scores[region], f"{thing.color} {thing.shape}")
@@ -138,7 +138,7 @@ def best_regions(asked: Asked, outputs: Mapping[str, list], boxes) -> list[DemoA
 
 
 def covered(scene, box) -> str:
-    """The object that overlaps a box (corners from 0 to 1) by one half or more."""
+    """Returns colour and shape of the object that a box (corners from 0 to 1) covers, see `OVERLAP`, or "nothing"."""
     from tfvl.shapes import SIDE
 
     for thing in scene.things:

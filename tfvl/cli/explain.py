@@ -97,7 +97,7 @@ def explain(
 
 
 def parts(one) -> list[tuple[str, str]]:
-    """The best patches or regions, and their scores."""
+    """Returns the patches or regions with the best scores, and these scores."""
     if one.region_scores is not None:
         named = [(f"region {number}", score) for number, score in enumerate(one.region_scores)]
     else:

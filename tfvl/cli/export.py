@@ -34,8 +34,8 @@ Explain = Annotated[
     bool,
     typer.Option("--explain", help="Add the signature explain, which says why; else: put out the attention maps."),
 ]
-SIZES = ("image_size", "text_length", "batch", "regions")  # options that --resizable makes none of
-# The formats, and the options that are theirs.
+SIZES = ("image_size", "text_length", "batch", "regions")  # options that do not go with --resizable
+# The formats, and the options that belong to each.
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "savedmodel": ("signatures", "detector"),
     "tflite": (*SIZES, "quantize", "flavour", "resizable"),
@@ -149,7 +149,7 @@ def export_web(src: str, dst: Path, *, top_k: int, image_size: str | None, overw
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are not None; the weights that `--quantize none` means are."""
+    """Returns the options that are not None, with None for the weights if they are `--quantize none`."""
     found = {name: value for name, value in options.items() if value is not None}
     return found | {name: None for name in found if (name, found[name]) == ("quantize", "none")}
 
@@ -170,7 +170,7 @@ def check_format(file_format: str, options: Mapping[str, object], destination: P
 
 
 def sides(text: str | None) -> tuple[int, int] | None:
-    """(height, width) from "384" or "384x640". Raises ValueError for other texts."""
+    """Parses (height, width) from "384" or "384x640". Raises ValueError for other texts."""
     if text is None:
         return None
     if not re.fullmatch(r"\d{1,5}(x\d{1,5})?", text):

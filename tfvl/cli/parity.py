@@ -1,7 +1,7 @@
-"""`tfvl port --check`: the same random inputs through transformers and through tfvl, and the largest difference.
+"""`tfvl port --check`: runs transformers and tfvl on the same random inputs, and finds the largest differences.
 
-PyTorch runs in a process of its own and only there: tfvl never imports it. The inputs are drawn as the head's row of
-`tfvl.answers.rows` and the model's configuration say.
+PyTorch runs in a separate process, since tfvl never imports it. The head's row of `tfvl.answers.rows` and the model's
+configuration say which inputs are drawn.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ from tfvl.answers.rows import HEADS, Head, head_name
 from tfvl.files.extras import require
 
 SEED = 0
-# Of the random inputs: tokens of a text, at most, regions of an image, choices and phrases.
+# Sizes of the random inputs: the most tokens of a text, regions of an image, choices and phrases.
 LENGTH, REGIONS, CHOICES, PHRASES = 40, 36, 4, 5
 
 UPSTREAM_PROCESS = """
@@ -47,7 +47,7 @@ class Difference:
 
 
 def require_torch() -> None:
-    """Raises MissingExtraError where torch or transformers is not installed."""
+    """Raises MissingExtraError if torch or transformers is not installed."""
     require("torch", "transformers", extra="parity", purpose="--check compares with PyTorch")
 
 
@@ -55,8 +55,8 @@ def compare(model, checkpoint: Path) -> list[Difference]:
     """Runs `model` and upstream's model of `checkpoint` on the same random inputs.
 
     Raises:
-        ValueError: the model's head is in no row, or transformers cannot load or run the checkpoint; its last words are
-            in the message.
+        ValueError: the model's head has no row, or transformers cannot load or run the checkpoint; the message has the
+            last line that it wrote.
     """
     name = head_name(type(model))
     if name is None:
@@ -86,13 +86,13 @@ def difference(output: str, actual: np.ndarray, expected: np.ndarray) -> Differe
 
 
 def as_upstream(name: str, value: np.ndarray) -> np.ndarray:
-    """An input as PyTorch's models take it: int64, and channels before height and width."""
+    """Converts an input to what PyTorch's models take: int64, and channels before height and width."""
     value = np.moveaxis(value, -1, -3) if name == "pixel_values" else value
     return value.astype(np.int64) if value.dtype.kind == "i" else value
 
 
 def random_inputs(head: Head, config, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """One row of what a model with this head takes; the ends of texts and regions are padding, images are whole."""
+    """Draws one row of inputs for a model with this head; texts and regions end with padding, images have none."""
     choices = (CHOICES,) if "choices" in head.reads else ()
     inputs = random_text(config, random, *choices)
     if "image" in head.reads:
@@ -106,7 +106,7 @@ def random_inputs(head: Head, config, random: np.random.Generator) -> dict[str, 
 
 
 def random_text(config, random, *choices: int) -> dict[str, np.ndarray]:
-    """One text, or one row of them."""
+    """Draws one text, or a row with several texts."""
     length = min(config.max_position_embeddings, LENGTH)
     shape = (1, *choices, length)
     words = (np.arange(length) < max(1, length * 3 // 4)).astype(np.int32)
@@ -118,14 +118,14 @@ def random_text(config, random, *choices: int) -> dict[str, np.ndarray]:
 
 
 def random_image(config, random, *images: int) -> dict[str, np.ndarray]:
-    """One image, or one row of them, channels last."""
+    """Draws one image, or a row with several images, channels last."""
     shape = (1, *images, *(np.array(config.grid) * np.array(config.patch_shape)))
     pixels = random.uniform(-1, 1, (*shape, config.num_channels)).astype(np.float32)
     return {"pixel_values": pixels, "pixel_mask": np.ones(shape, np.int32)}
 
 
 def random_regions(config, random, *choices: int) -> dict[str, np.ndarray]:
-    """One image's regions, or the same number for each choice; the last one is padding."""
+    """Draws the regions of one image, or as many for each choice; the last one is padding."""
     shape = (1, *choices, REGIONS)
     draw = {
         "features": lambda size: random.normal(size=(*shape, size)).astype(np.float32),

@@ -1,4 +1,4 @@
-"""`tfvl prepare`: a published data set as a few sharded TFRecord files, with Apache Beam (extra `beam`)."""
+"""`tfvl prepare`: writes a published data set as a few TFRecord files, with Apache Beam (extra `beam`)."""
 
 from pathlib import Path
 from typing import Annotated

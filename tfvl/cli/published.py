@@ -1,4 +1,4 @@
-"""`tfvl check --published`: whether the published checkpoints give here what upstream publishes of them."""
+"""`tfvl check --published`: compares what the published checkpoints give here with what upstream publishes of them."""
 
 import dataclasses
 import gc
@@ -14,19 +14,19 @@ from tfvl.errors import CheckpointError, OutOfReachError
 from tfvl.files.json_file import read_json
 from tfvl.files.whole import write_text
 
-RELATIVE = 1e-5  # of a value; transformers' tests compare with `torch.allclose`, which adds that
-GOOD = ("pass", "loads")  # "loads" where upstream publishes no numbers
+RELATIVE = 1e-5  # the relative tolerance of `torch.allclose`, with which transformers' tests compare
+GOOD = ("pass", "loads")  # "loads" if upstream publishes no numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A row of the table.
+    """The outcome for one checkpoint, a row of the table.
 
     Attributes:
-        name: of the checkpoint.
-        result: "pass", "loads", "differs", "fails" where it could not be loaded or asked, or "unreachable".
-        difference: the largest one to the published numbers, if any.
-        seconds, megabytes: it took, and its files have.
+        name: the name of the checkpoint.
+        result: "pass", "loads", "differs", "fails" if it could not be loaded or asked, or "unreachable".
+        difference: the largest difference to the published numbers, if there are any.
+        seconds, megabytes: the time that the check took, and the size of the checkpoint's files.
         note: why it is not a pass; or what was asked and answered.
     """
 
@@ -44,15 +44,15 @@ def check_published(
     """Checks checkpoints one by one, prints a table, and returns whether all are good.
 
     Args:
-        names: hub ids of the table, or their ends ("vilt-b32-mlm"); none are all.
-        source: a directory that holds the checkpoints as `owner/name` or `name`; None is the hub, or its mirror that
-            the environment's HF_ENDPOINT names.
+        names: hub ids of the table, or their last parts ("vilt-b32-mlm"); without any, all are checked.
+        source: a directory that holds the checkpoints as `owner/name` or `name`; None is the hub, or the mirror of it
+            that HF_ENDPOINT in the environment names.
         tasks: ask the questions of the model pages as well.
-        results: a file that keeps what was found, so that a run that was interrupted goes on.
+        results: a file that keeps the outcomes, so that an interrupted run can go on.
         as_json: print the outcomes as JSON in place of the table.
 
     Raises:
-        ValueError: there is no such name or directory, or the hub cannot be reached for any of them.
+        ValueError: there is no such name or directory, or none of the checkpoints can be reached on the hub.
     """
     rows = chosen(names)
     if source is not None and not source.is_dir():
@@ -83,7 +83,7 @@ def check_published(
 
 
 def chosen(names: Sequence[str]) -> list[Published]:
-    """The rows of those names. Raises ValueError where there is no such checkpoint."""
+    """Returns the rows of these names. Raises ValueError if there is no such checkpoint."""
     known = {row.name: row for row in CHECKPOINTS}
     short = {name.partition("/")[2]: row for name, row in known.items()}
     if unknown := [name for name in names if name not in known | short]:
@@ -99,11 +99,11 @@ def shown(outcome: dict) -> tuple[str, ...]:
 
 
 def check(row: Published, source: Path | None = None, tasks: bool = False) -> Outcome:
-    """One checkpoint; whatever is wrong with it is the outcome's note."""
+    """Checks one checkpoint; an error becomes the outcome's note."""
     started = time.time()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # heads that the class leaves out
+            warnings.simplefilter("ignore", UserWarning)  # about heads that the class leaves out
             outcome = compared(row, located(row.name, source), source, tasks)
     except OutOfReachError as error:
         outcome = Outcome(row.name, "unreachable", note=line(error))
@@ -146,7 +146,7 @@ def compared(row: Published, path: Path, source: Path | None, tasks: bool) -> Ou
 
 
 def prepared(row: Published, family, source: Path | None) -> dict:
-    """The inputs of a text and pictures, by the processor that upstream's test takes."""
+    """Prepares a text and pictures with the processor that upstream's test uses."""
     processor = family.processor.from_pretrained(located(row.text_from or row.name, source, weights=False))
     pictures = [picture(*each, source) for each in row.pictures]
     inputs = processor(images=[pictures] if len(pictures) > 1 else pictures, text=[row.text])
@@ -154,7 +154,7 @@ def prepared(row: Published, family, source: Path | None) -> dict:
 
 
 def asked(question: Question, path: Path, architecture: str, source: Path | None) -> tuple[str, bool]:
-    """What the checkpoint answers, as a phrase, and whether it is what is published."""
+    """Asks a question; returns what the checkpoint answers, as a phrase, and whether that is the published answer."""
     from tfvl.pipelines import open_pipeline
     from tfvl.preprocessing.requests import Request
 
@@ -167,7 +167,7 @@ def asked(question: Question, path: Path, architecture: str, source: Path | None
 
 
 def located(name: str, source: Path | None, weights: bool = True) -> Path:
-    """The directory of a checkpoint. Raises CheckpointError where there is none."""
+    """Returns the directory of a checkpoint. Raises CheckpointError if there is none."""
     from tfvl.porting import hub
 
     if source is None:
@@ -176,7 +176,7 @@ def located(name: str, source: Path | None, weights: bool = True) -> Path:
 
 
 def picture(repository: str, file: str, source: Path | None) -> Path:
-    """The file of a picture from a data set of the hub. Raises CheckpointError where there is none."""
+    """Returns the file of a picture from a data set of the hub. Raises CheckpointError if there is none."""
     from huggingface_hub import errors, hf_hub_download
 
     if source is not None:

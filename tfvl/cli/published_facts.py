@@ -1,6 +1,7 @@
-"""What upstream publishes of its checkpoints: inputs, the numbers that they give, and answers, each with its source.
+"""What upstream publishes of its checkpoints: inputs, the outputs for them, and answers, each with its source.
 
-Numbers stand in transformers' integration tests (commit 02b27d9), which compare them at 1e-4; answers on model pages.
+The numbers are from transformers' integration tests (commit 02b27d9), which compare them at 1e-4; the answers are from
+model pages.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import numpy as np
 
 from tfvl.answers.checkpoints import ARCHITECTURES
 
-TOLERANCE = 1e-4  # transformers prints four decimals and compares with that
+TOLERANCE = 1e-4  # absolute; transformers prints four decimals and compares with this tolerance
 TESTS = "transformers, tests/models/{0}/test_modeling_{0}.py, {1}"
 PAGES = "transformers, docs/source/en/model_doc/{0}.md"
 CATS = ("huggingface/cats-image", "cats_image.jpeg")  # COCO 000000039769
@@ -30,18 +31,18 @@ class Question:
 
 @dataclass(frozen=True)
 class Published:
-    """One checkpoint.
+    """What upstream publishes of one checkpoint.
 
     Attributes:
         name: hub id.
-        read_by: the class that upstream's test reads it by, where it is not its own (`answers.checkpoints`).
-        inputs: name to array, of those that are numbers.
-        text, pictures: in place of `inputs`, what its processor makes them of; each picture is (data set, file).
-        text_from: the checkpoint whose processor that is, where it is not its own.
-        expected: output to (place of the slice, its values); none where upstream publishes no numbers.
-        shapes: output to its shape.
-        source: of the numbers.
-        questions: with published answers.
+        read_by: the class with which upstream's test reads it, if that is not its own (`answers.checkpoints`).
+        inputs: the arrays of the test by name, if it gives arrays.
+        text, pictures: in place of `inputs`, what a processor makes them of; each picture is (data set, file).
+        text_from: the checkpoint whose processor is used, if that is not its own.
+        expected: maps an output to (index of a slice, its values); None if upstream publishes no numbers.
+        shapes: maps an output to its shape.
+        source: the source of the numbers.
+        questions: the questions with published answers.
     """
 
     name: str
@@ -57,12 +58,12 @@ class Published:
 
     @property
     def architecture(self) -> str:
-        """The class that reads it here."""
+        """The name of the class that reads the checkpoint here."""
         return self.read_by or ARCHITECTURES[self.name]
 
 
 def visual_bert_inputs(size: int, choices: int = 0) -> dict[str, np.ndarray]:
-    """Six words, and ten regions whose features are all 0.5."""
+    """Makes inputs of six words, and ten regions whose features are all 0.5."""
     lead = (1, choices) if choices else (1,)
     types = np.ones(6) if choices else np.array([0, 0, 0, 1, 1, 1])
     return {
@@ -73,7 +74,7 @@ def visual_bert_inputs(size: int, choices: int = 0) -> dict[str, np.ndarray]:
 
 
 def lxmert_inputs() -> dict[str, np.ndarray]:
-    """Eleven words and ten regions; both draws start from NumPy's seed 0, as in the test."""
+    """Makes inputs of eleven words and ten regions; features and boxes are each drawn with seed 0, as in the test."""
     ids = [[101, 345, 232, 328, 740, 140, 1695, 69, 6078, 1588, 102]]
     features, boxes = (np.random.RandomState(0).rand(1, 10, size).astype(np.float32) for size in (2048, 4))
     return {"input_ids": np.array(ids, np.int32), "visual_feats": features, "visual_pos": boxes}

@@ -1,4 +1,4 @@
-"""`tfvl regions`: what a detector finds in images, as one file or painted; or features of others as one file."""
+"""`tfvl regions`: writes or paints the regions that a detector finds in images, or rewrites features as one file."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ from tfvl.files.backend import require_tensorflow
 from tfvl.files.quiet import quiet_tensorflow
 from tfvl.files.whole import refuse_to_overwrite, written_files
 
-# The endings of files of features: `region_files.READERS`, which is slow to import.
+# The suffixes of files of features, those of `preprocessing.regions.reading.READERS`, which is slow to import.
 FEATURES = (".npz", ".npy", ".tsv", ".h5", ".hdf5", ".tfrecord", ".tfrecords")
 
 
@@ -79,7 +79,7 @@ def regions(
 
 
 def show(title: str, counts: dict[str, int], as_json: bool) -> None:
-    """What was done, as a table or a document."""
+    """Prints what was done, as a table or as JSON."""
     if as_json:
         return print_json({name.replace(" ", "_"): count for name, count in counts.items()})
     print_table(title, ("", ""), [(name, f"{count:,}") for name, count in counts.items()])
@@ -97,7 +97,7 @@ def without_flags(words: list[str], runner: str | None) -> tuple[list[Path], lis
 
 
 def check_conversion(sources: list[Path], out: Path | None, draw: Path | None, preset: str | None) -> None:
-    """Raises ValueError for what only a detector can do."""
+    """Raises ValueError for what only a detector can do, and unless there is one source and one file to write."""
     images = [path for path in sources if path.suffix.lower() not in FEATURES and not path.is_dir()]
     if draw is not None or preset is not None or (images and images[0].is_file()):
         raise ValueError(
@@ -111,7 +111,7 @@ def check_conversion(sources: list[Path], out: Path | None, draw: Path | None, p
 
 
 def check_beam(detector: str | None, out: str | None, draw: Path | None, workers: int) -> None:
-    """Raises ValueError for what does not go with Apache Beam."""
+    """Raises ValueError if options are missing that Apache Beam needs, or given that do not go with it."""
     if detector is None or out is None:
         raise ValueError("--runner finds the regions of images: name a --detector and what to write with --out")
     if draw is not None or workers != 1:
@@ -129,7 +129,7 @@ def extract_with_beam(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """The regions of images as a directory of shards, or where `out` is the name of a file as that file."""
+    """Writes the regions of images as a directory of shards, or as one file if `out` is the name of a file."""
     from tfvl.detector.config import preset_overrides
     from tfvl.preprocessing.regions.store import convert
     from tfvl.training.beam.extract import ExtractionSettings, extract
@@ -150,7 +150,7 @@ def extract_with_beam(
 
 
 def rewrite(source: Path, out: Path, dtype: str) -> tuple[str, dict[str, int]]:
-    """Features that others extracted, as one file; what was done, and counts."""
+    """Writes features that others extracted as one file; returns a title that says what was done, and counts."""
     from rich.progress import TaskProgressColumn, TimeRemainingColumn
 
     from tfvl.preprocessing.regions.store import convert
@@ -165,7 +165,7 @@ def rewrite(source: Path, out: Path, dtype: str) -> tuple[str, dict[str, int]]:
 
 
 def extract_images(sources, out: Path, detector: str, preset: str | None, workers: int, dtype: str, draw: Path | None):
-    """The regions of images, as one file, and maybe as pictures; what was done, and counts."""
+    """Writes the regions of images as one file, and maybe as pictures; returns a title, and counts."""
     from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
     from tfvl.detector.config import preset_overrides
@@ -192,7 +192,7 @@ def extract_images(sources, out: Path, detector: str, preset: str | None, worker
 
 
 def paint(images: dict[str, Path], store: Path, detector: Path, directory: Path, bar) -> int:
-    """A PNG for each image of the store; returns how many."""
+    """Paints a PNG for each image of the store; returns their number."""
     from PIL import Image
 
     from tfvl.detector.draw import draw_regions
@@ -212,5 +212,5 @@ def paint(images: dict[str, Path], store: Path, detector: Path, directory: Path,
 
 
 def warner(bar):
-    """Prints a warning above the bar."""
+    """Returns a function that prints a warning above the bar."""
     return lambda sentence: bar.console.print(plain(f"tfvl: warning: {sentence}"), soft_wrap=True)

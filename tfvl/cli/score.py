@@ -1,4 +1,4 @@
-"""`tfvl score`: an exported model's answers to a data set, with Apache Beam (extra `beam`)."""
+"""`tfvl score`: writes an exported model's answers to a data set, with Apache Beam (extra `beam`)."""
 
 from pathlib import Path
 from typing import Annotated

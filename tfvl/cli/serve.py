@@ -1,4 +1,4 @@
-"""`tfvl serve`: TF Serving where it is installed, and else, or for `.tflite` files, the embedded server."""
+"""`tfvl serve`: runs TF Serving if it is installed; else, and for `.tflite` files, the embedded server."""
 
 from pathlib import Path
 from typing import Annotated

@@ -115,7 +115,7 @@ def train(
 
 
 def command_line(given: dict, config: Path | None, out: Path) -> str:
-    """The command that makes the run again."""
+    """Returns the command line that repeats the run."""
     words = ["tfvl", "train"]
     for name, value in (given | {"config": config, "out": out}).items():
         if value is not None and value is not False:

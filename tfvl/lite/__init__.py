@@ -1,7 +1,7 @@
 """Answers from one `.tflite` file: `Runner(file)(images=[…], text=["…"])`. Imports answers, preprocessing and below.
 
-Light: NumPy, Pillow and a TFLite runtime (`ai-edge-litert`, or TensorFlow's own where that is missing). Where there is
-the first, nothing here imports TensorFlow, and nothing ever Keras.
+It is light: NumPy, Pillow and a TFLite runtime (`ai-edge-litert`, or TensorFlow's own if that is missing). With
+`ai-edge-litert` it imports TensorFlow only for files of the flavour `text`, and it never imports Keras.
 """
 
 __all__ = ["Runner", "attach"]

@@ -17,9 +17,9 @@ class Compiled:
 
     Args:
         path: the `.tflite` file.
-        signature: which of its signatures.
-        threads: of the CPU.
-        directory: of weight caches, see `tfvl.lite.weight_cache`.
+        signature: the name of one of its signatures.
+        threads: number of CPU threads.
+        directory: the directory of weight caches, see `tfvl.lite.weight_cache`.
 
     Raises:
         ValueError: ai-edge-litert is not installed or cannot read the model, or the directory cannot be used.
@@ -47,18 +47,18 @@ class Compiled:
                 inputs = {name: model.create_input_buffer_by_name(signature, name) for name in self._input_details}
                 outputs = {name: model.create_output_buffer_by_name(signature, name) for name in self._output_details}
                 for name, each in self._input_details.items():
-                    inputs[name].write(np.zeros(each["shape"], each["dtype"]))  # the first write is the loudest
+                    inputs[name].write(np.zeros(each["shape"], each["dtype"]))  # LiteRT logs most at the first write
         except RuntimeError as error:
             raise cannot_load(path, error) from None
         self._held = SimpleNamespace(model=model, inputs=inputs, outputs=outputs)
         weakref.finalize(self, release, self._held)
 
     def takes(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-        """Whether the model has inputs of these names and shapes."""
+        """Returns whether the model has inputs of these names and shapes."""
         return {name: tuple(each["shape"]) for name, each in self._input_details.items()} == dict(shapes)
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the model once. Raises ValueError where the runtime cannot run it on these inputs."""
+        """Runs the model once. Raises ValueError if the runtime cannot run it on these inputs."""
         held = self._held
         for name, buffer in held.inputs.items():
             buffer.write(inputs[name])

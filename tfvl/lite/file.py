@@ -1,12 +1,12 @@
-"""A `.tflite` file of tfvl: the model, and behind it a ZIP archive with all that it takes to ask it.
+"""A `.tflite` file of tfvl: the model, followed by a ZIP archive with everything else that answers need.
 
-TFLite reads the model from the front and does not look at what follows; ZIP readers look from the back (`unzip -l
-model.tflite` lists the members). That is also how TFLite's own metadata packs a model's associated files. The members:
+TFLite reads the model from the front and ignores what follows; ZIP readers begin at the end (`unzip -l model.tflite`
+lists the members). That is also how TFLite's own metadata packs a model's associated files. The members:
 
     tfvl.json       the description: head, configuration, tokenizer, image processor, sizes, versions
     vocab.json      token to id
-    labels.txt      one label a line, by id
-    characters.bin  what the tokenizer's normalisation makes of each code point, see `tfvl.lite.tokenizer`
+    labels.txt      one label on each line, in the order of ids
+    characters.bin  the tokenizer's normalisation of each code point, see `tfvl.lite.tokenizer`
 """
 
 import json
@@ -26,15 +26,15 @@ from tfvl.files.reading import open_regular, parse_json, shown
 from tfvl.files.whole import written_files
 
 DESCRIPTION, VOCABULARY, LABELS, CHARACTERS = "tfvl.json", "vocab.json", "labels.txt", "characters.bin"
-# And the most bytes of each that are read.
+# The members, and the most bytes of each that are read.
 MEMBERS = {DESCRIPTION: 1 << 24, VOCABULARY: 64 << 20, LABELS: 1 << 24, CHARACTERS: 64 << 20}
 MAX_LABELS = 1 << 20
 BLOCK = 1 << 20  # bytes of the model that are read at once
 MAX_ELEMENTS = 2**28  # of an input
-FORMAT = 1  # of the archive; a reader refuses what it does not know
+FORMAT = 1  # version of the archive; a reader refuses any other
 IDENTIFIER = b"TFL3"  # at byte 4 of every model
 ADVICE = "write one with `tfvl export SRC FILE.tflite --format tflite`"
-# Of each flavour, the operators of tf.text that its files hold beside TFLite's; who runs them registers these.
+# The operators of tf.text that files of each flavour hold beside TFLite's; to run a file, they have to be registered.
 CUSTOM_OPERATORS = {
     "tensors": frozenset(),
     "text": frozenset(
@@ -46,7 +46,7 @@ CUSTOM_OPERATORS = {
         )
     ),
 }
-FLAVOURS = tuple(CUSTOM_OPERATORS)  # and the name of a file's signature
+FLAVOURS = tuple(CUSTOM_OPERATORS)  # each is also the name of its files' signature
 TEXTS = {"input_ids", "text"}  # the input of texts, one for each flavour
 DTYPES = ("int32", "float32", "string")  # of inputs
 REQUIRED = {
@@ -110,7 +110,7 @@ def write(described: LiteFile, model: bytes) -> None:
         new.write_bytes(model)
         with zipfile.ZipFile(new, "a", zipfile.ZIP_DEFLATED) as archive:
             for name, content in members.items():
-                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # the same bytes at any time
+                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # ZipInfo has a constant date
 
 
 def read(path: str | os.PathLike) -> LiteFile:
@@ -151,7 +151,7 @@ def read(path: str | os.PathLike) -> LiteFile:
 
 
 def _check_model(path: Path, description: Mapping[str, Any]) -> None:
-    """Raises ValueError where the model is not the one that was written; older files do not say."""
+    """Raises ValueError if the model does not have the stored checksum; older files store none."""
     if "model_crc32c" not in description:
         return
     crc, left = 0, description["model_bytes"]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tfvl.preprocessing.image.decode import to_levels, warn_of_shares
 
-LONGEST_TO_SHORTEST = 1333 / 800  # of the training set's images, as upstream
+LONGEST_TO_SHORTEST = 1333 / 800  # bound of the edges' proportion, from the images of the training set, as upstream
 SWITCHES = ("do_resize", "do_rescale", "do_normalize")
 
 
@@ -34,7 +34,7 @@ class ImageProcessor:
             self.resample = Image.Resampling(options["resample"])
             self.max_pixels, self.factor = int(options["max_pixels"]), float(options["rescale_factor"])
             self.resize, self.rescale, self.normalize = (options[name] for name in SWITCHES)
-            self.on_white = bool(options.get("do_convert_rgb"))  # files of older versions do not say it
+            self.on_white = bool(options.get("do_convert_rgb"))  # files of older versions do not have it
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"the image processor's options cannot be used: {error!r}") from None
         if not 1 <= self.divisor <= self.shortest_edge <= 2**14:
@@ -50,7 +50,7 @@ class ImageProcessor:
     def __call__(self, image: Any) -> tuple[np.ndarray, np.ndarray]:
         """Converts one image (bytes, path, PIL image or array) to (height, width, 3) float32 and its mask, int32.
 
-        An image that would be larger than the file's size is shrunk as a smaller `size` of the processor would.
+        An image that would be larger than the file's size is resized as if the processor had a smaller `size`.
 
         Raises:
             ValueError: the image cannot be used.

@@ -1,4 +1,4 @@
-"""From texts, images and regions to the inputs of a `.tflite` file, row by row, in its sizes."""
+"""Converts texts, images and regions to the inputs of a `.tflite` file, row by row, in the file's sizes."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def prepare(preparer, requests: Sequence[Request]) -> tuple[list[Row], dict[str,
             raise ValueError(f"{visual}[{number}]: {error}") from None
         encoded, ids, start = of_text(preparer, request.text, request.choices, request.phrases)
         rows.append(Row(ids, request.text, request.choices, request.phrases, regions, start))
-        # half a pair of surrogates is no UTF-8, and left out where it is read
+        # half a surrogate pair is not UTF-8; whatever reads the text leaves it out
         raw = np.array(request.text.encode("utf-8", "surrogatepass"))
         inputs.append(seen | encoded | {"text": raw})
     return rows, {name: [each[name] for each in inputs] for name in preparer.inputs}
@@ -35,7 +35,7 @@ def prepare(preparer, requests: Sequence[Request]) -> tuple[list[Row], dict[str,
 def of_text(
     preparer, text: str, choices: Sequence[str] = (), phrases: Sequence[str] = ()
 ) -> tuple[dict, list[int], int]:
-    """The text inputs of a row, the ids of its text, and where these begin in the inputs."""
+    """Returns the text inputs of a row, the ids of its text, and the position in the inputs at which these begin."""
     shape = preparer.ids_shape
     limit = preparer.file.description["tokenizer"]["model_max_length"]
     length = limit if shape[-1] == -1 else shape[-1]
@@ -84,7 +84,7 @@ def locate(phrase: str, ids: Sequence[int], tokenizer) -> int:
 
 
 def of_images(preparer, images: Sequence) -> tuple[dict[str, np.ndarray], int]:
-    """Returns pixels and mask of a row, and None for its number of regions."""
+    """Returns pixels and mask of a row, and 0 for its number of regions."""
     pixels, masks = zip(*(preparer.image_processor(image) for image in images), strict=True)
     if preparer.takes.images is None:
         return {"pixel_values": pixels[0], "pixel_mask": masks[0]}, 0

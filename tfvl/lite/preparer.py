@@ -1,4 +1,4 @@
-"""`Preparer`: what stands behind a model, ready to turn requests into the model's inputs. It runs nothing."""
+"""`Preparer`: turns requests into the inputs of a `.tflite` file's model, which it does not run."""
 
 import numpy as np
 
@@ -18,10 +18,10 @@ class Preparer:
 
     Attributes:
         head: the row of the model's head in `tfvl.answers.rows.HEADS`.
-        takes: what goes with a text.
+        takes: the inputs that go with a text.
 
     Raises:
-        ValueError: the parts do not fit together, or the head is of another tfvl.
+        ValueError: the parts do not fit together, or this version of tfvl does not know the head.
     """
 
     def __init__(self, described: LiteFile):
@@ -54,7 +54,7 @@ class Preparer:
 
     @property
     def ids_shape(self) -> tuple[int, ...]:
-        """Of the ids: (batch, [choices,] length), inside the model where it takes the raw text; -1 for any size."""
+        """The shape of ids, (batch, [choices,] length), also of those made inside the model; -1 stands for any size."""
         if "input_ids" in self.inputs:
             return self.inputs["input_ids"]
         length = -1 if self.resizable else self.file.description["tokenizer"]["model_max_length"]
@@ -69,7 +69,7 @@ class Preparer:
         return DTYPES.get(self.file.description["inputs"][name].get("dtype"), np.dtype(np.int32))
 
     def _check_inputs(self) -> None:
-        """Raises ValueError where the model's inputs are not made of what its head reads."""
+        """Raises ValueError unless the model's inputs are those that its head reads."""
         made_of = {
             "image": "pixel_values" in self.inputs,
             "regions": any(name in self.inputs for name in inputs.FEATURES),

@@ -1,4 +1,4 @@
-"""`attach`: tfvl's archive behind a model that another tool rewrote, such as ai-edge-quantizer."""
+"""`attach`: puts tfvl's archive behind a model that another tool, such as ai-edge-quantizer, has rewritten."""
 
 import dataclasses
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from tfvl.lite import file
 from tfvl.lite.runtime import Interpreter
 
-REWRITTEN = "as another program left them"  # in place of what `quantize` says of the weights
+REWRITTEN = "as another program left them"  # stands for the weights in place of a value of `quantize`
 
 
 def attach(model_file: str | os.PathLike, *, like: str | os.PathLike) -> Path:
@@ -19,17 +19,17 @@ def attach(model_file: str | os.PathLike, *, like: str | os.PathLike) -> Path:
         tfvl.lite.attach("small.tflite", like="vilt.tflite")
 
     Args:
-        model_file: a `.tflite` file without an archive, whose model was made from that of `like`; it is written anew,
-            whole. That its weights answer the same cannot be known from the file: `tfvl check FILE --against SRC`
-            compares the answers.
+        model_file: a `.tflite` file without an archive, whose model was made from that of `like`; the file is replaced
+            when it is complete. Whether its weights give the same answers cannot be read from the file:
+            `tfvl check FILE --against SRC` compares the answers.
         like: a file that `tfvl.export.lite` wrote.
 
     Returns: the path of `model_file`.
 
     Raises:
         OSError: a file cannot be read or written.
-        ValueError: `like` is no file of tfvl, `model_file` is no `.tflite` file or has an archive already, or its model
-            has other inputs, outputs or operators than a file of the same flavour as `like` can have.
+        ValueError: `like` is not a file of tfvl, `model_file` is not a `.tflite` file or has an archive already, or its
+            model has other inputs, outputs or operators than a file of the same flavour as `like` can have.
     """
     path, original = Path(model_file), file.read(like)
     model = path.read_bytes()
@@ -53,7 +53,7 @@ def attach(model_file: str | os.PathLike, *, like: str | os.PathLike) -> Path:
 
 
 def custom_operators(model: bytes, runtime: str) -> set[str]:
-    """The names of a model's operators that are not TFLite's own."""
+    """Returns the names of a model's operators that are not TFLite's own."""
     if runtime == "litert":
         from ai_edge_litert import schema_py_generated as schema
     else:

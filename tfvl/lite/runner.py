@@ -1,4 +1,4 @@
-"""`Runner`: one `.tflite` file, asked as the Keras model and its processor are."""
+"""`Runner`: answers questions from one `.tflite` file, as the Keras model and its processor do."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ from tfvl.lite.preparer import Preparer
 from tfvl.lite.runtime import Interpreter
 
 MAX_THREADS = 256
-KINDS = {"S": "SO"}  # of arrays that are taken for an input; bytes may come as objects
+KINDS = {"S": "SO"}  # kinds of dtypes that are accepted for an input's kind: bytes may be objects
 
 
 class Runner(Preparer):
@@ -25,29 +25,29 @@ class Runner(Preparer):
         runner = tfvl.lite.Runner("vilt_vqa.tflite")
         runner(images=["cats.jpg"], text=["how many cats?"])  # [{"answers": ["2", …], "scores": array([0.9, …])}]
 
-    Ids and pixels are those of `BertTokenizer` and `ViltImageProcessor`, to the bit. TensorFlow is not imported where
-    `ai-edge-litert` is installed, but for files of the flavour `text`, whose operations tf.text has; they are asked
-    alike. Threads may share a runner; the model then runs for one after the other.
+    Ids and pixels are those of `BertTokenizer` and `ViltImageProcessor`, to the bit. If `ai-edge-litert` is installed,
+    TensorFlow is imported only for files of the flavour `text`, whose operations are in tf.text; they are called in the
+    same way. Threads may share a runner; the model then runs for one after the other.
 
     Args:
         path: the file.
-        threads: of the CPU; None: one for each core, at most four.
+        threads: number of CPU threads; None: one for each core, at most four.
         runtime: "litert" (ai-edge-litert) or "tensorflow"; None: the first of them that is installed.
-        top_k: how many answers, at most; None: as the file was exported.
+        top_k: the most answers of a row; None: as the file was exported.
         warm: run the model once on blanks, so that the first request does not wait for that.
         weight_cache: a directory for XNNPACK's weight cache, made at the first start and mapped at every later one:
             half the loading time, and the weights are in memory once for all processes (see
             `tfvl.lite.weight_cache`). For files of fixed sizes, with ai-edge-litert.
 
     Attributes:
-        file: what stands behind the model (`tfvl.lite.file.LiteFile`).
-        inputs: name to shape of the model's inputs; -1 for any size.
+        file: the archive behind the model (`tfvl.lite.file.LiteFile`).
+        inputs: the shapes of the model's inputs by name; -1 stands for any size.
         runtime: the runtime in use.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no `.tflite` file of tfvl, is damaged, no runtime is installed, the file or the runtime cannot
-            have a weight cache, or an option has an impossible value.
+        ValueError: it is not a `.tflite` file of tfvl, is damaged, no runtime is installed, the file or the runtime
+            cannot have a weight cache, or an option has an impossible value.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Runner(Preparer):
         choices: Sequence[Sequence[str]] | None = None,
         phrases: Sequence[Sequence[str]] | None = None,
     ) -> list[dict[str, Any]]:
-        """Asks a text about each image; a row for each.
+        """Asks a text about each image; returns a row for each.
 
         Args:
             images: for ViLT, one image or a list: encoded bytes, paths, PIL images or arrays; for a head that takes
@@ -116,14 +116,14 @@ class Runner(Preparer):
                 size), or the path of an `.npz` or `.npy`; for pairs, a list of lists of two.
             boxes: (regions, 4) for each array of regions, for LXMERT.
             choices: texts to choose from, for each text.
-            phrases: of each text, for their regions.
+            phrases: the phrases of each text whose regions are asked for.
 
         Returns:
             For each row a dict as the SavedModel's `serving_default` gives: `answers` and `scores`, best first, or
             what else the head answers (`tfvl.answers.rows.KINDS`).
 
         Raises:
-            ValueError: an input cannot be used, or does not fit into the file's sizes; says which sizes it has.
+            ValueError: an input cannot be used, or does not fit the file's sizes, which the message then says.
         """
         visual = {"images": images, "regions": regions, "boxes": boxes}
         rows, inputs = self.prepare(text=text, choices=choices, phrases=phrases, **visual)
@@ -142,8 +142,8 @@ class Runner(Preparer):
         """Runs the bare model: maps the signature's inputs to its outputs, by name.
 
         Raises:
-            ValueError: an input is missing, too much, of another shape or type than the file's, or one that the model
-                cannot run on, such as an id beyond its words.
+            ValueError: an input is missing, unknown, or of another shape or type than the file's; or the model cannot
+                run on it, for example on an id outside the vocabulary.
         """
         if inputs.keys() != self.inputs.keys():
             raise ValueError(
@@ -172,7 +172,7 @@ class Runner(Preparer):
             if self.resizable:
                 inputs = {name: value[start][None] for name, value in prepared.items()}
             else:
-                taken = [min(start + i, count - 1) for i in range(batch)]  # the last row fills the batch up
+                taken = [min(start + i, count - 1) for i in range(batch)]  # copies of the last row fill the batch
                 inputs = {name: np.stack([value[i] for i in taken]) for name, value in prepared.items()}
             outputs = self.run(inputs)
             rows = min(batch, count - start)

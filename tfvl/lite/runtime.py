@@ -1,4 +1,4 @@
-"""The TFLite runtimes of Python behind one small interface: named arrays in, named arrays out."""
+"""One small interface to the TFLite runtimes of Python, which takes and returns arrays by name."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,22 +23,22 @@ class Interpreter:
 
     Args:
         path: the `.tflite` file.
-        signature: which of its signatures.
-        threads: of the CPU.
+        signature: the name of one of its signatures.
+        threads: number of CPU threads.
         runtime: one of `RUNTIMES`; None: the first that is installed, or, for the signature `text`, "tensorflow".
 
     Attributes:
-        tensors: "input NAME" or "output NAME" to its shape, -1 for any size, and its dtype.
+        tensors: maps "input NAME" and "output NAME" to a shape, with -1 for any size, and a dtype.
 
     Raises:
-        ValueError: no runtime is installed, or no tf.text for the signature `text`, or this one cannot read the model.
+        ValueError: no runtime is installed, tf.text is missing for the signature `text`, or the model cannot be read.
     """
 
     def __init__(self, path: Path, signature: str, threads: int, runtime: str | None):
         self.runtime, interpreter_class = interpreter_of(runtime, signature)
         try:
             with warnings.catch_warnings(), quiet_stderr():
-                warnings.simplefilter("ignore")  # TensorFlow's, that it will delete the class
+                warnings.simplefilter("ignore")  # TensorFlow's warning that it will delete the class
                 self._interpreter = interpreter_class(model_path=str(path), num_threads=threads)
                 self._interpreter.allocate_tensors()
             runner = self._interpreter.get_signature_runner(signature)
@@ -55,14 +55,14 @@ class Interpreter:
             for kind, named in (("input", details), ("output", outputs))
             for name, each in named
         }
-        del runner  # a library's kept exception can hold this frame, and the model runs only where nobody else holds it
+        del runner  # the model runs only if nothing else refers to it, but an exception may keep this frame alive
 
     def takes(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-        """Whether the model has inputs of these names and shapes, -1 being any size."""
+        """Returns whether the model has inputs of these names and shapes; -1 stands for any size."""
         return self._sizes == dict(shapes)
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the model once; where shapes are new, memory is laid out anew.
+        """Runs the model once; if the shapes of inputs have changed, it allocates memory anew.
 
         Raises:
             ValueError: the runtime cannot run the model on these inputs.
@@ -94,7 +94,7 @@ def cannot_run(error: RuntimeError) -> ValueError:
 
 
 def interpreter_of(runtime: str | None, signature: str | None = None) -> tuple[str, Callable]:
-    """Returns the name and the class of a runtime. Raises ValueError where it is not installed."""
+    """Returns the name and the class of a runtime. Raises ValueError if it is not installed."""
     if runtime not in (None, *RUNTIMES):
         raise ValueError(f"runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
     if signature == "text":
@@ -117,7 +117,7 @@ def interpreter_of(runtime: str | None, signature: str | None = None) -> tuple[s
 
 
 def text_interpreter_of(runtime: str | None) -> tuple[str, Callable]:
-    """With tf.text's operations; TensorFlow's unless `runtime` says otherwise, since tf.text needs it in any case."""
+    """Returns a runtime with tf.text's operations, by default TensorFlow's, since tf.text imports it in any case."""
     try:
         quiet_tensorflow()
         if runtime == "litert":

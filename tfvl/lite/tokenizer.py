@@ -1,14 +1,14 @@
-"""BERT's tokenizer in plain Python: the ids of `tfvl.BertTokenizer`, and so upstream's, without TensorFlow.
+"""BERT's tokenizer in plain Python: it gives the ids of `tfvl.BertTokenizer`, and so upstream's, without TensorFlow.
 
-All that Unicode asks for is in one table, `characters.bin` of the file, so that a client in any language needs no
+All that is needed of Unicode is in one table, `characters.bin` of the file, so that a client in any language needs no
 Unicode library: little-endian int32, first the number of pages P, then 4352 page numbers (one for each 256 code
-points), then P · 256 rows of 3 entries. What code point c becomes is row `pages[c >> 8] * 256 + (c & 255)`, c being
-added to its first entry. An entry then is a code point with flags above its 21 bits, as
-`tfvl.preprocessing.text.unicode_tables` has them, or negative for none.
+points), then P · 256 rows of 3 entries. Code point c becomes row `pages[c >> 8] * 256 + (c & 255)`, with c added to its
+first entry. An entry then is a code point with flags above its 21 bits, as `tfvl.preprocessing.text.unicode_tables`
+defines them, or negative for none.
 
-More such tables may follow: one for `never_split` where there are such words, and one that only normalises where an
-added token is `normalized`. The text then is normalised by that last one, which leaves the first no more to do than to
-split it at white space and punctuation.
+More such tables may follow: one for `never_split` if there are such words, and one that only normalises if an added
+token is `normalized`. In that case the last table normalises the text, and the first one only splits it at white space
+and punctuation.
 """
 
 import re
@@ -32,8 +32,8 @@ ADDED = "added_tokens_decoder"
 def described(config: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
     """Returns a tokenizer's configuration as a file holds it: the vocabulary of word pieces, and the options.
 
-    Clients that need to know what a letter is, because a token has to stand as a single word, find it there: the
-    `word_characters` as pairs of the first and the last code point.
+    If a token counts only as a single word, the options have `word_characters`, pairs of the first and the last code
+    point, which tell clients what characters belong to words.
     """
     options = {name: value for name, value in config.items() if name != "vocab"}
     if any(token["single_word"] for token in options.get(ADDED, {}).values()):
@@ -83,22 +83,23 @@ class Tokenizer:
     """Converts texts to ids as `BertTokenizer` does, without TensorFlow.
 
     Args:
-        vocabulary: token to id, of what words are made of.
-        options: what `BertTokenizer.get_config` says, without the vocabulary. Where it has no `added_tokens_decoder`,
-            the special tokens are those of the vocabulary.
+        vocabulary: the id of each token that words are made of.
+        options: the result of `BertTokenizer.get_config`, without the vocabulary. If it has no `added_tokens_decoder`,
+            the special tokens have their ids in the vocabulary.
         characters: the bytes of `characters.bin`.
 
     Attributes:
-        tokens: by id.
+        tokens: all tokens by id.
         markers: the code points that stand for added tokens and for words of `never_split`.
         unsplit: the words of `never_split`.
         stages: the searches for added tokens, see `added_tokens`.
-        pieces: what words are made of, markers among them, to ids.
-        table, normalizer: of `characters`, see `unpack`: what makes words, and what normalises before (or None).
+        pieces: the ids of the pieces of words, and of markers.
+        table, normalizer: tables of `characters`, see `unpack`: one that splits words, one that normalises before, or
+            None.
         padding_side, truncation_side: "right" or "left".
 
     Raises:
-        ValueError: the three do not fit together.
+        ValueError: the arguments do not fit together.
     """
 
     def __init__(self, vocabulary: Mapping[str, int], options: Mapping[str, Any], characters: bytes):
@@ -149,7 +150,7 @@ class Tokenizer:
     def encode(self, text: str, pair: str | None = None, *, length: int) -> tuple[list[int], list[int]]:
         """Returns [CLS] text [SEP], or [CLS] text [SEP] pair [SEP], of at most `length` ids, and the token types.
 
-        What is too long is cut at `truncation_side`, of two texts the longer one first.
+        A text that is too long is cut at `truncation_side`; of two texts the longer one is cut first.
         """
         rows = [self(text), self(pair)] if pair else [self(text)]
         kept = truncated([len(row) for row in rows], max(length - len(rows) - 1, 0))
@@ -160,7 +161,7 @@ class Tokenizer:
         return ids, types
 
     def _word_ids(self, word: str) -> list[int]:
-        """Splits a word into the longest pieces from left to right; the unknown token where that is impossible."""
+        """Splits a word into the longest pieces from left to right; if that is impossible, it is the unknown token."""
         ids, start = [], 0
         if len(word) > MAX_WORD_CHARACTERS:
             return [self.unk_id]
@@ -177,7 +178,7 @@ class Tokenizer:
 
 
 def _added(vocabulary: Mapping[str, int], options: Mapping[str, Any], named: Sequence[str]) -> dict[int, AddedToken]:
-    """Returns the added tokens by id. Raises ValueError where the named special tokens are not among them."""
+    """Returns the added tokens by id. Raises ValueError if one of the named special tokens is not among them."""
     decoder = options.get(ADDED)
     if decoder is not None:
         if not isinstance(decoder, Mapping):
@@ -237,7 +238,7 @@ def split(text: str, table: tuple[np.ndarray, np.ndarray]) -> list[str]:
 
 
 def truncated(lengths: Sequence[int], room: int) -> list[int]:
-    """Returns what upstream's strategy "longest_first" leaves of one or two lengths."""
+    """Returns the lengths to which upstream's strategy "longest_first" cuts one or two texts."""
     if sum(lengths) <= room or len(lengths) == 1:
         return [min(length, room) for length in lengths]
     shorter = min(*lengths, room // 2)

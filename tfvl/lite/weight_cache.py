@@ -1,9 +1,9 @@
-"""XNNPACK's weight cache: a model's weights in the order that this processor reads them, in a file to be mapped.
+"""XNNPACK's weight cache: a file, mapped into memory, of a model's weights in the order in which the processor reads.
 
-Without it every process that loads a model makes that order for itself, in memory of its own. XNNPACK checks that a
-cache is whole and of its own version, but takes one of another model of the same structure, whose answers it then
-gives. The name says which file a cache is of: a checksum over that file's content, its size, the version of
-`ai-edge-litert`, the processor, and the cache's own size, so that one cut short is not used.
+Without it, every process that loads a model reorders the weights into memory of its own. XNNPACK checks that a cache is
+complete and of its own version, but accepts the cache of another model of the same structure, and then gives that
+model's answers. So a cache's name says which file it belongs to, by a checksum of that file's content, its size, the
+version of `ai-edge-litert`, the processor, and the cache's own size, so that one that was cut short is not used.
 """
 
 import hashlib
@@ -22,16 +22,16 @@ from tfvl.files.whole import scratch
 Model = TypeVar("Model")
 SUFFIX = ".xnnpack"
 BLOCK = 1 << 20  # bytes that are read at once
-ROOM = 3  # times the file's size: 16-bit weights become 32-bit ones
+ROOM = 3  # disk space needed, as a multiple of the file's size: 16-bit weights become 32-bit ones
 
 
 def load(path: Path, directory: Path, compile_with: Callable[[Path], Model]) -> Model:
-    """Loads a model with its cache in `directory`, which is made where there is none yet.
+    """Loads a model with its cache in `directory`; a cache that does not exist yet is made.
 
     Args:
         path: the `.tflite` file.
-        directory: of caches; nobody else should be able to write there, as a cache decides the answers.
-        compile_with: loads the model with the cache that it is given, or, if there is no such file, writes it.
+        directory: the directory of caches; nobody else should be able to write there, as a cache decides the answers.
+        compile_with: a function that loads the model with a cache, which it writes if there is no such file.
 
     Raises:
         ValueError: the directory cannot be written, or has too little room.
@@ -67,7 +67,7 @@ def with_size(name: str, cache: Path) -> str:
 
 
 def name_of(path: Path) -> str:
-    """What all caches of a `.tflite` file are named by."""
+    """Returns the beginning of the names of all caches of a `.tflite` file."""
     crc = 0
     with open(path, "rb") as file:
         while block := file.read(BLOCK):

@@ -1,4 +1,4 @@
-"""Makes requests for calibration where the user gives none: drawn scenes (`tfvl.shapes`) and their questions."""
+"""Makes requests for calibration if the user gives none: drawn scenes (`tfvl.shapes`) and their questions."""
 
 import functools
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from tfvl.preprocessing.regions.regions import Regions, widened
 
 
 def requests(preparer: Preparer, count: int) -> Iterator[tuple[dict[str, Any], str]]:
-    """Makes requests of one row each, as `Runner` takes them, and returns them with the true answers.
+    """Yields requests of one row each, as `Runner` takes them, with the true answers.
 
-    Regions are what the bundled detector finds in the scenes where features have its size (as those of the bundled
-    models have), or those of `shapes.regions`, else random ones.
+    Regions are those of `shapes.regions`, or those that the bundled detector finds, if their features have the size
+    that the model takes; else random ones.
     """
     rng = np.random.default_rng(0)
     features = next((preparer.inputs[name] for name in FEATURES if name in preparer.inputs), None)
-    find = functools.lru_cache(maxsize=4)(lambda scene: regions_of(scene, features, rng))  # for all of its questions
+    find = functools.lru_cache(maxsize=4)(lambda scene: regions_of(scene, features, rng))  # once for all its questions
     for scene, question in shapes.held_out_questions(count):
         asked: dict[str, Any] = {"text": question.text}
         scenes = [scene, *(shapes.draw_scene(int(rng.integers(1000))) for _ in range((preparer.takes.images or 1) - 1))]

@@ -1,4 +1,4 @@
-"""`lite`: a model and its processor become one `.tflite` file, which answers on a phone (see `tfvl.lite.Runner`)."""
+"""`lite`: writes a model and its processor as one `.tflite` file, which answers on a phone (see `tfvl.lite.Runner`)."""
 
 import dataclasses
 import tempfile
@@ -32,7 +32,7 @@ from tfvl.modeling.changed_layers import in_dtype
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 TOP_K = 5
-EXAMPLES = 100  # of drawn scenes, to calibrate with
+EXAMPLES = 100  # questions about drawn scenes for calibration
 
 
 def lite(
@@ -55,45 +55,46 @@ def lite(
     calibration: Iterable[dict] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes `model` as one TFLite file of builtin operators, with all that it takes to ask it.
+    """Writes `model` as one TFLite file of builtin operators, with everything else that answers need.
 
         tfvl.export.lite(model, processor, "vilt_vqa.tflite", quantize="dynamic")
 
-    The file has one signature, `tensors`: ids, masks and pixels (or regions and boxes) in, the model's outputs out, by
-    the names that they have in the SavedModel's signature of that name. Behind the model lie vocabulary, labels,
+    The file has one signature, `tensors`, which maps ids, masks and pixels (or regions and boxes) to the model's
+    outputs, under the names of the SavedModel's signature of that name. Behind the model lie vocabulary, labels,
     configuration and preprocessing (see `tfvl.lite.file`); `tfvl.lite.Runner` answers from that one file.
 
     Args:
         model: a model of tfvl, not quantized by Keras. The file computes in 32-bit floats whatever the model's dtype
-            policy is, and holds weights as they act (of LoRA, the merged ones).
+            policy is, and holds the effective weights (with LoRA, the merged ones).
         processor: the processor of the same checkpoint.
         path: the file, whose name ends in `.tflite`.
-        flavour: "tensors". Or "text": the signature `text` takes the raw question (batch,), a string, in place of ids
+        flavour: "tensors"; or "text", whose signature `text` takes the raw question (batch,), a string, in place of ids
             and masks. Its ids are those of `tensors`; but it holds operations of tf.text, which phones' runtimes lack
             unless they are built with them, as do LiteRT's `CompiledModel` and `@litertjs/core`.
         quantize: None: 32-bit floats. "float16": weights in 16 bits, half the size. "dynamic": matrices and the table
             of words in 8 bits, a quarter of the size, activations in 8 bits where they are multiplied; the fastest.
-            "int8": activations in fixed 8 bits too, as `calibration` shows them.
+            "int8": activations in 8 bits too, with fixed ranges, which `calibration` measures.
         image_size: pixels, one number or (height, width), multiples of the patch's; None: the configuration's.
         text_length: tokens; longer texts are cut. None: 40, or as many as the model has positions.
-        batch: rows of a call.
-        regions: of an image, for VisualBERT and LXMERT.
-        choices, phrases: of a row, for the heads that take them.
+        batch: number of rows of a call.
+        regions: number of regions of an image, for VisualBERT and LXMERT.
+        choices, phrases: numbers of choices and phrases of a row, for the heads that take them.
         pixel_mask: whether ViLT takes images smaller than `image_size`, padded; else all have that size.
-        resizable: any batch, length and image size in place of fixed ones: exactly the Keras model's results for images
-            of any shape, and slower. The five sizes above are not used. Only interpreters run such a file: LiteRT's
-            newer `CompiledModel` gives zeros and NaN without an error, and `@litertjs/core` refuses its shapes.
-        top_k: how many answers `Runner` gives.
+        resizable: whether batch, length and image size may be any in place of fixed ones, which gives exactly the Keras
+            model's results for images of any shape, but is slower. The sizes above are not used then. Only interpreters
+            run such a file: LiteRT's newer `CompiledModel` gives zeros and NaN without an error, and `@litertjs/core`
+            refuses its shapes.
+        top_k: the number of answers that `Runner` gives.
         explain: whether the attention maps are among the outputs, so that `tfvl.explain` of the file's `Runner` can do
             "rollout" and "attention"; without them it can do "occlusion".
-        calibration: for "int8", a hundred or so requests, as `Runner` takes them; None: questions about drawn scenes.
+        calibration: for "int8", about a hundred requests, as `Runner` takes them; None: questions about drawn scenes.
         overwrite: whether a file may be replaced.
 
     Returns: the path.
 
     Raises:
         ValueError: an option is not possible, the model has no export, or its graph holds an operation that TFLite
-            lacks (found before the conversion begins; names it).
+            lacks, which is found before the conversion and named.
         FileExistsError: the file exists and `overwrite` is false.
     """
     check_exportable("lite", model, processor)
@@ -178,7 +179,7 @@ def graph_of(
 
 
 def outputs_and_maps(model, inputs: dict) -> dict[str, tf.Tensor]:
-    """The bare model's outputs, and every attention map by `maps.names_of`."""
+    """Returns the bare model's outputs, and every attention map under the name that `maps.names_of` gives it."""
     recorder = Recorder()
     with observed_attention(recorder):
         outputs = model(inputs, output_attentions=True, output_hidden_states=False, training=False)
@@ -188,14 +189,14 @@ def outputs_and_maps(model, inputs: dict) -> dict[str, tf.Tensor]:
 def convert(
     function, variables: list, flavour: str, quantize: str | None, calibration: Sequence[dict] = ()
 ) -> tuple[bytes, list]:
-    """The flatbuffer of a concrete function, and of "int8", with examples of its inputs, the layers by their error.
+    """Converts a concrete function to a flatbuffer; for "int8" it also returns the layers, the largest error first.
 
     Args:
-        variables: those that the function reads.
+        variables: the variables that the function reads.
 
     Raises:
-        ValueError: there is no room for temporary files, or the converter refused the graph after all; in its first
-            words.
+        ValueError: there is no room for temporary files, or the converter refused the graph; the message quotes its
+            error.
     """
     with tempfile.TemporaryDirectory(prefix="tfvl-lite-") as directory, quiet_logger(), quiet_stderr():
         module = tf.Module()

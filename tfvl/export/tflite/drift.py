@@ -17,9 +17,9 @@ from tfvl.lite.preparer import Preparer
 from tfvl.lite.runner import Runner
 
 EXAMPLES = 500
-# Where one of these differs, file and model have nothing to do with each other.
+# Fields of the configuration; if one of them differs, the file was made of another model.
 SIZES = ("model_type", "hidden_size", "vocab_size", "num_attention_heads", "intermediate_size", "id2label")
-SMALLEST = 1e-12  # 1 - cosine that is drawn: what is smaller is rounding
+SMALLEST = 1e-12  # the smallest 1 - cosine that is drawn; smaller ones are rounding errors
 STYLES = (("#37a", -0.14), ("#e93", 0.14))  # color, and place within a row
 ANSWERS = ("logits", "question_answering_score")  # outputs that are scores of answers
 
@@ -29,8 +29,9 @@ class Drift:
     """The difference between an output of the file and the model's.
 
     Attributes:
-        output: its name.
-        cosine, mean_cosine: the smallest of all rows (of words: of all that are no padding), and their mean.
+        output: the name of the output.
+        cosine, mean_cosine: the smallest cosine of all rows (of an output for each word: of all words that are not
+            padding), and their mean.
         difference, largest: the largest difference, and the largest value of the model's.
         top_1, top_5: the share of rows whose best entry is the same, and whose five best are the same ones.
     """
@@ -46,8 +47,8 @@ class Drift:
 
 @dataclass(frozen=True)
 class DriftReport:
-    """Attributes: path: the file; against: the model; examples: how many were compared; outputs: one for each;
-    accuracy: on drawn scenes, of the model and of the file, where it answers their questions, else None."""
+    """The comparison of the file `path` with the model `against` on a number of examples, with a `Drift` per output.
+    `accuracy` on drawn scenes is that of the model and of the file, None if they do not answer their questions."""
 
     path: Path
     against: str
@@ -81,7 +82,7 @@ def drift(path: Path, src: str, count: int = EXAMPLES, **load_options) -> DriftR
         kept = slice(row.start, row.start + len(row.ids))
         for name, value in expected.items():
             pair = outputs[name][0], value.numpy()[0]
-            if pair[0].ndim == 2:  # of words and maybe regions; what is padding is nobody's business
+            if pair[0].ndim == 2:  # of words and maybe regions; padding is not compared
                 pair = tuple(each[kept] for each in pair)
             found.setdefault(name, []).append(pair)
         truths.append(truth)
@@ -91,7 +92,7 @@ def drift(path: Path, src: str, count: int = EXAMPLES, **load_options) -> DriftR
 
 
 def model_inputs(preparer: Preparer, row: Row, prepared: dict[str, list[np.ndarray]]) -> dict[str, tf.Tensor]:
-    """Of one row; where the file takes the raw text, the ids of the exact tokenizer, padded as in the file."""
+    """Returns the model's inputs for one row; if the file takes raw text, with ids of the exact tokenizer, padded."""
     inputs = {name: values[0][None] for name, values in prepared.items() if name != "text"}
     if "text" in prepared:
         ids = np.full([1, max(preparer.ids_shape[-1], len(row.ids))], preparer.tokenizer.pad_id, np.int32)
@@ -131,7 +132,7 @@ def accuracy(found: dict, truths: list[str], labels: tuple[str, ...]) -> tuple[f
 
 
 def plot(reports: Sequence[DriftReport], picture: Path) -> None:
-    """Draws reports as a PNG, a row for each output. Raises MissingExtraError where matplotlib is missing."""
+    """Draws reports as a PNG, a row for each output. Raises MissingExtraError if matplotlib is missing."""
     require("matplotlib", extra="plots", purpose="a picture is drawn with it")
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter

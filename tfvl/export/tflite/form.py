@@ -23,11 +23,11 @@ MAX_LEVEL = 127
 
 
 def lite_form(model, eight_bits: bool) -> AbstractContextManager[list[tf.Variable]]:
-    """Within it, a function traced from `model` has the form for TFLite; yields the variables made for that form.
+    """A context in which functions traced from `model` have the form for TFLite; yields the variables made for it.
 
     Args:
-        model: a model of tfvl. It is itself again afterwards.
-        eight_bits: whether the tables of words are stored in 8 bits. (The converter sees to the matrices.)
+        model: a model of tfvl, which has its own form again afterwards.
+        eight_bits: whether the tables of words are stored in 8 bits. (The converter quantizes the matrices.)
     """
     return in_form(model, form_of, eight_bits)
 
@@ -42,7 +42,7 @@ class LiteAttention(Part):
     """Attention with separate projections for query, key and value, the scale in the query's weights, an additive mask.
 
     Attributes:
-        SOURCES: of each of the three, the fused layer that holds its weights, and its place therein.
+        SOURCES: for query, key and value the fused layer that holds its weights, and its place in that layer.
     """
 
     SOURCES: ClassVar[dict[str, tuple[str, int]]]
@@ -58,7 +58,7 @@ class LiteAttention(Part):
     def project(self, name: str, hidden_states):
         """Projects (batch, length, hidden) to the query, key or value, and splits the heads."""
         rows = tf.reshape(hidden_states, [-1, hidden_states.shape[-1]])
-        with tf.name_scope(name):  # by which the report of an int8 file calls it
+        with tf.name_scope(name):  # the name of the product in the report of an int8 file
             projected = tf.matmul(rows, self.made[f"{name}/kernel"])
             if f"{name}/bias" in self.made:
                 projected += self.made[f"{name}/bias"]
@@ -122,7 +122,7 @@ class LiteViltEmbeddings(Part):
 
     @static_shapes.setter
     def static_shapes(self, value: bool) -> None:
-        """The layer's own attribute; not used here."""
+        """Ignores a value that the layer assigns: this form always has static shapes."""
 
     def weights_made(self, eight_bits: bool) -> Iterator[tuple[str, np.ndarray]]:
         yield "positions", self.position_embeddings.numpy()[0, 1:]  # (grid rows · grid columns, hidden)
@@ -140,19 +140,19 @@ class LiteViltEmbeddings(Part):
         return tf.matmul(tf.expand_dims(across, 1), between)  # (batch, rows, columns, hidden)
 
 
-# What is mixed into the class of a layer.
+# The class that is mixed into the class of a layer.
 FORMS = {SelfAttention: LiteSelfAttention, CrossAttention: LiteCrossAttention, ViltEmbeddings: LiteViltEmbeddings}
 
 
 @cache
 def form_of(kind: Any) -> Any:
-    """The class of a layer's form for TFLite; None for layers that have none. Text embeddings of any class have one."""
+    """Returns the class of a layer's form for TFLite, or None. Text embeddings of any class have `LiteTable`."""
     form = LiteTable if issubclass(kind, TextEmbeddings) else FORMS.get(kind)
     return form and type(f"Lite{kind.__name__}", (form, kind), {})
 
 
 def interpolation(sizes, length, grid: int):
-    """As `tfvl.vilt.embeddings.interpolation`, without the indexing by None that TFLite lacks for unknown sizes."""
+    """Does what `tfvl.vilt.embeddings.interpolation` does, but without indexing by None, which TFLite lacks."""
     sizes = tf.reshape(tf.cast(sizes, tf.float32), [-1, 1])  # (batch or 1, 1)
     place = tf.expand_dims(tf.cast(tf.range(length), tf.float32), 0)  # (1, length)
     source = tf.expand_dims(place * ((grid - 1) / tf.maximum(sizes - 1, 1)), 2)  # (batch or 1, length, 1)

@@ -1,8 +1,8 @@
 """Full 8-bit matrix products: fixed ranges of activations from examples, and floats for the layers that need them.
 
 Norms, softmax, GELU and the products of the attention stay in floats: their values span ranges that 256 levels cannot
-hold (the masked scores alone would take all of them), and they are a small part of the time. Of the matrix products,
-those stay too whose output in 8 bits is far from that in floats, as TensorFlow's `QuantizationDebugger` measures it.
+hold (the masked scores alone would take all of them), and they are a small part of the time. Matrix products stay in
+floats, too, if their output in 8 bits is far from that in floats, as TensorFlow's `QuantizationDebugger` measures it.
 """
 
 import csv
@@ -18,14 +18,14 @@ FLOAT_OPERATORS = (
     "ABS ADD BATCH_MATMUL CAST CONCATENATION DIV EXPAND_DIMS GATHER GELU LOGISTIC MAXIMUM MEAN MINIMUM MUL PACK RELU "
     "RESHAPE RSQRT SELECT SELECT_V2 SLICE SOFTMAX SPLIT SQUARED_DIFFERENCE STRIDED_SLICE SUB SUM TANH TRANSPOSE UNPACK"
 ).split()
-# Root mean square error in steps of the 8-bit scale: rounding alone gives 0.29, and more comes from what came before.
+# Root mean square error in steps of the 8-bit scale; rounding gives 0.29, and the errors of earlier layers add to it.
 MOST_STEPS = 1.0
 DEBUG_EXAMPLES = 10
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A matrix product. Attributes: name: of its output; steps: its error in steps of its scale; in_float: left so."""
+    """A matrix product: the name of its output, its error in steps of the 8-bit scale, whether it stays in floats."""
 
     name: str
     steps: float
@@ -35,7 +35,7 @@ class Layer:
 def convert(make_converter: Callable[[], tf.lite.TFLiteConverter], examples: Sequence[dict], signature: str):
     """Converts the graph; returns the flatbuffer, and its `Layer`s in the order of their error, the largest first."""
 
-    names: list[str] = []  # of the inputs, in the order of the debugger's model
+    names: list[str] = []  # the inputs, in the order of the debugger's model
 
     def debugger(nodes: Sequence[str]):
         converter = make_converter()
@@ -72,7 +72,7 @@ def sensitivity(debugger) -> list[Layer]:
 
 def input_order(model: bytes, signature: str) -> list[str]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that TensorFlow will delete the class
+        warnings.simplefilter("ignore")  # TensorFlow's warning that it will delete the class
         interpreter = tf.lite.Interpreter(model_content=model)
     places = {each["index"]: place for place, each in enumerate(interpreter.get_input_details())}
     details = interpreter.get_signature_runner(signature).get_input_details()

@@ -1,4 +1,4 @@
-"""Whether TFLite can run a graph with its builtin operators: known from the graph, before a minute of conversion."""
+"""Checks that TFLite's builtin operators can run a graph, before a conversion that takes a minute."""
 
 import warnings
 from collections import Counter
@@ -11,8 +11,8 @@ from tfvl.lite.file import CUSTOM_OPERATORS
 
 MAX_WEIGHT_BYTES = 1_900_000_000  # protocol buffers and flatbuffers end at 2 GiB
 
-# TensorFlow's operations that become TFLite's builtin operators, or nothing (constants, wiring). Those that a model of
-# tfvl can come to hold; one that is not here needs TensorFlow's own kernels (the Flex delegate), which phones lack.
+# TensorFlow's operations that become TFLite's builtin operators, or nothing (constants, wiring), as far as models of
+# tfvl can have them; any other needs TensorFlow's own kernels (the Flex delegate), which phones lack.
 BUILTIN = frozenset(
     """
     Const Identity NoOp Placeholder PartitionedCall StatefulPartitionedCall StopGradient PreventGradient IdentityN Shape
@@ -32,7 +32,7 @@ WHY = {
 
 
 def check_graph(function: tf.types.experimental.ConcreteFunction, name: str, flavour: str = "tensors") -> None:
-    """Raises ValueError where `name`'s graph holds an operation that a TFLite file of the flavour cannot hold."""
+    """Raises ValueError if `name`'s graph holds an operation that a TFLite file of the flavour cannot hold."""
     counts = Counter(node.op for node in nodes_of(function.graph.as_graph_def()))
     for op in sorted(counts.keys() - BUILTIN - CUSTOM_OPERATORS[flavour]):
         reason = WHY.get(op, "it is none of TFLite's builtin operators, and needs TensorFlow's kernels")
@@ -40,7 +40,7 @@ def check_graph(function: tf.types.experimental.ConcreteFunction, name: str, fla
 
 
 def check_weights(model) -> None:
-    """Raises ValueError where the weights do not fit into one file."""
+    """Raises ValueError if the weights do not fit into one file."""
     size = 4 * model.count_params()
     if size > MAX_WEIGHT_BYTES:
         raise ValueError(
@@ -51,7 +51,7 @@ def check_weights(model) -> None:
 def operators(content: bytes, flavour: str = "tensors") -> Counter:
     """Counts the operators of a model. Raises ValueError for one that is neither builtin nor of the flavour."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that TensorFlow will delete the class
+        warnings.simplefilter("ignore")  # TensorFlow's warning that it will delete the class
         interpreter = tf.lite.Interpreter(
             model_content=content,
             experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,

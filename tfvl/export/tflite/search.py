@@ -1,7 +1,7 @@
-"""The searches for added tokens (`tfvl.preprocessing.text.added_tokens`) among code points, as TFLite has operations.
+"""Searches for added tokens (`tfvl.preprocessing.text.added_tokens`) in code points, by operations that TFLite has.
 
-TFLite has no regular expressions, no loops over a text that end early and no cumulative maximum; each of these is done
-here in as many steps as a text's length has binary digits.
+TFLite has no regular expressions, no loops over a text that end early and no cumulative maximum; each of these is
+replaced by as many steps as a text's length has binary digits.
 """
 
 from collections.abc import Sequence
@@ -13,24 +13,24 @@ import tensorflow as tf
 from tfvl.preprocessing.text import unicode_tables as unicode
 from tfvl.preprocessing.text.added_tokens import Pattern, Stages
 
-INSIDE = unicode.LAST_MARKER  # behind the marker of a token, in place of its other characters
+INSIDE = unicode.LAST_MARKER  # replaces the characters of a token after the first, which its marker replaces
 
 
 class Flags(NamedTuple):
-    """Code points with a property: of c, `rows[pages[c >> 8] * 256 + (c & 255)]` is 1, of others 0."""
+    """The code points with a property: `rows[pages[c >> 8] * 256 + (c & 255)]` is 1 if c has it, else 0."""
 
     pages: np.ndarray
     rows: np.ndarray
 
 
 class Search(NamedTuple):
-    """What is looked for.
+    """The tokens of a search, as arrays.
 
     Attributes:
-        texts: (tokens, longest) code points, the longest token first, 0 behind each.
-        lengths: (tokens,) of them.
-        markers: (tokens,) the code points that stand for them; 0 where a token is to be left as it is.
-        single_word: (tokens,) whether nothing of a word may be beside them.
+        texts: (tokens, longest) their code points, the longest token first, padded with 0.
+        lengths: (tokens,) their lengths.
+        markers: (tokens,) the code points that replace them; 0 leaves a token as it is.
+        single_word: (tokens,) whether they count only if no character of a word is beside them.
         overlap: whether two of them can share characters of a text.
     """
 
@@ -59,7 +59,7 @@ def _overlap(token: str, other: str) -> bool:
 
 
 def flags_of(name: str) -> Flags:
-    """Of `unicode_tables.spans`."""
+    """Returns the flags of a property of `unicode_tables.spans`."""
     flags = np.zeros(0x110000, np.int32)
     for first, last in unicode.spans(name):
         flags[first : last + 1] = 1
@@ -68,13 +68,13 @@ def flags_of(name: str) -> Flags:
 
 
 def look_up(code_points: tf.Tensor, pages: np.ndarray, rows: np.ndarray) -> tf.Tensor:
-    """The rows of code points of any shape."""
+    """Returns the rows of code points of any shape."""
     size = 1 << unicode.PAGE_BITS
     return tf.gather(rows, tf.gather(pages, code_points // size) * size + code_points % size)
 
 
 def marked(code_points: tf.Tensor, search: Search) -> tf.Tensor:
-    """(batch, characters) with each token's marker in place of its first character, and `INSIDE` of its others."""
+    """Replaces the first character of each token in (batch, characters) by its marker, and the others by `INSIDE`."""
     longest, width = search.texts.shape[1], code_points.shape[1]
     windows = np.add.outer(np.arange(width), np.arange(longest)).astype(np.int32)
     ahead = tf.gather(tf.pad(code_points, [[0, 0], [0, longest - 1]]), windows, axis=1)  # (batch, characters, longest)
@@ -99,7 +99,7 @@ def marked(code_points: tf.Tensor, search: Search) -> tf.Tensor:
 
 
 def reached(steps: tf.Tensor) -> tf.Tensor:
-    """Of places (batch, places) 1 for those that are reached from the first one, the step from each being given."""
+    """Returns 1 for places that are reached from the first one, else 0, given the step from each (batch, places)."""
     width = steps.shape[1]
     rows = tf.range(tf.shape(steps)[0])[:, tf.newaxis]
     place = np.arange(width, dtype=np.int32)
@@ -113,7 +113,7 @@ def reached(steps: tf.Tensor) -> tf.Tensor:
 
 
 def _beside_word(code_points: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """Whether a character of a word is before each place, or behind the token of that length that begins there."""
+    """Returns for each place whether a character of a word is before it, or behind the token that begins there."""
     words = look_up(code_points, *flags_of("word"))
     place = np.arange(code_points.shape[1], dtype=np.int32)
     after = tf.gather(tf.pad(words, [[0, 0], [0, 1]]), place + lengths, batch_dims=1)
@@ -121,7 +121,7 @@ def _beside_word(code_points: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
 
 
 def stripped(code_points: tf.Tensor, searches: Stages) -> tf.Tensor:
-    """Without the white space that goes with a marker beside it: 0 in its place, which cleaning drops."""
+    """Replaces white space that belongs to a marker beside it by 0, which cleaning drops."""
     white = look_up(code_points, *flags_of("white_space"))
     solid = (white == 0) & (code_points != INSIDE)
     for markers, flip in ((searches.rstrip, False), (searches.lstrip, True)):
@@ -133,7 +133,7 @@ def stripped(code_points: tf.Tensor, searches: Stages) -> tf.Tensor:
 
 
 def _last(values: tf.Tensor, known: tf.Tensor, flip: bool) -> tf.Tensor:
-    """Of each place (batch, places) the value at the last known place up to it, or from it (`flip`); 0 for none."""
+    """Returns for each place the value at the nearest known one up to it, or from it on (`flip`); 0 without one."""
     if flip:
         return tf.reverse(_last(tf.reverse(values, [1]), tf.reverse(known, [1]), False), [1])
     width = values.shape[1]
@@ -144,11 +144,11 @@ def _last(values: tf.Tensor, known: tf.Tensor, flip: bool) -> tf.Tensor:
 
 
 def normalized(code_points: tf.Tensor, pages: np.ndarray, entries: np.ndarray) -> tf.Tensor:
-    """As upstream's normaliser leaves a text: (batch, characters) to (batch, 3 · characters), 0 behind the text.
+    """Normalises texts as upstream: (batch, characters) to (batch, 3 · characters), with 0 behind the text.
 
     Args:
-        code_points: of texts, and markers.
-        pages, entries: a table that isolates no punctuation; but `entries` say themselves what a code point becomes.
+        code_points: the code points of texts, and markers.
+        pages, entries: a table that isolates no punctuation, whose entries are code points, as `spaced` makes it.
     """
     found = look_up(code_points, pages, entries)  # (batch, characters, 3), negative for none
     found = tf.reshape(found, [-1, code_points.shape[1] * unicode.WIDTH])
@@ -161,7 +161,7 @@ def normalized(code_points: tf.Tensor, pages: np.ndarray, entries: np.ndarray) -
 
 
 def spaced(pages: np.ndarray, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A normaliser's table whose entries are code points themselves, with spaces around those that it isolates."""
+    """Converts a normaliser's table to one whose entries are code points, with spaces around those that it isolates."""
     code_points = np.arange(len(pages) << unicode.PAGE_BITS, dtype=np.int32)
     found = entries[(pages[code_points >> unicode.PAGE_BITS] << unicode.PAGE_BITS) + (code_points & 0xFF)].copy()
     found[:, 0] += code_points

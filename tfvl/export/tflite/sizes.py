@@ -1,4 +1,4 @@
-"""The sizes that the tensors of a `.tflite` file have: fixed ones, which run fastest, or any."""
+"""The sizes of the tensors of a `.tflite` file: fixed ones, which run fastest, or any."""
 
 import math
 import os
@@ -21,14 +21,14 @@ TEXT_LENGTH, REGIONS, CHOICES, PHRASES = 40, 36, 4, 8
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of one request batch.
+    """The sizes of a batch of requests.
 
     Attributes:
-        batch: rows.
-        text_length: tokens, special ones included.
-        height, width: of an image, in pixels.
-        regions: of a row (of both images together where a row has two).
-        choices, phrases: of a row.
+        batch: number of rows.
+        text_length: number of tokens of a text, special ones included.
+        height, width: size of an image, in pixels.
+        regions: number of regions of a row (of both images together if a row has two).
+        choices, phrases: numbers of choices and phrases of a row.
     """
 
     batch: int
@@ -41,7 +41,7 @@ class Sizes:
 
 
 def checked_path(path: str | Path, overwrite: bool) -> Path:
-    """The absolute path, in a directory that is made where there is none yet.
+    """Returns the absolute path, after making its directory if there is none yet.
 
     Raises:
         OSError: the directory cannot be made or written.
@@ -61,10 +61,10 @@ def checked_path(path: str | Path, overwrite: bool) -> Path:
 
 
 def sizes_of(model, processor, batch, text_length, image_size, regions, choices, phrases) -> Sizes:
-    """The sizes that an export asks for, checked.
+    """Returns the sizes that an export asks for, after checking them.
 
     Raises:
-        ValueError: one is not possible; names it and what the model can do.
+        ValueError: a size is not possible; the message names it and what the model can do.
     """
     config = model.config
     limit = max_length(processor, config)
@@ -88,7 +88,7 @@ def sizes_of(model, processor, batch, text_length, image_size, regions, choices,
 
 
 def sides(size, default) -> tuple[int, int]:
-    """(height, width) of a number, a pair, or None for the default."""
+    """Returns (height, width) for a number, a pair, or None, which stands for the default."""
     size = default if size is None else size
     pair = (size, size) if isinstance(size, int) else tuple(size)
     if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
@@ -97,7 +97,7 @@ def sides(size, default) -> tuple[int, int]:
 
 
 def fixed(inputs: Inputs, sizes: Sizes | None, pixel_mask: bool) -> dict[str, tf.TensorSpec]:
-    """The specs of the model's inputs with these sizes, or with unknown ones where `sizes` is None.
+    """Returns the specs of the model's inputs with these sizes, or with unknown ones if `sizes` is None.
 
     Raises:
         ValueError: an input would have more numbers than `tfvl.lite` reads.

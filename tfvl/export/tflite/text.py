@@ -1,18 +1,18 @@
 """BERT's tokenizer inside a `.tflite` file, for the flavour `text`: the ids of `BertTokenizer`, from the raw question.
 
-tf.text has a normaliser for TFLite, but its Unicode is not upstream's, and it takes special tokens apart. So the text
-is taken to its code points (`Utf8Binarize`), and what becomes of them is looked up in the same table that all our
-tokenizers use. TFLite has no operation from code points back to strings; but only the vocabulary's characters matter,
-so each of them is written as a symbol of our own, every other character as one unknown symbol, and the symbols are
-joined to a string (`NgramsStringJoin`), split (`WhitespaceTokenize`) and looked up (`FastWordpieceTokenize`) in a
-vocabulary that is written in symbols too. All symbols have as many bytes, so that the limit of a word's length, which
-tf.text counts in bytes, is upstream's.
+tf.text has a normaliser for TFLite, but its version of Unicode is not upstream's, and it splits special tokens. So the
+text is converted to code points (`Utf8Binarize`), which are normalised by the same table that all our tokenizers use.
+TFLite has no operation from code points back to strings; but only the vocabulary's characters matter, so each of them
+is written as a symbol of our own, every other character as one unknown symbol, and the symbols are joined to a string
+(`NgramsStringJoin`), split (`WhitespaceTokenize`) and looked up (`FastWordpieceTokenize`) in a vocabulary that is
+written in symbols too. All symbols have the same number of bytes, so that the limit of a word's length, which tf.text
+counts in bytes, is upstream's.
 
-Two differences are left. Of a text, `CHARACTERS_PER_TOKEN` code points for each token of the file's length are read.
-And combining marks stay in the text's order, where NFD sorts them; that shows only where the vocabulary holds two of
+Two differences remain. Only `CHARACTERS_PER_TOKEN` code points of a text are read for each token of the file's length.
+And combining marks stay in the text's order, where NFD sorts them; that matters only if the vocabulary holds two of
 the few marks that stripping accents leaves.
 
-The graph is TFLite's alone: in TensorFlow, the kernel of NgramsStringJoin (tf.text 2.21) crashes on several rows.
+The graph runs in TFLite only: in TensorFlow, the kernel of NgramsStringJoin (tf.text 2.21) crashes on several rows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,33 +30,33 @@ from tfvl.lite.tokenizer import MAX_WORD_CHARACTERS, PAGES, Tokenizer
 from tfvl.preprocessing.text import unicode_tables as unicode
 from tfvl.preprocessing.text.added_tokens import Stages
 
-# tf.text's operations themselves: its Python around them adds assertions about ragged tensors, which TFLite lacks.
+# The bare operations of tf.text: its Python functions add assertions about ragged tensors, which TFLite lacks.
 utf8_binarize = utf8_binarize_op.gen_utf8_binarize_op.tf_text_utf8_binarize
 join = ngrams_op.gen_ngrams_op.tf_text_ngrams_string_join
 tokenize_at_white_space = whitespace_tokenizer.gen_whitespace_tokenizer_v2.tf_text_whitespace_tokenize_with_offsets_v2
 tokenize_words = fast_wordpiece_tokenizer.gen_fast_wordpiece_tokenizer.fast_wordpiece_tokenize_with_offsets
 
-CHARACTERS_PER_TOKEN = 16  # of a text so many are read for each token that it may have
+CHARACTERS_PER_TOKEN = 16  # code points of a text that are read for each token that it may have
 CODE_POINT_BITS = 21
-# Code points whose UTF-8 has as many bytes each, and among which is no white space: enough of them, the fewest bytes.
+# Ranges of code points, without white space, of two and of three bytes each in UTF-8; the first that suffices is used.
 SYMBOLS = (range(0x100, 0x800), range(0x4E00, 0xD800))
-MAX_PIECE_BYTES = 256  # what FastWordpieceTokenize takes
+MAX_PIECE_BYTES = 256  # the limit of FastWordpieceTokenize
 UNKNOWN = "[UNK]"  # not made of symbols, so no text contains it
 
 Encode = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 class Tables(NamedTuple):
-    """What the graph looks things up in.
+    """The tables of the graph.
 
     Attributes:
-        searches: for the added tokens.
-        normalizer: what normalises between the two searches, `search.spaced`; None where there is no second one.
-        pages, rows: (4352,) and (pages · 256, up to 3): of each code point, its places in `strings`.
+        searches: the searches for added tokens.
+        normalizer: the table that normalises between the two searches, by `search.spaced`; None without a second one.
+        pages, rows: (4352,) and (pages · 256, up to 3): the indices in `strings` of what each code point becomes.
         strings: "", a space, and the symbols, alone and with spaces around them.
-        model: of FastWordpieceTokenize.
-        ids: of its pieces.
-        tokenizer: the exact one, of which this is.
+        model: the model of FastWordpieceTokenize.
+        ids: the ids of its pieces.
+        tokenizer: the exact tokenizer, from which the tables are made.
     """
 
     searches: Stages
@@ -72,7 +72,7 @@ class Tables(NamedTuple):
 def raw(
     specs: Mapping[str, tf.TensorSpec], tokenizer: Tokenizer, limit: int
 ) -> tuple[dict[str, tf.TensorSpec], Encode]:
-    """The specs of inputs with `text` (batch,) in place of ids, types and mask; and what makes those of it."""
+    """Returns specs with `text` (batch,) in place of ids, types and mask, and the function that makes these from it."""
     batch, length = specs["input_ids"].shape
     rest = {name: spec for name, spec in specs.items() if name not in TEXT}
     tables = tables_of(tokenizer)
@@ -80,7 +80,7 @@ def raw(
 
 
 def check(name: str, specs: Mapping[str, tf.TensorSpec], quantize: str | None) -> None:
-    """Raises ValueError where the model `name`, or a file in this quantization, has no flavour `text`."""
+    """Raises ValueError if the model `name`, or a file in this quantization, cannot have the flavour `text`."""
     if specs["input_ids"].shape.rank != 2:
         raise ValueError(
             f"{name} takes several texts a row, which the text flavour does not; export the tensors flavour"
@@ -98,7 +98,7 @@ def check(name: str, specs: Mapping[str, tf.TensorSpec], quantize: str | None) -
 
 
 def tables_of(tokenizer: Tokenizer) -> Tables:
-    """Raises ValueError for options and vocabularies of a tokenizer that are not possible here."""
+    """Makes the tables of a tokenizer. Raises ValueError for options and vocabularies that are not possible here."""
     if tokenizer.unsplit:
         raise ValueError(
             f"the text flavour has no never_split ({min(tokenizer.unsplit)!r}); export the tensors flavour"
@@ -127,7 +127,7 @@ def tables_of(tokenizer: Tokenizer) -> Tables:
 
 
 def symbols_for(characters: Sequence[str], longest: int) -> list[str]:
-    """The unknown symbol, and one for each character of a vocabulary whose longest piece has so many of them."""
+    """Returns the unknown symbol, and one for each character of a vocabulary whose longest piece has this length."""
     for symbols in SYMBOLS:
         if len(symbols) > len(characters) and longest * len(chr(symbols[0]).encode()) <= MAX_PIECE_BYTES:
             return [chr(symbol) for symbol in symbols[: len(characters) + 1]]
@@ -138,7 +138,7 @@ def symbols_for(characters: Sequence[str], longest: int) -> list[str]:
 
 
 def symbol_rows(pages: np.ndarray, entries: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A tokenizer's table of characters as one of places in `Tables.strings`; `known` numbers characters from 1 on."""
+    """Converts a table of characters to one of indices in `Tables.strings`; `known` numbers characters from 1 on."""
     code_points = np.arange(PAGES << unicode.PAGE_BITS)
     low = code_points & (1 << unicode.PAGE_BITS) - 1
     entries = entries[(pages[code_points >> unicode.PAGE_BITS] << unicode.PAGE_BITS) + low].copy()
@@ -153,12 +153,12 @@ def symbol_rows(pages: np.ndarray, entries: np.ndarray, known: np.ndarray) -> tu
 
 
 def encode(text: tf.Tensor, tables: Tables, length: int | None, limit: int) -> dict[str, tf.Tensor]:
-    """[CLS] text [SEP] of texts (batch,), cut and padded: `input_ids`, `token_type_ids`, `attention_mask`, int32.
+    """Encodes texts (batch,) as [CLS] text [SEP], padded: `input_ids`, `token_type_ids`, `attention_mask`, int32.
 
     Args:
         text: strings in UTF-8; bytes that are not are left out.
-        tables: of the tokenizer.
-        length: of the rows; None: that of the longest, at most `limit`.
+        tables: the tables of the tokenizer.
+        length: the length of the rows; None: that of the longest, at most `limit`.
         limit: see `length`.
     """
     code_points = code_points_of(text, CHARACTERS_PER_TOKEN * (length or limit))
@@ -178,7 +178,7 @@ def encode(text: tf.Tensor, tables: Tables, length: int | None, limit: int) -> d
 def assembled(
     ids: tf.Tensor, splits: tf.Tensor, exact: Tokenizer, length: int | None, limit: int
 ) -> dict[str, tf.Tensor]:
-    """As `encode`, from the ids of all texts (ids,) and where each text begins and the last ends (batch + 1,)."""
+    """Returns what `encode` returns, given the ids of all texts (ids,) and their row splits (batch + 1,)."""
     ids, splits = tf.concat([[exact.pad_id], ids], axis=0), tf.cast(splits, tf.int32)
     counts = splits[1:] - splits[:-1]
     kept = tf.minimum(counts, (length or limit) - 2)[:, tf.newaxis]  # (batch, 1)
@@ -196,14 +196,14 @@ def assembled(
 
 
 def code_points_of(text: tf.Tensor, count: int) -> tf.Tensor:
-    """(batch, count), 0 behind the text."""
+    """Converts texts (batch,) to code points (batch, count), with 0 behind a text."""
     bits = utf8_binarize(text, word_length=count, bits_per_char=CODE_POINT_BITS, replacement_char=0)
     bits = tf.cast(tf.reshape(bits, [-1, count, CODE_POINT_BITS]), tf.int32)
     return tf.reduce_sum(bits * (1 << np.arange(CODE_POINT_BITS, dtype=np.int32)), axis=2)
 
 
 def in_symbols(code_points: tf.Tensor, tables: Tables) -> tf.Tensor:
-    """Code points (batch, characters) to strings (batch,) of symbols, with spaces between the words."""
+    """Converts code points (batch, characters) to strings (batch,) of symbols, with spaces between the words."""
     count = code_points.shape[1] * tables.rows.shape[1]
     strings = tf.gather(tf.constant(tables.strings), look_up(code_points, tables.pages, tables.rows))
     joined, _ = join(tf.reshape(strings, [-1, count]), (), count, axis=-1, string_separator="")

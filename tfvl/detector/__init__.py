@@ -1,1 +1,1 @@
-"""Faster R-CNN: from an image to the regions that models take. Imports modeling, preprocessing and what is below."""
+"""Faster R-CNN, which finds the regions of an image that models take. Imports modeling, preprocessing and below."""

@@ -39,37 +39,37 @@ DEPTHS = {14: (1, 1, 1, 1), 26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 class DetectorConfig:
     """Sizes and options of the region detector; the defaults are those of bottom-up attention on Visual Genome.
 
-    Sides and boxes are in pixels of the resized image. What stands for each field in `config.yaml` says `YAML_KEYS`.
+    Sides and boxes are in pixels of the resized image. `YAML_KEYS` has the key of each field in `config.yaml`.
 
     Attributes:
         min_size, max_size: images are resized so that the shortest edge is `min_size`, and the longest at most
             `max_size`; see `PRESETS`.
-        pixel_mean, pixel_std: of blue, green and red levels, 0 to 255.
+        pixel_mean, pixel_std: mean and deviation of blue, green and red levels, 0 to 255.
         max_pixels: an image with more is refused before it is decoded.
-        depth: of the ResNet, a key of `DEPTHS`.
+        depth: depth of the ResNet, a key of `DEPTHS`.
         stem_out_channels, res2_out_channels, width_per_group: channels of the stem, of the first stage, and inside
-            its blocks; both of the latter double from stage to stage.
-        max_pool: the stem's pooling as in Caffe: no padding, and a last window that may pass the edge.
-        stride_in_1x1: a stage's stride lies in its first 1×1 convolution, not in the 3×3 one.
-        anchor_sizes, anchor_ratios: sides of square anchors, and ratios of height to width. The checkpoint's own
-            anchors win over what follows from these.
-        anchor_offset: where in its cell an anchor is centred, 0 to 1.
-        rpn_hidden_channels: of the proposal head; -1: as many as the backbone's.
+            its blocks; the latter two double from stage to stage.
+        max_pool: whether the stem pools as Caffe does: without padding, and with a last window that may pass the edge.
+        stride_in_1x1: whether a stage's stride is in its first 1×1 convolution, and not in the 3×3 one.
+        anchor_sizes, anchor_ratios: sides of square anchors, and ratios of height to width. Anchors that a checkpoint
+            stores replace those computed from these.
+        anchor_offset: the place in its cell at which an anchor is centred, 0 to 1.
+        rpn_hidden_channels: channels of the proposal head; -1: as many as the backbone has.
         rpn_bbox_weights, roi_bbox_weights: divisors of the predicted (dx, dy, dw, dh).
         rpn_min_size: a proposal must be wider and higher than this.
-        rpn_nms_threshold: overlap above which the weaker of two proposals goes.
-        rpn_pre_nms, rpn_post_nms: proposals before and after that.
-        num_objects, num_attributes: classes, without "background" and "no attribute".
+        rpn_nms_threshold: overlap above which the weaker of two proposals is dropped.
+        rpn_pre_nms, rpn_post_nms: the largest numbers of proposals before and after this suppression.
+        num_objects, num_attributes: numbers of classes, without "background" and "no attribute".
         roi_size: cells per side into which a region is pooled.
-        halve_res5: the last stage has stride 2 and no dilation, as in plain Faster R-CNN.
-        class_agnostic_boxes: one box per region instead of one per class.
-        nms_thresholds: overlaps tried in this order, until `min_detections` are left.
-        min_detections, max_detections: how many regions an image is to have.
+        halve_res5: whether the last stage has stride 2 and no dilation, as in plain Faster R-CNN.
+        class_agnostic_boxes: whether a region has one box instead of one for each class.
+        nms_thresholds: overlaps that are tried in this order, until `min_detections` regions are left.
+        min_detections, max_detections: smallest and largest number of regions of an image.
         norm_eps: added to the variance in batch norms.
-        box_source: "regressed": a region's box is the one that its class predicts; "proposal": it is where its
-            features were pooled, as in the features that LXMERT published. The suppression uses the same boxes.
-        object_names, attribute_names: a name per class; None: those of Visual Genome where the number fits.
-        extra: what else stood in the file; written back.
+        box_source: "regressed": a region's box is the one predicted for its class; "proposal": it is the box from which
+            its features were pooled, as in the features that LXMERT published. The suppression uses the same boxes.
+        object_names, attribute_names: a name per class; None: those of Visual Genome if the number fits, else numbers.
+        extra: the content of the file, whose other keys are written back.
 
     Raises:
         ValueError: a value is outside its range; the sentence names the field, the value and the range.
@@ -137,7 +137,7 @@ class DetectorConfig:
         return 8 * self.res2_out_channels
 
     def replace(self, **changes) -> Self:
-        """Returns a copy with `changes`; where the number of classes changes, new names must be given."""
+        """Returns a copy with `changes`; if a number of classes changes, names that are not given are default ones."""
         unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
         if unknown:
             raise ValueError(f"DetectorConfig has no field {', '.join(sorted(unknown))}.")
@@ -151,7 +151,7 @@ class DetectorConfig:
         """Reads a `config.yaml`, and the names of the classes from the two `*_vocab.txt` beside it, if they are there.
 
         Raises:
-            CheckpointError: the file is missing, is no plain YAML, or holds an impossible value; names the file.
+            CheckpointError: the file is missing, is not plain YAML, or holds an impossible value; the message names it.
         """
         document = read_yaml(path, "the detector's config.yaml beside its weights")
         try:
@@ -171,7 +171,7 @@ class DetectorConfig:
             write_text(directory / file, "\n".join(getattr(self, field)) + "\n")
 
 
-# What `from_pretrained(src, **PRESETS[name])` makes of an image.
+# Sizes to which `from_pretrained(src, **PRESETS[name])` resizes images.
 PRESETS = {"lxmert": {"min_size": 800, "max_size": 1333}, "bottom-up": {"min_size": 600, "max_size": 1000}}
 
 
@@ -220,7 +220,7 @@ YAML_KEYS = {
 }
 PER_LEVEL = ("anchor_sizes", "anchor_ratios")  # lists of lists in the file, one per level of the backbone
 
-# Options of upstream of which one value is known here, and what another one would ask for.
+# Options of upstream of which only one value is supported here, and what any other value would ask for.
 ONLY = {
     "RESNETS.NORM": ("BN", "another normalisation"),
     "RESNETS.NUM_GROUPS": (1, "grouped convolutions"),
@@ -238,7 +238,7 @@ def from_document(document: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields that a `config.yaml` sets; the case of its keys is ignored.
 
     Raises:
-        ValueError: it asks for something that this detector is not.
+        ValueError: the document asks for something that this detector does not support.
     """
     for key, (known, meaning) in ONLY.items():
         if (value := _look_up(document, key)) not in (None, known):
@@ -277,12 +277,12 @@ def _look_up(document: Any, key: str) -> Any:
 
 
 def _spelling(mapping: Mapping, name: str) -> str:
-    """Returns the key of `mapping` that equals `name` but for case, or else upstream's spelling of it."""
+    """Returns the key of `mapping` that equals `name` except for case, or else `name`, upstream's spelling."""
     return next((key for key in mapping if isinstance(key, str) and key.upper() == name), name)
 
 
 def checked_names(field: str, names: Any, count: int) -> tuple[str, ...]:
-    """`names`, once they are known to be `count` texts; those of Visual Genome, or else numbers, for None."""
+    """Returns `names` after checking that they are `count` texts; for None, Visual Genome's names, or else numbers."""
     if names is None:
         names = read_names(Path(__file__).parent / VOCABULARIES[field])
         return names if len(names) == count else tuple(str(index) for index in range(count))
@@ -294,10 +294,10 @@ def checked_names(field: str, names: Any, count: int) -> tuple[str, ...]:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """The classes of a vocabulary file, a line each; of several names for one class, split by commas, all are kept.
+    """Reads the classes of a vocabulary file, one on each line; a line with several names, split by commas, is kept.
 
     Raises:
-        ValueError: the file is too large for names, or is no UTF-8; names the file.
+        ValueError: the file is too large for names, or is not UTF-8; the message names the file.
     """
     return tuple(line.strip() for line in read_text_file(path, MAX_VOCABULARY_BYTES).splitlines())
 

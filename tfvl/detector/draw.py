@@ -7,9 +7,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tfvl.preprocessing.regions.regions import Regions
 
-LEAST_SIDE = 640  # pixels; a smaller picture is enlarged, so that its labels are small beside what they name
-MOST = 20  # boxes; more hide the picture
-SURE = 0.3  # of the surest region: less sure ones are left out
+LEAST_SIDE = 640  # pixels; a smaller picture is enlarged, so that labels are small in comparison to their objects
+MOST = 20  # boxes; more would hide the picture
+SURE = 0.3  # a region is left out if its confidence is below this share of the highest one
 SURE_ATTRIBUTE = 0.3  # an attribute that is less probable is not named
 COLORS = ("#e6194b", "#0b7d3b", "#2f4fd0", "#b35900", "#7a1fa2", "#00706b", "#c2188b", "#5d4037")
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
@@ -18,12 +18,12 @@ Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
 def draw_regions(
     picture: Image.Image, regions: Regions, object_names: Sequence[str], attribute_names: Sequence[str]
 ) -> Image.Image:
-    """Returns the picture with its surest regions outlined and labelled ("red circle 98 %"), the labels kept apart.
+    """Returns the picture with its surest regions outlined and labelled ("red circle 98 %"); labels are kept apart.
 
     Args:
-        picture: the image that `regions` are of.
-        regions: with boxes, objects and attributes, as `RegionDetector.regions` makes them.
-        object_names, attribute_names: of the detector's configuration.
+        picture: the image in which the regions were found.
+        regions: the regions, with boxes, objects and attributes, as `RegionDetector.regions` makes them.
+        object_names, attribute_names: the names in the detector's configuration.
 
     Raises:
         ValueError: the regions hold no boxes or no objects.

@@ -1,8 +1,8 @@
 """Extracts region features of many images to a `RegionStore`, part by part, so that an interrupted run can go on.
 
-Beside the store that is to be lies a directory with the parts, each a store of a few images that appeared whole, and
-with it the digests of these images' files. A run takes what it finds there of the very same files, extracts the rest,
-writes the store and removes the parts.
+The parts are in a directory beside the future store: each is a store of a few images, which appears when it is
+complete, with the digests of these images' files. A run takes the regions of unchanged files from there, extracts the
+rest, writes the store and removes the parts.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.regions.store import RegionStore
 
 IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".avif", ".jp2")
-IN_A_PART = 16  # images: what a worker loses at most when it is killed
+IN_A_PART = 16  # images in a part, the most that a worker loses when it is killed
 SETTINGS = "settings.json"
 
 
@@ -34,8 +34,8 @@ class Extraction(NamedTuple):
     """The result of an extraction.
 
     Attributes:
-        images: how many the store holds.
-        resumed: how many of them an earlier run had extracted.
+        images: the number of images in the store.
+        resumed: the number of them that an earlier run had extracted.
         unreadable: a sentence for each file that could not be used.
     """
 
@@ -68,17 +68,17 @@ def extract(
     """Writes the regions that a detector finds in images to the store `target`.
 
     Args:
-        images: id to file, as from `named_images`.
+        images: the file of each image by id, as from `named_images`.
         target: the `.h5` or `.tfrecord` file; it appears when all is done.
         detector: hub id, directory or bundled name.
         overrides: fields of the detector's configuration, such as `PRESETS["bottom-up"]`.
-        workers: processes, each with a detector of its own.
+        workers: number of processes, each with a detector of its own.
         dtype: how features are stored, "float32" or "float16".
         on_error: called with one sentence for each file that cannot be used; the others are extracted all the same.
-        on_progress: called with the number of images that are done, and of all.
+        on_progress: called with the number of images that are done, and the number of all.
 
     Raises:
-        ValueError: no image could be used, or the parts of an earlier run were made in another way.
+        ValueError: no image could be used, or the parts of an earlier run were made with another detector or options.
         CheckpointError: the detector cannot be loaded.
     """
     target = Path(target).absolute()
@@ -114,7 +114,7 @@ def extract(
 
 
 def named_images(paths: Iterable[str | os.PathLike]) -> dict[str, Path]:
-    """Returns the file of each image by id (the name without its ending), from files and directories of images.
+    """Returns the file of each image by id (its name without the suffix), from files and directories of images.
 
     Raises:
         ValueError: there is no such file, a directory has no images, or two files have one name.
@@ -139,19 +139,19 @@ def in_directory(directory: Path) -> list[Path]:
 
 
 def fingerprint(detector: str | os.PathLike) -> str:
-    """Returns a digest of the detector's files, which tells its parts from those of other detectors."""
+    """Returns a digest of the detector's files, which distinguishes its parts from those of other detectors."""
     from tfvl.porting.hub import resolve
 
     return digest_of_files(resolve(detector), (".safetensors", ".bin", ".pkl", ".yaml"))
 
 
 def open_parts(parts: Path, settings: dict) -> None:
-    """Makes the directory of the parts, or finds it fit to go on with."""
+    """Makes the directory of the parts, or checks that a run with these settings can go on with its parts."""
     file, found = parts / SETTINGS, None
-    with contextlib.suppress(ValueError):  # none yet, or half of one
+    with contextlib.suppress(ValueError):  # the file does not exist, or is damaged
         found = read_json(file)
     if found is None:
-        for part in parts.glob("*.h5"):  # nobody knows how they were made
+        for part in parts.glob("*.h5"):  # the settings of these parts are not known
             part.unlink()
     elif any(parts.glob("*.h5")) and found != settings:
         raise ValueError(
@@ -162,12 +162,12 @@ def open_parts(parts: Path, settings: dict) -> None:
 
 
 def parts_of(target: Path) -> Path:
-    """The directory with the parts of a store."""
+    """Returns the directory with the parts of a store."""
     return target.with_name(f".{target.name}.parts")
 
 
 def remove_finished(target: Path) -> None:
-    """Removes the parts of a store that was written since, whose run was killed before it could do so."""
+    """Removes the parts of a store that is complete, if its run was killed before it removed them."""
     parts = parts_of(target)
     if target.exists() and parts.is_dir():
         newest = max((path.stat().st_mtime_ns for path in parts.iterdir()), default=0)
@@ -176,16 +176,16 @@ def remove_finished(target: Path) -> None:
 
 
 def extracted(parts: Path, images: Mapping[str, Path]) -> dict[str, Path]:
-    """The images of which an earlier run has the regions, and the part with them; parts that are damaged are removed.
+    """Returns the images whose regions an earlier run extracted, each with its part; damaged parts are removed.
 
-    An image is the same as then where its file's content is.
+    Images count only if the content of their files has not changed since.
     """
     found: dict[str, Path] = {}
     for part in sorted(parts.glob("*.h5")):
         try:
             digests = read_json(digests_of(part))
             with RegionStore(part) as store:
-                names = [regions.image_id for regions in map(store.__getitem__, store)]  # all of it is read once
+                names = [regions.image_id for regions in map(store.__getitem__, store)]  # reads all, to find damage
         except ValueError:
             part.unlink()
             continue
@@ -195,12 +195,12 @@ def extracted(parts: Path, images: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def digests_of(part: Path) -> Path:
-    """The file with the digests of a part's images, which is written before the part."""
+    """Returns the file with the digests of a part's images, which is written before the part."""
     return part.with_suffix(".json")
 
 
 def digest_of(path: Path) -> str | None:
-    """A digest of an image file's content; None where it cannot be read."""
+    """Returns a digest of an image file's content, or None if the file cannot be read."""
     try:
         return hashlib.sha256(read_file(path, MAX_FILE_BYTES)).hexdigest()
     except (OSError, ValueError):
@@ -208,7 +208,7 @@ def digest_of(path: Path) -> str | None:
 
 
 def stored_ids(part: Path) -> list[str]:
-    """The images of a part; none where all of its files were unreadable, and there is no part."""
+    """Returns the ids of a part's images; there is no part, and there are no ids, if none of its files was readable."""
     if not part.exists():
         return []
     with RegionStore(part) as store:
@@ -216,7 +216,7 @@ def stored_ids(part: Path) -> list[str]:
 
 
 def stored(images: Iterable[str], where: Mapping[str, Path]) -> Iterator[Regions]:
-    """Yields the regions of the images that some part holds, in the order of `images`."""
+    """Yields the regions of the images that are in one of the parts, in the order of `images`."""
     opened = functools.lru_cache(maxsize=8)(RegionStore)
     for name in images:
         if name in where:

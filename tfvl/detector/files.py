@@ -1,4 +1,4 @@
-"""A detector's files: `config.yaml` and weights of the hub, or the original's pickle of NumPy arrays."""
+"""Reads a detector's files: `config.yaml` and weights as on the hub, or the authors' pickle of NumPy arrays."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ def open_weights(path: Path) -> Checkpoint:
 
 
 def read_config(path: Path, overrides: Mapping) -> DetectorConfig:
-    """The configuration beside the weights; the original's pickle alone has the defaults."""
+    """Reads the configuration beside the weights; the authors' pickle without one has the default configuration."""
     file = (path if path.is_dir() else path.parent) / CONFIG_NAME
     if path.is_file() and is_numpy_pickle(path) and not file.is_file():
         try:

@@ -1,8 +1,8 @@
 """The parts of the network: ResNet blocks with frozen batch norm, the proposal head, the predictors of a region.
 
-Feature maps are (batch, height, width, channels). Batch norm is part of the convolution before it: kernel and bias are
-scaled as it asks for, so the graph holds convolutions with a bias, which run as one operation with their ReLU. What
-the norm was made of stays in one variable, so that what is saved is what was loaded.
+Feature maps are (batch, height, width, channels). Batch norm is folded into the convolution before it: it scales kernel
+and bias, so that the graph holds convolutions with a bias, which run as one operation with their ReLU. The parameters
+of the norm stay in one variable, so that what is saved is what was loaded.
 """
 
 import keras
@@ -15,8 +15,8 @@ class Conv(keras.layers.Layer):
     """A convolution with symmetric zero padding that keeps the size at stride 1, and a bias or a frozen batch norm.
 
     Args:
-        in_channels, filters, size: of the kernel.
-        stride, dilation: of the convolution.
+        in_channels, filters, size: input channels, output channels and side of the kernel.
+        stride, dilation: stride and dilation of the convolution.
         norm_eps: epsilon of the batch norm; None: there is a bias instead.
         scale: standard deviation of the initial kernel; None: He et al. 2015.
         gain: the batch norm's initial scale.
@@ -61,7 +61,7 @@ class Conv(keras.layers.Layer):
 
 
 def dilated(x: tf.Tensor, kernel: tf.Tensor, edge: int, dilation: int) -> tf.Tensor:
-    """A dilated convolution, padded by `edge`, as plain ones: each sees every `dilation`-th row and column."""
+    """Computes a dilated convolution, padded by `edge`, by plain ones on every `dilation`-th row and column."""
     rest = -tf.shape(x)[1:3] % dilation
     x = tf.space_to_batch(x, [dilation] * 2, tf.stack([tf.fill([2], edge), edge + rest], axis=1))
     x = tf.nn.conv2d(x, kernel, 1, "VALID")
@@ -81,7 +81,7 @@ class Block(Composite):
 
     Args:
         in_channels, inner, out_channels: channels before, inside and after the block.
-        stride, dilation: of the block; the dilation is that of the 3×3 convolution.
+        stride, dilation: stride of the block, and dilation of its 3×3 convolution.
     """
 
     def __init__(self, config: DetectorConfig, in_channels, inner, out_channels, stride=1, dilation=1, **kwargs):
@@ -93,7 +93,7 @@ class Block(Composite):
 
         self.conv1 = conv("conv1", in_channels, inner, 1, stride=first)
         self.conv2 = conv("conv2", inner, inner, 3, stride=second, dilation=dilation)
-        self.conv3 = conv("conv3", inner, out_channels, 1, gain=0.2)  # or a deep stack of new blocks would overflow
+        self.conv3 = conv("conv3", inner, out_channels, 1, gain=0.2)  # else a deep stack of new blocks would overflow
         self.shortcut = None
         if in_channels != out_channels:
             self.shortcut = conv("shortcut", in_channels, out_channels, 1, stride=stride)
@@ -109,7 +109,7 @@ class Stage(Composite):
 
     Args:
         number: 2 to 5, as in res2 to res5.
-        stride, dilation: of the stage.
+        stride, dilation: stride and dilation of the stage.
     """
 
     def __init__(self, config: DetectorConfig, number: int, stride=1, dilation=1, **kwargs):
@@ -130,7 +130,7 @@ class Stage(Composite):
 
 
 class Backbone(Composite):
-    """The stem and res2 to res4: (batch, height, width, 3) to (batch, ⌈height/16⌉, ⌈width/16⌉, channels)."""
+    """The stem and res2 to res4, which map (batch, height, width, 3) to (batch, ⌈height/16⌉, ⌈width/16⌉, channels)."""
 
     def __init__(self, config: DetectorConfig, **kwargs):
         super().__init__(**kwargs)
@@ -144,10 +144,10 @@ class Backbone(Composite):
 
     def call(self, x):
         x = tf.nn.relu(self.stem(x))
-        if self.config.max_pool:  # no padding, but a last window for what is left at the far edges
+        if self.config.max_pool:  # no padding, but a last window for the rest at the right and lower edges
             rest = tf.shape(x)[1:3] % 2
             after = tf.stack([tf.zeros_like(rest), 1 - rest], axis=1)
-            x = tf.pad(x, tf.concat([[[0, 0]], after, [[0, 0]]], axis=0))  # zeros lose against no ReLU's output
+            x = tf.pad(x, tf.concat([[[0, 0]], after, [[0, 0]]], axis=0))  # zeros do not change a maximum after ReLU
             x = tf.nn.max_pool2d(x, 3, 2, "VALID")
         else:
             x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
@@ -157,7 +157,7 @@ class Backbone(Composite):
 
 
 class ProposalHead(keras.layers.Layer):
-    """The RPN (Ren et al. 2015): for each cell and anchor a score, and how to move and scale the anchor."""
+    """The RPN (Ren et al. 2015), which gives each cell's anchors a score, and deltas that move and scale them."""
 
     def __init__(self, config: DetectorConfig, **kwargs):
         super().__init__(**kwargs)
@@ -190,7 +190,7 @@ class ProposalHead(keras.layers.Layer):
 
 
 class BoxPredictor(keras.layers.Layer):
-    """Predicts a region's class, a box for each class, and its attribute given the likeliest class."""
+    """Predicts a region's class, a box for each class, and, given the likeliest class, its attribute."""
 
     def __init__(self, config: DetectorConfig, **kwargs):
         super().__init__(**kwargs)
@@ -220,12 +220,12 @@ class BoxPredictor(keras.layers.Layer):
         """Computes the logits for features (n, width).
 
         Args:
-            features: of the regions.
-            classes: (n,) the class whose embedding the attribute sees; None: the likeliest, "background" included.
+            features: the features of the regions.
+            classes: (n,) the class whose embedding the attribute depends on; None: the likeliest, also "background".
 
         Returns:
             Logits of objects (n, num_objects + 1) and attributes (n, num_attributes + 1), the last one "none", and box
-            deltas (n, classes, 4) with one class for all where boxes are class-agnostic.
+            deltas (n, classes, 4), with a single class if boxes are class-agnostic.
         """
         objects = self.cls_score(features)
         deltas = self.bbox_pred(features)

@@ -15,7 +15,7 @@ from tfvl.detector.network import FasterRCNN
 from tfvl.detector.processor import DetectorImageProcessor
 from tfvl.preprocessing.regions.regions import Regions, numbers
 
-# What is returned for each region: element type, and the axes after the region's.
+# The outputs for each region: element type, and the axes after that of regions.
 FIELDS = {
     "obj_ids": (tf.int32, ()),
     "obj_probs": (tf.float32, ()),
@@ -29,11 +29,11 @@ FIELDS = {
 
 @keras.saving.register_keras_serializable("tfvl")
 class RegionDetector(FasterRCNN):
-    """Finds the regions of an image that LXMERT and VisualBERT look at (upstream: `GeneralizedRCNN`).
+    """Finds the regions of an image that LXMERT and VisualBERT take (upstream: `GeneralizedRCNN`).
 
-    ResNet-101 to res4, proposals of an RPN, RoIPool, res5, a class and an attribute for each region, and suppression of
-    what overlaps; sizes as `config` says. It computes in float32 and one image at a time, each at its own size, so an
-    image's regions never depend on what it is batched with.
+    It runs ResNet-101 to res4, proposals of an RPN, RoIPool, res5, a class and an attribute for each region, and
+    suppression of overlapping regions, in the sizes of `config`. It computes in float32 and one image at a time, each
+    at its own size, so an image's regions never depend on the others in its batch.
 
         detector = tfvl.RegionDetector.from_pretrained("unc-nlp/frcnn-vg-finetuned")
         outputs = detector.detect(["street.jpg"])
@@ -41,10 +41,10 @@ class RegionDetector(FasterRCNN):
     Outputs (`max_detections`, 36, regions for each image, best first, zeros where there are fewer):
         obj_ids, attr_ids: int32 (batch, regions), the likeliest object and attribute.
         obj_probs, attr_probs: float32 (batch, regions), their probabilities.
-        boxes: float32 (batch, regions, 4), x1, y1, x2, y2 in pixels of the image as it came.
-        normalized_boxes: the same, from 0 to 1.
+        boxes: float32 (batch, regions, 4), x1, y1, x2, y2 in pixels of the original image.
+        normalized_boxes: float32 (batch, regions, 4), the same from 0 to 1.
         roi_features: float32 (batch, regions, feature_size).
-        preds_per_image: int32 (batch,), how many regions are real.
+        preds_per_image: int32 (batch,), the number of regions that are not padding.
         sizes: int32 (batch, 2), height and width to which the image was resized.
 
     Args:
@@ -88,7 +88,7 @@ class RegionDetector(FasterRCNN):
                 `tfvl.detector.config.PRESETS`.
 
         Raises:
-            CheckpointError: a file is missing, damaged, hostile or another model's; lists every key that is wrong.
+            CheckpointError: a file is missing, damaged, hostile or another model's; the message lists all wrong keys.
         """
         from tfvl.detector.files import open_weights, read_config
         from tfvl.modeling import upstream_arguments
@@ -115,7 +115,7 @@ class RegionDetector(FasterRCNN):
         """Writes `config.yaml`, `model.safetensors` with upstream's names, and the names of the classes.
 
         Args:
-            directory: made if missing.
+            directory: the directory, which is made if it is missing.
             max_shard_size: bytes, or a text such as "5GB"; a larger model is written in several files and an index.
         """
         from tfvl.porting.save import save_weights
@@ -138,12 +138,12 @@ class RegionDetector(FasterRCNN):
 
         Args:
             images: one image or a list: encoded bytes, a path, a `PIL.Image.Image` or an array; RGB, any size.
-            boxes: for each image the regions to describe, (n, 4) x1, y1, x2, y2 in its pixels, perhaps none at all.
-                They are cut at the image's edges, and come back in their order. None: the detector finds them.
+            boxes: for each image the regions to describe, (n, 4) x1, y1, x2, y2 in its pixels, maybe none.
+                They are cut at the image's edges, and returned in their order. None: the detector finds them.
 
         Returns:
-            The outputs as the class names them, and `obj_names` and `attr_names` (batch, regions), "" for padding. With
-            `boxes` there are as many regions as in the image that has most.
+            The outputs that the class describes, and `obj_names` and `attr_names` (batch, regions), "" for padding.
+            With `boxes`, regions are padded to the image that has most of them.
 
         Raises:
             ValueError: an image or its boxes cannot be used; the message names its place in the list.
@@ -178,7 +178,7 @@ class RegionDetector(FasterRCNN):
 
         Args:
             images, boxes: as for `detect`.
-            image_ids: a name for each image.
+            image_ids: the id of each image; None: the regions have no ids.
         """
         levels = self.processor.levels(images)
         outputs = self._detect_levels(levels, boxes)
@@ -244,8 +244,8 @@ class RegionDetector(FasterRCNN):
             image_bytes: tf.string (N,), JPEG, PNG, GIF (first frame) or BMP.
 
         Returns:
-            The outputs, and `status` (N,) tf.string: "" or one sentence on what is wrong with the image, which then has
-            no regions.
+            The outputs, and `status` (N,) tf.string: "", or a sentence that says what is wrong with the image, which
+            then has no regions.
         """
         return self._detect_bytes(image_bytes)
 
@@ -292,7 +292,7 @@ def checked_boxes(boxes: Any, image: np.ndarray, place: int) -> np.ndarray:
     """Clips boxes at the edges of their image; returns (n, 4) float32.
 
     Raises:
-        ValueError: they have another shape, are not finite, or one of them has corners the wrong way round.
+        ValueError: they have another shape, are not finite, or a box has its corners in the wrong order.
     """
     boxes = numbers(f"boxes[{place}]", boxes, np.float32)
     boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes

@@ -10,7 +10,7 @@ from tfvl.detector.weights import RULES
 
 STRIDE = 16  # pixels per cell of the feature map
 LEAST_SIDE = 16  # pixels; with fewer there would be no cell
-REGIONS_AT_ONCE = 30  # through res5: what bounds the memory, and fits into the caches
+REGIONS_AT_ONCE = 30  # in res5, which bounds the memory, and fits into the processor's caches
 
 
 class FasterRCNN(keras.Model):
@@ -44,8 +44,9 @@ class FasterRCNN(keras.Model):
 
         Args:
             pixels: (height, width, 3) float32 as from `processor.prepare`.
-            raw_size: (2,) int32, height and width of the image as it came.
-            boxes: (n, 4) in its pixels, inside it, to describe; None: the detector finds them.
+            raw_size: (2,) int32, height and width of the original image.
+            boxes: (n, 4), the regions to describe, in pixels of the original image and inside it; None: the detector
+                finds them.
         """
         size = tf.shape(pixels)[:2]
         scale = tf.cast(tf.cast(raw_size, tf.float64) / tf.cast(size, tf.float64), tf.float32)
@@ -99,7 +100,7 @@ class FasterRCNN(keras.Model):
     def pool(self, features: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
         """Computes the features (n, feature_size) of regions (n, 4) from a feature map (rows, columns, channels).
 
-        Without any region it works in a graph only.
+        If n is 0 it works in a graph only.
         """
         pool = ops.RegionPool(features, self.config.roi_size)
         count = -(-tf.shape(boxes)[0] // REGIONS_AT_ONCE)

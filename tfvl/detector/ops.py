@@ -16,7 +16,7 @@ SCALE = 1 / 16  # of the feature map
 
 
 def apply_deltas(boxes: tf.Tensor, deltas: tf.Tensor, weights: Sequence[float]) -> tf.Tensor:
-    """Moves and scales boxes by predicted (dx, dy, dw, dh), which are divided by `weights` first. (n, 4) each."""
+    """Moves and scales boxes (n, 4) by predicted deltas (n, 4), dx, dy, dw, dh, after dividing these by `weights`."""
     sizes = boxes[:, 2:] - boxes[:, :2]
     centers = boxes[:, :2] + 0.5 * sizes
     deltas = deltas / tf.constant(weights, deltas.dtype)
@@ -68,14 +68,14 @@ def suppress(boxes: tf.Tensor, scores: tf.Tensor, threshold: float, most: int) -
 def propose(
     boxes: tf.Tensor, scores: tf.Tensor, size: tf.Tensor, pre_nms: int, post_nms: int, threshold: float, min_size: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The proposals of the RPN: (p, 4) and their scores (p,), best first, p at most `post_nms`, perhaps 0.
+    """Selects the proposals (p, 4) of the RPN and their scores (p,), best first; p is at most `post_nms`, maybe 0.
 
     Args:
         boxes, scores: (n, 4) and (n,), of all anchors.
         size: (2,) height and width of the image.
-        pre_nms, post_nms: how many boxes enter the suppression, and leave it.
-        threshold: its overlap.
-        min_size: a proposal must be wider and higher than this, once it is cut at the edges.
+        pre_nms, post_nms: the largest numbers of boxes before and after the suppression.
+        threshold: the overlap above which the weaker of two boxes is suppressed.
+        min_size: a proposal must be wider and higher than this, after it is cut at the edges.
     """
     scores, order = tf.math.top_k(scores, tf.minimum(pre_nms, tf.size(scores)))
     boxes = clip(tf.gather(boxes, order), size)
@@ -88,7 +88,7 @@ def propose(
 def choose(boxes: tf.Tensor, scores: tf.Tensor, thresholds: Sequence[float], least: int, most: int) -> tf.Tensor:
     """Returns the indices of the detections, by the first of `thresholds` that leaves `least` boxes, or else the last.
 
-    Where none leaves enough, there are fewer; the reference gives the previous image's detections then.
+    If none leaves enough, there are fewer; the reference then returns the previous image's detections.
     """
     tried = [
         tf.raw_ops.NonMaxSuppressionV4(
@@ -111,7 +111,7 @@ class RegionPool:
     """RoIPool from one feature map: the maximum over each of size × size quantised bins.
 
     A bin's cells are a rectangle, and a rectangle is covered by four windows whose sides are powers of two. The maxima
-    over all such windows are made once per image; then every bin of every region is four look-ups.
+    over all such windows are computed once per image; then every bin of every region takes four look-ups.
 
     Args:
         features: (height, width, channels), the map of one image, values of any sign.

@@ -23,11 +23,11 @@ class DetectorImageProcessor:
         """Prepares one image or a list.
 
         Args:
-            images: each is encoded bytes, a path, a `PIL.Image.Image` or an array (see `preprocessing.decode`), RGB.
+            images: encoded bytes, paths, `PIL.Image.Image`s or arrays (see `preprocessing.image.decode`), RGB.
 
         Returns:
             `pixel_values` (N, H, W, 3) float32, blue first, padded with zeros right and below after the means are
-            subtracted; `image_sizes` (N, 2) int32, height and width of each in it; `raw_sizes` (N, 2) int32, before.
+            subtracted; `image_sizes` and `raw_sizes` (N, 2) int32, height and width after and before resizing.
 
         Raises:
             ValueError: an image cannot be used; the message names its place in the list.
@@ -35,7 +35,7 @@ class DetectorImageProcessor:
         return self.prepare_batch(self.levels(images))
 
     def prepare_batch(self, levels: list[np.ndarray]) -> dict[str, tf.Tensor]:
-        """Prepares images that are levels (height, width, 3) uint8 already; returns what a call returns."""
+        """Prepares images given as levels (height, width, 3) uint8; returns what a call returns."""
         pixels = [self.prepare(tf.constant(each)) for each in levels]
         sizes = [each.shape[:2] for each in pixels]
         height, width = np.max(sizes, axis=0)
@@ -82,8 +82,8 @@ class DetectorImageProcessor:
         """Reads one encoded image, a tf.string scalar; a bad one gets a status instead of an error.
 
         Returns:
-            pixels (height, width, 3) as from `prepare`, raw size (2,) int32 and a status: "" or one sentence on what is
-            wrong with the image, which is then one black pixel.
+            pixels (height, width, 3) as from `prepare`, original size (2,) int32 and a status: "", or a sentence that
+            says what is wrong with the image, which is then one black pixel.
         """
         levels, size = formats.read(contents, self.config.max_pixels)
         numbers = tf.strings.join([tf.strings.as_string(size[0]), " x ", tf.strings.as_string(size[1])])
@@ -98,8 +98,8 @@ class DetectorImageProcessor:
 def target_size(size: tf.Tensor, shortest: int, longest: int) -> tf.Tensor:
     """Returns the size (2,) int32, at least 1 × 1, to which an image of `size` (2,) is resized.
 
-    The order of the float64 operations is the reference's (`ResizeShortestEdge`); there a very long image has no pixels
-    left, here it keeps one row or column.
+    The order of the float64 operations is the reference's (`ResizeShortestEdge`), in which a very long image has no
+    pixels left; here it keeps one row or column.
     """
     size = tf.cast(size, tf.float64)
     short = tf.constant(shortest, tf.float64)

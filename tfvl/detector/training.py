@@ -1,4 +1,4 @@
-"""Train a detector on boxes, objects and attributes of one's own: the losses of Faster R-CNN, for `fit`.
+"""Trains a detector by `fit` on boxes, objects and attributes of one's own, with the losses of Faster R-CNN.
 
 Source: Ren et al. 2015; Anderson et al. 2018, section 3.1 (attributes: half the weight, given the true class).
 """
@@ -17,7 +17,7 @@ from tfvl.modeling.optimizer_state import StateBeforeSteps, make_state_at_compil
 
 NONE = -1  # the object of padding, and the attribute of a region that has none
 RPN_OVERLAPS = (0.3, 0.7)  # an anchor below is background, one above an object; in between it is ignored
-ROI_OVERLAP = 0.5  # a proposal from here on has the object that it overlaps most
+ROI_OVERLAP = 0.5  # from this overlap on, a proposal gets the object that it overlaps most
 ATTRIBUTE_WEIGHT = 0.5
 
 
@@ -28,8 +28,8 @@ class DetectorTraining(StateBeforeSteps, keras.Model):
         training.compile(keras.optimizers.AdamW(1e-3))
         training.fit(batches)  # from `training_batch`
 
-    Batch norm is frozen, as upstream's; everything else learns unless its layer's `trainable` says no, for instance
-    `detector.backbone.trainable = False`. The images of a batch are padded to one size.
+    Batch norm is frozen, as upstream's; all other weights are trained, unless their layer is not trainable, for
+    instance by `detector.backbone.trainable = False`. The images of a batch are padded to one size.
 
     Args:
         detector: the detector that is trained.
@@ -54,7 +54,7 @@ class DetectorTraining(StateBeforeSteps, keras.Model):
         self.built = True
 
     def compile(self, *arguments, **options):
-        """As `keras.Model.compile`."""
+        """Compiles the model as `keras.Model.compile` does, and makes the optimizer's state at once."""
         super().compile(*arguments, **options)
         make_state_at_compile(self)
 
@@ -85,7 +85,7 @@ class DetectorTraining(StateBeforeSteps, keras.Model):
     # --- proposals ----------------------------------------------------------------------------------------------------
 
     def proposal_losses(self, features, logits, deltas, sizes, truth) -> dict[str, tf.Tensor]:
-        """Computes the RPN's losses: objects against background, and the places of its boxes."""
+        """Computes the RPN's losses: of scores, for objects against background, and of its boxes' deltas."""
         config = self.detector.config
         cells = self.detector.rpn_head.cell_anchors
         anchors = ops.anchors(cells, tf.shape(features)[1:3], STRIDE, config.anchor_offset)
@@ -96,7 +96,7 @@ class DetectorTraining(StateBeforeSteps, keras.Model):
             overlaps = ops.overlaps(anchors, boxes)  # (anchors, boxes)
             best, label = best_of(overlaps)
             low, high = RPN_OVERLAPS
-            # Every object has an anchor, the one that overlaps it most, however little that is.
+            # Every object gets the anchor that overlaps it most, however small the overlap is.
             nearest = tf.reduce_any((overlaps == tf.reduce_max(overlaps, axis=0)) & (overlaps > 0), axis=1)
             is_object = (best >= high) | nearest
             inside = tf.reduce_all(anchors[:, :2] < tf.cast(size[::-1], tf.float32), axis=1)  # not in the padding
@@ -119,7 +119,7 @@ class DetectorTraining(StateBeforeSteps, keras.Model):
     # --- regions ------------------------------------------------------------------------------------------------------
 
     def region_losses(self, features, logits, deltas, sizes, truth) -> dict[str, tf.Tensor]:
-        """Computes the losses of classes and places of regions, which are proposals and the true boxes."""
+        """Computes the losses of the classes and boxes of regions, which are sampled proposals and true boxes."""
         config = self.detector.config
         anchors = ops.anchors(
             self.detector.rpn_head.cell_anchors, tf.shape(features)[1:3], STRIDE, config.anchor_offset
@@ -140,7 +140,7 @@ class DetectorTraining(StateBeforeSteps, keras.Model):
             wanted = tf.where(is_object[:, None], wanted, 0.0)
             objects = tf.where(is_object, gathered(objects, label), config.num_objects)
             attributes = tf.where(is_object, gathered(attributes, label), NONE)
-            missing = self.regions - tf.shape(kept)[0]  # of an image with too few proposals
+            missing = self.regions - tf.shape(kept)[0]  # above 0 if an image has too few proposals
             padding = [[0, missing]]
             return (
                 tf.ensure_shape(tf.pad(proposals, [*padding, [0, 0]]), [self.regions, 4]),

@@ -1,7 +1,7 @@
-"""The porting table of the detector: the names in upstream's state dict beside the variables they fill.
+"""The porting table of the detector: the names in upstream's state dict, and the variables that they fill.
 
-A batch norm is four tensors of a file and one variable here, which `layers.Conv` folds into its convolution. Nothing is
-computed on load, so that what is saved is what was loaded, and upstream's code reads it.
+A batch norm is four tensors in a file and one variable here, which `layers.Conv` folds into its convolution. Nothing is
+computed on load, so that what is saved is what was loaded, and upstream's code can read it.
 """
 
 from tfvl.porting.rules import CONV, DENSE, Rule
@@ -10,21 +10,21 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def _biased(source: str, target: str, kernel) -> tuple[Rule, Rule]:
-    """The rows of a layer with a kernel, laid out as CONV or DENSE, and a bias."""
+    """Returns the rows of a layer with a bias and a kernel, which is laid out as CONV or DENSE."""
     return Rule(f"{source}.weight", f"{target}/kernel", kernel), Rule(f"{source}.bias", f"{target}/bias")
 
 
 def _conv(source: str, target: str) -> tuple[Rule, ...]:
-    """The rows of a convolution and its batch norm."""
+    """Returns the rows of a convolution and its batch norm."""
     return (
         Rule(f"{source}.weight", f"{target}/kernel", CONV),
         Rule(tuple(f"{source}.norm.{part}" for part in _NORM), f"{target}/norm"),
-        Rule(f"{source}.norm.num_batches_tracked", None),  # of training; files of the original lack it
+        Rule(f"{source}.norm.num_batches_tracked", None),  # a counter of training, which the authors' files lack
     )
 
 
 def _stage(source: str, target: str) -> tuple[Rule, ...]:
-    """The rows of a stage's blocks; the first of them has a shortcut."""
+    """Returns the rows of a stage's blocks, of which the first has a shortcut."""
     convs = ("conv1", "conv2", "conv3", "shortcut")
     rows = (_conv(f"{source}.{{i}}.{conv}", f"{target}/block_{{i}}/{conv}") for conv in convs)
     return tuple(rule for rules in rows for rule in rules)
@@ -49,7 +49,7 @@ REGIONS = (
     *_biased(f"{_HEADS}.attr_score", "box_predictor/attr_score", DENSE),
 )
 
-# What the original keeps beside its weights: the pixels' mean and deviation, which config.yaml says too.
+# Buffers of the authors' files: the pixels' mean and deviation, which config.yaml has too.
 BUFFERS = (Rule("pixel_mean", None), Rule("pixel_std", None))
 
 RULES = BACKBONE + PROPOSALS + REGIONS + BUFFERS

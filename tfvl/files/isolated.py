@@ -1,9 +1,9 @@
-"""Files that the library which reads them does not survive: they are read in a process of their own, under limits.
+"""Reads files that may crash the library which reads them, in a separate process with limits.
 
-The HDF5 library ends the process, hangs or takes gigabytes where a file is damaged in the right place, and checksums do
-not help against a file that was made to be so. Here a helper process, started once, forks a child for each file; the
-child may use so much processor time and memory, opens no other file, and when it is gone the file is refused. What
-comes back are JSON and plain arrays, whose sizes are checked: nothing that a broken child sends is executed.
+The HDF5 library ends the process, hangs or takes gigabytes if a file is damaged in certain places, and checksums do not
+help against a file that was made so on purpose. Here a helper process, started once, forks a child for each file; the
+child has limits of processor time and memory, can open no other file, and if it dies the file is refused. It sends JSON
+and plain arrays, whose sizes are checked: nothing that a broken child sends is executed.
 """
 
 import atexit
@@ -30,9 +30,9 @@ MEMORY_BYTES = 1 << 29  # above what the child has when it starts
 MAX_ARRAY_BYTES = 1 << 29
 MAX_JSON_BYTES = 1 << 26
 MAX_VALUES = 1 << 23
-SECONDS = 2  # of processor time, to open any file …
+SECONDS = 2  # of processor time to open any file
 WALL_SECONDS = 600  # for one answer, however busy the machine is
-BYTES_PER_SECOND = 10_000_000  # … and so much more for a large one; HDF5 reads a hundred times as fast
+BYTES_PER_SECOND = 10_000_000  # adds processor time for large files; HDF5 reads a hundred times as fast
 _LENGTH = struct.Struct("<Q")
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); from tfvl.files.isolated import serve_forks; "
@@ -45,21 +45,21 @@ _lock = threading.Lock()
 class Isolated:
     """Runs an object in a child process.
 
-    Safe in threads, which take turns, and after a fork, where the object is made again.
+    It may be shared by threads, which take turns, and used after a fork, where the object is made again.
 
     Args:
-        served: the object's class, which a module has under its name. Its objects have an attribute `opening`, and
-            methods; `opening`, and what the methods return, are a JSON value and a dict of arrays of numbers.
-        arguments: of the class, JSON values.
-        content: bytes that come after the arguments, if any.
-        seconds: of processor time that making the object may take.
-        memory: bytes that the child may take above what it has when it starts.
+        served: the object's class, which can be imported by its name. Its objects have an attribute `opening`, and
+            methods; `opening`, and what the methods return, is a pair of a JSON value and a dict of arrays of numbers.
+        arguments: the arguments of the class, JSON values.
+        content: bytes, the last argument, if given.
+        seconds: the processor time that making the object may take.
+        memory: the bytes that the child may take above what it has when it starts.
 
     Attributes:
-        opening: the object's.
+        opening: the attribute of this name of the object.
 
     Raises:
-        ValueError: the object raised it, or the child is gone; the sentence does not name the file.
+        ValueError: the object raised it, or the child has died; the sentence does not name the file.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Isolated:
         """Calls a method of the object and returns its result.
 
         Args:
-            seconds: of processor time that it may take; None: what is left of what was allowed before.
+            seconds: the processor time that it may take; None: what is left of the time allowed before.
 
         Raises:
             ValueError: as for the class.
@@ -159,20 +159,20 @@ def _started() -> socket.socket:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # an interrupt is for the process that waits, which then closes the connection
+            start_new_session=True,  # an interrupt reaches only the waiting process, which then closes the connection
         )
-    process.returncode = 0  # it ends by itself, when nobody is left to ask it
+    process.returncode = 0  # it ends by itself when the connection is closed, so nobody has to wait for it
     return ours
 
 
 def _forget() -> None:
-    """In a forked process: the helper is the parent's, and the lock may be held by a thread that is not here."""
+    """Forgets, in a forked process, the parent's helper, and a lock that a thread of the parent may hold."""
     global _helper, _lock
     _helper, _lock = None, threading.Lock()
 
 
 def _let_go() -> None:
-    """At the end of the process; the helper ends then, too."""
+    """Closes the connection at the end of the process, which ends the helper."""
     if _helper is not None:
         _helper.close()
 
@@ -182,14 +182,14 @@ atexit.register(_let_go)
 
 
 def serve_forks(descriptor: int) -> None:
-    """The helper's work: a child for every connection that comes in, until nobody is left to send one."""
+    """Runs the helper: forks a child for every connection that it is sent, until its own connection is closed."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children that ended are not kept
     with socket.socket(fileno=descriptor) as control:
         while True:
             message, descriptors, _, _ = socket.recv_fds(control, 1 << 10, 1)
             if not message:
                 return
-            served = pickle.loads(message)  # a class, from the process that started this one; imported once for all
+            served = pickle.loads(message)  # a class, from the process that started this one; the children inherit it
             if os.fork() == 0:
                 control.close()
                 with contextlib.suppress(BaseException), socket.socket(fileno=descriptors[0]) as connection:
@@ -206,7 +206,7 @@ def _serve(connection: socket.socket, served: type) -> None:
     held = memory = None
     while True:
         (seconds, first, *arguments), arrays = _receive(connection)
-        signal.setitimer(signal.ITIMER_REAL, WALL_SECONDS)  # ends the process, should it wait for what never comes
+        signal.setitimer(signal.ITIMER_REAL, WALL_SECONDS)  # ends the process if it hangs
         if seconds is not None:
             usage = resource.getrusage(resource.RUSAGE_SELF)
             _limit(resource.RLIMIT_CPU, math.ceil(usage.ru_utime + usage.ru_stime + seconds))
@@ -230,7 +230,7 @@ def _serve(connection: socket.socket, served: type) -> None:
 
 
 def no_more_files() -> None:
-    """After this the process opens no file, whatever the one that it reads points to."""
+    """Forbids this process to open any more files, to which the one that it reads may point."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
 
 
@@ -256,7 +256,7 @@ def _send(connection: socket.socket, value: Any, arrays: dict[str, np.ndarray]) 
 
 
 def _receive(connection: socket.socket) -> tuple[Any, dict[str, np.ndarray]]:
-    """A JSON value and arrays of numbers. Raises EOFError where the other side is gone, ValueError for other values."""
+    """Reads a JSON value and arrays of numbers. Raises EOFError if the connection is closed, ValueError for others."""
     length = _LENGTH.unpack(_filled(connection, bytearray(_LENGTH.size)))[0]
     if length > MAX_JSON_BYTES:
         raise ValueError(f"a message of {length} bytes, at most {MAX_JSON_BYTES} are read")

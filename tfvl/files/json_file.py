@@ -1,4 +1,4 @@
-"""JSON objects in files."""
+"""Reads and writes JSON objects in files."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from tfvl.files.whole import write_text
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object from `path`; raises CheckpointError that names the file."""
+    """Reads a JSON object from `path`. Raises CheckpointError, which names the file, if that is not possible."""
     try:
         text = read_text_file(path)
     except FileNotFoundError as error:

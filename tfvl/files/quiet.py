@@ -1,4 +1,4 @@
-"""Libraries in C++ without the lines that they write past Python to the terminal."""
+"""Silences the lines that C++ libraries write to the terminal, past Python."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Discards everything that is written to file descriptor 2, by whatever library."""
+    """A context in which everything that is written to file descriptor 2, by any library, is discarded."""
     stderr = os.dup(2)
     with open(os.devnull, "wb") as devnull:
         os.dup2(devnull.fileno(), 2)
@@ -20,7 +20,7 @@ def quiet_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def shown(what: str) -> Iterator[None]:
-    """With a spinner on stderr where that is a terminal, also while file descriptor 2 is silent."""
+    """A context with a spinner on stderr if that is a terminal, also while file descriptor 2 is silenced."""
     if not os.isatty(2):
         yield
         return
@@ -32,7 +32,7 @@ def shown(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_logger() -> Iterator[None]:
-    """Silences TensorFlow's Python logger, but for errors."""
+    """A context in which TensorFlow's Python logger writes errors only."""
     import tensorflow
 
     logger = tensorflow.get_logger()
@@ -45,9 +45,9 @@ def quiet_logger() -> Iterator[None]:
 
 
 def quiet_tensorflow() -> None:
-    """Imports TensorFlow without its log lines, unless the user asked for them.
+    """Imports TensorFlow without its log lines, unless TF_CPP_MIN_LOG_LEVEL asks for them.
 
-    While it loads, TensorFlow 2.21 writes to file descriptor 2 before it looks at TF_CPP_MIN_LOG_LEVEL.
+    While it loads, TensorFlow 2.21 writes to file descriptor 2 before it reads that variable.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
         with shown("importing TensorFlow"), quiet_stderr():

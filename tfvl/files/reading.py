@@ -1,8 +1,7 @@
-"""Small files from strangers: regular files only, and within limits that are checked before anything is built.
+"""Reads small untrusted files: regular files only, and within limits that are checked before any object is built.
 
-A pipe would wait for ever, a device has no end, and a file with holes may be of any size: none of them is read. JSON is
-refused before it is parsed where it would hold more values than anyone needs, for sixty megabytes of `[],` become
-gigabytes of lists.
+A pipe could block for ever, a device has no end, and a sparse file may have any size: none of them is read. JSON with
+too many values is refused before it is parsed, since sixty megabytes of `[],` would become gigabytes of lists.
 """
 
 import io
@@ -15,9 +14,9 @@ from typing import Any
 
 MAX_TEXT_BYTES = 1 << 24  # of a configuration; with two thousand labels it has 0.2 MB
 MAX_VALUES = 1 << 21  # of a JSON text; the largest vocabularies have half a million tokens
-MAX_DEPTH = 64  # of lists and objects in each other
+MAX_DEPTH = 64  # of nested lists and objects
 MAX_DIGITS = 40  # of a whole number
-NOT_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)  # which Windows has not got
+NOT_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)  # Windows has neither
 SHOWN_CHARACTERS = 1000  # of a list of names in a message
 
 
@@ -30,7 +29,7 @@ def read_file(path: str | os.PathLike, limit: int) -> bytes:
 
     Raises:
         OSError: the file is missing or may not be read.
-        ValueError: it is no regular file, or larger; the sentence names file and limit.
+        ValueError: it is not a regular file, or is larger than `limit`; the sentence names the file and the limit.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -40,8 +39,8 @@ def read_file(path: str | os.PathLike, limit: int) -> bytes:
 
 
 def open_regular(path: str | os.PathLike) -> io.FileIO:
-    """A file opened for reading, which is on a disk: no pipe, no device; errors are those of `read_file`."""
-    descriptor = os.open(path, os.O_RDONLY | NOT_BLOCKING)  # or a pipe would wait for a writer
+    """Opens a regular file for reading, and refuses pipes and devices; errors are those of `read_file`."""
+    descriptor = os.open(path, os.O_RDONLY | NOT_BLOCKING)  # else opening a pipe would wait for a writer
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ValueError(f"{os.fspath(path)} is no regular file, so it is not read.")
@@ -49,7 +48,7 @@ def open_regular(path: str | os.PathLike) -> io.FileIO:
 
 
 def read_text_file(path: str | os.PathLike, limit: int = MAX_TEXT_BYTES) -> str:
-    """Reads a text file; arguments and errors are those of `read_file`, and ValueError where it is not UTF-8."""
+    """Reads a text file; arguments and errors are those of `read_file`, and ValueError if it is not UTF-8."""
     try:
         return read_file(path, limit).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -62,13 +61,13 @@ def parse_json(
     """Parses a JSON text.
 
     Args:
-        text: in bytes, UTF-8.
-        max_values: the most values in it, those of nested lists and objects counted; checked before any is built.
+        text: the text; bytes are UTF-8.
+        max_values: the largest number of values, nested ones included; it is checked before any value is built.
         object_pairs_hook: as for `json.loads`.
 
     Raises:
-        ValueError: it is no JSON, has more values, is nested deeper than `MAX_DEPTH`, or has a whole number of more
-            than `MAX_DIGITS` digits. The sentence does not know the file's name.
+        ValueError: it is not JSON, has more values, is nested deeper than `MAX_DEPTH`, or has a whole number of more
+            than `MAX_DIGITS` digits. The sentence does not name the file.
     """
     marks: Any = (b",", b"[", b"{") if isinstance(text, bytes) else (",", "[", "{")
     if (values := sum(map(text.count, marks))) > max_values:
@@ -92,7 +91,7 @@ def _whole_number(digits: str) -> int:
 
 
 def _check_depth(value: Any) -> None:
-    """Level by level, without recursion."""
+    """Raises ValueError if lists and dicts are nested deeper than `MAX_DEPTH`; goes level by level, not recursively."""
     level = [value] if isinstance(value, list | dict) else []
     for _ in range(MAX_DEPTH):
         members = (each.values() if isinstance(each, dict) else each for each in level)
@@ -103,7 +102,7 @@ def _check_depth(value: Any) -> None:
 
 
 def shown(value: Any, length: int = 80) -> str:
-    """A stranger's value for a message: short, and without looking into lists that may hold each other many times."""
+    """Formats an untrusted value for a message: shortly, and without entering lists that may contain lists."""
     if isinstance(value, str | bytes):
         return repr(value[:length])[:length]
     if isinstance(value, int) and value.bit_length() > 4 * MAX_DIGITS:
@@ -122,7 +121,7 @@ def _is_flat(values: Sequence) -> bool:
 
 
 def listed(names: Sequence[str], separator: str = ", ") -> str:
-    """Names for a message: as many as have room in it, and how many more there are."""
+    """Joins names for a message: as many as `SHOWN_CHARACTERS` allow, and the number of the others."""
     ends = itertools.accumulate(len(name) + len(separator) for name in names)
     count = max(1, sum(end <= SHOWN_CHARACTERS for end in ends))
     more = len(names) - count
@@ -130,6 +129,6 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, for a message: the beginning, where a stranger's value makes it long."""
+    """Returns the text of an error for a message, cut where an untrusted value makes it too long."""
     text = str(error)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"

@@ -1,4 +1,4 @@
-"""TFRecord files: records framed and checked as TensorFlow does, and an index beside the file for random access.
+"""Reads and writes TFRecord files, framed and checked as in TensorFlow, with an index beside them for random access.
 
 The index, `<file>.index`, is JSON: the size of the TFRecord file, and the ids and offsets of its records.
 Source of the framing: tensorflow/core/lib/io/record_writer.h.
@@ -19,8 +19,8 @@ from tfvl.files.reading import open_regular, parse_json, read_file
 HEADER, CRC = struct.Struct("<QI"), struct.Struct("<I")
 MAX_RECORD_BYTES = 1 << 28
 MAX_INDEX_BYTES = 1 << 28
-MAX_INDEX_VALUES = 1 << 23  # of ids, offsets and what else is written for each record
-LEAST_BYTES_PER_VALUE = 4  # of the records; of each of them the index has a few values
+MAX_INDEX_VALUES = 1 << 23  # ids, offsets and other values of all records together
+LEAST_BYTES_PER_VALUE = 4  # of the TFRecord file for each value of its index, which has a few values for each record
 
 
 def index_path(path: Path) -> Path:
@@ -34,7 +34,7 @@ def framed(payload: bytes) -> bytes:
 
 
 def masked_crc(content: bytes) -> int:
-    """CRC-32C, rotated and shifted as the TFRecord format wants it."""
+    """Computes the CRC-32C, rotated and with an offset, as the TFRecord format requires."""
     return masked(google_crc32c.value(content))
 
 
@@ -46,7 +46,7 @@ def read_record(descriptor: int, offset: int, limit: int = MAX_RECORD_BYTES) -> 
     """Reads the payload of the record at `offset` of an opened file, without moving its position.
 
     Raises:
-        ValueError: the record is damaged, ends after the file, or has more than `limit` bytes.
+        ValueError: the record is damaged, the file ends within it, or it has more than `limit` bytes.
     """
     rest = os.fstat(descriptor).st_size - offset - HEADER.size - CRC.size
     length = _length(os.pread(descriptor, HEADER.size, offset), min(limit, rest))
@@ -54,7 +54,7 @@ def read_record(descriptor: int, offset: int, limit: int = MAX_RECORD_BYTES) -> 
 
 
 def read_records(path: Path, limit: int = MAX_RECORD_BYTES) -> Iterator[bytes]:
-    """The payloads of a TFRecord file in order. Raises OSError, or ValueError as `read_record` does."""
+    """Yields the payloads of a TFRecord file in order. Raises OSError, or ValueError as `read_record` does."""
     with open_regular(path) as raw, io.BufferedReader(raw) as file:
         size = os.fstat(raw.fileno()).st_size
         while header := file.read(HEADER.size):
@@ -88,9 +88,9 @@ def write_indexed(path: Path, index: Path, records: Iterable[tuple[str, bytes]],
     """Writes records with distinct ids, given as (id, payload), and their index; returns their number.
 
     Args:
-        path, index: the files.
-        records: in the file's order.
-        **more: what else the index holds, as JSON; read when all records are written.
+        path, index: the files to be written.
+        records: the records, in the order of the file.
+        **more: other entries of the index, JSON values; they are read when all records are written.
     """
     ids, offsets = [], []
     with open(path, "wb") as file:
@@ -104,10 +104,10 @@ def write_indexed(path: Path, index: Path, records: Iterable[tuple[str, bytes]],
 
 
 def read_index(path: Path) -> Mapping[str, Any]:
-    """Reads the index of a TFRecord file: `ids` (texts), `offsets`, and whatever else was written into it.
+    """Reads the index of a TFRecord file: `ids` (texts), `offsets`, and the other entries that were written.
 
     Raises:
-        ValueError: the file or its index is missing, the index is damaged, or it is another file's.
+        ValueError: the file or its index is missing, or the index is damaged or belongs to another file.
     """
     index = index_path(path)
     if not path.is_file() or not index.is_file():

@@ -1,9 +1,9 @@
-"""Files and directories that appear whole or not at all, and the one refusal to replace what is there.
+"""Writes files and directories that appear whole or not at all, and refuses to replace existing ones unasked.
 
-What is being written lies in a scratch directory beside its place, so that in the end it only has to be renamed. A
-process holds a lock on each of its scratch directories, which goes with the process, however that ends. One that is not
-locked was left by a process that was killed: whoever writes in the same directory next removes it, and puts back what
-had been moved out of the way for a new version that never came.
+New files are written in a scratch directory beside their place, so that in the end they only have to be renamed. A
+process holds a lock on each of its scratch directories, which ends with the process, however that ends. One that is not
+locked was left by a process that was killed: the next one that writes in the same directory removes it, and puts back
+an old version that had been moved aside for a new one that never came.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def written_whole(directory: str | os.PathLike) -> Iterator[Path]:
     """Yields a new, empty directory to write into, which replaces `directory` when the block ends without an error.
 
-    Nothing of what `directory` held before stays, and it goes only once the new one stands. Where `directory` is a
-    symbolic link, what it points to is replaced.
+    The old content is removed, but only after the new directory is complete. If `directory` is a symbolic link, the
+    directory that it points to is replaced.
     """
     target = Path(os.path.realpath(directory))
     with scratch(target) as place:
@@ -48,8 +48,8 @@ def written_files(*paths: str | os.PathLike, removing: Iterable[Path] = ()) -> I
     """Yields paths to write to; the files replace `paths`, one by one, when the block ends without an error.
 
     Args:
-        paths: the files; their directories are made if missing. What a symbolic link points to is replaced.
-        removing: files that must not stand beside the new ones; they go once those are written whole.
+        paths: the files; their directories are made if missing. A symbolic link stays, and its target is replaced.
+        removing: files that must not exist beside the new ones; they are removed when those are complete.
 
     Raises:
         FileExistsError: one of `paths` is a directory, a device or a pipe.
@@ -81,8 +81,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def scratch(target: Path) -> Iterator[Path]:
     """Yields a new, empty directory on the file system of `target`, which is removed when the block ends.
 
-    An error that names a file in it names `target` instead, and so does a full disk, whatever says so: as OSError,
-    with the bytes that were there when it was full.
+    An error that names a file in it names `target` instead. Whatever error a full disk causes becomes an OSError, which
+    says how many bytes were written when it was full.
     """
     directory = target.parent
     directory.mkdir(parents=True, exist_ok=True)
@@ -92,15 +92,15 @@ def scratch(target: Path) -> Iterator[Path]:
         unlocked.mkdir()
         lock = FileLock(unlocked / LOCK)
         try:
-            with contextlib.suppress(OSError, NotImplementedError):  # where there are no locks, nobody takes it away
+            with contextlib.suppress(OSError, NotImplementedError):  # without locks, no other process removes it either
                 lock.acquire()
-            place = unlocked.rename(f"{unlocked}.tmp")  # a name that others look at
+            place = unlocked.rename(f"{unlocked}.tmp")  # from now on other processes check its lock
             try:
                 (place / NEW).mkdir()
                 yield place / NEW
             except Exception as error:
                 if is_full(error):
-                    said = str(getattr(error, "strerror", ""))  # by the scratch directory of a file in this one
+                    said = str(getattr(error, "strerror", ""))  # maybe from the scratch directory of a file inside
                     raise OSError(errno.ENOSPC, said if NEEDED in said else _full(place), str(target)) from None
                 raise
             finally:
@@ -114,7 +114,7 @@ def scratch(target: Path) -> Iterator[Path]:
 
 
 def is_full(error: Exception) -> bool:
-    """Returns whether an error means that a disk or a user's quota is full; libraries have their own errors for it."""
+    """Returns whether an error, of Python or of a library, means that a disk or a user's quota is full."""
     return getattr(error, "errno", None) in FULL or any(os.strerror(number) in str(error) for number in FULL)
 
 
@@ -124,11 +124,11 @@ def _full(place: Path) -> str:
 
 
 def remove_left_overs(directory: Path) -> None:
-    """Removes the scratch directories of processes that were killed; those of processes at work stay."""
+    """Removes the scratch directories of processes that were killed; those of running processes stay."""
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         found = [Path(entry) for entry in entries if SCRATCH.fullmatch(entry.name) and not entry.is_symlink()]
         for place in found:
-            if not (place / LOCK).is_file():  # it is gone in the meantime, or none of ours
+            if not (place / LOCK).is_file():  # it was removed in the meantime, or is not a scratch directory
                 continue
             with contextlib.suppress(OSError, NotImplementedError), FileLock(place / LOCK, blocking=False):
                 _remove(place)  # a lock that is held is a Timeout, an OSError
@@ -153,13 +153,13 @@ def _sync(path: str | os.PathLike) -> None:
 
 
 def refuse_to_overwrite(path: Path, overwrite: bool, kind: str = "directory", advice: str = "") -> None:
-    """Raises FileExistsError, before any work, where something stands at `path` that may not be replaced.
+    """Raises FileExistsError, before any work, if something exists at `path` that may not be replaced.
 
     Args:
-        path: what is going to be written; an empty directory is as good as none.
-        overwrite: whether what is there may be replaced by its like.
+        path: what is going to be written; an empty directory counts as none.
+        overwrite: whether an existing file or directory of this kind may be replaced.
         kind: "directory" or "file", what is going to be written.
-        advice: what to do instead, where that is something better than to choose another name.
+        advice: what to do instead, if that is better than to choose another name.
     """
     if path.is_dir() if kind == "file" else path.is_file():
         raise FileExistsError(f"{path} is a {'directory' if kind == 'file' else 'file'}; name a {kind}")

@@ -1,4 +1,4 @@
-"""YAML from strangers: plain values only, and no more of them than a configuration needs."""
+"""Reads untrusted YAML: plain values only, and no more of them than a configuration needs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +10,14 @@ from tfvl.files.whole import write_text
 
 MAX_BYTES = 1 << 16
 MAX_DEPTH = 16
-MAX_ALIASES = 64  # of one value each: an alias inside what another one stands for is refused
+MAX_ALIASES = 64  # aliases inside values that have an anchor are refused
 
 
 def read_yaml(path: Path, expected: str = "a YAML file") -> dict[str, Any]:
-    """Reads the mapping in a YAML file; an error says that `expected` was looked for.
+    """Reads the mapping in a YAML file; if the file is missing, the error says that `expected` was expected.
 
     Raises:
-        CheckpointError: the file is missing, is too large or too deep, is no YAML, has a tag other than YAML's own
+        CheckpointError: the file is missing, is too large or too deep, is not YAML, has a tag other than YAML's own
             (which may stand for code), aliases inside aliases, or no mapping.
     """
     import yaml
@@ -53,7 +53,7 @@ def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _check_events(yaml, content: bytes, path: Path) -> None:
-    """Looks at the events of the parser, which needs no recursion, before anything is built from them."""
+    """Checks the events of the parser, which needs no recursion, before anything is built from them."""
     depth = aliases = 0
     anchored: list[int] = []  # depths of the anchored values that are open
     for event in yaml.parse(content, Loader=yaml.SafeLoader):
@@ -77,7 +77,7 @@ def _check_events(yaml, content: bytes, path: Path) -> None:
 
 
 def _is_long_number(text: str) -> bool:
-    """Whether PyYAML may make a whole number of it that is slow to build and to print."""
+    """Returns whether PyYAML may read the text as a whole number that is slow to build and to print."""
     digits = text.lstrip("+-").removeprefix("0")
     allowed = "0123456789abcdefABCDEF_" if digits.startswith("x") else "0123456789_:"
     return len(digits) > MAX_DIGITS and not set(digits.removeprefix("x")) - set(allowed)

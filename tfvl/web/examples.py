@@ -1,4 +1,4 @@
-"""Examples for the page: drawn scenes and what is asked about them, for each kind of answer."""
+"""Examples for the page: drawn scenes and questions about them, for each kind of answer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,12 +10,12 @@ DIRECTORY = "examples"  # of the pictures, beside the page
 
 
 class Example(NamedTuple):
-    """A question that a click asks.
+    """A question that the page asks at a click.
 
     Attributes:
-        scenes: as many as a question has pictures.
-        text: the question; of "match", a text on each line.
-        more: "choices" or "phrases", where the head reads them.
+        scenes: a scene for each picture of the question.
+        text: the question; for the kind "match", a text on each line.
+        more: "choices" or "phrases", if the head reads them.
     """
 
     scenes: Sequence[shapes.Scene]
@@ -27,9 +27,9 @@ def drawn(kind: str, images: int, mask_token: str) -> tuple[list[dict[str, Any]]
     """Draws examples for a kind of answer.
 
     Args:
-        kind: of `tfvl.answers.rows.KINDS`.
-        images: pictures of a question, 1 or 2.
-        mask_token: of the tokenizer.
+        kind: the kind of answer, of `tfvl.answers.rows.KINDS`.
+        images: number of pictures of a question, 1 or 2.
+        mask_token: the tokenizer's mask token.
 
     Returns: the field `examples` of description.json, and the PNG files that it names, by their names.
     """
@@ -43,7 +43,7 @@ def drawn(kind: str, images: int, mask_token: str) -> tuple[list[dict[str, Any]]
 
 def _of_scenes(kind: str, mask_token: str) -> list[Example]:
     found: list[Example] = []
-    for seed in range(100):  # a scene need not have one
+    for seed in range(100):  # some scenes have no example
         example = EXAMPLES[kind](shapes.draw_scene(seed), len(found), mask_token)
         if example is not None:
             found.append(example)

@@ -1,4 +1,4 @@
-"""The folder that a static host serves: the page, a `.tflite` file, and what describes it."""
+"""Writes the folder that a static host serves: the page, a `.tflite` file, and its description."""
 
 import json
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def page_files() -> dict[str, bytes]:
 
 
 def complete(directory: Path, title: str) -> None:
-    """Writes all that the folder holds beside its `.tflite` file, `MODEL`, which is there."""
+    """Writes the other files of a folder that has its `.tflite` file, `MODEL`, already."""
     described = file.read(directory / MODEL)
     content, pictures = of_file(described, title)
     files: Mapping[str, bytes] = {

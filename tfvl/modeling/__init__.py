@@ -1,1 +1,1 @@
-"""What a model is to Keras: base class, configuration, loss, optimizer, LoRA. Imports porting and below."""
+"""The common parts of all models: base class, configuration, loss, optimizer, LoRA. Imports porting and below."""

@@ -1,4 +1,4 @@
-"""The base class of all models: inputs by name, checkpoints in and out, the paper's training by default."""
+"""The base class of all models, which takes inputs by name, reads and writes checkpoints, and trains as the papers."""
 
 import math
 import types
@@ -24,7 +24,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
     """A Keras model with upstream's conventions (upstream: `PreTrainedModel`).
 
     A call takes a dict of tensors under `input_names`, the same as keywords, or a list in that order, and returns a
-    dict under upstream's field names. Where `labels` are among the inputs, the result has a `loss`, a float32 scalar.
+    dict under upstream's field names. If `labels` are among the inputs, the result has a `loss`, a float32 scalar.
     The constructor makes every variable, so weights can be read and assigned before the first call.
 
     Args:
@@ -37,7 +37,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
     input_names: ClassVar[tuple[str, ...]]
     label_names: ClassVar[tuple[str, ...]] = ()
     float_inputs: ClassVar[frozenset[str]]  # the other inputs are of integers
-    exported_inputs: ClassVar[Mapping[str, tuple]]  # what `export` takes, and its axes after the batch
+    exported_inputs: ClassVar[Mapping[str, tuple]]  # the inputs of an exported model, and their axes after the batch
     weight_rules: ClassVar[tuple] = ()  # the porting table; a head adds rows of its own to those of its family
     architecture_aliases: ClassVar[tuple[str, ...]] = ()
     constructor_options: ClassVar[tuple[str, ...]] = ()  # arguments beside the config; kept in `.keras` files
@@ -58,7 +58,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         """Builds the layers; the constructor has already done so, so that further calls change nothing.
 
         Args:
-            input_shape: name of an input to its shape; kept for `tf.lite.TFLiteConverter.from_keras_model`.
+            input_shape: the shapes of inputs by name; kept for `tf.lite.TFLiteConverter.from_keras_model`.
         """
         if not self.built:
             self.build_layers()
@@ -90,7 +90,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
             if is_float(inputs[name]):
                 inputs[name] = keras.ops.cast(
                     inputs[name], "int32"
-                )  # before Keras makes numbers of half precision of it
+                )  # before Keras casts it to half precision
         for option in ("output_attentions", "output_hidden_states"):
             if keywords.get(option) is None:
                 keywords[option] = getattr(self.config, option)
@@ -176,7 +176,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
     def family(cls) -> list[type]:
         """Returns the imported model classes that have the same configuration class."""
         found = [PreTrainedModel]
-        for each in found:  # which grows
+        for each in found:  # the list grows in this loop
             found += [below for below in each.__subclasses__() if below not in found]
         return [each for each in found if getattr(each, "config_class", None) is cls.config_class]
 
@@ -184,18 +184,18 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         """Initialises position embeddings as waves, so that near patches get similar ones; see `ViltEmbeddings`.
 
         Raises:
-            ValueError: the model sees no patches.
+            ValueError: the model has no patches.
         """
         raise ValueError(f"wave_positions is for ViLT, whose patches have positions, not {type(self).__name__}.")
 
     def quantize(self, mode=None, config=None, **options):
-        """As in Keras; every dense layer and table of the model is quantized, or those that `filters` names."""
+        """Quantizes, as in Keras, every dense layer and table of the model, or those that `filters` names."""
         if "float8" in (mode, getattr(config, "mode", None)) and lora.lora_layers(self):
             raise ValueError(lora.NO_FLOAT8)
         super().quantize(mode, config=config, **options)
 
     def load_weights(self, filepath, skip_mismatch=False, **options):
-        """As in Keras; the file is of a model whose layers are quantized as this one's are."""
+        """Loads weights as in Keras; the layers of the model in the file must be quantized as this one's are."""
         try:
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **options)
         except ValueError as error:
@@ -209,10 +209,10 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
     def save_pretrained(self, directory: str | Path, *, max_shard_size: str | int = "5GB") -> None:
         """Writes `config.json` and `model.safetensors` as upstream does; `transformers` loads the directory.
 
-        A model card, `README.md`, is written where there is none.
+        A model card, `README.md`, is written if there is none.
 
         Args:
-            directory: made if missing.
+            directory: the directory, which is made if it is missing.
             max_shard_size: bytes, or a text such as "5GB"; a larger model is written in several files and an index.
         """
         save_weights(self, Path(directory), max_shard_size=max_shard_size)
@@ -225,7 +225,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         """Uploads what `save_pretrained` writes, a model card with it, to a repository of the hub.
 
         Args:
-            repo_id: "USER/NAME"; made if there is none.
+            repo_id: "USER/NAME"; the repository is made if there is none.
             **options: `commit_message`, `private`, `token`, `revision`, `create_pr`, as in huggingface_hub.
 
         Returns:
@@ -237,7 +237,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         return push(self.save_pretrained, repo_id, **options)
 
     def num_parameters(self, only_trainable: bool = False) -> int:
-        """How many numbers the weights are (upstream's name)."""
+        """Returns the number of values in all weights (upstream's name)."""
         weights = self.trainable_weights if only_trainable else self.weights
         return sum(math.prod(variable.shape) for variable in weights)
 
@@ -251,9 +251,9 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         self.gradient_checkpointing_enable(False)
 
     def follow_remat_scope(self) -> None:
-        """Recomputes blocks where the model is made within a `keras.RematScope`, but for its mode "activations".
+        """Recomputes blocks if the model is made within a `keras.RematScope`, except in its mode "activations".
 
-        Its own way is to recompute each layer's call, which TensorFlow refuses in a graph, since calls have keywords.
+        Keras would recompute each layer's call, which TensorFlow refuses in a graph, since the calls have keywords.
         """
         scope = self._remat_mode
         if scope is None or scope.mode in (None, "activations"):
@@ -274,17 +274,17 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         return [layer for layer in self._flatten_layers() if hasattr(layer, "gradient_checkpointing")]
 
     def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **options):
-        """As `keras.Model.export`: the bare model, from the tensors of `exported_inputs` to its outputs.
+        """Exports the bare model, from the tensors of `exported_inputs` to its outputs, as `keras.Model.export` does.
 
         `tfvl.export.saved_model(model, processor, directory)` writes an artefact that takes texts and images.
 
         Args:
             filepath, verbose, options: as in Keras.
-            format: a format of Keras but "litert".
-            input_signature: as in Keras; `exported_inputs` where None, with any number of rows, words, pixels, regions.
+            format: a format of Keras, except "litert".
+            input_signature: as in Keras; None: `exported_inputs`, with any number of rows, words, pixels, regions.
 
         Raises:
-            ValueError: `format` is "litert", for which TensorFlow has not got all operations.
+            ValueError: `format` is "litert", for which TensorFlow lacks some operations.
         """
         if format == "litert":
             raise ValueError("Use tfvl.export.lite(model, processor, file), which writes .tflite files.")
@@ -299,14 +299,14 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
 
     @property
     def _default_save_signature(self):
-        """The signature that `tf.saved_model.save(model, directory)` writes; it is the one of `export`."""
+        """The signature that `tf.saved_model.save(model, directory)` writes, which is that of `export`."""
         import tensorflow as tf
 
         specs = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in self.exported_specs().items()}
         return tf.function(lambda inputs: flat(self(inputs, training=False)), [specs])
 
     def exported_specs(self) -> dict[str, keras.InputSpec]:
-        """The `tf.TensorSpec`s of `exported_inputs`, for a batch of any size."""
+        """Returns the `keras.InputSpec`s of `exported_inputs`, for a batch of any size."""
         return {
             name: keras.InputSpec(
                 shape=(None, *(getattr(self.config, size) if isinstance(size, str) else size for size in sizes)),
@@ -326,10 +326,10 @@ class HeadModel(PreTrainedModel):
 
     base_model_class: ClassVar[type[PreTrainedModel]]
     label_names: ClassVar[tuple[str, ...]] = ("labels",)
-    # a float target for each class instead of the place of the right one; None: either, as the task has it
+    # whether labels are a float target for each class, and not the index of the right one; None: the task decides
     soft_labels: ClassVar[bool | None] = False
-    masks_whole_words: ClassVar[bool] = False  # how words are hidden in pre-training: whole or token by token
-    masks_unmatched: ClassVar[bool] = True  # whether they are in a text that is another image's, too
+    masks_whole_words: ClassVar[bool] = False  # whether pre-training hides whole words, and not single tokens
+    masks_unmatched: ClassVar[bool] = True  # whether pre-training also hides words of a text that is another image's
     targets: ClassVar[Mapping[str, str]] = {"labels": "logits"}
     add_pooling_layer: ClassVar[bool] = True
     reads_pooler: ClassVar[bool] = True

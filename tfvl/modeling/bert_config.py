@@ -20,7 +20,7 @@ class RegionInput(NamedTuple):
 
     Attributes:
         name: name of the input.
-        size_field: the field of the configuration that holds the number of values per region; "" where it is one value.
+        size_field: the field of the configuration that holds the number of values per region; "" for a single value.
     """
 
     name: str
@@ -46,7 +46,7 @@ class BertConfig(Config):
         tie_word_embeddings: whether the kernel of the decoder of masked words is the word embeddings.
     """
 
-    # Of models that see regions, what becomes of a `RegionBatch`, by its fields.
+    # For models that take regions: the input that each field of a `RegionBatch` becomes.
     region_inputs: ClassVar[Mapping[str, RegionInput]] = {}
 
     vocab_size: int = size(30522)
@@ -74,7 +74,7 @@ class BertConfig(Config):
     def region_size(self, field: str) -> int | None:
         """Returns the number of values per region of a `RegionBatch` field.
 
-        None where it is one value or the model has none.
+        None if it is a single value, or the model does not have the field.
         """
         size_field = self.region_inputs[field].size_field if field in self.region_inputs else ""
         return getattr(self, size_field) if size_field else None

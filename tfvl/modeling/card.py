@@ -1,4 +1,4 @@
-"""The README.md of a model on the hub: its metadata by `huggingface_hub`, then what there is to say."""
+"""Writes the card of a model on the hub, its README.md: metadata by `huggingface_hub`, and a text."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,18 +11,18 @@ TAGS = {"labels": "visual-question-answering", "masks": "fill-mask", "tokens": "
 
 
 def pipeline_tag(model_class: type) -> str | None:
-    """The hub's name for what a class does; None where it has none."""
+    """Returns the hub's name for the task of a class, or None if the hub has none."""
     head = HEADS.get(head_name(model_class) or "")
     return None if head is None or head.several else TAGS.get(head.kind)
 
 
 def card(model, title: str, paragraphs: Sequence[str] = (), results: Sequence = (), **metadata) -> str:
-    """The card's text.
+    """Returns the text of a card.
 
     Args:
         model: the model.
         title: the heading.
-        paragraphs: what comes after the lines of Python that load it.
+        paragraphs: the text after the lines of Python that load the model.
         results: `huggingface_hub.EvalResult`s.
         **metadata: of `huggingface_hub.ModelCardData`: `license`, `base_model`, `datasets`, …; None is left out.
     """
@@ -48,7 +48,7 @@ def card(model, title: str, paragraphs: Sequence[str] = (), results: Sequence = 
 
 
 def write_card(model, directory: Path) -> None:
-    """Writes a card where there is none."""
+    """Writes a card if there is none."""
     if not (directory / NAME).exists():
         name = type(model).__name__
         weights = f"A `{name}` of {model.count_params():,} weights, written by tfvl."

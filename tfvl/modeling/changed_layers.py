@@ -1,6 +1,6 @@
-"""What is changed of a model's layers after they are made: dtype policies, quantization, LoRA on quantized kernels.
+"""Changes of a model's layers after they are made: dtype policies, quantization, LoRA on quantized kernels.
 
-A `.keras` file keeps it beside the configuration; `in_dtype` is for exports that take plain weights only.
+A `.keras` file stores them beside the configuration; `in_dtype` is for exports that take plain weights only.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from tfvl.modeling import lora
 
 
 def changes_of(model: keras.Model) -> dict[str, dict]:
-    """By path, what `apply_changes` reads, for each layer that does not follow the model's dtype policy."""
+    """Returns the changes, by path, of layers that do not follow the model's dtype policy, for `apply_changes`."""
     return {
         layer.path: {
             "dtype": serialize_keras_object(layer.dtype_policy),
@@ -25,7 +25,7 @@ def changes_of(model: keras.Model) -> dict[str, dict]:
 
 
 def apply_changes(model: keras.Model, changes: Mapping[str, Mapping]) -> None:
-    """Changes the layers of a new model as those of another are, whose `changes_of` it gets."""
+    """Changes the layers of a new model like those of another one, whose `changes_of` are given."""
     for layer in list(model._flatten_layers(include_self=False)):
         if layer.path not in changes:
             continue
@@ -43,11 +43,11 @@ def apply_changes(model: keras.Model, changes: Mapping[str, Mapping]) -> None:
 
 
 def in_dtype(model: keras.Model, dtype: str = "float32") -> keras.Model:
-    """The model itself, or where it computes in another dtype or is adapted by LoRA, a plain one with its weights.
+    """Returns the model itself, or, if it computes in another dtype or has LoRA, a plain model with its weights.
 
     Args:
         model: a `PreTrainedModel` that is not quantized.
-        dtype: of the weights and of what is computed, "float32" or "bfloat16".
+        dtype: the dtype of weights and computations, "float32" or "bfloat16".
     """
     if not lora.lora_layers(model) and all(layer.dtype_policy.name == dtype for layer in model._flatten_layers()):
         return model

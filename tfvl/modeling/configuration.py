@@ -17,16 +17,16 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """What all three models' configurations share (upstream: `PreTrainedConfig`).
+    """The base of the three models' configurations (upstream: `PreTrainedConfig`).
 
     Attributes:
-        id2label: class index to label; `{0: "LABEL_0", …}` where neither it nor `num_labels` nor `label2id` is given.
-        label2id: label to class index, always the inverse of `id2label` (the first index wins where labels repeat).
+        id2label: class index to label; `{0: "LABEL_0", …}` if neither it nor `num_labels` nor `label2id` is given.
+        label2id: label to class index, always the inverse of `id2label` (the first index wins if labels repeat).
         num_labels: the number of classes, always `len(id2label)`.
         problem_type: one of `PROBLEM_TYPES`, or None; upstream's models do not read it, nor do these.
         architectures: names of the classes that the checkpoint was saved from.
-        output_attentions: whether a call returns attentions when it is not told.
-        output_hidden_states: whether a call returns hidden states when it is not told.
+        output_attentions: whether a call returns attentions by default.
+        output_hidden_states: whether a call returns hidden states by default.
         pad_token_id: id of the padding token, if the file names one; a negative one counts from the vocabulary's end.
         extra: every other key of the file; written back unchanged by `save_pretrained`.
 
@@ -35,7 +35,7 @@ class Config:
     """
 
     model_type: ClassVar[str] = ""
-    answers_field: ClassVar[str] = "num_labels"  # which counts what a head for question answering scores
+    answers_field: ClassVar[str] = "num_labels"  # the field with the number of answers of a question answering head
 
     id2label: Mapping[int, str] | None = None
     label2id: Mapping[str, int] | None = None
@@ -82,7 +82,7 @@ class Config:
     def answer_names(self) -> tuple[str, ...]:
         """Returns the answers that the classes of a head stand for.
 
-        LABEL_0, LABEL_1, … where `id2label` has another number.
+        They are LABEL_0, LABEL_1, … if `id2label` has another number of labels.
         """
         count = getattr(self, self.answers_field)
         return tuple(self.id2label.values()) if count == self.num_labels else tuple(_placeholders(count).values())
@@ -123,7 +123,7 @@ class Config:
         return cls(**own, extra={key: value for key, value in values.items() if key not in known})
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the content of `config.json`: upstream's names, `extra` keys as they came."""
+        """Returns the content of `config.json`: upstream's names, and the keys of `extra` unchanged."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
         del values["extra"], values["num_labels"]
@@ -142,7 +142,8 @@ class Config:
                 fields that replace the file's, as in upstream.
 
         Raises:
-            CheckpointError: the file is missing, is no JSON object, or holds an impossible value; names the file.
+            CheckpointError: the file is missing, is not a JSON object, or holds an impossible value; the message names
+                the file.
         """
         hub_options, fields = split_options(options)
         path = resolve(src, weights=False, **hub_options)
@@ -169,7 +170,7 @@ class Config:
 
 
 def is_placeholder(labels: Iterable[str]) -> bool:
-    """Returns whether the labels are LABEL_0, LABEL_1, …, which a configuration gets that names none."""
+    """Returns whether the labels are LABEL_0, LABEL_1, …, those of a configuration that names none."""
     return all(label == f"LABEL_{index}" for index, label in enumerate(labels))
 
 

@@ -19,11 +19,11 @@ def by_label(values, targets: Mapping[str, str]):
 
     Args:
         values: a tensor; a dict under the names of labels or of outputs; or a list in the alphabetical order of the
-            outputs, as Keras has it.
-        targets: the model's.
+            outputs, as Keras takes it.
+        targets: the model's `targets`.
 
     Raises:
-        ValueError: the list is of another length than there are outputs.
+        ValueError: the length of the list is not the number of outputs.
     """
     labels = {output: label for label, output in targets.items()}
     if isinstance(values, (list, tuple)) and targets:
@@ -41,11 +41,11 @@ def by_output(labels, outputs: Mapping, sample_weight, targets: Mapping[str, str
     Args:
         labels, sample_weight: as `fit` got them.
         outputs: what the model's call returned.
-        targets: the model's; a model without any is trained on its outputs as they are.
-        chosen: names of the outputs that the loss or the metrics speak of; None is all of them.
+        targets: the model's `targets`; a model without any is trained on its outputs as they are.
+        chosen: names of the outputs that the loss or the metrics name; None: all outputs.
 
     Raises:
-        ValueError: it cannot be told which output the labels belong to, or there are none for a chosen output.
+        ValueError: it is not clear to which output the labels belong, or there are none for a chosen output.
     """
     labels, sample_weight = by_label(labels, targets), by_label(sample_weight, targets)
     if labels is None:

@@ -1,4 +1,4 @@
-"""What a model brings to `from_pretrained`, and the number of its words afterwards."""
+"""The methods of a model that load it from a checkpoint, and those that then change its number of words."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +17,8 @@ class Loadable:
     """The loading half of `PreTrainedModel`, mixed in before `keras.Model`.
 
     Attributes:
-        refits: path of a variable, without the model's own name, to what `from_pretrained` makes with
-            `ignore_mismatched_sizes` of a checkpoint's table of another length.
+        refits: maps the path of a variable, without the model's own name, to the function with which `from_pretrained`
+            with `ignore_mismatched_sizes` brings a checkpoint's table to the variable's length.
     """
 
     config: Any
@@ -27,15 +27,15 @@ class Loadable:
 
     @classmethod
     def completed(cls, config: Config) -> Config:
-        """`config` with what this class needs where it is of a checkpoint of another class that lacks it."""
+        """Returns `config` with what this class needs and the checkpoint of another class may lack."""
         return config
 
     @classmethod
     def position_refits(cls, held: Config, wanted: Config) -> dict[str, Refit]:
-        """As `refits`, for the position embeddings of images, from a checkpoint's configuration to the model's.
+        """Returns `refits` for the images' position embeddings, from a checkpoint's configuration to the wanted one.
 
         Raises:
-            ValueError: the model sees no patches.
+            ValueError: the model has no patches.
         """
         raise ValueError(f"resize_position_embeddings is for ViLT, whose patches have positions, not {cls.__name__}.")
 
@@ -62,27 +62,28 @@ class Loadable:
             src: hub id, directory in the hub's layout, weight file beside its `config.json`, bundled name, or one of
                 the authors' own files (VisualBERT's `.th`, LXMERT's `*_LXRT.pth` and `BEST.pth`, ViLT's `.ckpt`).
                 Without a `config.json` beside it, sizes follow from the shapes of its tensors, and all else is the
-                family's default; `num_attention_heads` must be given where the width is not 768.
-            config: taken instead of the checkpoint's own `config.json`.
+                family's default; `num_attention_heads` must be given if the width is not 768.
+            config: replaces the checkpoint's own `config.json`.
             revision, token, cache_dir, local_files_only, subfolder: as in huggingface_hub.
             ignore_mismatched_sizes: initialise weights anew whose shapes differ, instead of refusing; the warning names
-                them. `ViltForImagesAndTextClassification` gets what it needs of another class's checkpoint: two images,
-                and a modality type for the second that starts as a copy of the first's, as in the authors' code.
-            resize_position_embeddings: where `image_size` differs from the checkpoint's, resize ViLT's position
-                embeddings of patches bilinearly (with aligned corners, as its forward pass does), instead of refusing
-                or initialising them anew.
-            dtype: Keras dtype policy, for example "mixed_bfloat16"; the global one where None.
-            progress: called with (bytes done, bytes in all) while weights are read.
+                them. `ViltForImagesAndTextClassification` then also takes the checkpoint of another class: it gets two
+                images, and a modality type for the second that starts as a copy of the first's, as in the authors'
+                code.
+            resize_position_embeddings: if `image_size` differs from the checkpoint's, resize ViLT's position embeddings
+                of patches bilinearly (with aligned corners, as its forward pass does), instead of refusing or
+                initialising them anew.
+            dtype: Keras dtype policy, for example "mixed_bfloat16"; None: the global one.
+            progress: called with (bytes read so far, bytes in all) while weights are read.
             **config_overrides: fields that replace the configuration's, for example `num_labels=3`.
 
         Returns:
-            The model. One `UserWarning` names what was initialised (a head that the checkpoint has not got, weights of
+            The model. One `UserWarning` names what was initialised (a head that the checkpoint lacks, weights of
             another shape), what was resized, and weights of other heads that were left out. The published VQA and GQA
-            heads, whose files name no answers, get theirs as `config.id2label`
+            heads, whose files name no answers, get their answers as `config.id2label`
             (tfvl/modeling/published_answers.py).
 
         Raises:
-            CheckpointError: a file is missing or damaged, or does not fit the class; lists every key that is wrong.
+            CheckpointError: a file is missing or damaged, or does not fit the class; the message lists all wrong keys.
         """
         upstream_arguments.refuse(config_overrides, f"{cls.__name__}.from_pretrained")
         hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
@@ -101,7 +102,7 @@ class Loadable:
         return model
 
     def get_input_embeddings(self) -> keras.layers.Embedding:
-        """The layer of the word embeddings (upstream's name)."""
+        """Returns the layer of the word embeddings (upstream's name)."""
         return token_embeddings.word_embeddings(self)
 
     def resize_token_embeddings(
@@ -113,8 +114,8 @@ class Loadable:
         `compile` again before `fit`.
 
         Args:
-            new_num_tokens: the number of words, for example `len(tokenizer)`; None: as many as there are.
-            pad_to_multiple_of: rounds that number up.
+            new_num_tokens: the number of words, for example `len(tokenizer)`; None: the present number.
+            pad_to_multiple_of: that number is rounded up to a multiple of this one.
             mean_resizing: new rows are the mean of the old ones (upstream adds noise of a 1e-9th of their variance);
                 else they are drawn as those of a new model.
 
@@ -122,7 +123,7 @@ class Loadable:
             The layer of the word embeddings.
 
         Raises:
-            ValueError: a number is no size, or the model is quantized.
+            ValueError: a number is not a whole number from 1 on, or the model is quantized.
         """
         words = self.config.vocab_size if new_num_tokens is None else new_num_tokens
         step = 1 if pad_to_multiple_of is None else pad_to_multiple_of

@@ -38,15 +38,15 @@ def lora_layers(model) -> list[keras.layers.Layer]:
 
 
 def weight(layer, name: str = ""):
-    """The adapted weight of a layer, a kernel or a table, without what LoRA adds; or one of LoRA's two, "a" or "b"."""
+    """Returns a layer's adapted kernel or table, without what LoRA adds; or one of LoRA's matrices, "a" or "b"."""
     kind = "kernel" if hasattr(layer, "lora_kernel_a") else "embeddings"
     return getattr(layer, f"lora_{kind}_{name}" if name else f"_{kind}")
 
 
 class MergedWeight:
-    """An adapted layer's kernel or table as it acts: the frozen one plus the product of the low-rank matrices.
+    """The effective kernel or table of an adapted layer: the frozen one plus the product of the low-rank matrices.
 
-    What `tfvl.porting.save` reads of a variable: `shape`, `dtype`, `path`, `numpy()`.
+    It has what `tfvl.porting.save` reads of a variable: `shape`, `dtype`, `path`, `numpy()`.
     """
 
     def __init__(self, layer):
@@ -62,7 +62,7 @@ class MergedWeight:
 
 
 def merged(names: dict[str, keras.Variable], model) -> dict:
-    """Weights by name with those of LoRA left out and the adapted ones in their merged form."""
+    """Leaves LoRA's matrices out of weights by name, and replaces the adapted weights by their merged form."""
     layers = lora_layers(model)
     adapted = {id(weight(layer)): MergedWeight(layer) for layer in layers}
     low_rank = {id(weight(layer, name)) for layer in layers for name in "ab"}

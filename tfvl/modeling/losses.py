@@ -16,7 +16,7 @@ IGNORED = -100  # upstream's (and PyTorch's) label of a position that does not c
 def weighted_mean(values, weights, sample_weight=None):
     """Returns the mean of `values` (batch, …) weighted by `weights` (batch, …) and `sample_weight` (batch,).
 
-    In a step over several replicas, a replica's share of the mean over all their rows: the shares' sum is the mean.
+    In a step over several replicas it returns a replica's share of the mean over all rows: the shares add up to it.
     """
     values, weights = ops.cast(values, "float32"), ops.cast(weights, "float32")
     if sample_weight is not None:
@@ -26,7 +26,7 @@ def weighted_mean(values, weights, sample_weight=None):
 
 
 def without_ones(values, rank: int):
-    """`values` without axes of one, the last first and never that of the batch, down to `rank` axes if that can be."""
+    """Removes axes of size 1, the last ones first and never the batch, until `values` have `rank` axes if possible."""
     for axis in reversed(range(1, len(values.shape))):
         if len(values.shape) > rank and values.shape[axis] == 1:
             values = ops.squeeze(values, axis)
@@ -34,7 +34,7 @@ def without_ones(values, rank: int):
 
 
 def broadcastable(sample_weight, values):
-    """`sample_weight`, (batch,) or (batch, length), as float32 with trailing axes of 1 up to the rank of `values`.
+    """Converts `sample_weight`, (batch,) or (batch, length), to float32, with trailing axes of 1 as `values` need.
 
     Raises:
         ValueError: it has more axes than `values`.
@@ -61,7 +61,7 @@ def cross_entropy(labels, logits):
     """Cross-entropy of integer classes; positions labelled -100 weigh nothing.
 
     Args:
-        labels: int (batch, …), classes from 0 on or -100; axes of one beyond are dropped.
+        labels: int (batch, …), classes from 0 on or -100; further axes of size 1 are dropped.
         logits: float (batch, …, classes).
 
     Returns:
@@ -97,7 +97,7 @@ def kl_divergence(labels, logits):
     """Kullback-Leibler divergence from soft targets, summed over all but the batch (PyTorch's `batchmean`).
 
     Args:
-        labels: float (batch, …, classes), at least 0; axes of one between the two are dropped.
+        labels: float (batch, …, classes), at least 0; axes of size 1 between the two are dropped.
         logits: float (batch, …, classes).
 
     Returns:

@@ -12,7 +12,7 @@ class HeadAccuracy(keras.metrics.Mean):
 
     Args:
         output: name of the output that holds the logits (batch, …, classes).
-        label: name of the label where labels are a dict.
+        label: name of the label, if labels are a dict.
     """
 
     def __init__(self, output="logits", label="labels", name="accuracy", **kwargs):
@@ -22,7 +22,7 @@ class HeadAccuracy(keras.metrics.Mean):
     def update_state(self, labels, outputs, sample_weight=None):
         if isinstance(labels, dict):
             if self.label_name not in labels:
-                return  # a model of several losses, trained with some of them
+                return  # a model with several losses is trained with some of them
             labels = labels[self.label_name]
         sample_weight = weight_of(sample_weight, self.label_name, self.label_name)
         hits, counted = self.hits(labels, outputs[self.output_name])
@@ -49,7 +49,7 @@ class VqaScore(HeadAccuracy):
 
 
 class AnswerAccuracy(HeadAccuracy):
-    """Computes `HeadAccuracy` where labels are the right answers, and `VqaScore` where they are soft targets."""
+    """Computes `HeadAccuracy` if labels are the right answers, and `VqaScore` if they are soft targets."""
 
     def hits(self, labels, logits):
         return (VqaScore if are_soft_targets(labels, logits) else HeadAccuracy).hits(self, labels, logits)

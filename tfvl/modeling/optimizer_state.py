@@ -1,7 +1,8 @@
-"""The state of a model's optimizer, made before the training step becomes a graph.
+"""Makes the state of a model's optimizer before the training step becomes a graph.
 
 Keras on TensorFlow makes it inside the graph of the first step, and a graph that makes variables is traced twice. Here
-`compile` makes it, for the weights that are trained then; where others are when `fit` begins, it is made anew.
+`compile` makes it, for the weights that are trained then; if other weights are trained when `fit` begins, it is made
+anew.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import keras
 
 from tfvl.modeling import replicas
 
-# their state starts from the weights' values, or has optimizers in it: it is made when `fit` begins
+# optimizers whose state starts from the weights' values, or contains optimizers; it is made when `fit` begins
 LATE = frozenset({"ScheduleFreeAdamW", "MultiOptimizer"})
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ else:
 
 
 class StateBeforeSteps(Base):
-    """A model whose optimizer has its state before the first step; comes before `keras.Model` among the bases."""
+    """A model whose optimizer has its state before the first step; it stands before `keras.Model` among the bases."""
 
     def make_train_function(self, force=False):
         make_state(self)
@@ -29,7 +30,7 @@ class StateBeforeSteps(Base):
 
 
 def make_state_at_compile(model) -> None:
-    """As `make_state`, where what is trained may change until `fit`; an optimizer that refuses it refuses it there."""
+    """Calls `make_state`, but ignores errors, since what is trained may change until `fit`, which raises them."""
     if model.optimizer is None or any(kind.__name__ in LATE for kind in type(innermost(model.optimizer)).__mro__):
         return
     with contextlib.suppress(ValueError):
@@ -55,7 +56,7 @@ def make_state(model) -> None:
 
 
 def innermost(optimizer):
-    """The optimizer within a `LossScaleOptimizer`, or the one given."""
+    """Returns the optimizer within a `LossScaleOptimizer`, or the given one."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
@@ -64,12 +65,12 @@ def parts(optimizer) -> set:
 
 
 def is_fresh(optimizer) -> bool:
-    """Whether the state was made by `make_state` and no step was taken with it."""
+    """Returns whether the state was made by `make_state` and no step was taken with it."""
     return hasattr(optimizer, "variables_without_state") and replicas.own_value(innermost(optimizer)._iterations) == 0
 
 
 def forget(optimizer) -> None:
-    """Takes the state away that `make_state` made."""
+    """Removes the state that `make_state` made."""
     for part in parts(optimizer):
         for variable in part._variables[part.variables_without_state :]:
             part._tracker.untrack(variable)

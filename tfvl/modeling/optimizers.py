@@ -12,25 +12,25 @@ NO_DECAY = ("bias", "gamma", "beta")  # biases and norms, by the names of their 
 
 @keras.saving.register_keras_serializable("tfvl")
 class AdamW(keras.optimizers.AdamW):
-    """AdamW (Loshchilov & Hutter 2019) with the numbers of `torch.optim.AdamW`, from which `keras.optimizers` differs.
+    """AdamW (Loshchilov & Hutter 2019) with the results of `torch.optim.AdamW`, from which `keras.optimizers` differs.
 
     - PyTorch adds `epsilon` to the root of the bias-corrected second moment (Kingma & Ba, algorithm 1), Keras to that
       of the raw one: at the first step Keras' is 32 times as large (1 / √(1 - beta_2)).
-    - The weight decay is that of the variable's own rate, as in a parameter group of PyTorch's.
-    - A table's rows that a batch reads twice have one gradient, their sum, when gradients are clipped.
+    - The weight decay is scaled by the variable's own rate, as in a parameter group of PyTorch's.
+    - If a batch reads a row of a table twice, the row's gradients are summed before gradients are clipped.
 
-    It takes all arguments of `keras.optimizers.AdamW` but `amsgrad`, is restored whole from a `.keras` file, and works
-    inside `LossScaleOptimizer` and with `gradient_accumulation_steps`.
+    It takes all arguments of `keras.optimizers.AdamW` but `amsgrad`, is restored with its state from a `.keras` file,
+    and works inside `LossScaleOptimizer` and with `gradient_accumulation_steps`.
 
     Args:
         no_decay: names of variables that do not decay.
-        rate_multipliers: name of a part of the model (a component of its variables' paths) to the factor of its
-            learning rate, for example `{"classifier": 10.0}`.
-        skip_nonfinite: a step whose gradients are not all finite changes nothing, `iterations` neither.
+        rate_multipliers: maps the name of a part of the model (a component of its variables' paths) to the factor of
+            its learning rate, for example `{"classifier": 10.0}`.
+        skip_nonfinite: whether a step whose gradients are not all finite changes nothing, not even `iterations`.
 
     Raises:
-        ValueError: `amsgrad` is asked for; or a part in `rate_multipliers` is not in the model (when the optimizer
-            meets the variables).
+        ValueError: `amsgrad` is asked for; or a part in `rate_multipliers` is not in the model (raised when the
+            optimizer is built).
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class AdamW(keras.optimizers.AdamW):
         super().build(variables)
 
     def rate_and_decay_of(self, known) -> tuple[float, float]:
-        """The factor of the learning rate and the weight decay of a variable that the optimizer was built for."""
+        """Returns the learning rate's factor and the weight decay of a variable that the optimizer was built for."""
         path = path_of(known)
         rate = math.prod(factor for part, factor in self.rate_multipliers.items() if f"/{part}/" in path)
         return rate, self.weight_decay if self._use_weight_decay(known) else 0.0
@@ -109,12 +109,12 @@ class AdamW(keras.optimizers.AdamW):
 
 
 def path_of(variable) -> str:
-    """The path of a variable between slashes."""
+    """Returns the path of a variable between slashes."""
     return f"/{getattr(variable, 'path', variable.name)}/"
 
 
 def update_fused(optimizer, gradient, variable, momentum, velocity, step_size, epsilon):
-    """Updates them by one TensorFlow operation, which reads memory once and takes a third of the time."""
+    """Updates moments and variable by one TensorFlow operation, which reads memory once: a third of the time."""
     import tensorflow as tf
 
     tf.raw_ops.ResourceApplyAdam(

@@ -1,4 +1,4 @@
-"""From a checkpoint to a model: its configuration, its class, its weights, and the answers of published heads."""
+"""Loads a model from a checkpoint: its configuration, its weights, and the answers of published heads."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,7 +27,7 @@ def load_pretrained(
     progress: Callable[[int, int], None] | None = None,
     **hub_options,
 ) -> tuple[Any, LoadReport]:
-    """A model with the weights of `src` (see `PreTrainedModel.from_pretrained`), and the `LoadReport` of the load."""
+    """Returns a model with the weights of `src` (see `PreTrainedModel.from_pretrained`), and the `LoadReport`."""
     policy = keras.dtype_policies.get(dtype)
     if policy.quantization_mode is not None:
         raise ValueError(
@@ -53,7 +53,7 @@ def load_pretrained(
     if decoder_is_untied(checkpoint, model_class.weight_rules, model_class.base_model_prefix):
         config = config.replace(tie_word_embeddings=False)
     layers = sum(value for name, value in vars(config).items() if name.endswith("_layers") and isinstance(value, int))
-    if layers > len(checkpoint):  # each would be built, to be found missing afterwards
+    if layers > len(checkpoint):  # else all would be built before they are found missing
         raise CheckpointError(
             f"{path}: its configuration asks for {layers} layers, but {len(checkpoint)} tensors are all it has."
         )

@@ -1,6 +1,6 @@
-"""What the classes of published question answering heads stand for, where `config.json` only says LABEL_0, LABEL_1, …
+"""The answers of published question answering heads, whose `config.json` only has LABEL_0, LABEL_1, …
 
-The lists lie in `tfvl/bundled/answers`; the README there says where they come from. VisualBERT has the same answers
+The lists are in `tfvl/bundled/answers`; the README there says where they come from. VisualBERT has the same answers
 as LXMERT in another order: its authors trained with Pythia's `answers_vqa.txt`, LXMERT's with a list of their own.
 """
 
@@ -9,7 +9,7 @@ import json
 from tfvl.modeling.configuration import Config, is_placeholder
 from tfvl.porting.hub import BUNDLED_DIRECTORY
 
-# class of the model, and its number of answers: the list
+# the list of answers, by the class of the model and its number of answers
 LISTS = {
     ("VisualBertForQuestionAnswering", 3129): "visual_bert_vqa",  # uclanlp/visualbert-vqa, vqa_fine_tuned.th
     ("LxmertForQuestionAnswering", 3129): "lxmert_vqa",  # unc-nlp/lxmert-vqa-uncased
@@ -18,10 +18,10 @@ LISTS = {
 
 
 def with_answers(config: Config, architecture: str) -> Config:
-    """`config` with the answers of the published head of this class and size as `id2label`, where it has none itself.
+    """Returns `config` with the answers of the published head of this class and size, unless it has answers itself.
 
     Args:
-        config: of a checkpoint that holds the head's weights.
+        config: the configuration of a checkpoint that holds the head's weights.
         architecture: name of the model class that they are loaded into.
     """
     name = LISTS.get((architecture, len(config.answer_names)))

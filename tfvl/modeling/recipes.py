@@ -1,4 +1,4 @@
-"""How a model was trained: the hyperparameters of its paper, which its class has as `recipe`."""
+"""The hyperparameters with which a model's paper trained it, which its class has as `recipe`."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,9 +1,9 @@
-"""`fit` under a `tf.distribute` strategy: what is added up over its replicas, so that they train as one on all rows.
+"""Adds up losses, gradients and metrics in `fit` under a `tf.distribute` strategy, so that replicas train as one.
 
-A replica is one device of one machine; each sees its own rows. Where there is only one, nothing here does anything.
-Keras 3 leaves to be done: its step takes the mean of scalars over an axis that they have not got
-(keras-team/keras#20585), averages the replicas' means whatever these weigh, clips and accumulates gradients before they
-are added up, and shows metrics of one replica.
+A replica is one device of one machine; each gets its own rows. With a single one, nothing here has an effect. All this
+is missing in Keras 3: its step takes the mean of scalars over an axis that they do not have (keras-team/keras#20585),
+averages the replicas' means regardless of their weights, clips and accumulates gradients before they are added up, and
+shows metrics of one replica.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ def shared_loss(share):
 
 
 def portion(value):
-    """What a replica takes of a term that each of them computes whole, such as a penalty on weights."""
+    """Returns a replica's portion of a term that each of them computes as a whole, such as a penalty on weights."""
     context = replica()
     return value if context is None else value / context.num_replicas_in_sync
 
@@ -82,7 +82,7 @@ def prepare(model) -> None:
     """Makes a compiled model's optimizer add up all replicas' gradients first, and its dropout differ between them.
 
     Then the gradients are the same everywhere, and so is all that follows from them: clipping, accumulation, loss
-    scaling. An update is a local matter and can stand in a condition, as the last two have it.
+    scaling. Updates need no communication, so that they may be conditional, as accumulation and loss scaling make them.
 
     Raises:
         ValueError: the optimizer was not made under the model's strategy, or XLA is asked for.
@@ -90,7 +90,7 @@ def prepare(model) -> None:
     import tensorflow as tf
 
     optimizer = model.optimizer
-    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # if it is a LossScaleOptimizer
     if inner._distribution_strategy is not model.distribute_strategy:
         raise ValueError("The optimizer was made outside the model's strategy; make it within strategy.scope() too.")
     if model.jit_compile:
@@ -99,7 +99,7 @@ def prepare(model) -> None:
         if hasattr(layer, "seed_generator"):
             draw_apart(layer.seed_generator)
     if inner._all_reduce_sum_gradients is list:
-        return  # compiled again
+        return  # the model is compiled again with the same optimizer
     apply = optimizer.apply
 
     def apply_sums(gradients, trainable_variables=None):
@@ -111,14 +111,14 @@ def prepare(model) -> None:
         return apply(gradients, trainable_variables)
 
     optimizer.apply = apply_sums
-    inner._all_reduce_sum_gradients = list  # they are
+    inner._all_reduce_sum_gradients = list  # does nothing more: they are summed already
     for variable in (optimizer._iterations, inner._iterations):
         variable.value._aggregation = tf.VariableAggregation.NONE  # the first replica need not tell the others
     model.distribute_strategy.extended._use_merge_call = lambda: False
 
 
 def draw_apart(generator: keras.random.SeedGenerator) -> None:
-    """Makes a generator, whose state all replicas share, give each of them other numbers; the first one its own."""
+    """Makes a generator, whose state all replicas share, give each other numbers; the first gets the original ones."""
     if "next" in vars(generator):
         return
     draw = generator.next
@@ -137,14 +137,14 @@ def draw_apart(generator: keras.random.SeedGenerator) -> None:
 
 
 def for_keras(logs):
-    """A step's scalars as vectors of one, over whose axis Keras takes the mean, where replicas are on machines."""
+    """Reshapes a step's scalars to vectors of one, over which Keras takes the mean, if there are several machines."""
     if not on_several_machines(strategy_in_use()):
         return logs
     return tree.map_structure(lambda value: ops.reshape(value, (1,)), logs)
 
 
 def first_batch(strategy, iterator):
-    """The first batch of the first replica here; for the shapes that metrics of the user's are built with."""
+    """Returns the first batch of the first replica on this machine, with whose shapes the user's metrics are built."""
     for _, _, batches in iterator:
         return tree.map_structure(lambda value: strategy.experimental_local_results(value)[0], next(batches))
 
@@ -153,10 +153,10 @@ def first_batch(strategy, iterator):
 
 
 def sums_of(variables: Iterable[keras.Variable]) -> keras.StatelessScope:
-    """A scope in which variables that each replica has its own of have the values of all together.
+    """Returns a scope in which variables, of which each replica has its own copy, have the sum of all copies.
 
-    From then on the first replica's own hold these and the others' are 0, so that the first machine, the chief, can
-    write them into a checkpoint without asking the others.
+    From then on the first replica's copy holds the sum and the others are 0, so that the first machine, the chief, can
+    write it into a checkpoint without asking the others.
     """
     context, sums = replica(), []
     for variable in variables:
@@ -167,14 +167,14 @@ def sums_of(variables: Iterable[keras.Variable]) -> keras.StatelessScope:
 
 
 def own_value(variable) -> np.ndarray:
-    """The value on this machine, without asking the others; of a metric's variable, what `sums_of` left here."""
+    """Returns a variable's value on this machine, without asking others; a metric's is what `sums_of` left here."""
     values = getattr(variable.value, "values", None) if hasattr(variable, "value") else None
     return np.asarray(variable if values is None else values[0])
 
 
 @contextlib.contextmanager
 def alone(model) -> Iterator[None]:
-    """Within it, a model under a strategy predicts on this machine only, whatever the others do."""
+    """A context in which a model under a strategy predicts on this machine only, whatever the others do."""
     strategy, function = model._distribute_strategy, model.predict_function
     model._distribute_strategy, model.predict_function = None, getattr(model, "_predict_alone", None)
     try:

@@ -8,18 +8,18 @@ from keras import ops
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Rises linearly from 0 to `peak`, then falls as a polynomial to `end`, where it stays.
 
-    The same numbers as `get_polynomial_decay_schedule_with_warmup` in transformers, and, with the default power of 1,
-    as BertAdam's `warmup_linear`: all three models were trained so. The very first step has a rate of 0, as there.
+    It gives the rates of `get_polynomial_decay_schedule_with_warmup` in transformers, and, with the default power of 1,
+    those of BertAdam's `warmup_linear`, with which all three models were trained. The first step has a rate of 0.
 
     Args:
         peak: the highest rate, reached when the warm-up ends.
-        steps: how many batches `fit` draws in all, those that are only accumulated counted too (at least 1).
+        steps: number of batches that `fit` draws in all, also those that are only accumulated (at least 1).
         warmup: share of the steps that the warm-up takes, 0 … 1.
         end: the rate after the last step.
-        power: of the polynomial; 1 is linear.
+        power: power of the polynomial; 1 is linear.
 
     Raises:
-        ValueError: `steps` is no positive whole number, or `warmup` is no share.
+        ValueError: `steps` is not a positive whole number, or `warmup` is not a share.
     """
 
     def __init__(self, peak: float, steps: int, warmup: float = 0.1, end: float = 0.0, power: float = 1.0):
@@ -30,7 +30,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.peak, self.steps, self.warmup, self.end, self.power = peak, int(steps), warmup, end, power
 
     def __call__(self, step):
-        """The rate at `step`, counted from 0; a float32 scalar."""
+        """Returns the rate at `step`, counted from 0; a float32 scalar."""
         warmup_steps = int(self.steps * self.warmup)
         step = ops.cast(step, "float32")
         rising = self.peak * step / max(warmup_steps, 1)

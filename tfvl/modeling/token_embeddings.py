@@ -1,4 +1,4 @@
-"""The table of word embeddings under another number of words, and what of a model goes with it."""
+"""Resizes the table of word embeddings, and the parts of a model whose size is the number of words."""
 
 import keras
 import numpy as np
@@ -9,12 +9,12 @@ from tfvl.layers.heads import MaskedLMHead
 
 
 def word_embeddings(model) -> keras.layers.Embedding:
-    """The layer that holds the model's word embeddings."""
+    """Returns the layer that holds the model's word embeddings."""
     return next(layer for layer in model._flatten_layers() if isinstance(layer, TextEmbeddings)).word_embeddings
 
 
 def resize_token_embeddings(model, words: int, mean_resizing: bool) -> None:
-    """As `PreTrainedModel.resize_token_embeddings`, to a number of words that is known to be one."""
+    """Implements `PreTrainedModel.resize_token_embeddings`; `words` has been checked."""
     table = word_embeddings(model)
     layers = list(model._flatten_layers())
     if any(getattr(layer, "quantization_mode", None) for layer in layers):
@@ -41,9 +41,9 @@ def resize_token_embeddings(model, words: int, mean_resizing: bool) -> None:
 
 
 def replace_weight(layer: keras.layers.Layer, name: str, axis: int, length: int, stddev: float | None) -> None:
-    """Gives `layer` a weight of another length along `axis` in place of the one that it has under a name.
+    """Replaces the weight `name` of `layer` by one of another length along `axis`.
 
-    What is new is the mean of what there was (`stddev` None), or normal with that standard deviation; biases then zero.
+    New entries are the mean of the old ones (`stddev` None), or normal with that standard deviation; biases then zero.
     """
     old = getattr(layer, name)
     values = np.moveaxis(old.numpy(), axis, 0)

@@ -1,4 +1,4 @@
-"""What a model brings to `compile` and `fit`: the paper's loss, optimizer and metrics, freezing, and LoRA."""
+"""The methods of a model for `compile` and `fit`: the paper's loss, optimizer and metrics, freezing, and LoRA."""
 
 import contextlib
 import functools
@@ -68,9 +68,9 @@ class Trainable(StateBeforeSteps):
     recipe: ClassVar[Recipe]
     loss_name: ClassVar[str | None] = None
 
-    # name of a label to that of the output that it is the target of
+    # maps the name of a label to the name of the output whose target it is
     targets: ClassVar[Mapping[str, str]] = {}
-    # name of a term of the loss to that of its label, where the two differ and there are several labels
+    # maps the name of a term of the loss to that of its label, if the two differ and there are several labels
     labels_of_terms: ClassVar[Mapping[str, str]] = {}
 
     def loss_terms(self, labels, outputs) -> dict[str, tuple]:
@@ -85,15 +85,15 @@ class Trainable(StateBeforeSteps):
         return {self.loss_name: cross_entropy(labels, outputs["logits"])}
 
     def default_metrics(self) -> list[keras.metrics.Metric]:
-        """The metrics that `compile()` installs; each is updated with (labels, outputs)."""
+        """Returns the metrics that `compile()` installs; each is updated with (labels, outputs)."""
         return [HeadAccuracy()] if self.loss_name else []
 
     def default_optimizer(self, steps: int | None = None, **changes) -> AdamW:
-        """The paper's optimizer (the class's `recipe`), as `compile()` takes it.
+        """Returns the paper's optimizer (the class's `recipe`), which `compile()` uses by default.
 
         Args:
-            steps: how many batches `fit` draws in all, epochs times batches. The rate then rises for the paper's share
-                of them and falls linearly to 0 at the last one. Without it the rate is the paper's peak throughout.
+            steps: number of batches that `fit` draws in all, epochs times batches. The rate then rises for the paper's
+                share of them and falls linearly to 0 at the last one. None: the rate is the paper's peak throughout.
             **changes: arguments of `AdamW` that replace the paper's: `learning_rate` (the peak, or a schedule in
                 place of `steps`), `gradient_accumulation_steps`, `global_clipnorm`, `rate_multipliers`, …
         """
@@ -116,7 +116,7 @@ class Trainable(StateBeforeSteps):
         return loss
 
     def with_loss(self, outputs: dict, inputs: Mapping) -> dict:
-        """Adds `loss` to `outputs` where `inputs` hold labels."""
+        """Adds `loss` to `outputs` if `inputs` hold labels."""
         labels = {name: inputs[name] for name in self.label_names if name in inputs}
         if not labels:
             return outputs
@@ -136,11 +136,11 @@ class Trainable(StateBeforeSteps):
     ):
         """Configures training as `keras.Model.compile` does; the defaults are those of the head's paper.
 
-        The optimizer has its state from here on. Where other weights are trained when `fit` begins, it is made anew.
+        The optimizer's state is made here, and again if other weights are trained when `fit` begins.
 
-        A loss and metrics of your own see the labels and the outputs that these are targets of. Dicts of losses,
-        metrics, labels and weights are under the names of outputs, as in Keras, or under those of labels. With the
-        paper's loss, `loss_weights` are the factors of its parts, one for each label.
+        A loss and metrics of your own get labels, and the outputs whose targets these are. The keys of dicts of losses,
+        metrics, labels and weights are the names of outputs, as in Keras, or those of labels. With the paper's loss,
+        `loss_weights` are the factors of its parts, one for each label.
 
         Args:
             steps: number of batches that `fit` draws in all; see `default_optimizer`.
@@ -175,7 +175,7 @@ class Trainable(StateBeforeSteps):
                 layer.static_shapes = needs_static_shapes(self.jit_compile)
 
     def compile_from_config(self, config):
-        """Called when a compiled model is loaded from a `.keras` file; training goes on where it stopped."""
+        """Compiles a model that is loaded from a `.keras` file, so that training goes on where it stopped."""
         self.compile(**keras.saving.deserialize_keras_object(config))
 
     @property
@@ -255,14 +255,14 @@ class Trainable(StateBeforeSteps):
             layers: only these of the part's blocks, counted from 0; a number is that many first blocks.
 
         Raises:
-            ValueError: the model has no such part or block; names those that there are.
+            ValueError: the model has no such part or block; the message names those that it has.
         """
         self._set_trainable(part, layers, False)
 
     def unfreeze(self, part: str | None = None, *, layers: int | Iterable[int] | None = None) -> None:
         """Undoes `freeze`, whose arguments it takes. Compile the model again, so that its optimizer gets these weights.
 
-        What a class never trains (a pooler that its head does not read) stays as it is.
+        Weights that a class never trains (a pooler that its head does not read) stay frozen.
         """
         self._set_trainable(part, layers, True)
 
@@ -273,20 +273,20 @@ class Trainable(StateBeforeSteps):
         for layer in self._flatten_layers():
             if weights := layer.weights:  # the flags of layers follow, or setting one to what it is would do nothing
                 layer._trainable = isinstance(layer, Trainable) or any(variable.trainable for variable in weights)
-        self.train_function = None  # a graph that is there already would train what it did before
+        self.train_function = None  # an existing graph would train the weights of before
 
     def __setattr__(self, name, value):
         if name != "trainable":
             super().__setattr__(name, value)
             return
-        for layer in self._flatten_layers():  # TensorFlow's own does nothing where a flag is what it was
+        for layer in self._flatten_layers():  # TensorFlow's own setter does nothing if the flag has this value already
             layer._trainable = bool(value)
         for variable in self.made_to_be_trained():
             variable.trainable = bool(value)
         self.freeze_unread()
 
     def made_to_be_trained(self) -> list[keras.Variable]:
-        """The weights that are trained unless something freezes them; what `quantize` makes of kernels never is."""
+        """Returns the weights that are trained unless something freezes them; quantized kernels are not among them."""
         return [variable for layer in self._flatten_layers() for variable in layer._trainable_variables]
 
     trainable_variables, trainable_weights, non_trainable_variables, non_trainable_weights = map(
@@ -310,14 +310,14 @@ class Trainable(StateBeforeSteps):
 
     @property
     def frozen_weights(self) -> list[str]:
-        """Paths of the weights that are not trained; none with LoRA that files hold as a plain, merged model."""
+        """The paths of the weights that are not trained; none with LoRA that files hold as a plain, merged model."""
         if any(not getattr(layer, "keeps_lora", False) for layer in lora.lora_layers(self)):
             return []
         return [variable.path for variable in self.non_trainable_weights]
 
     def enable_lora(self, rank: int, targets: Sequence[str] = lora.ATTENTION, *, alpha: float | None = None) -> None:
-        """Low-rank adaptation (Hu et al. 2021): freezes the base model and trains a product of two thin matrices beside
-        chosen kernels; the head's own layers are trained whole.
+        """Adapts the model by LoRA (Hu et al. 2021): freezes the base model and trains a product of two thin matrices
+        beside chosen kernels; the head's own layers are trained as a whole.
 
         `save_pretrained` and `.keras` files hold the merged weights, those of a plain model. Compile after it.
 
@@ -328,7 +328,8 @@ class Trainable(StateBeforeSteps):
             alpha: the product of the thin matrices is scaled by `alpha / rank`; None stands for `rank`.
 
         Raises:
-            ValueError: no dense layer is in such a part, `rank` is no size, or the model is adapted already.
+            ValueError: no dense layer is in such a part, `rank` is not a positive whole number, or the model is adapted
+                already.
         """
         base = getattr(self, self.base_model_prefix, self)
         lora.enable_lora(self, base, rank, targets, alpha)

@@ -1,4 +1,4 @@
-"""Arguments of transformers' `from_pretrained` that mean nothing here, and what to say in their place."""
+"""Arguments of transformers' `from_pretrained` that mean nothing here, each with a sentence on what to do instead."""
 
 from collections.abc import Iterable
 
@@ -23,10 +23,10 @@ HERE = {
 
 
 def refuse(names: Iterable[str], where: str) -> None:
-    """Raises ValueError for the first of the names that is transformers' own, with what to say here.
+    """Raises ValueError for the first of the names that is transformers' own, and says what to do instead.
 
     Args:
-        names: of the arguments that were given.
+        names: the names of the arguments that were given.
         where: the method that got them.
     """
     for name in names:

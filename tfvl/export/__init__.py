@@ -1,8 +1,8 @@
-"""A Keras model and its processor to an artefact that is served without Python. Imports auto, serving and below.
+"""Exports a Keras model and its processor to be served without Python. Imports auto, serving and below.
 
 `saved_model(model, processor, directory)` writes a SavedModel for TF Serving; `check(directory)` says what is in one,
-and what would keep a server from loading it. `lite(model, processor, file)` writes one file for TFLite, `web(model,
-processor, directory)` a folder with a page that runs one in browsers.
+and what would keep a server from loading it. `lite(model, processor, file)` writes a file for TFLite, `web(model,
+processor, directory)` a folder with a page that runs such a file in browsers.
 """
 
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tfvl.export.web import web
 else:
 
-    def __getattr__(name: str):  # only here: they load TFLite's converter
+    def __getattr__(name: str):  # imports these when they are used, since they load TFLite's converter
         if name == "lite":
             from tfvl.export.tflite.convert import lite as function
         elif name == "web":

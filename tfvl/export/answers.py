@@ -1,6 +1,6 @@
 """Computes each kind of answer in a graph: from a model's outputs to strings and scores, for all rows at once.
 
-All work on tensors of unknown size, with core ops only. `tfvl.answers.arrays` gives the same in NumPy.
+All functions work on tensors of unknown size, with core ops only. `tfvl.answers.arrays` gives the same in NumPy.
 """
 
 import tensorflow as tf
@@ -21,7 +21,7 @@ def answer(head: Head, outputs: dict, inputs: dict, words: Words) -> dict[str, t
         inputs: the model's input dict, and the raw strings of the request ("" in rows with a status).
 
     Returns:
-        Output names to tensors with a row per request; maybe `status`, of rows that the head cannot answer.
+        Tensors with a row per request, by name; maybe `status`, which says what is wrong with rows without an answer.
     """
     return ANSWERS[head.kind](head, outputs, inputs, words)
 
@@ -39,7 +39,7 @@ def pooled(head, outputs, inputs, words):
 def labels(head, outputs, inputs, words):
     """Returns `answers` and `scores` (N, k): the labels with the highest scores, best first.
 
-    Scores are a softmax; or sigmoids, each for itself, where the head was trained with binary cross-entropy.
+    Scores are a softmax; or independent sigmoids, if the head was trained with binary cross-entropy.
     """
     answers, scores = best_labels(ACTIVATIONS[head.activation](outputs[head.logits]), words)
     return {"answers": answers, "scores": scores}
@@ -54,10 +54,10 @@ def best_labels(scores, words):
 def fill_masks(logits, inputs, words):
     """Predicts the words of all [MASK]s of each text in one pass, and returns which rows have a [MASK].
 
-    `filled` (N): the text as it came, every [MASK] replaced by its best token (one beyond the model's length stays).
+    `filled` (N): the original text, every [MASK] replaced by its best token (one beyond the model's length stays).
     `candidates` and `candidate_scores` (N, M, k): the best tokens of each [MASK] and their softmax over the vocabulary;
-    M is the most masks of a row, past a row's own stand "" and 0. `answers` and `scores` (N, k): those of the first
-    [MASK].
+    M is the largest number of masks in a row, and rows with fewer are padded with "" and 0. `answers` and `scores`
+    (N, k): those of the first [MASK].
 
     Args:
         logits: (N, L or more, vocab), of each token of `input_ids`.
@@ -105,9 +105,9 @@ def masks(head, outputs, inputs, words):
 def pretraining(head, outputs, inputs, words):
     """Returns what `fill_masks` returns, `match` (N), and the other predictions. A text needs no [MASK].
 
-    `match`: the probability that the text belongs to the image. `question_answers` and `question_scores` (N, k), where
-    the model answers questions: as `labels` (`answers` and `scores` are those of the first [MASK]). `object_ids` and
-    `object_scores`, `attribute_ids` and `attribute_scores` (N, R), where it classifies regions: the best class of each
+    `match`: the probability that the text belongs to the image. `question_answers` and `question_scores` (N, k), if the
+    model answers questions: as `labels` (`answers` and `scores` are those of the first [MASK]). `object_ids` and
+    `object_scores`, `attribute_ids` and `attribute_scores` (N, R), if it classifies regions: the best class of each
     region, from 0, and its softmax; 0 for padding.
     """
     results, _ = fill_masks(outputs[head.logits], inputs, words)
@@ -150,7 +150,7 @@ def tokens(head, outputs, inputs, words):
 def choices(head, outputs, inputs, words):
     """Returns `answers` and `scores` (N, k): the choices of a row, best first, and their softmax.
 
-    Padded with "" and 0.
+    Rows with fewer choices are padded with "" and 0.
     """
     given = ~is_blank(inputs["choices"])
     logits = tf.where(given, outputs[head.logits], MASKED)  # (N, C)
@@ -162,8 +162,8 @@ def choices(head, outputs, inputs, words):
 def phrases(head, outputs, inputs, words):
     """Returns `region_ids` (N, P), the best region of each phrase, and `scores` (N, P, R), a softmax over the regions.
 
-    Where the model has found the regions itself, `boxes` (N, P, 4) too: the corners x1, y1, x2, y2 in 0 … 1 of these
-    regions. All are 0 for an empty phrase, the scores of padded regions too.
+    If a detector has found the regions, it also returns `boxes` (N, P, 4): the corners x1, y1, x2, y2 in 0 … 1 of the
+    best regions. All are 0 for an empty phrase, and so are the scores of padded regions.
     """
     scores = tf.nn.softmax(outputs[head.logits])  # the model has masked padded regions
     results = {"region_ids": tf.argmax(scores, axis=2, output_type=tf.int32), "scores": scores}
@@ -173,5 +173,5 @@ def phrases(head, outputs, inputs, words):
     return {name: only(asked, value) for name, value in results.items()}
 
 
-# By the kind of the answer: each function is named as its row of `KINDS`.
+# The functions by the kind of the answer, the name of a function and of its row in `KINDS`.
 ANSWERS = {each.__name__: each for each in (pooled, labels, masks, pretraining, match, tokens, choices, phrases)}

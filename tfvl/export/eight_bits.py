@@ -25,32 +25,32 @@ PRODUCT = "_QuantizedMatMul"
 # Processors without VNNI add products in pairs in 16 bits, where 2 · 255 · 64 is too much.
 MAX_WEIGHT = 63
 MAX_ACTIVATION = 255
-_WEIGHT_STEPS = 127  # into how many steps the op divides a channel's range, whatever weights there are
-# The level that stands for 0: in the middle, or low where an activation gives little below 0 (GELU at least -0.17).
+_WEIGHT_STEPS = 127  # number of steps into which the op divides a channel's range, whatever the weights
+# The level that stands for 0: in the middle, or low after an activation with hardly any values below 0 (GELU: -0.17).
 MIDDLE = 128
 LOW_ZEROS = {"relu": 0, "relu6": 0, "relu2": 0, "gelu": 28, "gelu_python": 28, "gelu_new": 28, "gelu_fast": 28}
-# A layer stays in floats where rounding changes its kernel by more than this share of its norm; of normal weights by
-# less than 0.02.
+# A layer stays in floats if rounding changes its kernel by more than this share of the kernel's norm; normally
+# distributed weights change by less than 0.02.
 LARGEST_ERROR = 0.05
 
 
 def eight_bits(model) -> AbstractContextManager[list[tf.Variable]]:
-    """Within it, a function traced from `model` multiplies in 8 bits; yields the variables made for that.
+    """A context in which functions traced from `model` multiply in 8 bits; yields the variables made for that.
 
     Args:
-        model: a model of tfvl with weights in float32. It is itself again afterwards.
+        model: a model of tfvl with weights in float32, which has its own form again afterwards.
     """
     return in_form(model, form_of, {})
 
 
 def levels_of(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A kernel (inputs, outputs) in whole numbers int8 of -63 … 63, and the scale float32 (outputs,) of each column."""
+    """Converts a kernel (inputs, outputs) to int8 levels of -63 … 63 and a float32 scale (outputs,) for each column."""
     scales = np.maximum(np.abs(kernel).max(axis=0), np.finfo(np.float32).tiny) / np.float32(MAX_WEIGHT)
     return np.round(kernel / scales).astype(np.int8), scales.astype(np.float32)
 
 
 def product_weights(kernel: np.ndarray, zero: int = MIDDLE) -> Iterator[tuple[str, np.ndarray]]:
-    """The weights of `product` for a kernel (inputs, outputs), by name; none where rounding changes it too much."""
+    """Yields the weights of `product` for a kernel (inputs, outputs), by name; none if rounding changes it too much."""
     levels, scales = levels_of(kernel)
     if np.linalg.norm(levels * scales - kernel) <= LARGEST_ERROR * np.linalg.norm(kernel):
         yield "levels", levels
@@ -58,7 +58,7 @@ def product_weights(kernel: np.ndarray, zero: int = MIDDLE) -> Iterator[tuple[st
 
 
 def product_scales(levels: np.ndarray, scales: np.ndarray, zero: int = MIDDLE) -> Iterator[tuple[str, np.ndarray]]:
-    """What `product` needs beside the levels: the ranges of the columns, and what the level of 0 adds to them."""
+    """Yields what `product` needs beside the levels: the columns' ranges, and what the level of 0 adds to sums."""
     sums = levels.sum(axis=0, dtype=np.int64)
     yield "ranges", scales * np.float32(_WEIGHT_STEPS)
     yield "offsets", (-zero / (MAX_ACTIVATION - zero) * sums * scales).astype(np.float32)
@@ -69,10 +69,10 @@ def product(rows, levels, ranges, offsets, zero: int = MIDDLE, transposed: bool 
 
     Args:
         rows: float32 (rows, inputs).
-        levels: int8 (inputs, outputs), or (outputs, inputs) where `transposed`.
+        levels: int8 (inputs, outputs), or (outputs, inputs) if `transposed`.
         ranges, offsets: float32 (outputs,), as `product_scales` gives them; read from variables, since the kernel
-            knows its scales by where they lie.
-        zero: the level of 0, of 0 … 254.
+            identifies its scales by their place in memory.
+        zero: the level of the number 0, in 0 … 254.
 
     Returns:
         float32 (rows, outputs).
@@ -116,7 +116,7 @@ else:
 
 
 class EightBitProduct(Part):
-    """A layer with one kernel."""
+    """The form of a layer with one kernel."""
 
     zero: int = MIDDLE
 
@@ -124,7 +124,7 @@ class EightBitProduct(Part):
         yield from product_weights(self.kernel.numpy().reshape(-1, self.kernel.shape[-1]), self.zero)
 
     def multiply(self, rows):
-        """(rows, inputs) to (rows, outputs)."""
+        """Maps (rows, inputs) to (rows, outputs)."""
         levels, ranges, offsets = (self.made[name].read_value() for name in ("levels", "ranges", "offsets"))
         return product(rows, levels, ranges, offsets, self.zero)
 
@@ -147,7 +147,7 @@ class EightBitPatches(EightBitProduct):
 
 
 class EightBitBlock(Part):
-    """A block whose second dense layer reads what the activation of its first one gives."""
+    """The form of a block, in which the activation of the first dense layer decides the second one's level of 0."""
 
     def weights_made(self, tables: dict) -> Iterator[tuple[str, np.ndarray]]:
         name = self.intermediate.activation.__name__
@@ -156,7 +156,7 @@ class EightBitBlock(Part):
 
 
 class EightBitTable(Part):
-    """Embeddings of words in 8 bits, a scale for each; a tied decoder multiplies with them."""
+    """The form of word embeddings: 8 bits, with a scale for each word; a tied decoder multiplies with them."""
 
     def weights_made(self, tables: dict) -> Iterator[tuple[str, np.ndarray]]:
         table = self.word_embeddings.embeddings
@@ -174,14 +174,14 @@ class EightBitTable(Part):
 
 
 class EightBitDecoder(Part):
-    """The head over the vocabulary; one with a kernel of its own needs nothing but that layer's form."""
+    """The form of the head over the vocabulary; an untied decoder is a layer with a form of its own."""
 
     def weights_made(self, tables: dict) -> Iterator[tuple[str, np.ndarray]]:
-        object.__setattr__(self, "tables", tables)  # not as Keras, which would make its layers this one's
+        object.__setattr__(self, "tables", tables)  # past Keras, which would take the layers in it for this one's
         yield from ()
 
     def __call__(self, hidden_states, word_embeddings=None):
-        """Not Keras' own, which would read the table in floats."""
+        """Replaces Keras' own method, which would read the table in floats."""
         table = self.tables.get(id(word_embeddings))
         if self.decoder is not None or table is None:
             return super().__call__(hidden_states, word_embeddings)
@@ -204,6 +204,6 @@ FORMS: dict[type, type] = {
 
 @cache
 def form_of(kind: Any) -> Any:
-    """The class of a layer's form in 8 bits; None for layers that have none. Text embeddings of any class have one."""
+    """Returns the class of a layer's form in 8 bits, or None. Text embeddings of any class have `EightBitTable`."""
     form = EightBitTable if issubclass(kind, TextEmbeddings) else FORMS.get(kind)
     return form and type(f"EightBit{kind.__name__}", (form, kind), {})

@@ -9,14 +9,14 @@ import tensorflow as tf
 
 @contextmanager
 def in_form(model, form_of: Callable[[Any], Any], *options) -> Iterator[list[tf.Variable]]:
-    """Within it, a function traced from `model` has that form; yields the variables made for that form.
+    """A context in which functions traced from `model` have another form; yields the variables made for that form.
 
-    Weights stay variables, which are stored once. Constants lie in the graph, of which exports make many copies.
+    Weights stay variables, which are stored once; constants would be in the graph, of which exports make many copies.
 
     Args:
-        model: a model of tfvl. It is itself again afterwards.
-        form_of: the class that takes the place of a layer's class, None for layers that have no other form. Of its
-            `weights_made(*options)`, names and arrays, come the variables in its layers' attribute `made`, by name.
+        model: a model of tfvl, which has its own form again afterwards.
+        form_of: maps the class of a layer to the class that replaces it, or to None if there is no other form. The new
+            class yields names and arrays in `weights_made(*options)`; as variables, these are its attribute `made`.
     """
     layers: list[Any] = [layer for layer in model._flatten_layers() if form_of(layer.__class__)]
     originals = [(layer.__class__, set(vars(layer))) for layer in layers]

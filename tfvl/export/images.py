@@ -6,7 +6,7 @@ import tensorflow as tf
 from tfvl.export.parts import ModelInput, Part, spec
 from tfvl.export.rows import first_problem, once_each
 
-# Of the warm-up request: a common photograph's size, so that all of the image path runs.
+# The size of the warm-up request's image, a common one of photographs, so that all steps of preprocessing run.
 _EXAMPLE_HEIGHT, _EXAMPLE_WIDTH = 480, 640
 
 

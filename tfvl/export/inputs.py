@@ -16,20 +16,20 @@ from tfvl.export.texts import TEXT, choices, phrases, text
 from tfvl.modeling.base import PreTrainedModel
 from tfvl.processors.base import Processor
 
-# By what a head reads beside the text; boxes come with the regions.
+# The functions that describe what a head reads beside the text; boxes belong to the regions.
 PARTS = {"image": image, "regions": regions, "choices": choices, "phrases": phrases}
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the signatures of a model take; attributes as those of `Part`.
+    """The inputs of a model's signatures, joined from those of each `Part`.
 
     Attributes:
-        raw: name to spec of the inputs of `serving_default`; `text` is one of them.
-        axes: the inputs of `tensors`, which are the model's.
-        encode: from a dict as `raw` says to a dict as `tensors` says, maybe with `REGION_BOXES`, and the status (N,) of
-            the rows.
-        example: one row of `raw`.
+        raw: the specs of the inputs of `serving_default` by name; `text` is one of them.
+        axes: the inputs of `tensors`, which are the model's, by name.
+        encode: a function from a dict of raw inputs to a dict of the model's inputs, maybe with `REGION_BOXES`, and the
+            status (N,) of the rows.
+        example: one row of raw inputs.
     """
 
     raw: dict[str, tf.TensorSpec]
@@ -69,7 +69,7 @@ def inputs_of(model, processor) -> Inputs:
 
 
 def check_exportable(function: str, model, processor) -> None:
-    """Raises ValueError, in the name of a function, for arguments or a Keras backend that nothing is exported with."""
+    """Raises ValueError, which names the export `function`, for arguments or a Keras backend that it cannot export."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"the Keras backend is {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow to export")
     if not isinstance(model, PreTrainedModel) or not isinstance(processor, Processor):
@@ -78,7 +78,7 @@ def check_exportable(function: str, model, processor) -> None:
 
 
 def head_of_model(model) -> Head:
-    """Returns the row of the model's nearest base class that has one. Raises ValueError where there is none."""
+    """Returns the row of the model's nearest base class that has one. Raises ValueError if there is none."""
     name = head_name(type(model))
     if name is None:
         family = ", ".join(each.__name__ for each in type(model).family() if each.__name__ in HEADS)

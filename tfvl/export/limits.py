@@ -1,6 +1,6 @@
-"""What an exported model reads of a request at most, so that a small request cannot take all time and memory.
+"""Limits what an exported model reads of a request, so that a small request cannot take all time and memory.
 
-The numbers are those of `tfvl.preprocessing.requests`, which the runner of a `.tflite` file keeps to as well.
+The numbers are those of `tfvl.preprocessing.requests`, which hold for the runner of a `.tflite` file as well.
 """
 
 import tensorflow as tf
@@ -11,11 +11,11 @@ from tfvl.export.texts import is_blank
 from tfvl.preprocessing.requests import MAX_CHARACTERS, MAX_CHOSEN_REGIONS, MAX_ITEMS, TEXTS
 
 MAX_PATCHES = 4096  # of an image; ViLT's processor makes at most about a thousand
-ITEM_AXES = {"regions": -2, "boxes": 1, "choices": 1, "phrases": 1}  # of the raw inputs
+ITEM_AXES = {"regions": -2, "boxes": 1, "choices": 1, "phrases": 1}  # the axis of the items of each raw input
 
 
 def within_limits(raw: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Raw inputs, none of them empty, of which no more is left than may be read; and the status (N,) of the rows."""
+    """Cuts raw inputs, none of them empty, to what may be read; returns them and the status (N,) of the rows."""
     raw = dict(raw)
     rows = tf.shape(raw["text"])
     counts = {name: tf.shape(raw[name])[axis] for name, axis in ITEM_AXES.items() if name in raw and name in MAX_ITEMS}
@@ -31,7 +31,7 @@ def within_limits(raw: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.T
 
 
 def _too_many(counts: dict[str, tf.Tensor]) -> tf.Tensor:
-    """What `beyond_limits` of a request's rows says, a scalar."""
+    """Computes the sentence of `beyond_limits` for a request's rows, which all have these counts; a scalar."""
     problems = [tf.constant("")]
     for name, count in counts.items():
         words = [f"{name}: there are ", tf.strings.as_string(count), f" of them, at most {MAX_ITEMS[name]} are read"]
@@ -46,7 +46,7 @@ def _too_many(counts: dict[str, tf.Tensor]) -> tf.Tensor:
 
 
 def _too_long(raw: dict[str, tf.Tensor]) -> tf.Tensor:
-    """The status (N,) of rows whose texts are too long, which counts as `count_characters` does."""
+    """Returns the status (N,) of rows whose texts are too long, by the number that `count_characters` gives."""
     count = _length(raw["text"])  # (N,)
     for name in raw.keys() & set(TEXTS):
         given = tf.cast(~is_blank(raw[name]), tf.int64)  # (N, items)
@@ -61,7 +61,7 @@ def _length(text: tf.Tensor) -> tf.Tensor:
 
 
 def size_checks(inputs: dict[str, tf.Tensor], axes: dict[str, ModelInput], patch: int) -> list[tf.Operation]:
-    """Operations that fail where the model's own inputs are larger than it reads."""
+    """Returns operations that fail if the model's own inputs are larger than the limits."""
     counts = {}
     for name, each in axes.items():
         sizes = tf.unstack(tf.shape(inputs[name], tf.int64))[1:]

@@ -18,11 +18,11 @@ class LoadedModel:
     """The `serving_default` signature of a SavedModel that tfvl exported.
 
     Attributes:
-        inputs: name to spec.
-        takes: what goes with a text.
+        inputs: the specs of its inputs by name.
+        takes: the inputs that go with a text.
 
     Raises:
-        ValueError: the directory holds none.
+        ValueError: the directory has no such signature, or its model cannot be loaded.
     """
 
     def __init__(self, directory: str):

@@ -12,8 +12,8 @@ class ModelInput(NamedTuple):
     """An input of the model.
 
     Attributes:
-        dtype: of its values.
-        axes: behind the rows: a size, or what is counted along the axis, by the names of `tflite.sizes.Sizes`.
+        dtype: the dtype of its values.
+        axes: the axes after that of rows: each is a fixed size, or the name of a size in `tflite.sizes.Sizes`.
     """
 
     dtype: tf.DType
@@ -25,12 +25,12 @@ class Part:
     """The inputs of the signatures for one thing that a head reads.
 
     Attributes:
-        raw: name to spec of the inputs of `serving_default`. No string input is empty along any axis when `encode` gets
-            it.
-        tensors: the model's inputs, by name.
-        encode: from the raw inputs and what the parts before this one made of them to the model's inputs, and one or
-            more statuses (N,) of the rows: "" or what is wrong with it. A row with a status holds harmless values and
-            changes no other row.
+        raw: the specs of inputs of `serving_default` by name. No string input is empty along any axis when `encode`
+            gets it.
+        tensors: the model's inputs by name.
+        encode: a function from all raw inputs and the model's inputs of the parts before this one to this part's model
+            inputs, and one or more statuses (N,), "" or a sentence that says what is wrong with the row. Such a row
+            holds harmless values and changes no other row.
         example: one row of `raw`, for the warm-up request.
     """
 

@@ -1,4 +1,4 @@
-"""The regions of a request, as it brings them or a detector finds them in its images, for models that see regions."""
+"""The signature's input of regions, or of images in which a detector finds them, for models that take regions."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,16 +10,16 @@ from tfvl.export.rows import first_of_items, first_problem, once_each, only
 from tfvl.preprocessing.regions.regions import BOX_TOLERANCE, CORNERS
 from tfvl.processors.region_values import RegionBatch
 
-_EXAMPLE_REGIONS = 36  # of the warm-up request: what the papers' detector finds in a photograph
+_EXAMPLE_REGIONS = 36  # regions of the warm-up request, as many as the papers' detector finds in a photograph
 
 
 def regions(head, config, processor) -> Part:
-    """With a detector `image` (N,) encoded files, else `regions` (N, R, size) features and maybe `boxes` (N, R, 4).
+    """Describes the inputs `regions` (N, R, size) and maybe `boxes` (N, R, 4); with a detector, `image` (N,), files.
 
     A region whose features are all 0 is padding, for rows with fewer than R. Boxes are the corners x1, y1, x2, y2 in
     0 … 1. A head that takes the regions of two images with a text has `image` (N, 2) or `regions` (N, 2, R, size); the
-    model sees those of both one after the other, and of which image each is. For a head whose answers are regions
-    `encode` also gives the boxes that the detector has found, as `REGION_BOXES`.
+    model gets those of both one after the other, with the number of its image for each. For a head whose answers are
+    regions, `encode` also returns the boxes that the detector has found, as `REGION_BOXES`.
     """
     images, boxes = (PAIR,) if head.several else (), "boxes" in head.reads
     size, box_size = config.region_size("features"), config.region_size("boxes")
@@ -46,7 +46,7 @@ def regions(head, config, processor) -> Part:
 
 
 def _detected(processor, *images: int) -> tuple:
-    """`image` (N, [images]) encoded files: spec, what makes regions and a status of them, and one row."""
+    """Returns, for files `image` (N, [images]), specs, a function from them to regions and status, and a row."""
 
     def detect(files: tf.Tensor) -> tuple[tf.Tensor, ...]:
         outputs = processor.detector.detect_bytes(files)
@@ -61,7 +61,7 @@ def _detected(processor, *images: int) -> tuple:
 
 
 def _given(size: int, *images: int, boxes: bool) -> tuple:
-    """`regions` (N, [images,] R, size) features, and maybe `boxes` (N, R, 4); otherwise as `_detected`."""
+    """Returns the same for `regions` (N, [images,] R, size), features, and maybe `boxes` (N, R, 4)."""
 
     def find(raw: dict) -> tuple[RegionBatch, tf.Tensor]:
         leading = tf.shape(raw["regions"])[:-2]
@@ -85,7 +85,7 @@ def _given(size: int, *images: int, boxes: bool) -> tuple:
 
 
 def encode_regions(regions: tf.Tensor, feature_size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Features, mask and status of rows of regions (N, R, any size); a region whose features are all 0 is padding.
+    """Checks rows of regions (N, R, any size), in which a region whose features are all 0 is padding.
 
     Returns:
         Features (N, R or 1, feature_size), zeros in rows with a status; int32 (N, R or 1), 1 for a region and 0 for
@@ -109,11 +109,11 @@ def encode_regions(regions: tf.Tensor, feature_size: int) -> tuple[tf.Tensor, tf
 
 
 def encode_boxes(boxes: tf.Tensor, regions: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Boxes (N, R or 1, 4), zeros for padding and in rows with a status, and the status (N,).
+    """Returns boxes (N, R or 1, 4), zeros for padding and in rows with a status, and the status (N,).
 
     Args:
-        boxes: (N, R, 4), the corners x1, y1, x2, y2 from 0 to 1 of each region. What stands for padding is not read.
-        regions, mask: the raw regions, and what `encode_regions` says which of them are no padding.
+        boxes: (N, R, 4), the corners x1, y1, x2, y2 from 0 to 1 of each region. The boxes of padding are not read.
+        regions, mask: the raw regions, and the mask that `encode_regions` returned for them.
     """
     count, expected = tf.shape(boxes)[1], tf.shape(regions)[1]
     boxes = _resized(boxes, tf.shape(mask)[1], 4)
@@ -132,13 +132,13 @@ def encode_boxes(boxes: tf.Tensor, regions: tf.Tensor, mask: tf.Tensor) -> tuple
 
 
 def example_regions(feature_size: int, *items: int) -> np.ndarray:
-    """One row of distinct features."""
+    """Returns one row of distinct features."""
     shape = (1, *items, _EXAMPLE_REGIONS, feature_size)
     return np.linspace(1, 0, np.prod(shape), endpoint=False, dtype=np.float32).reshape(shape)
 
 
 def _resized(values: tf.Tensor, count: tf.Tensor, size: int) -> tf.Tensor:
-    """(N, any, any) to (N, count, size), by cutting off or by zeros."""
+    """Brings (N, any, any) to (N, count, size), by cutting off or by appending zeros."""
     values = values[:, :count, :size]
     missing = [0, count - tf.shape(values)[1], size - tf.shape(values)[2]]
     return tf.ensure_shape(tf.pad(values, tf.stack([[0, 0, 0], missing], axis=1)), [None, None, size])

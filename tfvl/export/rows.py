@@ -22,9 +22,9 @@ def first_problem(*statuses: tf.Tensor) -> tf.Tensor:
 
 
 def first_of_items(name: str, statuses: tf.Tensor) -> tf.Tensor:
-    """The status (N,) of rows with several items, from theirs (N, items): that of the first bad one, by its index.
+    """Returns the status (N,) of rows with several items: that of the first bad one of the items' statuses (N, items).
 
-    `name: what is wrong` becomes `name[2]: what is wrong`.
+    It names the item's index: `name: what is wrong` becomes `name[2]: what is wrong`.
     """
     index = tf.argmax(tf.cast(statuses != "", tf.int32), axis=1)
     status = tf.gather(statuses, index, batch_dims=1)
@@ -33,7 +33,7 @@ def first_of_items(name: str, statuses: tf.Tensor) -> tf.Tensor:
 
 
 def not_empty(value: tf.Tensor, axes: int) -> tf.Tensor:
-    """`value` with one blank where one of its first `axes` axes is empty: a request may be so, but not for a model."""
+    """Appends a blank along each of the first `axes` axes that is empty, which a model's inputs may not be."""
     missing = tf.maximum(1 - tf.shape(value)[:axes], 0)
     padding = tf.pad(missing[:, None], [[0, value.shape.rank - axes], [1, 0]])  # (rank, 2)
     blank = "" if value.dtype == tf.string else tf.zeros([], value.dtype)
@@ -44,8 +44,8 @@ def once_each(function: Callable, values: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Computes `function(values)` once for each distinct string: several questions on one image decode it once.
 
     Args:
-        function: from strings (U,) to several tensors (U, …).
-        values: tf.string of any shape, not empty; what `function` gives for each has this shape in front.
+        function: maps strings (U,) to several tensors (U, …).
+        values: tf.string of any shape, not empty; the results begin with this shape.
     """
     different, place = tf.unique(tf.reshape(values, [-1]))
     place = tf.ensure_shape(tf.reshape(place, tf.shape(values)), values.shape)

@@ -1,4 +1,4 @@
-"""`saved_model`: a model and its processor become one SavedModel that answers raw questions on images or regions."""
+"""`saved_model`: writes a model and its processor as one SavedModel, which answers questions on images or regions."""
 
 import os
 import platform
@@ -39,34 +39,35 @@ def saved_model(
         tfvl.export.saved_model(model, processor, "models/vilt_vqa/1")
 
     Signature `serving_default` takes `text` (N,) and, for ViLT, `image` (N,) encoded files; for VisualBERT `regions`
-    (N, R, size), a detector's features, where regions of nothing but zeros are padding; for LXMERT also `boxes`
-    (N, R, 4), the corners x1, y1, x2, y2 in 0 … 1. A processor with a detector makes them take `image` too, and the
-    detector goes into the artefact. Heads for NLVR2 take images or regions of two (N, 2, …). It returns
-    `answers` and `scores` (N, k) and `status` (N,), "" or what was wrong with the row. What heads take or answer beside
-    is described in `tfvl.export.texts` and `tfvl.export.answers`. Signature `tensors` takes what the processor returns
-    and gives the model's outputs. Vocabulary, labels and preprocessing are inside; the weights are stored once. The
-    artefact needs no Python.
+    (N, R, size), a detector's features, in which regions of zeros are padding; for LXMERT also `boxes` (N, R, 4), the
+    corners x1, y1, x2, y2 in 0 … 1. If the processor has a detector, these take `image` instead, and the detector
+    becomes part of the artefact. Heads for NLVR2 take two images, or the regions of two (N, 2, …). It returns `answers`
+    and `scores` (N, k) and `status` (N,), "" or a sentence that says what was wrong with the row. What else heads take
+    or answer is described in `tfvl.export.texts` and `tfvl.export.answers`. Signature `tensors` takes what the
+    processor returns and gives the model's outputs. Vocabulary, labels and preprocessing are inside; the weights are
+    stored once. The artefact needs no Python.
 
     Args:
         model: a model of tfvl.
         processor: the processor of the same checkpoint.
-        directory: where the artefact goes, exactly there. TF Serving serves the numbered subdirectories (versions) of a
-            model's directory, so end it in a number for that.
-        signatures: those that the artefact has, or one of them. With "tensors" alone it holds no op of tf.text, so that
-            programs that do not register these load it too: `saved_model_cli`, Triton, TensorFlow for Java, C and Go.
-        top_k: how many answers a row gets, at most; a model with fewer labels gives all of them.
+        directory: the artefact's own directory. TF Serving serves the numbered subdirectories (versions) of a model's
+            directory, so end it in a number for TF Serving.
+        signatures: the signatures of the artefact, or a single one. With "tensors" alone it holds no op of tf.text, so
+            that programs that do not register these load it too: `saved_model_cli`, Triton, TensorFlow for Java, C and
+            Go.
+        top_k: the most answers of a row; a model with fewer labels gives all of them.
         explain: whether there is a third signature, `explain`, which takes what `serving_default` takes and gives the
             scores of words and of patches or regions, see `tfvl.export.signatures.explain`.
         quantize: None: the dtype of the model. "dynamic": weights in 8 bits, a quarter of the size; products in 8 bits,
             whose activations are scaled row by row (see `tfvl.export.eight_bits`), everything else in 32-bit floats.
             For TensorFlow on x86-64; it needs oneDNN's op `_QuantizedMatMul`. "bfloat16": weights and products in
-            bfloat16, normalisation and softmax in 32-bit floats; pays where the processor multiplies bfloat16.
+            bfloat16, normalisation and softmax in 32-bit floats; faster if the processor multiplies bfloat16.
         overwrite: whether a directory that is not empty may be replaced.
 
     Returns: the directory.
 
     Raises:
-        ValueError: `signatures` or `quantize` names another, `quantize` cannot be had of the model (one that Keras
+        ValueError: `signatures` or `quantize` is unknown, `quantize` is impossible for the model (one that Keras
             quantized) or with these options, the model has no export, model and processor do not fit together, or the
             artefact would need an op that TF Serving lacks (nothing is written then).
         FileExistsError: the directory is not empty and `overwrite` is false.
@@ -92,8 +93,8 @@ def saved_model(
     module.weights = read_by(functions, [*made, *(variable.value for variable in variables)])
     example = inputs.example if "serving_default" in names else encoded(inputs)
 
-    with written_whole(directory) as new:  # until then under a name that is no number, which TF Serving looks past
-        # Without custom gradients and debug information, which an artefact for inference only carries around.
+    with written_whole(directory) as new:  # until it is complete, its name is not a number, and TF Serving ignores it
+        # Without custom gradients and debug information, which inference does not need.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False, save_debug_info=False)
         tf.saved_model.save(module, str(new), signatures=functions, options=options)
         warmup.write(new, directory.parent.name, names[0], example)
@@ -103,7 +104,7 @@ def saved_model(
 
 
 def check_quantize(quantize: str | None, explain: bool) -> None:
-    """Raises ValueError where there is no such form of a SavedModel, or this TensorFlow cannot make it."""
+    """Raises ValueError if there is no such form of a SavedModel, or this TensorFlow cannot make it."""
     if quantize not in QUANTIZE:
         raise ValueError(
             f"quantize is {quantize!r}, expected one of {', '.join(map(repr, QUANTIZE))} for a SavedModel; a .tflite "
@@ -121,12 +122,12 @@ def check_quantize(quantize: str | None, explain: bool) -> None:
 
 
 def read_by(functions: Mapping, variables: list[tf.Variable]) -> list[tf.Variable]:
-    """The variables that the concrete functions read; the others are not stored."""
+    """Returns the variables that the concrete functions read; the others are not stored."""
     captured = {id(tensor) for function in functions.values() for tensor in function.captured_inputs}
     return [variable for variable in variables if id(variable.handle) in captured]
 
 
 def encoded(inputs: Inputs) -> dict[str, np.ndarray]:
-    """The example of the raw inputs as `tensors` takes it."""
+    """Converts the example of the raw inputs to inputs of the signature `tensors`."""
     tensors, _ = inputs.encode({name: tf.constant(value) for name, value in inputs.example.items()})
     return {name: tensors[name].numpy() for name in inputs.axes}

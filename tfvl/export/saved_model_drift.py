@@ -53,13 +53,13 @@ def saved_model_drift(directory: Path, src: str, count: int = EXAMPLES, **load_o
 
 
 def described(head: Head, inputs: Inputs) -> Any:
-    """What `calibration.requests` reads of a model."""
+    """Returns an object with the attributes of a `Preparer` that `calibration.requests` reads."""
     shapes = {name: (1, REGIONS, axes[-1]) for name, (_, axes) in inputs.axes.items() if name in FEATURES}
     return SimpleNamespace(head=head, takes=Takes.of_signature(inputs.raw), inputs=shapes, ids_shape=(1, CHOICES))
 
 
 def raw_row(asked: dict[str, Any], inputs: Inputs) -> dict[str, np.ndarray]:
-    """A request of `calibration.requests` as one row of the raw inputs."""
+    """Converts a request of `calibration.requests` to one row of the raw inputs."""
     takes = Takes.of_signature(inputs.raw)
     (visuals,) = asked[takes.visual] if takes.images else [asked[takes.visual]]
     visuals = [encode_png(np.asarray(each)) if takes.visual == "images" else each for each in visuals]

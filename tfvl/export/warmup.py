@@ -24,7 +24,7 @@ def write(directory: Path, model_name: str, signature: str, inputs: dict[str, np
 
 
 def read(directory: Path) -> Iterator[tuple[str, dict]]:
-    """Signature and inputs (name to `messages.Tensor`) of each Predict request in the file, if there is one.
+    """Yields signature and inputs (name to `messages.Tensor`) of each Predict request in the file, if there is one.
 
     Raises:
         ValueError, google.protobuf.message.DecodeError: the file is damaged.

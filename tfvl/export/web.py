@@ -1,4 +1,4 @@
-"""`web`: a model and its processor become a folder that any static host serves: a page that asks the model."""
+"""`web`: writes a model and its processor as a folder for any static host, with a page that asks the model."""
 
 import os
 from pathlib import Path
@@ -28,14 +28,14 @@ def web(
         tfvl.export.web(model, processor, "site")  # then `npm install` there, and serve it
 
     The model is a `.tflite` file (see `tfvl.export.lite`), which LiteRT's web runtime runs: WebAssembly, on the
-    visitor's device. The folder's `tfvl.js` is an ES module for pages of others.
+    visitor's device. The folder's `tfvl.js` is an ES module for other pages.
 
     Args:
         model: a model of tfvl that reads images (ViLT) and has a head.
         processor: the processor of the same checkpoint.
         directory: the folder; it appears whole or not at all.
-        quantize: as in `tfvl.export.lite`; 8-bit weights unless told otherwise.
-        title: what the page calls the model; None: its class.
+        quantize: as in `tfvl.export.lite`; by default 8-bit weights.
+        title: the model's name on the page; None: that of its class.
         overwrite: whether a directory that is not empty may be replaced.
         options: `image_size`, `text_length`, `top_k`, `explain` and `calibration` of `tfvl.export.lite`.
 
@@ -55,7 +55,7 @@ def web(
 
 
 def check(model, processor) -> None:
-    """Raises ValueError where a page in a browser cannot ask a model."""
+    """Raises ValueError if a page in a browser cannot ask the model."""
     check_exportable("web", model, processor)
     name, row = type(model).__name__, HEADS.get(head_name(type(model)))
     if row is not None and "regions" in row.reads:

@@ -88,9 +88,7 @@ class PreTrainedModel(Loadable, Trainable, keras.Model):
         self.check_inputs(inputs)  # here, because Keras wraps what is raised inside a call in a page of arguments
         for name in inputs.keys() & set(self.input_names) - self.float_inputs:
             if is_float(inputs[name]):
-                inputs[name] = keras.ops.cast(
-                    inputs[name], "int32"
-                )  # before Keras casts it to half precision
+                inputs[name] = keras.ops.cast(inputs[name], "int32")  # before Keras casts it to half precision
         for option in ("output_attentions", "output_hidden_states"):
             if keywords.get(option) is None:
                 keywords[option] = getattr(self.config, option)

@@ -1,1 +1,1 @@
-"""What the models' processors share: a text's inputs and an image's or its regions'. Imports detector and below."""
+"""The shared parts of the models' processors, for texts, images and regions. Imports detector and below."""

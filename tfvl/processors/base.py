@@ -1,4 +1,4 @@
-"""What the processors of all models share: texts within the model's positions, rows that match, NumPy on request."""
+"""The base of all processors: texts within the model's positions, rows that match, NumPy arrays on request."""
 
 import inspect
 from collections.abc import Collection
@@ -23,10 +23,10 @@ class Read(NamedTuple):
     """What a processor needs of a checkpoint's tokenizer and configuration files.
 
     Attributes:
-        directory: of the files.
+        directory: the directory of the files.
         tokenizer: the tokenizer, whose `model_max_length` is at most `positions`.
-        config: the model's configuration; None where there is none.
-        positions: how many tokens the model takes.
+        config: the model's configuration; None if there is none.
+        positions: the largest number of tokens that the model takes.
     """
 
     directory: Path
@@ -42,10 +42,11 @@ class Processor:
         sees: "images" or "regions", what the model sees.
         tokenizer: the `BertTokenizer`; its `model_max_length` is at most the number of positions of the model.
         image_processor: the `ViltImageProcessor` of a model that sees images, else None.
-        detector: what finds the regions of images for a model that sees regions, if there is such a thing, else None.
-        feature_size: of regions, see `RegionProcessor`; None where they may be of any size.
-        feature_size_field: of the configuration, which says the feature size; "" where no regions are seen.
-        positions: how many tokens the model takes; None where that is not known, as of a processor made by hand.
+        detector: the model that finds the regions of images, for a model that sees regions; None if there is none.
+        feature_size: the size of a region's features, see `RegionProcessor`; None: any size.
+        feature_size_field: the configuration's field that holds the feature size; "" for a model that sees images.
+        positions: the largest number of tokens that the model takes; None if it is not known, as it is not if the
+            processor was made by its constructor.
     """
 
     config_class: ClassVar[type[BertConfig]]
@@ -67,20 +68,20 @@ class Processor:
     def read(cls, src: str | Path, others: Collection[str] = (), **options) -> Read:
         """Reads the tokenizer and the configuration of a checkpoint.
 
-        The configuration of a weight file of the papers' authors, alone, is what its tensors tell.
+        The configuration of a weight file of the papers' authors without config.json follows from its tensors.
 
-        Checkpoints may say no limit or a wrong one in tokenizer_config.json; the smaller of that, of the `max_length`
-        that the files ask of a processor's calls, and of `max_position_embeddings` of the configuration (the family's
-        default where there is none) holds, unless `model_max_length` is given.
+        Checkpoints may have no limit or a wrong one in tokenizer_config.json. So the limit is the smallest of that one,
+        of the `max_length` that the files set for a processor's calls, and of `max_position_embeddings` of the
+        configuration (the family's default without one), unless `model_max_length` is given.
 
         Args:
             src: as in `from_pretrained`.
-            others: names of options that the family takes out itself, for the error.
-            **options: the hub's, and those of `BertTokenizer` in place of what its files say.
+            others: names of the family's own options, which the error lists.
+            **options: options of the hub, and of `BertTokenizer`, which replace those in its files.
 
         Raises:
-            CheckpointError: a file is missing or cannot be used; names the file.
-            ValueError: an option that is not known.
+            CheckpointError: a file is missing or cannot be used; the message names it.
+            ValueError: an option is not known.
         """
         upstream_arguments.refuse(options, f"{cls.__name__}.from_pretrained")
         hub_options, options = hub.split_options(options)
@@ -92,7 +93,7 @@ class Processor:
         path = hub.resolve(src, weights=False, **hub_options)
         directory = path if path.is_dir() else path.parent
         file = path if originals.is_alone(path) else directory / "config.json"
-        values = originals.config_values(path, heads=1) if file.is_file() else None  # of whatever attention heads
+        values = originals.config_values(path, heads=1) if file.is_file() else None  # the number of heads has no effect
         config = cls.config_class.from_values(values, file) if values else None
         tokenizer = BertTokenizer.from_pretrained(hub.tokenizer_directory(path), **options)
         positions = (config or cls.config_class()).max_position_embeddings
@@ -105,15 +106,15 @@ class Processor:
     def encode_texts(self, text, text_pair, options: dict) -> dict:
         """Encodes one text or a list of texts, each of at most as many tokens as the model has positions.
 
-        What the tokenizer's files ask of a processor's calls holds where `options` do not say otherwise.
+        The options that the tokenizer's files set for a processor's calls are the defaults of `options`.
 
         Raises:
-            ValueError: `max_length` exceeds the positions, or a text may not be cut and does.
+            ValueError: `max_length` exceeds the positions, or a text exceeds `max_length` and may not be cut.
         """
         given = options.get("max_length")
         limit, options = self.tokenizer.model_max_length, self.tokenizer.call_options | options
         max_length, step = given, options.get("pad_to_multiple_of") or 1
-        if given is None:  # what is cut there can be padded without exceeding it
+        if given is None:  # a multiple of the step, so that padding does not exceed the limit
             max_length = limit if limit == NO_LIMIT or step > limit else limit - limit % step
         elif self.positions is not None and isinstance(given, int) and given > max(self.positions, limit):
             raise ValueError(
@@ -121,17 +122,17 @@ class Processor:
                 "load the processor with model_max_length for a model that has more"
             )
         if max_length != NO_LIMIT:
-            options |= {"max_length": max_length}  # so that a text that may not be cut is refused
+            options |= {"max_length": max_length}  # so that a longer text is refused if it may not be cut
         return self.tokenizer(text, text_pair, **options)
 
     def push_to_hub(self, repo_id: str, **options) -> str:
-        """Uploads what `save_pretrained` writes to a repository of the hub; as `PreTrainedModel.push_to_hub`."""
+        """Uploads what `save_pretrained` writes to a repository of the hub, as `PreTrainedModel.push_to_hub` does."""
         processor: Any = self  # a family has `save_pretrained`
         return upload.push(processor.save_pretrained, repo_id, **options)
 
     @property
     def model_input_names(self) -> list[str]:
-        """Names of the inputs that the tokenizer returns; a family adds those of its images."""
+        """The names of the inputs that the tokenizer returns; a family adds those of its images."""
         return list(self.tokenizer.model_input_names)
 
     def split_options(self, options: dict, others: frozenset[str] = frozenset()) -> tuple[dict, dict]:
@@ -180,7 +181,7 @@ class Processor:
 
 
 def as_kind(inputs: dict, return_tensors: str | None) -> dict:
-    """Returns the tensors unchanged, or as NumPy arrays where `return_tensors` is "np"."""
+    """Returns the tensors unchanged, or as NumPy arrays if `return_tensors` is "np"."""
     return {name: value.numpy() for name, value in inputs.items()} if return_tensors == "np" else inputs
 
 

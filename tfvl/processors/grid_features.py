@@ -1,4 +1,4 @@
-"""The features of a grid of cells, from any Keras image model, in place of a detector's regions."""
+"""Computes features of a grid of cells by any Keras image model, in place of a detector's regions."""
 
 import difflib
 import functools
@@ -22,8 +22,8 @@ from tfvl.processors.pixel_model import PixelModel
 from tfvl.processors.regions import GRID_FEATURES
 
 MODEL_FILE = "grid_features.keras"  # beside `GRID_FEATURES`
-IMAGE_SIZE = (224, 224)  # of backbones that take any
-AT_ONCE = 32  # images
+IMAGE_SIZE = (224, 224)  # of images, for backbones that take any size
+AT_ONCE = 32  # images whose features are computed at once
 
 
 class GridFeatures(keras.Model):
@@ -32,20 +32,21 @@ class GridFeatures(keras.Model):
         backbone = keras.applications.MobileNetV2(include_top=False)
         processor = tfvl.LxmertProcessor.from_pretrained(src, detector=tfvl.GridFeatures(backbone))
 
-    It stands wherever a `RegionDetector` does: `detector=` of a processor, a `tf.data` graph, the exported artefact.
+    It can be used as a `RegionDetector` is: as `detector=` of a processor, in a `tf.data` graph, in exported artefacts.
     The model that reads the features must take `feature_size` of them (`visual_feat_dim`, `visual_embedding_dim`): load
     it with that field and `ignore_mismatched_sizes=True`, and fine-tune it; `in_front_of` trains the backbone as well.
 
     Args:
-        keras_model: `keras.applications`, keras-hub's backbones or one's own; channels last, one input. A CNN, or a
-            vision transformer whose tokens (batch, tokens, width) lie on a grid, a class token before them or none.
+        keras_model: a model of `keras.applications`, a backbone of keras-hub or one's own; channels last, one input. It
+            is a CNN, or a vision transformer whose tokens (batch, tokens, width) lie on a grid, with or without a class
+            token before them.
         layer: name of the layer that gives the features; None is the last one with a two-dimensional map.
         grid: rows and columns. The map is averaged over each cell, as adaptive average pooling does.
         boxes: "cells", the place of each cell in the picture; or an array (rows · columns, 4) of one's own, the corners
             x1, y1, x2, y2 from 0 to 1.
         image_size: height and width to which images are resized; None: as `keras_model` was built, or 224 x 224.
         preprocess: how levels 0 … 255 are scaled for the backbone: "levels" (not at all), "unit" (0 … 1), "tf", "torch"
-            or "caffe" (as `keras.applications` says), or a Keras layer. None: found, see `grid_images.scaling_of`.
+            or "caffe" (as in `keras.applications`), or a Keras layer. None: `grid_images.scaling_of` finds it.
 
     Raises:
         ValueError: there is no such layer, no map, the grid is larger than the map, the images are smaller than the
@@ -79,7 +80,7 @@ class GridFeatures(keras.Model):
     # --- pixels to features, on every backend ---
 
     def call(self, pixel_values, training=None):
-        """Levels 0 … 255 (batch, height, width, 3), as `pixel_values` makes them, to features (batch, cells, size)."""
+        """Maps levels 0 … 255 (batch, height, width, 3), as from `pixel_values`, to features (batch, cells, size)."""
         maps = self.backbone(self.scaling(ops.cast(pixel_values, "float32")), training=training)
         maps = ops.cast(maps, "float32")
         if len(maps.shape) == 3:  # a transformer's tokens
@@ -90,13 +91,13 @@ class GridFeatures(keras.Model):
         return ops.reshape(pooled, (-1, math.prod(self.grid), self.feature_size))
 
     def in_front_of(self, model) -> PixelModel:
-        """A model with this one in front: it takes `pixel_values` in place of regions, and `fit` trains both."""
+        """Returns a model with this one in front, which takes `pixel_values` instead of regions; `fit` trains both."""
         return PixelModel(self, model)
 
     # --- images, as a detector takes them ---
 
     def pixel_values(self, images: Any) -> tf.Tensor:
-        """Images as `call` takes them: (N, height, width, 3) float32.
+        """Converts images to what `call` takes: (N, height, width, 3) float32.
 
         Args:
             images: one image or a list, as for `RegionDetector.detect`; or a tf.string tensor (N,) of encoded ones,
@@ -112,21 +113,21 @@ class GridFeatures(keras.Model):
         return tf.stack([self.processor.prepare(tf.constant(each)) for each in self.processor.levels(images)])
 
     def detect(self, images: Any) -> dict[str, np.ndarray]:
-        """`roi_features`, `normalized_boxes` and `preds_per_image` of images, as `RegionDetector.detect` names them."""
+        """Returns `roi_features`, `normalized_boxes` and `preds_per_image` of images, as `RegionDetector.detect`."""
         pixels = self.pixel_values(images)
         parts = [self._features(pixels[start : start + AT_ONCE]) for start in range(0, len(pixels), AT_ONCE)]
         outputs = self._outputs(tf.concat(parts, axis=0), tf.ones([len(pixels)], tf.bool))
         return {name: value.numpy() for name, value in outputs.items()}
 
     def regions(self, images: Any, image_ids=None) -> list[Regions]:
-        """As `detect`, as what the processors take and a `RegionStore` keeps."""
+        """Returns what `detect` finds as `Regions`, which the processors take and a `RegionStore` keeps."""
         features = self.detect(images)["roi_features"]
         names = [None] * len(features) if image_ids is None else image_ids
         return [Regions(each, self.cells, image_id=name) for each, name in zip(features, names, strict=True)]
 
     def detect_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The same for encoded images (N,) in a graph, and `status` (N,): what is wrong with an image, which then has
-        no regions; see `RegionDetector.detect_bytes`."""
+        """Does what `detect` does for encoded images (N,) in a graph, and returns `status` (N,), which says what is
+        wrong with an image that has no regions; see `RegionDetector.detect_bytes`."""
         pixels, status = self._read(image_bytes)
         return self._outputs(self._features(pixels), status == "") | {"status": status}
 
@@ -191,14 +192,14 @@ class GridFeatures(keras.Model):
 
 
 def checked_pair(name: str, value) -> tuple[int, int]:
-    """Two whole numbers, at least 1. Raises ValueError otherwise."""
+    """Returns a pair of whole numbers from 1 on. Raises ValueError if the value is none."""
     if not (isinstance(value, (tuple, list)) and len(value) == 2 and all(type(n) is int and n > 0 for n in value)):
         raise ValueError(f"{name} is {value!r}, expected two whole numbers, at least 1")
     return tuple(value)
 
 
 def checked_size(keras_model, image_size) -> tuple[int, int]:
-    """The size of the images. Raises ValueError where the backbone takes other ones."""
+    """Returns the size of the images. Raises ValueError if the backbone takes other images."""
     built = getattr(keras_model, "input_shape", None) if keras_model.built else None
     if built is not None and (not isinstance(built, tuple) or len(built) != 4 or built[-1] not in (3, None)):
         raise ValueError(f"{keras_model.name} takes inputs of shape {built}, expected one of (batch, height, width, 3)")
@@ -214,9 +215,9 @@ def checked_size(keras_model, image_size) -> tuple[int, int]:
 
 
 def cut_at(keras_model, layer: str | None, image_size) -> tuple[keras.Model, str | None]:
-    """The backbone up to a layer, or to the last one that has a map, and that layer's name.
+    """Returns the backbone up to a layer, or up to the last one that has a map, and that layer's name.
 
-    A subclassed model has no graph that could be cut: it ends where it ends, and the name is None.
+    A subclassed model has no graph that could be cut: it is used as a whole, and the name is None.
 
     Raises:
         ValueError: there is no such layer, or none with a map.
@@ -246,7 +247,7 @@ def cut_at(keras_model, layer: str | None, image_size) -> tuple[keras.Model, str
 
 
 class NotAMapError(ValueError):
-    """A layer's output is no two-dimensional feature map."""
+    """A layer's output is not a two-dimensional feature map."""
 
 
 def map_of(backbone, layer: str | None, image_size) -> tuple[int, int, int, int]:
@@ -279,7 +280,7 @@ def map_of(backbone, layer: str | None, image_size) -> tuple[int, int, int, int]
 
 
 def pooling(size: int, cells: int) -> np.ndarray:
-    """Weights (cells, size) that average `size` places over `cells`, whose edges are rounded outwards."""
+    """Returns weights (cells, size) that average `size` places over `cells`, whose edges are rounded outwards."""
     starts = np.arange(cells) * size // cells
     ends = -(-(np.arange(cells) + 1) * size // cells)
     places = np.arange(size)
@@ -288,14 +289,14 @@ def pooling(size: int, cells: int) -> np.ndarray:
 
 
 def cell_boxes(grid: tuple[int, int]) -> np.ndarray:
-    """The corners x1, y1, x2, y2 from 0 to 1 of each cell, float32 (rows · columns, 4), row by row."""
+    """Returns the corners x1, y1, x2, y2 from 0 to 1 of each cell, float32 (rows · columns, 4), row by row."""
     rows, columns = grid
     y, x = (each.ravel() for each in np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"))
     return np.stack([x / columns, y / rows, (x + 1) / columns, (y + 1) / rows], axis=1).astype(np.float32)
 
 
 def own_boxes(boxes, grid: tuple[int, int]) -> np.ndarray:
-    """Boxes that a user gives. Raises ValueError where they are none."""
+    """Returns the boxes that a user gives, after checking them. Raises ValueError if they are not boxes."""
     count = math.prod(grid)
     if isinstance(boxes, str) or np.shape(boxes) != (count, 4):
         given = repr(boxes) if isinstance(boxes, str) else f"of shape {np.shape(boxes)}"

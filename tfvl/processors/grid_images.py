@@ -1,4 +1,4 @@
-"""Images for a Keras backbone: resized to its size, and brought to the numbers that it was trained with."""
+"""Prepares images for a Keras backbone: resizes them, and scales their levels as in the backbone's training."""
 
 import re
 from typing import NamedTuple
@@ -12,12 +12,12 @@ MAX_PIXELS = 178_956_970  # of one image, as Pillow's limit
 
 
 class Scaling(NamedTuple):
-    """From levels 0 … 255, red first, to a backbone's numbers: (levels / divisor - mean) / std.
+    """A scaling of levels 0 … 255, red first, for a backbone: (levels / divisor - mean) / std.
 
     Attributes:
-        divisor: of all levels.
-        mean, std: of the channels, in the order of `blue_first`.
-        blue_first: whether the channels are turned round.
+        divisor: divides all levels.
+        mean, std: mean and deviation of the channels, blue first if `blue_first`.
+        blue_first: whether the order of the channels is reversed.
     """
 
     divisor: float
@@ -26,7 +26,7 @@ class Scaling(NamedTuple):
     blue_first: bool = False
 
     def __call__(self, levels):
-        """(…, 3) float32 to the same shape."""
+        """Scales levels (…, 3) float32, and returns the same shape."""
         levels = keras.ops.flip(levels, axis=-1) if self.blue_first else levels
         return (levels / self.divisor - keras.ops.array(self.mean, "float32")) / keras.ops.array(self.std, "float32")
 
@@ -39,7 +39,7 @@ SCALINGS = {
     "torch": Scaling(255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caffe": Scaling(1.0, (103.939, 116.779, 123.68), blue_first=True),
 }
-# By the names that keras.applications gives its models; the others of them scale levels within.
+# The scalings by the names that keras.applications gives its models; its other models scale levels themselves.
 APPLICATIONS = {
     r"vgg\d+|resnet(50|101|152)": "caffe",
     r"densenet\d+": "torch",
@@ -48,7 +48,7 @@ APPLICATIONS = {
 
 
 def scaling_of(keras_model: keras.Model) -> str:
-    """The name of the scaling that a backbone needs.
+    """Returns the name of the scaling that a backbone needs.
 
     A model with a `Rescaling` or `Normalization` layer takes levels; another model of `keras.applications` is known by
     its name.
@@ -72,10 +72,10 @@ class Limits(NamedTuple):
 
 
 class GridImageProcessor(DetectorImageProcessor):
-    """Encoded images, paths, PIL images or arrays to levels 0 … 255 of one size, float32, red first.
+    """Converts encoded images, paths, PIL images or arrays to levels 0 … 255 of one size, float32, red first.
 
     Args:
-        image_size: (height, width); images are stretched to it, bilinearly, smoothed where they shrink.
+        image_size: (height, width), to which images are resized bilinearly, with antialiasing.
     """
 
     def __init__(self, image_size: tuple[int, int]):
@@ -83,6 +83,6 @@ class GridImageProcessor(DetectorImageProcessor):
         self.image_size = image_size
 
     def prepare(self, levels: tf.Tensor) -> tf.Tensor:
-        """Levels (h, w, 3) uint8 to (height, width, 3) float32."""
+        """Resizes levels (h, w, 3) uint8 to (height, width, 3) float32."""
         resized = tf.image.resize(tf.cast(levels, tf.float32), self.image_size, antialias=True)
         return tf.ensure_shape(resized, [*self.image_size, 3])

@@ -1,4 +1,4 @@
-"""A model of regions with what makes the regions in front, so that `fit` trains both from pixels."""
+"""A model of regions with `GridFeatures` in front, so that `fit` trains both from pixels."""
 
 import keras
 
@@ -41,7 +41,7 @@ class PixelModel(StateBeforeSteps, keras.Model):
         return self.model(inputs | regions, training=training)
 
     def compile(self, optimizer=None, **options):
-        """As the model's `compile`, which says what is left out."""
+        """Compiles the model with these arguments, by its own `compile`, and then this one."""
         self.model.compile(optimizer, **options)
         kept = {name: options[name] for name in ("run_eagerly", "steps_per_execution") if name in options}
         super().compile(self.model.optimizer, jit_compile=options.get("jit_compile", False), **kept)

@@ -76,7 +76,7 @@ class RegionProcessor(Processor):
                 place of what its files say.
 
         Raises:
-            CheckpointError: a file is missing or cannot be used; names the file.
+            CheckpointError: a file is missing or cannot be used; the message names it.
             ValueError: the detector's features are of another size than the model's, or an option is not known.
         """
         read = cls.read(src, ("detector",), **options)
@@ -172,7 +172,7 @@ class RegionProcessor(Processor):
     def fitting_detector(self, detector):
         """Returns the detector, loaded if it is a name.
 
-        Raises ValueError where its features do not have the model's size.
+        Raises ValueError if its features do not have the model's size.
         """
         from tfvl.detector.model import RegionDetector  # here, as few processors have one
         from tfvl.processors.grid_features import GridFeatures

@@ -164,7 +164,7 @@ def regions(scene: Scene) -> Regions:
 
 
 def held_out_questions(count: int, per_kind: int = 1) -> Iterator[tuple[Scene, Question]]:
-    """Returns the first `count` questions on the scenes of the test split, with their scenes."""
+    """Yields the first `count` questions on the scenes of the test split, with their scenes."""
     seed = 0
     while count > 0:
         scene = draw_scene(seed, "test")
@@ -305,7 +305,7 @@ OUTLINES = {
 
 
 def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of one height in a row on white, with a gap between two; one alone as it is."""
+    """Puts pictures of one height side by side on white, with gaps between them; returns a single one as it is."""
     gap = 8
     width = sum(picture.width + gap for picture in pictures) - gap
     sheet = Image.new("RGB", (width, pictures[0].height), "white")

@@ -1,4 +1,4 @@
-"""Tokens added to a vocabulary, and texts in which they stand: one list for every tokenizer that there is.
+"""Cases of tokens that are added to a vocabulary, and texts that contain them, for all tokenizers of the project.
 
 What upstream makes of them is in the golden file (tools/golden/added_tokens.py).
 """
@@ -91,7 +91,7 @@ TEXTS = (
 
 
 def told(tokenizer) -> dict[str, Any]:
-    """What a tokenizer, upstream's or ours, says: the ids of texts, digests of their tokens and of what is decoded."""
+    """Returns what a tokenizer, upstream's or ours, makes of texts: ids, and digests of tokens and decoded texts."""
     rows = [tokenizer.encode(text, add_special_tokens=False) for text in TEXTS]
     return {
         "ids": rows,
@@ -104,12 +104,12 @@ def told(tokenizer) -> dict[str, Any]:
 
 
 def golden() -> dict[str, dict[str, Any]]:
-    """By case, what upstream told."""
+    """Reads what `told` returned for upstream's tokenizers, by the name of the case."""
     return json.loads(FILE.read_text())["cases"]
 
 
 def ours(case: Case):
-    """The tokenizer of a case."""
+    """Makes our tokenizer of a case."""
     from tfvl.preprocessing.text.tokenizer import BertTokenizer
 
     tokenizer = BertTokenizer(VOCABULARY, **case.options)
@@ -118,7 +118,7 @@ def ours(case: Case):
 
 
 def theirs(case: Case):
-    """Upstream's tokenizer of a case."""
+    """Makes upstream's tokenizer of a case."""
     import tokenizers
     import transformers
 

@@ -1,4 +1,4 @@
-"""What every class gives on a Keras backend: its outputs, and those after ten steps of training.
+"""Computes the outputs of every class on a Keras backend, before and after ten steps of training.
 
     KERAS_BACKEND=jax python -m support.backends DIRECTORY
 
@@ -18,13 +18,13 @@ STEPS = 10
 
 
 def save(directory: Path) -> None:
-    """A checkpoint for each class."""
+    """Writes a checkpoint for each class."""
     for head in CLASSES:
         small_model(head).save_pretrained(directory / head)
 
 
 def results(head: str, directory: Path) -> dict[str, np.ndarray]:
-    """Outputs by name, behind "before/" and "after/" the training."""
+    """Returns outputs by name, with the prefix "before/" or "after/" the training."""
     model = getattr(tfvl, head).from_pretrained(directory / head)
     inputs, _ = training_example(head)
     if head == "ViltModel":  # whose hidden states of padding stand elsewhere where all shapes are static

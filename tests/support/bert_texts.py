@@ -99,7 +99,7 @@ BASES = (*map(ord, "aZ1. İ"), 0xAC00, 0xAC01, 0x1100, 0x1161, 0x11A8, 0x4E00, 0
 
 @cache
 def corpus() -> list[str]:
-    """21,000 strings and more, the same at each call."""
+    """Returns more than 21,000 strings, the same at each call."""
     rng = random.Random(20)
     texts = [*ANSWERS, *SPECIAL, *NEAR_SPECIAL, *SPACES, *WORDS, *english(rng, 3000), *long_words()]
     for _ in range(4000):
@@ -127,7 +127,7 @@ def english(rng: random.Random, count: int) -> list[str]:
 
 
 def long_words() -> list[str]:
-    """Words around the limit of 100 characters, which counts after normalisation."""
+    """Returns words around the limit of 100 characters, which holds after normalisation."""
     letters = ("a", "é", "e\u0301", "İ", "ß", "中", "한", "각", "🙂", "\u0301", "a\u200d", "\U0001d15e")
     lengths = (33, 34, 49, 50, 51, 99, 100, 101, 200, 400)
     return [
@@ -151,13 +151,13 @@ ASSIGNED_PAGES = np.array([*range(0x14000 // PAGE), 0x1D, 0x1E, 0x1F, 0x2F, 0xE0
 
 
 def code_point_texts(page: int) -> list[str]:
-    """A text for each code point of a page (but surrogates): within a word, and among combining marks."""
+    """Returns a text for each code point of a page (except surrogates): within a word, and among combining marks."""
     code_points = (c for c in range(page * PAGE, (page + 1) * PAGE) if not 0xD800 <= c <= 0xDFFF)
     return [f"a{chr(c)}B \U0001d16e\u0345{chr(c)}\u0300\U0001d165" for c in code_points]
 
 
 def digest(value: Iterable[int] | Iterable[str]) -> int:
-    """32 bits of a sequence of ids, or of words."""
+    """Returns a digest of 32 bits of a sequence of ids, or of words."""
     return zlib.crc32("\x1f".join(map(str, value)).encode())
 
 
@@ -166,7 +166,7 @@ def digests(rows: Iterable[Iterable[int]]) -> np.ndarray:
 
 
 def page_digests(split: Callable[[list[str]], list[list[str]]], pages: Iterable[int] = PAGES) -> np.ndarray:
-    """One digest for each page, of the words that `split` makes of its texts."""
+    """Returns a digest for each page, of the words into which `split` splits its texts."""
     rows = (split(code_point_texts(page)) for page in pages)
     return np.array([digest(word for words in row for word in [*words, "\n"]) for row in rows], np.uint32)
 

@@ -1,7 +1,7 @@
-"""Pages in a headless Chromium, and the static files that they are made of.
+"""Opens pages in a headless Chromium, and serves their static files.
 
-Chromium is the system's (Debian: `apt-get install chromium`), driven by Playwright (`pip install ".[browser]"`); what
-comes from npm is installed by `npm install --prefix tests/web`. Where one of these is missing, the tests skip.
+Chromium is the system's (Debian: `apt-get install chromium`), driven by Playwright (`pip install ".[browser]"`);
+packages of npm are installed by `npm install --prefix tests/web`. If one of these is missing, the tests skip.
 """
 
 import os
@@ -32,13 +32,13 @@ FORGIVEN = ("No available adapters.",)
 
 @dataclass
 class Visit:
-    """A page, and what it did while it was open.
+    """A page, and what it wrote and requested while it was open.
 
     Attributes:
         page: Playwright's `Page`.
-        messages: "type: text" of each line on the console, and of each error that nobody caught.
+        messages: "type: text" of each line on the console, and of each error that was not caught.
         failed: "address: reason" of each request that got no answer, or status 400 and above.
-        elsewhere: the addresses of requests to other machines; none of them gets out.
+        elsewhere: the addresses of requests to other machines, which never leave this one.
     """
 
     page: object
@@ -47,13 +47,13 @@ class Visit:
     elsewhere: list[str] = field(default_factory=list)
 
     def assert_clean(self) -> None:
-        """Nothing on the console, every request answered, and none to another machine."""
+        """Asserts that nothing is on the console, that every request was answered, and none went to other machines."""
         assert (self.messages, self.failed, self.elsewhere) == ([], [], [])
 
 
 @contextmanager
 def chromium() -> Iterator:
-    """A Chromium (Playwright's `Browser`) that resolves no names of other machines. Skips the test without one.
+    """Starts a Chromium (Playwright's `Browser`) that resolves no names of other machines; without one the test skips.
 
     While it is open, this thread has a running event loop, so that `asyncio.run` is refused.
     """
@@ -74,11 +74,11 @@ def chromium() -> Iterator:
 
 @contextmanager
 def visit(browser, **options) -> Iterator[Visit]:
-    """A fresh page, with nothing stored from earlier ones.
+    """Opens a new page, with nothing stored from earlier ones.
 
     Args:
-        browser: of `chromium`.
-        options: of Playwright's `new_context`: `viewport`, `color_scheme`, `permissions`, ….
+        browser: the browser that `chromium` started.
+        options: options of Playwright's `new_context`: `viewport`, `color_scheme`, `permissions`, ….
     """
     context = browser.new_context(**options)
     context.set_default_timeout(1000 * PATIENCE_SECONDS)
@@ -107,7 +107,7 @@ def visit(browser, **options) -> Iterator[Visit]:
 
 
 def package(name: str) -> Path:
-    """The directory of an npm package, such as "axe-core". Skips the test where it is not installed."""
+    """Returns the directory of an npm package, such as "axe-core". Skips the test if it is not installed."""
     path = NODE_MODULES / name
     if not path.is_dir():
         pytest.skip(f"needs {name} from npm: npm install --prefix tests/web")
@@ -115,18 +115,18 @@ def package(name: str) -> Path:
 
 
 def install(folder: Path) -> None:
-    """What `npm install` does in an exported folder, without the registry."""
+    """Does what `npm install` does in an exported folder, without the registry."""
     package("@litertjs/core")
     (folder / "node_modules").symlink_to(NODE_MODULES)
 
 
 @contextmanager
 def static(folder: Path, *, isolated: bool = False) -> Iterator[str]:
-    """The address of a static file server on this machine, without the closing slash.
+    """Starts a static file server on this machine; yields its address without the closing slash.
 
     Args:
-        folder: what it serves.
-        isolated: with the headers that let a page use threads.
+        folder: the folder that it serves.
+        isolated: whether it sends the headers that let a page use threads.
     """
 
     class Files(Quiet, SimpleHTTPRequestHandler):
@@ -140,7 +140,7 @@ def static(folder: Path, *, isolated: bool = False) -> Iterator[str]:
 
 
 def violations(page) -> list[str]:
-    """What axe-core finds wrong with a page's accessibility, and calls serious or critical."""
+    """Returns the problems with a page's accessibility that axe-core calls serious or critical."""
     page.evaluate((package("axe-core") / "axe.min.js").read_text())
     found = page.evaluate("axe.run()")["violations"]
     return [

@@ -1,4 +1,4 @@
-"""The bundled models, held-out scenes, and what a model says about them, shared by the tests of the bundled models."""
+"""Loads the bundled models and asks them about held-out scenes, for the tests of the bundled models."""
 
 from pathlib import Path
 
@@ -14,27 +14,27 @@ DETECTOR = hub.BUNDLED_DETECTOR
 
 
 def load(name: str):
-    """The model and its processor, which takes pictures."""
+    """Loads a model and its processor, which takes pictures."""
     source = auto.find(name)
     return source.load(detector=source.default_detector)
 
 
 def held_out(count: int):
-    """Scenes, for each question the place of its scene among them, and the questions."""
+    """Returns scenes, for each question the index of its scene, and the questions."""
     pairs = list(shapes.held_out_questions(count))
     places = {scene: place for place, scene in enumerate(dict.fromkeys(scene for scene, _ in pairs))}
     return list(places), [places[scene] for scene, _ in pairs], [question for _, question in pairs]
 
 
 def shown(processor, scenes) -> dict[str, np.ndarray]:
-    """The model's inputs but those of the text, a row for each scene."""
+    """Returns the model's inputs except those of the text, a row for each scene."""
     inputs = processor(images=[scene.image() for scene in scenes], return_tensors="np")
     inputs.pop("pixel_mask", None)  # all pictures have one size, so none is padded
     return inputs
 
 
 def predictions(model, processor, scenes, places, questions) -> list[str]:
-    """The best answer to every question. Each scene is processed once."""
+    """Returns the best answer to every question; each scene is processed once."""
     texts = processor.tokenizer([question.text for question in questions])
     visual = {name: values[places] for name, values in shown(processor, scenes).items()}
     outputs = model.predict(texts | visual, batch_size=250, verbose=0)
@@ -42,5 +42,5 @@ def predictions(model, processor, scenes, places, questions) -> list[str]:
 
 
 def scores(outputs):
-    """The logits of the answers, of any of the models, ours or upstream's."""
+    """Returns the logits of the answers from the outputs of any of the models, ours or upstream's."""
     return outputs["question_answering_score" if "question_answering_score" in outputs else "logits"]

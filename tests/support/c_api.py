@@ -28,8 +28,8 @@ def run(requests: list[dict], timeout: float = 900) -> list[dict[str, np.ndarray
     """Answers every request in one clean process, loading each artefact once.
 
     A request is `{"directory": path, "signature": name, "inputs": {name: array}}`; arrays of str, bytes or `object` are
-    string tensors. Returns the output dicts in the order of the requests. Raises `RuntimeError` with the process's
-    own words when it fails.
+    string tensors. Returns the output dicts in the order of the requests. Raises `RuntimeError` with the output of the
+    process if that fails.
     """
     encoded = [
         {**request, "directory": str(request["directory"]), "inputs": _pack(request["inputs"])} for request in requests
@@ -107,7 +107,7 @@ class Runtime:
             raise RuntimeError(self.c.TF_Message(self.status).decode())
 
     def tensor(self, array: np.ndarray) -> ctypes.c_void_p:
-        """A TF_Tensor holding a copy of the array."""
+        """Makes a TF_Tensor with a copy of the array."""
         dims = (ctypes.c_int64 * max(array.ndim, 1))(*array.shape)
         strings = array.dtype == object
         code, size = (_STRING, _STRING_BYTES * array.size) if strings else (_CODES[array.dtype], array.nbytes)
@@ -123,7 +123,7 @@ class Runtime:
         return tensor
 
     def array(self, tensor: ctypes.c_void_p) -> np.ndarray:
-        """The NumPy copy of a TF_Tensor; strings become an object array of bytes."""
+        """Copies a TF_Tensor to a NumPy array; strings become an object array of bytes."""
         shape = [self.c.TF_Dim(tensor, axis) for axis in range(self.c.TF_NumDims(tensor))]
         data, code = self.c.TF_TensorData(tensor), self.c.TF_TensorType(tensor)
         if code != _STRING:
@@ -183,7 +183,7 @@ class SavedModel:
 
 
 def signatures(meta_graph: bytes) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
-    """Signature name to ({input: tensor name}, {output: tensor name}), read from a serialized MetaGraphDef."""
+    """Reads signatures from a serialized MetaGraphDef: name to ({input: tensor name}, {output: tensor name})."""
 
     def tensors(infos: dict[str, bytes]) -> dict[str, str]:  # TensorInfo.name = 1
         return {name: fields(info)[1][0].decode() for name, info in infos.items()}
@@ -197,13 +197,13 @@ def signatures(meta_graph: bytes) -> dict[str, tuple[dict[str, str], dict[str, s
 
 
 def map_field(message: bytes, number: int) -> dict[str, bytes]:
-    """A map from strings to messages: repeated entries of key = 1, value = 2."""
+    """Reads a map from strings to messages, which is repeated entries of key = 1, value = 2."""
     entries = (fields(entry) for entry in fields(message).get(number, ()))
     return {entry[1][0].decode(): entry[2][0] for entry in entries}
 
 
 def fields(message: bytes) -> dict[int, list]:
-    """The fields of a protocol buffer by number: length-delimited ones as bytes, varints as int, fixed ones skipped."""
+    """Reads a protocol buffer's fields by number: length-delimited ones as bytes, varints as int; skips fixed ones."""
     found, at = {}, 0
 
     def varint() -> int:

@@ -6,7 +6,7 @@ from tfvl.modeling import lora
 
 
 def adapt(model, rank: int = 2) -> None:
-    """LoRA whose product is not zero."""
+    """Enables LoRA with matrices whose product is not zero."""
     model.enable_lora(rank)
     fill_adapters(model)
 

@@ -55,7 +55,7 @@ def inputs_of(head: str) -> dict[str, np.ndarray]:
 
 
 def training_example(head: str) -> tuple[dict, dict]:
-    """Inputs and labels that the class is trained with; among the words are those that are never trained."""
+    """Makes inputs and labels to train the class with; among the words are those whose embeddings are never trained."""
     inputs, rng = inputs_of(head), np.random.default_rng(1)
     inputs["input_ids"][0, ..., 2:4] = 0, 1
     if head in BARE:
@@ -76,35 +76,35 @@ def training_example(head: str) -> tuple[dict, dict]:
 
 
 def compiled(model: keras.Model) -> keras.Model:
-    """With the paper's loss and metrics; a bare model with a loss of the user's."""
+    """Compiles a model with the paper's loss and metrics, or a bare model with a loss of the user's."""
     loss = dict.fromkeys(BARE.get(type(model).__name__, ()), "mse") or None
     model.compile(keras.optimizers.Adam(3e-3), loss=loss)
     return model
 
 
 def dataset(head: str) -> tf.data.Dataset:
-    """One batch, as `fit` takes it: labels alone where the class has one kind, else as a dict."""
+    """Makes a dataset of one batch for `fit`: labels are a tensor if the class has one kind, else a dict."""
     inputs, labels = training_example(head)
     alone = getattr(tfvl, head).label_names == ("labels",)
     return tf.data.Dataset.from_tensors((inputs, labels["labels"] if alone else labels))
 
 
 def small_config(head: str, **changes) -> Config:
-    """One block of each kind, no dropout."""
+    """Makes a configuration with one block of each kind and no dropout."""
     sizes = HELPERS[family(head)].SIZES | dict.fromkeys(LAYERS[family(head)], 1)
     sizes |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     return getattr(tfvl, head).config_class(**sizes | changes)
 
 
 def small_model(head: str, **changes) -> keras.Model:
-    """A model of `small_config` with fresh weights, always the same."""
+    """Makes a model of `small_config` with fresh weights, which are always the same."""
     keras.utils.set_random_seed(0)
     return getattr(tfvl, head)(small_config(head, **changes))
 
 
 @cache
 def directory_of(head: str) -> Path:
-    """A directory for the class that goes with the process."""
+    """Makes a directory for the class, which is removed when the process ends."""
     directory = Path(tempfile.mkdtemp(prefix=f"tfvl-{head}-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return directory
@@ -115,7 +115,7 @@ def directory_of(head: str) -> Path:
 
 @cache
 def pair(head: str):
-    """The reference with random weights, and the tfvl model that its saved directory becomes, without a warning."""
+    """Makes the reference with random weights, and loads its saved directory as a tfvl model, without a warning."""
     from support.reference import reference_model
 
     reference = reference_model(head)
@@ -126,7 +126,7 @@ def pair(head: str):
 
 
 def reference_loss(head: str, reference, inputs: dict, labels: dict):
-    """The loss in PyTorch, from upstream's own where it has one."""
+    """Computes the loss in PyTorch, by upstream's own if it has one."""
     from support.reference import to_torch, torch
 
     functional = torch.nn.functional
@@ -149,7 +149,7 @@ def loss_of(head: str, model, inputs: dict, labels: dict):
 
 
 def sources_of(model, path: str) -> tuple:
-    """The porting rule that fills the variable at `path`, and the names that its sources have in the reference."""
+    """Returns the porting rule that fills the variable at `path`, and the names of its sources in the reference."""
     name = path.removeprefix(f"{model.base_model_prefix}/")
     rule, numbers = next(row for row in Table(model.weight_rules).by_target(name) if not row[0].fallback)
     prefix = f"{model.base_model_prefix}." if name != path else ""
@@ -157,9 +157,9 @@ def sources_of(model, path: str) -> tuple:
 
 
 def difference(ours, theirs, largest: bool = False) -> float:
-    """The largest difference, relative to 1 + the reference's value, or + its `largest` one.
+    """Returns the largest difference, relative to 1 + the reference's value, or 1 + its `largest` value.
 
-    It is infinite where shapes differ or something is not a number.
+    It is infinite if shapes differ or a value is not a number.
     """
     ours, theirs = np.asarray(ours, "float64"), np.asarray(theirs, "float64")
     if ours.shape != theirs.shape:
@@ -169,14 +169,14 @@ def difference(ours, theirs, largest: bool = False) -> float:
 
 
 def differences(ours: dict, theirs: dict) -> dict[str, float]:
-    """`difference` of every tensor in two equal structures of dicts, lists and tuples."""
+    """Returns the `difference` of every tensor in two equal structures of dicts, lists and tuples."""
     ours, theirs = flat(ours), flat(theirs)
     assert ours.keys() == theirs.keys()
     return {name: difference(value, theirs[name]) for name, value in ours.items()}
 
 
 def flat(outputs) -> dict[str, np.ndarray]:
-    """Outputs by name, those within a dict, a list or a tuple one by one, without what is None."""
+    """Flattens outputs to a dict of arrays by name, through dicts, lists and tuples, without those that are None."""
     if outputs is None:
         return {}
     if isinstance(outputs, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Runs of the command line in this process, and what they print."""
+"""Runs the command line in this process, and checks what it prints."""
 
 from tfvl.cli.app import main
 

@@ -1,4 +1,4 @@
-"""Two small servers for tests of the client, which answer as they are told: one over REST, one over gRPC."""
+"""Two small servers for tests of the client, over REST and over gRPC, whose answers a test can set."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ SIGNATURE = {"inputs": {"text": (7, (-1,)), "regions": (1, (-1, -1, 4))}, "outpu
 
 
 def outputs_for(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Answers that tell which row they are of; a row that asks "bad" has a status."""
+    """Returns answers that differ from row to row; a row whose text is "bad" has a status."""
     texts = [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in inputs["text"]]
     images = inputs.get("image", np.array([b""] * len(texts), object))
     answers = [[f"{text}!", str(len(image))] for text, image in zip(texts, images.tolist(), strict=True)]
@@ -29,7 +29,7 @@ def outputs_for(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 class Script:
-    """What a server does with its next requests; after that it answers `outputs_for`. Keeps what it was sent."""
+    """The failures with which a server answers its next requests, before `outputs_for`; it also keeps the requests."""
 
     def __init__(self):
         self.failures: list = []
@@ -40,7 +40,7 @@ class Script:
 
 @contextmanager
 def rest_server():
-    """Its URL and its script; a failure is (status, body) or "hang up"."""
+    """Starts a REST server; yields its URL and its script, whose failures are (status, body) or "hang up"."""
     script = Script()
 
     class Handler(Quiet, BaseHTTPRequestHandler):
@@ -95,7 +95,7 @@ def decoded(value):
 
 @contextmanager
 def grpc_server():
-    """Its URL and its script; a failure is (code, message) or "hang"."""
+    """Starts a gRPC server; yields its URL and its script, whose failures are (code, message) or "hang"."""
     script = Script()
 
     def predict(request, context):

@@ -1,4 +1,4 @@
-"""What a field of a configuration changes in a model, found by changing it alone: in transformers, and in tfvl."""
+"""Finds what a field of a configuration changes in a model, by changing it alone, in transformers and in tfvl."""
 
 from functools import cache
 from typing import NamedTuple
@@ -31,7 +31,7 @@ def their_config(family: str):
 
 
 class Theirs:
-    """A fresh model of transformers; the same seed for all."""
+    """A fresh model of transformers, made with the same seed for all configurations."""
 
     def __init__(self, family: str, head: str, changes: dict):
         torch.manual_seed(0)
@@ -52,7 +52,7 @@ class Theirs:
 
 
 class Ours:
-    """A fresh model of tfvl from the `config.json` that transformers writes; the same seed for all."""
+    """A fresh model of tfvl from the `config.json` that transformers writes, with the same seed in every case."""
 
     def __init__(self, family: str, head: str, changes: dict):
         keras.utils.set_random_seed(0)
@@ -74,7 +74,7 @@ class Ours:
 
 
 class Start(NamedTuple):
-    """How fresh weights are drawn, whatever the random numbers are."""
+    """The properties of fresh weights that do not depend on the random numbers."""
 
     range: int  # the power of ten next to the tables' standard deviation
     zeros: dict  # by table, its rows of zeros
@@ -82,7 +82,7 @@ class Start(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What there is to see of a model."""
+    """The properties of a model that are compared."""
 
     shapes: dict
     start: Start
@@ -92,7 +92,7 @@ class Seen(NamedTuple):
 
 
 def seen(side: type, family: str, head: str, changes: dict, shapes: dict | None = None) -> Seen:
-    """Of the class with a changed configuration, its shapes alone where they are not those given."""
+    """Returns the properties of the class with a changed configuration; without outputs if its shapes differ."""
     with changed_sizes(family, changes):
         subject = side(family, head, changes)
         found = {name: value.shape for name, value in subject.weights.items()}
@@ -114,11 +114,11 @@ def unchanged(side: type, family: str, head: str) -> Seen:
 
 
 def effects(side: type, family: str, head: str, field: str, value) -> str:
-    """What a field changes.
+    """Finds what a field changes.
 
     Returns:
-        "weights" (which there are, or their shapes); or those that apply of "start" (the values before training),
-        "outputs" (which there are), "answers", "loss", "training" (dropout) and "gradient"; or "nothing".
+        "weights" (their names or shapes); or those that apply of "start" (the values before training), "outputs" (their
+        names), "answers", "loss", "training" (dropout) and "gradient"; or "nothing".
     """
     before = unchanged(side, family, head)
     after = seen(side, family, head, {field: value}, before.shapes)

@@ -1,4 +1,4 @@
-"""Small copies of the data sets' files in their published form, with pictures and regions, written by code."""
+"""Writes small data sets with the published ones' files and formats, and with pictures and regions."""
 
 import io
 import json
@@ -51,7 +51,7 @@ def vqa_annotation(number: int, per_image: int = 2) -> dict:
 
 
 def write_vqa(directory: Path, count: int = 24, split: str = "train") -> tuple[Path, Path]:
-    """The two files of a split, streamed so that a million questions need no memory."""
+    """Writes the two files of a split, question by question, so that a million questions need no memory."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = (
         directory / f"v2_OpenEnded_mscoco_{split}2014_questions.json",
@@ -193,7 +193,7 @@ def jpeg(number: int, width: int = 64, height: int = 48) -> bytes:
 
 
 def write_images(directory: Path, names) -> Path:
-    """A JPEG for each name; every third is upright, so that sizes differ."""
+    """Writes a JPEG for each name; every third has another orientation, so that sizes differ."""
     directory.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
         sizes = (48, 64) if number % 3 == 0 else (64, 48)
@@ -219,7 +219,7 @@ def made_regions(name: str, number: int, count: int) -> Regions:
 
 
 def write_regions(path: Path, names) -> RegionStore:
-    """A store with 3 to 6 regions for each name."""
+    """Writes a store with 3 to 6 regions for each name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     RegionStore.write(path, [made_regions(name, number, 3 + number % 4) for number, name in enumerate(names)])
     return RegionStore(path)

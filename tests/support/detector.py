@@ -1,4 +1,4 @@
-"""Detectors for tests: a tiny one with random weights, and the full one with weights that anyone can rebuild."""
+"""Detectors for tests: a tiny one with random weights, and the full one with weights that follow from their names."""
 
 import functools
 import math
@@ -36,7 +36,7 @@ SIZES = {
 
 
 def tiny(seed: int = 0, **changes) -> RegionDetector:
-    """A tiny detector; all of its weights are random, the batch norms too."""
+    """Makes a tiny detector, all of whose weights are random, also those of batch norms."""
     keras.utils.set_random_seed(seed)
     detector = RegionDetector(DetectorConfig(**SIZES | changes))
     rng = np.random.default_rng(seed)
@@ -55,12 +55,12 @@ def tiny(seed: int = 0, **changes) -> RegionDetector:
 
 @functools.cache
 def shared() -> RegionDetector:
-    """The tiny detector that tests share when they do not change it."""
+    """Returns the tiny detector that is shared by tests which do not change it."""
     return tiny()
 
 
 def pictures(*sizes: tuple[int, int]) -> list[np.ndarray]:
-    """Pictures (height, width, 3) uint8 with large shapes in different colours."""
+    """Makes pictures (height, width, 3) uint8 with large shapes in different colours."""
     drawn = []
     for seed, (height, width) in enumerate(sizes):
         rng = np.random.default_rng(seed)
@@ -71,7 +71,7 @@ def pictures(*sizes: tuple[int, int]) -> list[np.ndarray]:
 
 
 def state_dict(detector: RegionDetector) -> dict[str, np.ndarray]:
-    """The weights under upstream's names, as torch lays them out, and the counters that torch adds."""
+    """Returns the weights under upstream's names and in torch's layout, and the counters that torch adds."""
     with tempfile.TemporaryDirectory() as directory:
         save_weights(detector, directory)
         state = load_file(Path(directory) / "model.safetensors")
@@ -83,14 +83,14 @@ def state_dict(detector: RegionDetector) -> dict[str, np.ndarray]:
 
 
 def golden_state_shapes() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the state dict of `unc-nlp/frcnn-vg-finetuned`."""
+    """Reads names and shapes of the state dict of `unc-nlp/frcnn-vg-finetuned`."""
     lines = (GOLDEN / "frcnn_state_dict.tsv").read_text().splitlines()
     pairs = (line.split("\t") for line in lines)
     return {name: tuple(int(size) for size in shape.strip("()").split(",") if size) for name, shape in pairs}
 
 
 def golden_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The tensor with which the golden outputs were made; the recipe is fixed, the values mean nothing."""
+    """Returns the tensor of this name with which the golden outputs were made: fixed random numbers."""
     rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     if name.endswith("num_batches_tracked"):
         return np.zeros(shape, np.int64)

@@ -1,7 +1,7 @@
-"""Training in several processes on this machine, as several machines would do it.
+"""Trains in several processes on this machine, as several machines would do it.
 
 As a script it is one of the workers: `support/distributed.py DIRECTORY`, where `DIRECTORY/<case>` holds a model for
-each of `CASES`; it leaves `<case>-<index>-<count>.npz`, the weights, and `.json`, what `fit` and `evaluate` said.
+each of `CASES`; it writes `<case>-<index>-<count>.npz`, the weights, and `.json`, the results of `fit` and `evaluate`.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ EPSILON = 1e-2
 
 @contextlib.contextmanager
 def well_conditioned():
-    """Inside, every AdamW that is made has `EPSILON`."""
+    """A context in which every new AdamW has the epsilon `EPSILON`."""
     from tfvl.modeling.optimizers import AdamW
 
     made = AdamW.__init__
@@ -48,7 +48,7 @@ def well_conditioned():
 
 
 def batch_of(head: str, index: int, count: int) -> tuple:
-    """Inputs, labels and weights: this worker's rows of the batch. Words to be guessed are in one row mostly."""
+    """Returns this worker's rows of the batch: inputs, labels and weights. Most masked words are in the first row."""
     import tensorflow as tf
 
     import tfvl
@@ -64,7 +64,7 @@ def batch_of(head: str, index: int, count: int) -> tuple:
 
 
 def train(case: str, directory: Path, workers) -> tuple[dict, dict]:
-    """The weights after some steps, and what was measured."""
+    """Trains a case for some steps; returns the weights, and what was measured."""
     import tensorflow as tf
 
     import tfvl
@@ -89,12 +89,12 @@ def free_ports(count: int) -> list[int]:
 
 
 class Cluster:
-    """Processes that train together; used as a context, it leaves none behind.
+    """Processes that train together; as a context manager it ends them all.
 
     Args:
-        arguments: of the Python interpreter.
-        logs: a directory; what process n says is in `<n>.log`.
-        count: of processes.
+        arguments: arguments of the Python interpreter.
+        logs: a directory for the output of the processes, `<n>.log` for process n.
+        count: number of processes.
     """
 
     def __init__(self, arguments: list, logs: Path, count: int = 2):
@@ -118,7 +118,7 @@ class Cluster:
             process.wait()
 
     def wait(self) -> list[int]:
-        """Exit codes."""
+        """Waits for all processes, and returns their exit codes."""
         end = time.monotonic() + DEADLINE
         return [process.wait(max(1.0, end - time.monotonic())) for process in self.processes]
 
@@ -127,7 +127,7 @@ class Cluster:
 
 
 def run_together(arguments: list, logs: Path, count: int = 2) -> str:
-    """Runs a program in all processes, again where one was taken for lost; returns what they said."""
+    """Runs a program in all processes, and again if one was taken for lost; returns their output."""
     from tfvl.training.distributed import LOST_WORKER
 
     for _ in range(STARTS):

@@ -1,4 +1,4 @@
-"""A script of the examples as one of several workers, its steps `well_conditioned`: `distributed_script.py SCRIPT`."""
+"""Runs a script of the examples as one of several workers, `well_conditioned`: `distributed_script.py SCRIPT`."""
 
 import runpy
 import sys

@@ -1,6 +1,6 @@
-"""`tfvl train` as one of several workers, the second of which dies: `support/distributed_train.py ROOT OUT [STEP]`.
+"""Runs `tfvl train` as one of several workers: `support/distributed_train.py ROOT OUT [STEP]`.
 
-After that step it is killed, unless `ROOT/killed` says that it was before.
+The second worker is killed after that step, unless `ROOT/killed` says that it was killed before.
 """
 
 import os

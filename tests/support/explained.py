@@ -1,4 +1,4 @@
-"""What each head that answers is asked in the tests of pipelines and explanations, and tiny models of the heads."""
+"""Questions to each head that answers, for tests of pipelines and explanations, and tiny models of the heads."""
 
 from support.checkpoint import save_tiny, tiny_model, tiny_processor
 from support.once import once
@@ -34,13 +34,13 @@ ASKED = {
 
 
 def saved(head: str):
-    """The directory of a tiny checkpoint."""
+    """Returns the directory of a head's tiny checkpoint."""
     make = save_tiny if head.startswith("Vilt") else save_tiny_region_model
     return once(f"heads/{head}", lambda path: make(path, head, **SEVERAL.get(head, {})))
 
 
 def loaded(head: str):
-    """A tiny model and its processor."""
+    """Makes a tiny model with this head, and its processor."""
     if head.startswith("Vilt"):
         return tiny_model(head, **SEVERAL.get(head, {})), tiny_processor()
     return tiny_region_model(head), tiny_region_processor("Lxmert" if head.startswith("Lxmert") else "VisualBert")

@@ -1,4 +1,4 @@
-"""Every head with random weights, exported once for all tests of artefacts; and raw requests for ViLT's heads."""
+"""Exports every head with random weights, once for all tests of artefacts, and makes raw requests for ViLT's heads."""
 
 import tempfile
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Artefact:
 
 
 def random_model(class_name: str) -> keras.Model:
-    """Sharp random weights in every variable: rows differ clearly, and no two answers of a row come close."""
+    """Makes a model with large random weights, so that rows differ clearly, and so do the answers of a row."""
     config = {"id2label": LABELS, "type_vocab_size": 3}
     if class_name in REGION_HEADS:
         model = region_model(class_name, **config)
@@ -54,7 +54,7 @@ def random_model(class_name: str) -> keras.Model:
 
 @cache
 def artefact(class_name: str) -> Artefact:
-    """A head, exported once; the files that its processor came from are gone by then."""
+    """Exports a head once; the files from which its processor was loaded are removed before."""
     model = random_model(class_name)
     processor = region_processor(class_name) if class_name in REGION_HEADS else tiny_processor()
     with tempfile.TemporaryDirectory() as source:
@@ -67,7 +67,7 @@ def artefact(class_name: str) -> Artefact:
 
 @cache
 def in_eight_bits(class_name: str) -> Path:
-    """The same head exported with `quantize="dynamic"`, once."""
+    """Exports the same head once with `quantize="dynamic"`."""
     made = artefact(class_name)
     return once(
         f"{class_name}-dynamic/1",
@@ -76,7 +76,7 @@ def in_eight_bits(class_name: str) -> Path:
 
 
 def picture(seed: int, height: int, width: int, file_format: str = "JPEG") -> bytes:
-    """A few large random patches, as an encoded file."""
+    """Encodes an image of a few large random patches as a file."""
     patches = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
     file = BytesIO()
     Image.fromarray(patches).resize((width, height), Image.Resampling.NEAREST).save(file, file_format)
@@ -94,14 +94,14 @@ GOOD_TEXTS = strings("What color is the [MASK]?", "the [MASK] is left of a blue 
 def requests(
     class_name: str, images: np.ndarray = GOOD_IMAGES, texts: np.ndarray = GOOD_TEXTS
 ) -> dict[str, np.ndarray]:
-    """The raw inputs of a head; where it takes two images, the second ones are the first ones in another order."""
+    """Returns raw inputs of a head; if it takes two images, the second ones are the first ones in another order."""
     if class_name in REGION_HEADS:
         return region_requests(class_name)
     return {"image": np.stack([images, images[::-1]], axis=1) if class_name == NLVR2 else images, "text": texts}
 
 
 def prepare(class_name: str) -> dict[str, np.ndarray]:
-    """The good requests as the model's inputs, through the processor in Python."""
+    """Converts the good requests to the model's inputs by the processor in Python."""
     if class_name in REGION_HEADS:
         return region_inputs(class_name)
     raw, exported = requests(class_name), artefact(class_name)
@@ -116,6 +116,6 @@ def loaded(class_name: str):
 
 
 def serve(class_name: str, signature: str = "serving_default", **inputs: np.ndarray) -> dict[str, np.ndarray]:
-    """Runs the reloaded artefact of a head, in this process."""
+    """Runs the reloaded artefact of a head in this process."""
     outputs = loaded(class_name).signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
     return {name: value.numpy() for name, value in outputs.items()}

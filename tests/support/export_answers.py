@@ -1,4 +1,4 @@
-"""What exported models should answer, in NumPy and apart from `tfvl.export`, and how exactly."""
+"""Computes in NumPy, without `tfvl.export`, what exported models should answer, and compares with tolerances."""
 
 import re
 
@@ -23,13 +23,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def best(scores: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Names and scores of the TOP_K best along the last axis."""
+    """Returns names and scores of the TOP_K best along the last axis."""
     order = np.argsort(-scores, axis=-1, kind="stable")[..., :TOP_K]
     return np.array([name.encode() for name in names], object)[order], np.take_along_axis(scores, order, -1)
 
 
 def filled_masks(logits: np.ndarray, ids: np.ndarray, texts: np.ndarray) -> dict[str, np.ndarray]:
-    """The results of every [MASK] of `texts`, whose token ids are `ids`."""
+    """Computes the results for every [MASK] of `texts`, whose token ids are `ids`."""
     every, all_scores = best(softmax(logits), VOCABULARY)
     masks = ids == VOCABULARY.index("[MASK]")
     most = masks.sum(1).max()
@@ -52,7 +52,7 @@ def filled_masks(logits: np.ndarray, ids: np.ndarray, texts: np.ndarray) -> dict
 
 
 def assert_same(actual: np.ndarray, expected: np.ndarray, tolerance: float, what: str):
-    """Strings are equal, numbers within `tolerance`: of the largest one where that is above 1."""
+    """Asserts that strings are equal and numbers within `tolerance` (times the largest one, if that is above 1)."""
     if expected.dtype.kind in "OS":
         assert actual.tolist() == expected.tolist(), what
     else:
@@ -61,7 +61,7 @@ def assert_same(actual: np.ndarray, expected: np.ndarray, tolerance: float, what
 
 
 def assert_signatures(class_name: str, frozen: tuple[dict, dict, dict, dict]):
-    """An artefact's signatures are `frozen`: inputs and outputs of serving_default, then those of tensors."""
+    """Asserts that an artefact's signatures are `frozen`: inputs and outputs of serving_default, then of tensors."""
     serving_inputs, serving_outputs, inputs, outputs = frozen
     assert tfvl.export.check(artefact(class_name).directory).signatures == {
         "serving_default": {"inputs": serving_inputs, "outputs": serving_outputs},
@@ -70,7 +70,7 @@ def assert_signatures(class_name: str, frozen: tuple[dict, dict, dict, dict]):
 
 
 def assert_served(class_name: str, expected: dict[str, np.ndarray]):
-    """To its three good requests a head's artefact answers what is expected, and nothing else."""
+    """Asserts that a head's artefact answers its three good requests as expected, and nothing else."""
     served = serve(class_name, **requests(class_name))
     assert served.pop("status").tolist() == [b"", b"", b""]
     assert served.keys() == expected.keys()

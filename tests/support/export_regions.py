@@ -55,7 +55,7 @@ def region_processor(class_name: str):
 
 
 def regions_of(*items: int) -> np.ndarray:
-    """(3, [items,] 5, FEATURES): as many regions as `COUNTS` says, zeros behind them."""
+    """Makes features (3, [items,] 5, FEATURES) of as many regions as `COUNTS` says, padded with zeros."""
     features = np.random.default_rng(0).normal(size=(3, *items, 5, FEATURES)).astype(np.float32)
     for row, count in enumerate(COUNTS):
         features[row, ..., count:, :] = 0
@@ -65,7 +65,7 @@ def regions_of(*items: int) -> np.ndarray:
 
 
 def boxes() -> np.ndarray:
-    """(3, 5, 4); those of padding are no boxes."""
+    """Makes boxes (3, 5, 4); the values for padding are not boxes."""
     corners = np.random.default_rng(1).uniform(size=(3, 5, 2, 2)).astype(np.float32)
     sorted_corners = np.sort(corners, axis=2).reshape(3, 5, 4)
     sorted_corners[~regions_of().any(-1)] = 7
@@ -79,7 +79,7 @@ def encoded(values) -> np.ndarray:
 
 
 def region_requests(class_name: str) -> dict[str, np.ndarray]:
-    """Three good rows as `serving_default` takes them."""
+    """Makes three good rows of inputs of `serving_default`."""
     raw = {"text": encoded(TEXTS), "regions": regions_of(2) if class_name == PAIR else regions_of()}
     more = {
         "Lxmert": {"boxes": boxes()},
@@ -90,7 +90,7 @@ def region_requests(class_name: str) -> dict[str, np.ndarray]:
 
 
 def region_inputs(class_name: str) -> dict[str, np.ndarray]:
-    """The same rows as the model's inputs, through the processor in Python."""
+    """Converts the same rows to the model's inputs by the processor in Python."""
     raw, processor = region_requests(class_name), region_processor(class_name)
     inputs = processor(
         text=list(TEXTS),

@@ -1,4 +1,4 @@
-"""Files of every kind with something changed in them, each from a number; and what is wrong with how they are read.
+"""Changes files of every kind at random, each determined by a number, and finds those that are read wrongly.
 
 PYTHONPATH=tests:. python -m support.fuzz 20000      # as TFVL_FUZZ=20000 does in tests/fuzz
 """
@@ -23,7 +23,7 @@ INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0
 
 @dataclass
 class Report:
-    """Counts of outcomes, and what is wrong: number of the file, its kind, and a sentence."""
+    """Counts of outcomes, and a list of what is wrong: the file's number, its kind, and a sentence."""
 
     outcomes: Counter = field(default_factory=Counter)
     wrong: list[tuple[int, str, str]] = field(default_factory=list)
@@ -67,7 +67,7 @@ def blank(content: bytearray, chance: random.Random) -> None:
 
 
 def number(content: bytearray, chance: random.Random) -> None:
-    """Another number where one is written in digits."""
+    """Replaces a digit of the content by another number, or by no number."""
     places = [place for place, byte in enumerate(content) if chr(byte).isdigit()] or [0]
     place = chance.choice(places)
     content[place : place + 1] = chance.choice((b"-1", b"1e999", b"99999999", b"9" * 30, b"9" * 5000, b"null", b"[]"))
@@ -97,7 +97,7 @@ def changed(content: bytes, chance: random.Random) -> bytes:
 
 
 class Fuzzer:
-    """Reads changed files by their numbers; the same number is always the same file."""
+    """Reads changed files by their numbers; the same number always stands for the same file."""
 
     def __init__(self, directory: Path):
         self.kinds, self.directory, self.report = kinds(), directory, Report()
@@ -116,7 +116,7 @@ class Fuzzer:
         return [self._ours.read(reader, path) for reader in kind.readers]
 
     def run(self, place: int, name: str = "") -> None:
-        """Reads the file of that number, of the kind that has its turn or of a named one, and reports."""
+        """Reads the file of this number, of a named kind or of the one whose turn it is, and reports."""
         chance = random.Random(f"{SEED} {place}")
         name = name or list(self.kinds)[place % len(self.kinds)]
         kind = self.kinds[name]

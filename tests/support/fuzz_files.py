@@ -31,11 +31,11 @@ class Kind:
     """A kind of files.
 
     Attributes:
-        readers: of `support.readers`; those that read it, must all read the same.
-        files: name to content; the first is the one that is changed.
-        read: the one that is read; "" for the first.
-        reference: of `support.references`, or "".
-        own: whether nothing but what was written may be read of a changed file.
+        readers: names in `support.readers`; those that can read a file must all read the same.
+        files: contents by name; the first file is the one that is changed.
+        read: the name of the file that is read; "" for the first.
+        reference: name in `support.references`, or "".
+        own: whether a reader must either refuse a changed file or read what was written.
     """
 
     readers: tuple[str, ...]
@@ -46,7 +46,7 @@ class Kind:
 
 
 def kinds() -> dict[str, Kind]:
-    """Every kind, with a sound file of it."""
+    """Returns every kind, with its sound files, by name."""
     with tempfile.TemporaryDirectory() as name:
         made = (_checkpoints, _regions, _lite, _saved_model, _prepared)
         return {key: kind for make in made for key, kind in make(Path(name)).items()} | _texts() | _images()

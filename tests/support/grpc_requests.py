@@ -11,7 +11,7 @@ from support.server import ANSWER_SECONDS, MODEL, questions
 
 
 def predict_request(*rows: int, name: str = MODEL, signature: str = "", **inputs) -> predict_pb2.PredictRequest:
-    """Asks those of `questions()`; `inputs` are added or put in their place, and left out where they are None."""
+    """Makes a request with these rows of `questions()`; `inputs` are added or replaced, and left out if None."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = name
     request.model_spec.signature_name = signature
@@ -23,14 +23,14 @@ def predict_request(*rows: int, name: str = MODEL, signature: str = "", **inputs
 
 
 def refusal(call, message) -> tuple[str, str]:
-    """The code and the sentence with which a call is refused."""
+    """Returns the code and the sentence with which a call is refused."""
     with pytest.raises(grpc.RpcError) as caught:
         call(message, timeout=ANSWER_SECONDS)
     return caught.value.code().name, caught.value.details()
 
 
 def repeated(value, *shape: int) -> TensorProto:
-    """A tensor of one value, which is said once."""
+    """Makes a tensor of this shape, all of one value, which the message contains once."""
     proto = tf.make_tensor_proto(np.array([value], object) if isinstance(value, bytes) else np.array([value]))
     del proto.tensor_shape.dim[:]
     if proto.tensor_content:

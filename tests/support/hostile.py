@@ -1,4 +1,4 @@
-"""Requests of every kind, good and hostile, and what each must be answered."""
+"""Good and hostile requests of every kind, with checks of how each must be answered."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ READ_SECONDS = 5.0  # of the server; slower requests are refused
 
 
 def huge_png() -> bytes:
-    """A PNG of 50,000 x 50,000 pixels by its header."""
+    """Makes a PNG whose header claims 50,000 x 50,000 pixels."""
     content = bytearray(encoded(np.zeros((1, 1, 3), np.uint8)))
     content[16:24] = (50_000).to_bytes(4, "big") * 2
     return bytes(content)
@@ -31,7 +31,7 @@ def truncated() -> bytes:
 
 @cache
 def many_scans(side: int = 200, scans: int = 4000) -> bytes:
-    """A progressive JPEG whose last scan is repeated."""
+    """Makes a progressive JPEG whose last scan is repeated."""
     file = BytesIO()
     Image.new("RGB", (side, side)).save(file, "JPEG", progressive=True)
     content = file.getvalue()
@@ -41,7 +41,7 @@ def many_scans(side: int = 200, scans: int = 4000) -> bytes:
 
 @cache
 def many_comments(count: int = 500_000) -> bytes:
-    """A GIF with empty comments before its frame."""
+    """Makes a GIF with empty comments before its frame."""
     file = BytesIO()
     Image.new("P", (8, 8)).save(file, "GIF")
     content = file.getvalue()
@@ -78,8 +78,8 @@ BAD_ROWS = {  # image, text, how the status begins
 
 
 def post(server: Server, body: bytes | dict) -> tuple[int, dict]:
-    """Status and answer of a request that is sent as one piece: between two, a busy machine might pause for longer than
-    `READ_SECONDS`."""
+    """Returns status and answer of a request, which is sent in one piece: between two pieces, a busy machine may pause
+    for longer than `READ_SECONDS`."""
     body = json.dumps(body).encode() if isinstance(body, dict) else body
     with socket.create_connection(address(server), timeout=ANSWER_SECONDS) as connection:
         connection.sendall(head(len(body)) + body)
@@ -141,7 +141,7 @@ def cut_off_while_waiting(server: Server, rng: np.random.Generator):
 
 
 def cut_off_in_the_middle(server: Server, rng: np.random.Generator):
-    """Of a request of many batches; the rest of them is not run."""
+    """Closes the connection during a request of many batches, the rest of which is not run."""
     body = json.dumps({"instances": instances(0) * 100}).encode()
     with socket.create_connection(address(server), timeout=ANSWER_SECONDS) as connection:
         connection.sendall(head(len(body)) + body)
@@ -183,7 +183,7 @@ def other_host(server: Server, rng: np.random.Generator):
 
 
 def idle(server: Server, rng: np.random.Generator):
-    """Many connections that say nothing, and go after others have been answered."""
+    """Opens many connections that send nothing, and closes them after others have been answered."""
     with ExitStack() as connections:
         for _ in range(25):
             connections.enter_context(socket.create_connection(address(server), timeout=ANSWER_SECONDS))
@@ -191,7 +191,7 @@ def idle(server: Server, rng: np.random.Generator):
 
 
 def grows(server: Server, rng: np.random.Generator):
-    """A gRPC request of a few bytes that stands for many rows."""
+    """Sends a gRPC request of a few bytes that stands for many rows."""
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
     from support.grpc_requests import predict_request, refusal, repeated

@@ -1,4 +1,4 @@
-"""A server on this machine while a test runs, for stand-ins that answer as they are told."""
+"""Runs a server on this machine during a test, with the handler of a stand-in."""
 
 import threading
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class Quiet:
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """The address of a server whose requests `handler` answers."""
+    """Starts a server whose requests `handler` answers, and yields its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

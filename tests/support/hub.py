@@ -15,7 +15,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @contextlib.contextmanager
 def hub() -> Iterator[SimpleNamespace]:
-    """Its `url`; the `repositories`, each with its files; the `tokens` that came; a `refusal`, an HTTP status."""
+    """Yields the hub's `url`, its `repositories` with files, the `tokens` received, and a `refusal` (HTTP status)."""
     state = SimpleNamespace(repositories={}, tokens=[], messages=[], refusal=None)
 
     class Handler(Quiet, BaseHTTPRequestHandler):

@@ -1,6 +1,6 @@
 """A stand-in of the Hugging Face hub that serves `root/owner/name/file` and `root/datasets/owner/name/file`.
 
-It answers what `huggingface_hub` asks to download a snapshot or a file; whatever else is not found.
+It answers the requests by which `huggingface_hub` downloads a snapshot or a file; all others get "not found".
 """
 
 import contextlib
@@ -19,7 +19,7 @@ FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/[^/]+/(.+)")
 
 @contextlib.contextmanager
 def hub_server(root: Path, monkeypatch):
-    """Serves the directory as huggingface_hub's endpoint, with an empty cache; gives the list of files fetched."""
+    """Serves the directory as huggingface_hub's endpoint, with an empty cache; yields the list of files fetched."""
     from huggingface_hub import constants
 
     fetched: list[str] = []

@@ -1,4 +1,4 @@
-"""The images that the image processor is tested on, and how upstream is given them."""
+"""The images with which the image processor is tested, and their conversion for upstream's processor."""
 
 import hashlib
 import io
@@ -18,7 +18,7 @@ def encode(image: Image.Image, format: str, **options) -> bytes:
 
 
 def noise(*shape: int, seed: int = 0, dtype=np.uint8) -> np.ndarray:
-    """Random levels: the hardest image to resize to the bit."""
+    """Makes an image of random levels, the hardest to resize to the bit."""
     return np.random.default_rng([seed, *shape]).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
@@ -34,7 +34,7 @@ def transparent(width: int, height: int) -> Image.Image:
 
 
 def cases() -> dict[str, object]:
-    """Images by name, as a user gives them: bytes, PIL images and arrays."""
+    """Returns images by name, as a user gives them: bytes, PIL images and arrays."""
     files = {path.name: path.read_bytes() for path in sorted(DATA.glob("*.*")) if path.suffix in (".jpg", ".png")}
     sizes = {
         "upscaled": (40, 50),
@@ -85,7 +85,7 @@ def cases() -> dict[str, object]:
 
 
 def for_upstream(image: object) -> object:
-    """What upstream's processor takes for the same picture: it neither decodes bytes nor converts to RGB."""
+    """Converts an image for upstream's processor, which neither decodes bytes nor converts to RGB."""
     if isinstance(image, bytes):
         image = Image.open(io.BytesIO(image))
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[0] != 3:
@@ -94,6 +94,6 @@ def for_upstream(image: object) -> object:
 
 
 def digest(values) -> dict[str, object]:
-    """The shape and a hash of the bytes of an array."""
+    """Returns the shape of an array and a hash of its bytes."""
     values = np.ascontiguousarray(values)
     return {"shape": list(values.shape), "sha256": hashlib.sha256(values.tobytes()).hexdigest()}

@@ -1,4 +1,4 @@
-"""Files read in a worker process under limits: one that ends, hangs or swells it costs nothing but a verdict."""
+"""Reads files in a worker process with limits, so that a file which crashes or hangs the worker is only reported."""
 
 import hashlib
 import json
@@ -18,14 +18,14 @@ WALL_SECONDS = 300  # for what waits without computing; far beyond what a loaded
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file.
+    """The outcome of reading a file.
 
     Attributes:
         kind: "value", "refused" (with a ValueError or an OSError), "error" (another exception), or "died".
         text: the message of the error, or how the worker died.
         value: a digest of what was read.
-        seconds: processor time, of the worker and of processes that it waited for.
-        memory: bytes at the most, above the worker's start.
+        seconds: processor time of the worker and of processes that it waited for.
+        memory: the most bytes that the worker took above those at its start.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Outcome:
     memory: int = 0
 
     def wrong(self, name: str, most_memory: int = MEMORY_BYTES) -> str:
-        """What is wrong with it, for a file called `name`; "" if nothing."""
+        """Returns a text that says what is wrong with the outcome for a file called `name`, or ""."""
         if self.kind in ("died", "error"):
             return f"{self.kind}: {self.text}"
         if self.seconds > CPU_SECONDS:
@@ -51,14 +51,14 @@ class Worker:
     """A process that reads files with the functions of a module, one after the other.
 
     Args:
-        module: its dict `READERS` has a function of a path by name, whose result has a `repr` that tells it all.
+        module: name of a module, whose dict `READERS` has functions of a path; the `repr` of a result is complete.
     """
 
     def __init__(self, module: str):
         self.module, self._process = module, None
 
     def read(self, reader: str, path: Path) -> Outcome:
-        """What the reader makes of the file; a worker that died is replaced."""
+        """Returns the outcome of a reader for the file; a worker that died is replaced."""
         if self._process is None:
             self._start()
         process = self._process
@@ -92,7 +92,7 @@ class Worker:
 
 
 def refused(worker: Worker, reader: str, path: Path, sentence: str) -> None:
-    """The file is refused with a sentence that holds `sentence`, within the limits of a worker."""
+    """Asserts that the file is refused with a message that contains `sentence`, within the limits of a worker."""
     outcome = worker.read(reader, path)
     assert not outcome.wrong(path.name), outcome
     assert outcome.kind == "refused"
@@ -101,7 +101,7 @@ def refused(worker: Worker, reader: str, path: Path, sentence: str) -> None:
 
 
 def serve(module: str) -> None:
-    """The worker's side."""
+    """Runs the worker: reads files named on stdin, and writes outcomes to stdout."""
     import importlib
 
     readers = importlib.import_module(module).READERS

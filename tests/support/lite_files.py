@@ -1,4 +1,4 @@
-"""Heads with random weights and the bundled models as `.tflite` files, each converted once in a run of the tests."""
+"""Converts heads with random weights and bundled models to `.tflite` files, each once in a run of the tests."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def processor_of(head: str):
 
 
 def head_file(head: str) -> Path:
-    """A head of `random_model`, for `SIZES`."""
+    """Returns the file of a head of `random_model`, exported with `SIZES`."""
 
     def make(path: Path) -> None:
         tfvl.export.lite(random_model(head), processor_of(head), path, top_k=TOP_K, **SIZES)
@@ -25,6 +25,6 @@ def head_file(head: str) -> Path:
 
 
 def bundled_file(name: str = "shapes-vilt", **options) -> Path:
-    """A bundled model, with options of `tfvl.export.lite`."""
+    """Returns the file of a bundled model, exported with these options of `tfvl.export.lite`."""
     said = "".join(f"-{option}-{value}" for option, value in sorted(options.items()))
     return once(f"lite/{name}{said}.tflite", lambda path: tfvl.export.lite(*tfvl.auto.load(name), path, **options))

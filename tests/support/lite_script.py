@@ -1,6 +1,6 @@
-"""Every head as a `.tflite` file, and what all of them answer in one process that never imports TensorFlow.
+"""Runs `.tflite` files of every head in one process that never imports TensorFlow.
 
-As a script: `python support/lite_script.py DIRECTORY` asks every file of the directory what stands in its `.npz`.
+As a script, `python support/lite_script.py DIRECTORY` runs every file of the directory on the inputs in its `.npz`.
 """
 
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def ask_all(directory: Path) -> None:
-    """Runs each file on its inputs, and asks it; writes the outputs (`.out.npz`) and the answers (`.json`)."""
+    """Runs each file on its inputs and its request; writes the outputs (`.out.npz`) and the answers (`.json`)."""
     from tfvl.lite import Runner
 
     for path in sorted(directory.glob("*.tflite")):
@@ -33,7 +33,7 @@ def ask_all(directory: Path) -> None:
 
 
 def as_arrays(row: list) -> np.ndarray | list[np.ndarray]:
-    """Regions or boxes of one image, or of each image of a pair."""
+    """Converts regions or boxes of one image to an array, or those of a pair of images to two arrays."""
     pair = isinstance(row[0][0], list)
     return [np.array(image, np.float32) for image in row] if pair else np.array(row, np.float32)
 

@@ -1,4 +1,4 @@
-"""A tokenizer alone, as TFLite runs it."""
+"""Runs tokenizers alone in TFLite."""
 
 import json
 import warnings
@@ -27,15 +27,15 @@ DEFAULTS = {
 
 
 def text_flavour(exact: tokenizer.Tokenizer, length: int) -> Ids:
-    """The text flavour's: texts to ids (texts, length), padded."""
+    """Returns the text flavour's tokenizer, a function from texts to padded ids (texts, length)."""
     tables = lite_text.tables_of(exact)
     return as_tflite(partial(lite_text.encode, tables=tables, length=length, limit=length))
 
 
 def as_tflite(encode: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Ids:
-    """A function of a string tensor, as TFLite runs it.
+    """Converts a function of a string tensor to one that TFLite runs.
 
-    Not as TensorFlow does: there tf.text 2.21's NgramsStringJoin ends the process where it gets several rows.
+    TensorFlow cannot run it: there tf.text 2.21's NgramsStringJoin ends the process if it gets several rows.
     """
     function = tf.function(lambda text: encode(text)["input_ids"], autograph=False)
     with quiet_logger(), quiet_stderr(), warnings.catch_warnings():
@@ -59,27 +59,27 @@ def as_tflite(encode: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Ids:
 
 
 def client_tokenizer(vocab: dict, **options) -> tokenizer.Tokenizer:
-    """Of a file in the older layout, where added tokens are words of the vocabulary."""
+    """Makes the tokenizer of a file in the older layout, in which added tokens are words of the vocabulary."""
     options = DEFAULTS | options
     vocab = with_added(vocab, options["additional_special_tokens"])
     return tokenizer.Tokenizer(vocab, options, tokenizer.pack(options))
 
 
 def tokenizer_file(path: Path, vocab: dict, options: dict) -> Path:
-    """A `.tflite` file with a tokenizer and no model that could run."""
+    """Writes a `.tflite` file with a tokenizer and no model that could run."""
     described = {"head": "ViltModel", "config": {}, "tokenizer": options, "inputs": {}, "outputs": [], "top_k": 1}
     file.write(file.LiteFile(path, described, vocab, ("a",), tokenizer.pack(options)), b"\0\0\0\0TFL3")
     return path
 
 
 def case_file(path: Path, case: added_tokens.Case) -> Path:
-    """As `tokenizer_file`, of one of the cases of added tokens."""
+    """Writes such a file with the tokenizer of one of the cases of added tokens."""
     vocab, options = tokenizer.described(added_tokens.ours(case).get_config())
     return tokenizer_file(path, vocab, options | {"model_max_length": 40})
 
 
 def case_client(case: added_tokens.Case) -> tokenizer.Tokenizer:
-    """What a client makes of the file of a case."""
+    """Makes the tokenizer that a client makes from the file of a case."""
     vocab, options = json.loads(json.dumps(tokenizer.described(added_tokens.ours(case).get_config())))
     return tokenizer.Tokenizer(vocab, options, tokenizer.pack(options))
 

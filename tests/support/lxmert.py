@@ -25,7 +25,7 @@ TRAINED = HEADS[1:]
 
 
 def lxmert_inputs(seed: int = 0) -> dict[str, np.ndarray]:
-    """A batch of three: texts of 7, 5 and 6 words, images of 4, 5 and 3 regions; in the order of the arguments."""
+    """Makes a batch of three texts of 7, 5, 6 words and images of 4, 5, 3 regions, in the order of the arguments."""
     rng = np.random.default_rng(seed)
     return {
         "input_ids": rng.integers(0, SIZES["vocab_size"], (BATCH, LENGTH)).astype("int32"),
@@ -38,7 +38,7 @@ def lxmert_inputs(seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def lxmert_labels(head: str, seed: int = 1) -> dict:
-    """Every label that the class takes, some of them -100, with a confidence for each region."""
+    """Makes every label that the class takes, some of them -100, with a confidence for each region."""
     rng = np.random.default_rng(seed)
     if head == "LxmertForQuestionAnswering":
         return {"labels": np.array([3, 0, 10], "int32")}

@@ -1,6 +1,6 @@
-"""Training with a loss and metrics of the user's own on two logical CPUs of this process, and on one.
+"""Trains with a loss and metrics of the user's own on two logical CPUs of this process, and on one.
 
-As a script it prints for each head what `fit` and `evaluate` said on two and on one, and how far apart the weights are.
+As a script it prints for each head the results of `fit` and `evaluate` on two and on one, and the weights' difference.
 """
 
 import json

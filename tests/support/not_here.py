@@ -1,4 +1,4 @@
-"""What tfvl/README.md, "Coming from transformers", says is not as upstream has it, and calls that are refused."""
+"""Reads what differs from upstream in tfvl/README.md, "Coming from transformers", and lists calls that are refused."""
 
 import pytest
 
@@ -8,7 +8,7 @@ README = (ROOT / "tfvl/README.md").read_text(encoding="utf-8")
 
 
 def left_out(heading: str) -> dict[str, str]:
-    """Of the table under a heading of the third level: what is not as upstream has it, and why."""
+    """Reads the table under a heading of the third level: what differs from upstream, and why."""
     section = README.split(f"### {heading}\n")[1].split("\n### ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")][2:]
     return dict(line.strip("| ").split(" | ", 1) for line in lines)

@@ -1,4 +1,4 @@
-"""What is made once in a run of the tests, though several of its processes need it: exported models, mostly."""
+"""Makes files, mostly exported models, once in a run of the tests, for all of its processes."""
 
 import fcntl
 import os
@@ -9,11 +9,11 @@ DIRECTORY = "TFVL_TESTS_DIRECTORY"  # the variable that names it; `conftest.py` 
 
 
 def once(name: str, make: Callable[[Path], object]) -> Path:
-    """The file or directory of that name, which all processes of the run share.
+    """Returns the file or directory of this name, which all processes of the run share.
 
     Args:
         name: a relative path.
-        make: writes the path that it is given; called where no process has made it yet.
+        make: a function that writes to the path that it is given; called if no process has done so yet.
     """
     path, making = (Path(os.environ[DIRECTORY], part, name) for part in ("made", "making"))
     for each in (path, making):

@@ -1,6 +1,6 @@
-"""The authors' names for the weights of a state dict with transformers' names, and files that hold them.
+"""Renames the weights of a state dict from transformers' names to the authors', and writes their files.
 
-Written from the authors' code, not from tfvl's tables: uclanlp/visualbert, airsplay/lxmert, dandelin/ViLT.
+The names are from the authors' code, not from tfvl's tables: uclanlp/visualbert, airsplay/lxmert, dandelin/ViLT.
 """
 
 import re
@@ -12,7 +12,7 @@ from support.porting import Call, Global, tensor, write_legacy, write_zip
 
 
 def visual_bert_names(state: dict) -> dict:
-    """`bert` is `TrainVisualBERTObjective`, which holds a `BertVisualModel` called `bert` too."""
+    """Renames to VisualBERT's: `bert` is `TrainVisualBERTObjective`, whose `BertVisualModel` is called `bert` too."""
     names = {}
     for name, array in state.items():
         name = re.sub(r"\.visual_(token_type_embeddings|position_embeddings)\.", r".\1_visual.", name)
@@ -27,7 +27,7 @@ def visual_bert_names(state: dict) -> dict:
 
 
 def mmf_names(state: dict) -> dict:
-    """MMF's: the whole model is called `model`, and holds a `VisualBERTBase` called `bert`; the heads lie beside."""
+    """Renames to MMF's names: the model is called `model`, its `VisualBERTBase` `bert`, with the heads beside it."""
     names = {}
     for name, array in visual_bert_names(state).items():
         name = name.removeprefix("bert.") if not name.startswith("bert.classifier.") else name
@@ -36,7 +36,7 @@ def mmf_names(state: dict) -> dict:
 
 
 def lxmert_names(state: dict, start: str = "module.", head: str = "module.answer_head.") -> dict:
-    """`*_LXRT.pth` by default; fine-tuning's `BEST.pth` has the starts `lxrt_encoder.model.` and none for the head."""
+    """Renames to LXMERT's names: by default those of `*_LXRT.pth`; `start` and `head` make those of `BEST.pth`."""
     starts = {"lxmert.": f"{start}bert.", "answer_head.": head, "": start}
     names = {}
     for name, array in state.items():
@@ -63,7 +63,7 @@ VILT = {
 
 
 def vilt_names(state: dict, join, classifier: str = "vqa_classifier.") -> dict:
-    """`join` concatenates query, key and value along their first axis, as timm's transformer keeps them."""
+    """Renames to ViLT's names; `join` concatenates query, key and value on the first axis, as in timm's transformer."""
     names, fused = {}, {}
     for name, array in state.items():
         part = re.match(r"vilt\.encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(\w+)$", name)
@@ -81,7 +81,7 @@ STORAGES = {"f": ("FloatStorage", "<f4"), "i": ("LongStorage", "<i8")}
 
 
 def write_torch(path: Path, arrays: dict[str, np.ndarray], legacy: bool = False, wrap=lambda state: state) -> Path:
-    """A `torch.save` file of floats and integers, made without torch; `wrap` puts the state dict into another."""
+    """Writes a `torch.save` file of floats and integers without torch; `wrap` puts the state dict into another dict."""
     entries, storages = {}, {}
     for number, (name, array) in enumerate(arrays.items()):
         kind, stored = STORAGES[array.dtype.kind]
@@ -96,7 +96,7 @@ def write_torch(path: Path, arrays: dict[str, np.ndarray], legacy: bool = False,
 
 
 def lightning(entries: dict) -> dict:
-    """What PyTorch Lightning saves around a state dict, objects of its own and of the settings' library included."""
+    """Returns what PyTorch Lightning saves with a state dict, with objects of its own and of a settings library."""
     return {
         "epoch": 9,
         "global_step": 25000,

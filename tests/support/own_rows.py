@@ -1,4 +1,4 @@
-"""Rows of one's own about small pictures, as files."""
+"""Writes files of a user's own rows about small pictures."""
 
 import csv
 from pathlib import Path
@@ -9,7 +9,7 @@ ANSWERS = ("yes", "no", "Dark Blue")
 
 
 def rows(count: int = 12) -> list[dict[str, str]]:
-    """Two rows an image; the answers take turns."""
+    """Makes rows, two for each image, with answers in turn."""
     return [
         {
             "image": f"photos/{number // 2}.jpg",
@@ -30,7 +30,7 @@ def write_csv(path: Path, listed: list[dict]) -> Path:
 
 
 def write_own(root: Path, listed: list[dict] | None = None) -> Path:
-    """A CSV with its pictures beside it."""
+    """Writes a CSV file, with its pictures beside it."""
     listed = rows() if listed is None else listed
     images = (row[name] for row in listed for name in ("image", "image2") if name in row)
     datasets.write_images(root, dict.fromkeys(image.removesuffix(".jpg") for image in images))

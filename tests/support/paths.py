@@ -1,4 +1,4 @@
-"""Where the tests find what they read."""
+"""The paths of files that the tests read."""
 
 import importlib.util
 import sys
@@ -11,7 +11,7 @@ DATA, GOLDEN = TESTS / "data", TESTS / "golden"
 
 
 def tool(name: str) -> ModuleType:
-    """A script of tools/ as a module, such as "bench/detector"."""
+    """Imports a script of tools/ as a module, for example "bench/detector"."""
     spec = importlib.util.spec_from_file_location(f"tools_{name.replace('/', '_')}", ROOT / "tools" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # before it runs: its dataclasses look themselves up there

@@ -25,12 +25,12 @@ def detector() -> "tfvl.RegionDetector":
 
 @functools.cache
 def blind() -> "tfvl.RegionDetector":
-    """A detector that finds nothing."""
+    """Makes a detector that finds nothing."""
     return tiny(**NOTHING)
 
 
 def pixel_model(class_name: str) -> keras.Model:
-    """Sharp random weights, so that rows differ clearly."""
+    """Makes a model with large random weights, so that rows differ clearly."""
     model = region_model(class_name, id2label=LABELS, **DETECTED[family_of(class_name)])
     generator = np.random.default_rng(len(class_name))
     for variable in model.weights:
@@ -59,6 +59,6 @@ def png(levels: np.ndarray) -> bytes:
 
 
 def answered(outputs: dict) -> np.ndarray:
-    """The numbers that say what a head answers."""
+    """Returns the output that decides what a head answers."""
     names = ("question_answering_score", "logits", "pooled_output", "pooler_output", "prediction_logits")
     return np.asarray(outputs[next(name for name in names if name in outputs)])

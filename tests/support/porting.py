@@ -1,4 +1,4 @@
-"""Checkpoint files made by hand: pickles put together instruction by instruction, archives, safetensors headers."""
+"""Makes checkpoint files by hand: pickles from single instructions, archives, safetensors headers."""
 
 import io
 import json
@@ -40,13 +40,13 @@ class Persistent:
 
 @dataclass(frozen=True)
 class Raw:
-    """Instructions as they are."""
+    """Instructions that are written unchanged."""
 
     code: bytes
 
 
 def encoded(value) -> bytes:
-    """The instructions that put `value` on the stack."""
+    """Returns the instructions that put `value` on the stack."""
     match value:
         case Raw():
             return value.code
@@ -93,7 +93,7 @@ def tensor(numel=6, offset=0, shape=(2, 3), strides=(3, 1), **options) -> Call:
 
 
 def write_zip(path: Path, value, storages=None, compression=zipfile.ZIP_STORED, more=None) -> Path:
-    """A `torch.save` file of the zip format; the storages default to one of six floats."""
+    """Writes a `torch.save` file of the zip format; by default it has one storage, of six floats."""
     storages = {"0": np.arange(6, dtype="<f4").tobytes()} if storages is None else storages
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("archive/data.pkl", value if isinstance(value, bytes) else pickled(value))
@@ -105,7 +105,7 @@ def write_zip(path: Path, value, storages=None, compression=zipfile.ZIP_STORED, 
 
 
 def write_legacy(path: Path, value, storages=None, magic=MAGIC, machine=MACHINE, keys=None) -> Path:
-    """A `torch.save` file of the format before torch 1.6."""
+    """Writes a `torch.save` file of the format before torch 1.6."""
     storages = {"0": (6, np.arange(6, dtype="<f4").tobytes())} if storages is None else storages
     file = io.BytesIO()
     for part in (magic, VERSION, machine, value, list(storages) if keys is None else keys):
@@ -117,14 +117,14 @@ def write_legacy(path: Path, value, storages=None, magic=MAGIC, machine=MACHINE,
 
 
 def write_header(path: Path, header, data: bytes = b"", length: int | None = None) -> Path:
-    """A safetensors file with any header."""
+    """Writes a safetensors file with any header."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
     return path
 
 
 def checkpoint(shapes: dict[str, tuple[int, ...]], dtype: str = "float32") -> Checkpoint:
-    """A checkpoint of which only names, shapes and types are ever looked at."""
+    """Makes a checkpoint for tests that use only names, shapes and types."""
     path = Path("some.safetensors")
     return Checkpoint(
         path, [Tensor(name, path, 64 * n, shape, dtype) for n, (name, shape) in enumerate(shapes.items())]

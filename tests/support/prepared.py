@@ -1,4 +1,4 @@
-"""A prepared data set written without Beam, stubs of models, and artefacts that answer by rules."""
+"""Writes prepared data sets without Beam, stubs of models, and artefacts that answer by rules."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ SHARDS = 3
 
 
 def write_prepared(out: Path, task: str, data: Path, split: str, kind: str = "images") -> Path:
-    """What `tfvl prepare` makes of a data set of `support.datasets`; each shard has every third of all."""
+    """Writes what `tfvl prepare` makes of a data set of `support.datasets`; each shard has every third example."""
     found = TASKS[task].examples(data, split)
     examples = [found[place] for place in range(len(found))]
     names = sorted({name for example in examples for name in example.images})
@@ -45,14 +45,14 @@ def write_prepared(out: Path, task: str, data: Path, split: str, kind: str = "im
 
 
 def stub(name: str, predict, labels=datasets.ANSWERS):
-    """What `evaluate` needs of a model of a class: its outputs are what `predict` makes of a batch's inputs."""
+    """Makes what `evaluate` needs of a model: `predict` computes its outputs from a batch's inputs."""
     model = type(name, (), {"predict_on_batch": staticmethod(predict)})()
     model.config = SimpleNamespace(id2label=dict(enumerate(labels)))
     return model
 
 
 def rule_artefact(directory: Path, specs: dict[str, tf.TensorSpec], answer) -> Path:
-    """A SavedModel whose `serving_default` answers what a function makes of its inputs."""
+    """Writes a SavedModel whose `serving_default` returns what a function computes from its inputs."""
     module = tf.Module()
     function = tf.function(lambda **inputs: answer(inputs), autograph=False)
     tf.saved_model.save(module, str(directory), {"serving_default": function.get_concrete_function(**specs)})
@@ -60,7 +60,7 @@ def rule_artefact(directory: Path, specs: dict[str, tf.TensorSpec], answer) -> P
 
 
 def image_artefact(directory: Path) -> Path:
-    """Says to each text the answer that `support.datasets` has for its number; no answer to a torn image."""
+    """Writes one that gives the answer of `support.datasets` to the number in a text, and none if the image is torn."""
     specs = {name: tf.TensorSpec([None], tf.string, name) for name in ("image", "text")}
 
     def answer(inputs):

@@ -1,7 +1,7 @@
-"""The published checkpoints, name for name: `dandelin/vilt-*`, `uclanlp/visualbert-*`, `unc-nlp/lxmert-*-uncased`.
+"""Small copies of the published checkpoints `dandelin/vilt-*`, `uclanlp/visualbert-*`, `unc-nlp/lxmert-*-uncased`.
 
-Names and shapes are those of transformers' state dicts, with what each repository's files hold beyond them; the
-configurations say what theirs say. But they are 24 wide.
+They have the names and shapes of transformers' state dicts, what each repository's files hold beyond them, and the
+fields of the repositories' configurations; but they are only 24 wide.
 """
 
 import json
@@ -17,7 +17,7 @@ WORDS["lxmert"] = "lxmert.embeddings.word_embeddings.weight"
 
 
 def visual_bert(architecture: str, features: int, labels: int | None = None, scores: int | None = None) -> dict:
-    """`pad_token_id` 1 and the other ids are upstream's defaults; labels stand in `id2label` only, if beyond two."""
+    """Describes one: `pad_token_id` 1 and other ids are upstream's defaults; `id2label` has more than two labels."""
     config = {
         "architectures": [architecture],
         "model_type": "visual_bert",
@@ -37,7 +37,7 @@ def visual_bert(architecture: str, features: int, labels: int | None = None, sco
 
 
 def lxmert(architecture: str, answers: int) -> dict:
-    """No `id2label`; the layer counts a second time, as a dict, which upstream never reads."""
+    """Describes one: no `id2label`, and the layer counts a second time, as a dict that upstream never reads."""
     config = {
         "architectures": [architecture],
         "model_type": "lxmert",
@@ -57,7 +57,7 @@ def lxmert(architecture: str, answers: int) -> dict:
 
 
 def vilt(matching: bool) -> dict:
-    """`size` 384 and patches of 32 in the hub's files; here the golden ones' 48 and 8, so that shapes are theirs."""
+    """Describes one: images of 48 and patches of 8, as the golden models (on the hub 384 and 32), for their shapes."""
     config = {
         "architectures": ["ViltForMaskedLM"],
         "model_type": "vilt",
@@ -93,12 +93,12 @@ VILT = {"dandelin/vilt-b32-mlm": vilt(matching=False), "dandelin/vilt-b32-mlm-it
 
 
 def config_of(name: str, **changes) -> dict:
-    """The content of the repository's config.json."""
+    """Returns the content of the repository's config.json."""
     return (CHECKPOINTS | VILT)[name]["config"] | changes
 
 
 def state_of(name: str, features: int | None = None) -> dict[str, np.ndarray]:
-    """The file's tensors by name; with region features of another size where that is given."""
+    """Returns the file's tensors by name, with region features of another size if that is given."""
     checkpoint = (CHECKPOINTS | VILT)[name]
     (architecture,) = checkpoint["config"]["architectures"]
     shapes = json.loads((GOLDEN / f"{checkpoint['family']}_state_dicts.json").read_text())[architecture]
@@ -115,7 +115,7 @@ def state_of(name: str, features: int | None = None) -> dict[str, np.ndarray]:
 
 
 def _copies(state: dict, copies: set[str], family: str, rng) -> dict[str, np.ndarray]:
-    """What the files hold beyond a state dict of today."""
+    """Returns what the files hold beyond a state dict of today."""
     more = {}
     if family == "vilt":
         more["vilt.embeddings.text_embeddings.position_ids"] = np.arange(40)[None]
@@ -136,7 +136,7 @@ def _copies(state: dict, copies: set[str], family: str, rng) -> dict[str, np.nda
 
 
 def write_repository(directory: Path, name: str, features: int | None = None) -> Path:
-    """A directory with the repository's config.json and pytorch_model.bin, no more."""
+    """Writes the repository's config.json and pytorch_model.bin into a directory."""
     field = {"visual_bert": "visual_embedding_dim", "lxmert": "visual_feat_dim"}.get(family_of(name))
     config = config_of(name, **({field: features} if features else {}))
     (directory / "config.json").write_text(json.dumps(config))

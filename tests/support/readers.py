@@ -1,4 +1,4 @@
-"""Every reader of files, for `support.limited`: a function of a path that gives a digest of what was read."""
+"""All readers of files, for `support.limited`, as functions of a path that return a digest of what was read."""
 
 import dataclasses
 import hashlib
@@ -65,13 +65,13 @@ def config(kind):
 
 
 def tokenizer(path):
-    """Of the directory that the file is in."""
+    """Reads the tokenizer of the directory that the file is in."""
     tokens = tfvl.BertTokenizer.from_pretrained(path.parent)
     return [len(tokens), tokens("a tiny cat [MASK]")["input_ids"].numpy().tolist()]
 
 
 def examples(path):
-    """Of the prepared split that the file describes."""
+    """Reads the examples of the prepared split that the file describes."""
     found = prepared.find(path.parent, "train")
     if found is None:
         raise ValueError(f"{path} is of another split")
@@ -79,7 +79,7 @@ def examples(path):
 
 
 def saved_model(path):
-    """What `check` says of the directory; its problems, as the command line does, as an error."""
+    """Returns the report of `check` on the directory; raises its problems as an error, as the command line does."""
     report = check(path.parent)
     if report.problems:
         raise ValueError(f"{path} would not be served: {'; '.join(report.problems)}")
@@ -87,7 +87,7 @@ def saved_model(path):
 
 
 def in_graph(path):
-    """The levels that a graph decodes; its refusals have no name of a file, which a graph does not know."""
+    """Decodes levels in a graph, and adds to its refusals the name of the file, which a graph does not know."""
     contents = path.read_bytes()
     levels, size = GRAPH(contents)
     if (size.numpy() < 1).any() or (tf.reduce_prod(size) > MAX_PIXELS).numpy():

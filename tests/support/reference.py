@@ -1,4 +1,4 @@
-"""The reference side of the parity tests: transformers' models at tiny size, and the way from arrays to its tensors."""
+"""The reference of the parity tests: transformers' models at tiny size, and the conversion of arrays to tensors."""
 
 import inspect
 from pathlib import Path
@@ -15,7 +15,7 @@ SIZES = {"Vilt": vilt.SIZES, "VisualBert": visual_bert.SIZES, "Lxmert": lxmert.S
 
 
 def reference_model(head: str, seed: int = 0, **changes):
-    """A transformers model with every weight random, in eval mode; eager attention, so that it returns attentions."""
+    """Makes a transformers model in eval mode, with random weights, and eager attention, which returns attentions."""
     family = next(family for family in SIZES if head.startswith(family))
     torch.manual_seed(seed)
     config = getattr(transformers, f"{family}Config")(**(SIZES[family] | changes))
@@ -28,7 +28,7 @@ def reference_model(head: str, seed: int = 0, **changes):
 
 
 def compare(ours, theirs, tolerance, path: str = "outputs") -> None:
-    """Asserts that tensors, or nested sequences of them, are the reference's; None there is not compared."""
+    """Asserts that tensors, or nested sequences of them, equal the reference's; None as reference skips them."""
     if theirs is None:
         return
     if isinstance(theirs, (list, tuple)):
@@ -41,7 +41,7 @@ def compare(ours, theirs, tolerance, path: str = "outputs") -> None:
 
 
 def to_torch(inputs: dict) -> dict:
-    """The same inputs for PyTorch: int64, channels before height and width, alignments of choices below each other."""
+    """Converts inputs for PyTorch: int64, channels before height and width, choices' alignments in one axis of rows."""
     tensors = {}
     for name, value in inputs.items():
         if name == "obj_labels":
@@ -59,12 +59,12 @@ def tensor(value: np.ndarray) -> torch.Tensor:
 
 
 def accepts(model, name: str) -> bool:
-    """Whether the reference's forward takes an argument of that name."""
+    """Returns whether the reference's forward takes an argument of this name."""
     return name in inspect.signature(model.forward).parameters
 
 
 class ViltForPreTraining(torch.nn.Module):
-    """What upstream has not got: the matching head of `dandelin/vilt-b32-mlm-itm` beside its masked language model."""
+    """A model that upstream lacks: a masked language model with the matching head of `dandelin/vilt-b32-mlm-itm`."""
 
     def __init__(self, config):
         super().__init__()
@@ -84,7 +84,7 @@ class ViltForPreTraining(torch.nn.Module):
         return results
 
     def save_pretrained(self, directory: Path) -> None:
-        """The files of the hub's checkpoint: PyTorch's format, tied weights twice."""
+        """Writes the files of the hub's checkpoint: in PyTorch's format, with tied weights twice."""
         self.config.save_pretrained(directory)
         torch.save(self.state_dict(), Path(directory) / "pytorch_model.bin")
 

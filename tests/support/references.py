@@ -1,4 +1,4 @@
-"""What each format's own library reads of a file, for comparison; it may die of it, and has a process of its own."""
+"""Reads files with each format's own library, for comparison; a file may crash it, so it runs in its own process."""
 
 import contextlib
 

@@ -39,7 +39,7 @@ LXMERT_SIZES = {
 
 
 def tiny_region_model(class_name: str, **config) -> keras.Model:
-    """A model of either family; `config` replaces sizes."""
+    """Makes a tiny model of either family; `config` replaces sizes."""
     keras.utils.set_random_seed(0)
     model_class = getattr(tfvl, class_name)
     sizes = LXMERT_SIZES if class_name.startswith("Lxmert") else VISUAL_BERT_SIZES
@@ -47,7 +47,7 @@ def tiny_region_model(class_name: str, **config) -> keras.Model:
 
 
 def tiny_region_processor(family: str) -> "tfvl.VisualBertProcessor | tfvl.LxmertProcessor":
-    """The processor of "VisualBert" or "Lxmert"."""
+    """Makes the processor of "VisualBert" or "Lxmert"."""
     return getattr(tfvl, f"{family}Processor")(tfvl.BertTokenizer(VOCABULARY, model_max_length=13), FEATURE_SIZE)
 
 
@@ -59,7 +59,7 @@ def save_tiny_region_model(directory: Path, class_name: str, **config) -> Path:
 
 
 def some_regions(count: int, seed: int = 0, size: int = FEATURE_SIZE, boxes: bool = True) -> "tfvl.Regions":
-    """Distinct random features and boxes."""
+    """Makes regions with distinct random features and boxes."""
     rng = np.random.default_rng([seed, count])
     corners = np.sort(rng.uniform(size=(count, 2, 2)), axis=1).reshape(count, 4)  # x1, y1, x2, y2
     return tfvl.Regions(rng.normal(size=(count, size)), corners if boxes else None, image_id=f"image-{seed}")

@@ -17,7 +17,7 @@ WIDTH, HEIGHT, SIZE = 640, 480, 12
 
 
 def image(number: int, count: int = 5, size: int = SIZE) -> dict:
-    """What a detector found in one image, boxes in pixels; every number in it is another."""
+    """Makes what a detector finds in one image, with boxes in pixels; all its numbers differ."""
     generator = np.random.default_rng(number)
     corners = np.sort(generator.uniform(0, 1, (count, 2, 2)), axis=1).reshape(count, 4)
     return {
@@ -35,7 +35,7 @@ def image(number: int, count: int = 5, size: int = SIZE) -> dict:
 
 
 def as_regions(number: int, count: int = 5) -> Regions:
-    """The same as tfvl reads it."""
+    """Makes the `Regions` as which tfvl must read the same image."""
     found = image(number, count)
     boxes = normalize_boxes(found["boxes"], found["image_w"], found["image_h"])
     labels = {name: found[name] for name in ("objects_id", "objects_conf", "attrs_id", "attrs_conf")}
@@ -60,13 +60,13 @@ def write_tsv(path: Path, found: list[dict], columns: list[str] = LXMERT) -> Pat
 
 
 def write_val(directory: Path) -> Path:
-    """Nine images with 1 to 4 regions, as the papers' tools write them."""
+    """Writes nine images with 1 to 4 regions, as the papers' tools write them."""
     return write_tsv(directory / "val.tsv", images(9, lambda number: number % 4 + 1))
 
 
 @contextlib.contextmanager
 def traced():
-    """Inside, the function that it gives returns the peak of traced memory so far, in bytes."""
+    """A context that yields a function, which returns the peak of traced memory so far, in bytes."""
     tracemalloc.start()
     try:
         yield lambda: tracemalloc.get_traced_memory()[1]
@@ -75,12 +75,12 @@ def traced():
 
 
 def fails(sentence: str):
-    """The error is one sentence that contains `sentence`."""
+    """A context that asserts a ValueError of one sentence that contains `sentence`."""
     return pytest.raises(ValueError, match=rf"^[^\n]*{re.escape(sentence)}[^\n]*\.$")
 
 
 def assert_is(regions, found: dict, pixels: bool = True, labels: bool = True) -> None:
-    """The regions are exactly what was found."""
+    """Asserts that the regions are exactly what was found."""
     assert regions.image_id == found["image_id"]
     assert regions.features.dtype == regions.boxes.dtype == np.float32
     np.testing.assert_array_equal(regions.features, found["features"])
@@ -93,6 +93,6 @@ def assert_is(regions, found: dict, pixels: bool = True, labels: bool = True) ->
 
 
 def assert_same(one, other) -> None:
-    """Two `Regions` are equal in every field."""
+    """Asserts that two `Regions` are equal in every field."""
     for name in one.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)

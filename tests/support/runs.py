@@ -1,6 +1,6 @@
-"""A tiny VQA data set with pictures, a tiny ViLT with dropout, and runs of `tfvl train` on them.
+"""Writes a tiny VQA data set with pictures and a tiny ViLT with dropout, and runs `tfvl train` on them.
 
-As a script it trains, and stops at a step as if a power cut were near: `support/runs.py ROOT OUT STEP`.
+As a script it trains, and ends at a step as in a power cut: `support/runs.py ROOT OUT STEP`.
 """
 
 import csv
@@ -22,11 +22,11 @@ DROPOUT = {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.2}
 
 
 class PowerCut(BaseException):
-    """Ends a run between two steps, as nothing in it expects."""
+    """Ends a run between two steps; as a BaseException, nothing in the run handles it."""
 
 
 def write_all(root: Path) -> Path:
-    """Questions, pictures and the model below `root`."""
+    """Writes questions, pictures and the model into `root`."""
     for split in ("train", "val"):
         datasets.write_vqa(root / "data", QUESTIONS, split)
         datasets.write_images(root / "data" / "images", datasets.vqa_images(QUESTIONS, split))
@@ -35,13 +35,13 @@ def write_all(root: Path) -> Path:
 
 
 def settings(root: Path, **changes) -> RunConfig:
-    """Four batches in an epoch; every one is written down, every second one is a checkpoint."""
+    """Returns settings of a run: four batches in an epoch, each with a row in the history, each second a checkpoint."""
     few = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "log_steps": 1, "checkpoint_steps": 2, "workers": 1}
     return RunConfig(**{"task": "vqa", "data": str(root / "data"), "model": str(root / "model")} | few | changes)
 
 
 def train_until(step: int, run: RunConfig, out: Path) -> None:
-    """Trains and ends after a step as a killed process does: nothing is written any more."""
+    """Trains, and ends after a step like a killed process, which writes nothing any more."""
 
     def cut(done: int, total: int) -> None:
         if done == step:
@@ -55,14 +55,14 @@ def train_until(step: int, run: RunConfig, out: Path) -> None:
 
 
 def state_of(out: Path) -> tuple[dict, dict]:
-    """All variables of a run's last checkpoint, and its rows without the time."""
+    """Returns all variables of a run's last checkpoint, and its rows without the time."""
     saved = checkpoint.last(out / "checkpoints")
     rows = [{name: value for name, value in row.items() if name != "seconds"} for row in saved.state["rows"]]
     return saved.arrays, rows
 
 
 def assert_same_run(out: Path, other: Path) -> None:
-    """Every variable, every row of the history and both models are the same, to the last bit."""
+    """Asserts that every variable, every row of the history and both models are the same, to the last bit."""
     (arrays, rows), (expected, expected_rows) = state_of(out), state_of(other)
     assert arrays.keys() == expected.keys()
     for name, value in expected.items():

@@ -1,4 +1,4 @@
-"""`tfvl serve` in a process of its own, on the bundled model that was exported once; and raw requests to it."""
+"""Runs `tfvl serve` in a separate process on the bundled model, which is exported once; sends raw requests to it."""
 
 import base64
 import http.client
@@ -36,13 +36,13 @@ BATCH_TOLERANCE = 1e-5
 
 @cache
 def exported() -> Path:
-    """The model's directory, with version 1: what `tfvl export shapes-vilt DIR/1` writes."""
+    """Returns the model's directory, with version 1 as `tfvl export shapes-vilt DIR/1` writes it."""
     return once(f"{MODEL}/1", lambda path: saved_model(*auto.load(MODEL), path)).parent
 
 
 @cache
 def questions() -> tuple[tuple[bytes, str], ...]:
-    """Eight pictures and questions, none like another."""
+    """Returns eight different pictures and questions."""
     pairs = list(shapes.held_out_questions(40))[::5]
     return tuple((encoded(scene.image()), question.text) for scene, question in pairs)
 
@@ -55,7 +55,7 @@ def encoded(pixels) -> bytes:
 
 @cache
 def expected() -> dict[str, np.ndarray]:
-    """What the artefact answers to `questions()`, each asked alone, in this process."""
+    """Returns what the artefact answers in this process to `questions()`, each asked alone."""
     import tensorflow as tf
     import tensorflow_text  # noqa: F401
 
@@ -73,7 +73,7 @@ def instances(*rows: int) -> list[dict]:
 
 
 def assert_rows(predictions: list[dict], *rows: int):
-    """The predictions are the answers to those questions when asked alone."""
+    """Asserts that the predictions are the answers that these questions get when they are asked alone."""
     assert len(predictions) == len(rows)
     for prediction, row in zip(predictions, rows, strict=True):
         assert prediction["status"] == ""
@@ -92,7 +92,7 @@ class Server:
     log: Path | None = None
 
     def ask(self, method: str, path: str, body: bytes | str | dict | None = None, **headers) -> tuple[int, dict]:
-        """HTTP status and JSON of one request, over a connection of its own."""
+        """Sends one request over a new connection; returns the HTTP status and the JSON."""
         status, content = self.ask_raw(method, path, body, **headers)
         return status, json.loads(content)
 
@@ -109,7 +109,7 @@ class Server:
         return self.ask("POST", f"/v1/models/{MODEL}{which}:predict", body)
 
     def status(self) -> dict[int, tuple[str, str]]:
-        """State and message of each version."""
+        """Returns state and message of each version."""
         code, answer = self.ask("GET", f"/v1/models/{MODEL}")
         assert code == 200, answer
         return {
@@ -156,7 +156,7 @@ def wait_for(condition, what: str):
 
 @contextmanager
 def serving(path: Path, name: str, *, page: bool = False, rest_port: int = 0, **access):
-    """A server of one model, in this process; `access` as that of `Access`."""
+    """Runs a server of one model in this process; `access` are arguments of `Access`."""
     from tfvl.serving.server import directories
     from tfvl.serving.server.access import Access
     from tfvl.serving.server.loaders import Loader

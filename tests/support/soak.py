@@ -1,4 +1,4 @@
-"""Good and hostile requests from several clients at once: were all answered right, how soon, and in what memory?"""
+"""Sends good and hostile requests from several clients at once, and reports failures, waiting times and memory."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ SAMPLES = 100  # of the memory, over a run
 
 @dataclass
 class Report:
-    """What a run came to: requests of each kind, failures, and the server's memory in kB over the requests."""
+    """The result of a run: requests of each kind, failures, and the server's memory in kB over the requests."""
 
     kinds: Counter = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -26,12 +26,12 @@ class Report:
     seconds: float = 0.0
 
     def slope(self) -> float:
-        """kB per 1000 requests, by least squares over the second half: the first one fills caches."""
+        """Returns kB per 1000 requests, by least squares over the second half, since the first half fills caches."""
         requests, kilobytes = np.array(self.memory[len(self.memory) // 2 :], float).T
         return float(np.polyfit(requests, kilobytes, 1)[0] * 1000)
 
     def p99(self) -> float:
-        """Seconds, of good requests."""
+        """Returns the 99th percentile of the waits of good requests, in seconds."""
         return float(np.percentile(self.waits, 99))
 
     def as_dict(self) -> dict:
@@ -56,12 +56,12 @@ class Report:
 
 
 def soak(server: Server, count: int, hostile: float = HOSTILE) -> Report:
-    """Sends so many requests from several clients at once, each with its own sequence.
+    """Sends requests from several clients at once, each with its own random sequence.
 
     Args:
-        server: who is asked.
-        count: requests in all.
-        hostile: the share of those that mean harm.
+        server: the server to which they are sent.
+        count: number of all requests.
+        hostile: the share of hostile requests.
     """
     report, lock, numbers = Report(), threading.Lock(), iter(range(count))
 

@@ -1,4 +1,4 @@
-"""A model to look at from outside, ours or upstream's: what the list of `test_expected_behaviour` in modeling asks."""
+"""One interface to a model of tfvl or of transformers, for the list of `test_expected_behaviour` in modeling."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +10,7 @@ SMALL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def sizes(head: str, changes: dict) -> dict:
-    """One block of each kind, no dropout."""
+    """Returns sizes with one block of each kind and no dropout."""
     kind = family(head)
     return HELPERS[kind].SIZES | dict.fromkeys(LAYERS[kind], 1) | SMALL | changes
 
@@ -40,7 +40,7 @@ class Ours:
         return {weight.dtype for weight in self.model.weights}
 
     def gradient(self, inputs: dict) -> np.ndarray:
-        """Of the loss, for the word embeddings."""
+        """Returns the gradient of the loss with respect to the word embeddings."""
         table = self.model.get_input_embeddings().embeddings
         with tf.GradientTape() as tape:
             loss = self.model(inputs)["loss"]
@@ -91,7 +91,7 @@ class Theirs:
 
 
 def arrays(value):
-    """Tensors of either library as arrays, in the same nesting; without what is None."""
+    """Converts tensors of either library to arrays, in the same nesting, without those that are None."""
     if isinstance(value, dict):
         return {name: arrays(part) for name, part in value.items() if part is not None}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Every task from its files to batches: the data sets on disk, a loader for each of its models, and tiny models."""
+"""Takes every task from its files to batches: data sets on disk, a loader for each of its models, and tiny models."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def family_of(model: str) -> str:
 
 
 def tiny_head(model: str) -> keras.Model:
-    """With random weights, so that other inputs give other losses."""
+    """Makes a tiny model with random weights, so that other inputs give other losses."""
     labels = {"num_labels": 5} if "Lxmert" not in model else {}
     if "ImagesAndText" in model or "VisualReasoning" in model:
         labels = {"num_labels": 2}
@@ -89,7 +89,7 @@ def processor_of(model: str, tokenizer: tfvl.BertTokenizer):
 
 
 def write_all(root: Path) -> Path:
-    """Every data set, with pictures and regions, in a directory of its own."""
+    """Writes every data set, with pictures and regions, into a directory of its own."""
     for task, (_, write, names) in SOURCES.items():
         write(root / task)
         datasets.write_images(root / task / "images", names)
@@ -98,7 +98,7 @@ def write_all(root: Path) -> Path:
 
 
 def visual_of(root: Path, processor, cache_bytes: int = 0) -> Pictures | StoredRegions:
-    """The pictures or the regions of a data set, as the processor takes them."""
+    """Opens the pictures or the regions of a data set, whichever the processor takes."""
     if isinstance(processor, tfvl.ViltProcessor):
         return Pictures(ImageFolder(root / "images"), processor.image_processor, cache_bytes)
     return StoredRegions(tfvl.RegionStore(root / "regions.h5"), processor, cache_bytes=cache_bytes)
@@ -118,7 +118,7 @@ def make_loader(
 def pipeline_of(
     data_sets, tokenizer, task: str, model: str, batch_size: int = 5, limit: int | None = None
 ) -> BatchPipeline:
-    """A split in buckets, so that batches are not in the data set's order."""
+    """Makes the pipeline of a split in buckets, so that batches are not in the data set's order."""
     root, found, processor = data_sets / task, TASKS[task], processor_of(model, tokenizer)
     examples = found.examples(root, SOURCES[task][0], limit=limit)
     loader = found.loader(found.models[model], examples, visual_of(root, processor), processor, LABEL2ID)
@@ -127,13 +127,13 @@ def pipeline_of(
 
 
 def numbers_in(tokenizer, ids) -> list[int]:
-    """The first number in each text."""
+    """Returns the first number in each text."""
     texts = tokenizer.batch_decode(np.asarray(ids), skip_special_tokens=True)
     return [int(next(word for word in text.replace(".", " ").split() if word.isdecimal())) for text in texts]
 
 
 def assert_equal(one, other) -> None:
-    """Two batches have the same values, to the bit."""
+    """Asserts that two batches have the same values, to the bit."""
     one, other = tf.nest.flatten(one), tf.nest.flatten(other)
     assert len(one) == len(other)
     for first, second in zip(one, other, strict=True):

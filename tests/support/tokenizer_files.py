@@ -1,6 +1,6 @@
-"""The keys of a tokenizer's files, each changed alone, and what a tokenizer that reads them says.
+"""Changes the keys of a tokenizer's files, each alone, and records what a tokenizer that reads them does.
 
-What upstream says is in the golden file (tools/golden/tokenizer_files.py).
+What upstream's does is in the golden file (tools/golden/tokenizer_files.py).
 """
 
 import json
@@ -35,7 +35,7 @@ def typed(content: str, **flags: bool) -> dict[str, Any]:
 
 
 def backend(**changes: Any) -> dict[str, Any]:
-    """tokenizer.json as upstream writes it, with changes."""
+    """Returns tokenizer.json as upstream writes it, with changes."""
     cls, sep = ({"SpecialToken": {"id": name, "type_id": 0}} for name in ("[CLS]", "[SEP]"))
     first, second = ({"Sequence": {"id": name, "type_id": i}} for i, name in enumerate("AB"))
     whole = {
@@ -64,7 +64,7 @@ def backend(**changes: Any) -> dict[str, Any]:
 
 
 def inside(name: str, **changes: Any) -> dict[str, Any]:
-    """A change within a part of tokenizer.json."""
+    """Returns tokenizer.json with changes within one of its parts."""
     return {BACKEND: backend(**{name: backend()[name] | changes})}
 
 
@@ -174,7 +174,7 @@ def write(directory: Path, files: Mapping[str, Any]) -> Path:
 
 
 def told(tokenizer) -> dict[str, Any]:
-    """What a tokenizer, upstream's or ours, says and does by default."""
+    """Returns what a tokenizer, upstream's or ours, says and does by default."""
     limited = tokenizer.model_max_length < 10**9
     asked = {"padding": True, "truncation": limited}
     pairs = [tokenizer(*texts, **asked) for texts in ((list(TEXTS),), (list(TEXTS), list(PAIRS)))]
@@ -197,5 +197,5 @@ def _lists(value: Any) -> list:
 
 
 def golden() -> dict[str, dict[str, Any]]:
-    """By case, what upstream told."""
+    """Reads what `told` returned for upstream's tokenizer, by the name of the case."""
     return json.loads(FILE.read_text())["cases"]

@@ -1,4 +1,4 @@
-"""Steps of training without a graph, which for tiny models takes longer to make than to run."""
+"""Trains without a graph, which for tiny models takes longer to make than to run."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,12 +10,12 @@ HEADS = ["ViltForQuestionAnswering", "VisualBertForPreTraining", "LxmertForQuest
 
 
 def example(head: str) -> tuple:
-    """Inputs and labels of three rows, as tensors, in the form that `fit` takes."""
+    """Makes inputs and labels of three rows, as tensors, in the form that `fit` takes."""
     return next(iter(dataset(head)))
 
 
 def rows(batch, chosen: list[int]):
-    """Those rows of every tensor."""
+    """Takes the chosen rows of every tensor."""
     return tf.nest.map_structure(lambda value: tf.gather(value, chosen), batch)
 
 
@@ -29,11 +29,11 @@ def train(model, head: str, steps: int = 1) -> list[float]:
 
 
 def values(model) -> dict[str, np.ndarray]:
-    """A copy of every weight, by its name for the porting tables."""
+    """Copies every weight, by its name in the porting tables."""
     return {name: np.array(variable.numpy()) for name, variable in model.weight_names().items()}
 
 
 def worst(ours: dict, theirs: dict) -> float:
-    """The largest `difference` of weights by name."""
+    """Returns the largest `difference` of weights by name."""
     assert ours.keys() == theirs.keys()
     return max(difference(value, theirs[name]) for name, value in ours.items())

@@ -1,4 +1,4 @@
-"""What upstream's documentation names, what of it tfvl leaves out, and whether two results differ."""
+"""Reads what upstream's documentation names, and which of it tfvl leaves out, and compares results."""
 
 import json
 
@@ -44,7 +44,7 @@ def left_out(name: str, argument: str) -> str | None:
 
 
 def taken(kind: str, names=PAGES) -> list[tuple[str, str]]:
-    """(class, argument) of every documented argument of the constructors, or of the calls, that is not left out."""
+    """Returns (class, argument) of every documented argument of constructors, or of calls, that is not left out."""
     pairs = [(name, argument) for name in names for argument in PAGES[name].get(kind, ())]
     return [(name, argument) for name, argument in pairs if left_out(name, argument) is None]
 

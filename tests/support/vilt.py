@@ -40,7 +40,7 @@ HEADS = {
 
 
 def vilt_inputs(head: str = "ViltModel", seed: int = 0) -> dict[str, np.ndarray]:
-    """A batch of three: texts of 7, 5 and 6 words; images of 48×64, 48×40 and 24×64 pixels, channels last."""
+    """Makes a batch of three texts of 7, 5, 6 words and images of 48×64, 48×40, 24×64 pixels, channels last."""
     rng = np.random.default_rng(seed)
     images = (SIZES["num_images"],) if head == "ViltForImagesAndTextClassification" else ()
     pixel_mask = np.zeros((BATCH, *images, HEIGHT, WIDTH), "int32")
@@ -59,14 +59,14 @@ def vilt_inputs(head: str = "ViltModel", seed: int = 0) -> dict[str, np.ndarray]
 
 
 def real_positions(inputs) -> np.ndarray:
-    """Which positions of the sequence are real: bool (batch, length + patches + 1); own patches come first."""
+    """Returns which positions are not padding: bool (batch, length + patches + 1); an image's patches come first."""
     counts = inputs["pixel_mask"][:, ::8, ::8].sum((1, 2))
     image = np.arange(counts.max() + 1)[None] <= counts[:, None]
     return np.concatenate([inputs["attention_mask"] > 0, image], axis=1)
 
 
 def randomise(model, seed: int = 0, stddev: float = 0.2) -> None:
-    """Gives every weight of a Keras model a random value, norms and biases too: fresh norms hide swaps."""
+    """Adds random values to every weight of a Keras model, also to norms and biases: fresh norms would hide swaps."""
     rng = np.random.default_rng(seed)
     for variable in model.weights:
         if "float" in variable.dtype:
@@ -74,14 +74,14 @@ def randomise(model, seed: int = 0, stddev: float = 0.2) -> None:
 
 
 def golden_tensor(name: str, shape) -> np.ndarray:
-    """The golden models' weight of that name in upstream's state dict: random, but always the same."""
+    """Returns the golden models' weight of this name in upstream's state dict: random, but always the same."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     centre = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
     return (centre + 0.2 * rng.standard_normal(tuple(shape))).astype("float32")
 
 
 def golden_checkpoint(config, shapes: dict, head: str, directory: Path) -> Path:
-    """A directory in the hub's layout with golden weights under upstream's names; `shapes` are given by head."""
+    """Writes a directory in the hub's layout, with golden weights under upstream's names; `shapes` are by head."""
     directory.mkdir(exist_ok=True)
     config.replace(architectures=(head,)).save_pretrained(directory)
     tensors = {name: golden_tensor(name, shape) for name, shape in shapes[head].items()}

@@ -52,7 +52,7 @@ def regions_mask() -> np.ndarray:
 
 
 def visual_bert_inputs(head: str = "VisualBertModel", seed: int = 0) -> dict[str, np.ndarray]:
-    """A batch of three: texts of 7, 5 and 6 words, images of 5, 3 and 4 regions; alignments of 8 regions, 3 words."""
+    """Makes a batch of three texts of 7, 5, 6 words, images of 5, 3, 4 regions; alignments of 8 regions to 3 words."""
     rng = np.random.default_rng(seed)
     choices = (CHOICES,) if head == "VisualBertForMultipleChoice" else ()
 

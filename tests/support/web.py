@@ -1,4 +1,4 @@
-"""Folders with a page, each exported once in a run of the tests, and pages that import their `tfvl.js`."""
+"""Exports folders with a page, each once in a run of the tests, and serves pages that import their `tfvl.js`."""
 
 import base64
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ LOADING = 'import { load } from "./model/tfvl.js"; window.load = load; window.mo
 
 
 def web_folder(name: str, **options) -> Path:
-    """A bundled model, or a head with random weights, as a folder with a page; options of `tfvl.export.web`."""
+    """Exports a bundled model, or a head with random weights, as a folder with a page, by `tfvl.export.web`."""
 
     def make(path: Path) -> None:
         if name.startswith("Vilt"):
@@ -34,18 +34,18 @@ def web_folder(name: str, **options) -> Path:
 
 
 def text_of(data: bytes) -> str:
-    """The bytes in base64, as the scripts of the tests take them."""
+    """Encodes bytes in base64, as the scripts of the tests take them."""
     return base64.b64encode(data).decode()
 
 
 @contextmanager
 def served(folder: Path, directory: Path, *, isolated: bool = False) -> Iterator[str]:
-    """The address of a server of the folder's page, whose packages are installed; files may be changed meanwhile.
+    """Serves a folder's page, with its packages installed; yields the address. Its files may be changed meanwhile.
 
     Args:
-        folder: of `web_folder`.
-        directory: an empty one, for what is served.
-        isolated: with the headers that allow threads.
+        folder: a folder of `web_folder`.
+        directory: an empty directory, for the files that are served.
+        isolated: whether to send the headers that allow threads.
     """
     for path in folder.iterdir():
         (directory / path.name).symlink_to(path)
@@ -56,12 +56,12 @@ def served(folder: Path, directory: Path, *, isolated: bool = False) -> Iterator
 
 @contextmanager
 def site(folder: Path, directory: Path, *, isolated: bool = False, module: str = LOADING) -> Iterator[str]:
-    """The address of a server whose `/` is a page with nothing but a module, and whose `/model/` is the folder.
+    """Serves a page with nothing but a module at `/`, and the folder at `/model/`; yields the address.
 
     Args:
-        folder: of `web_folder`.
-        directory: an empty one, for what is served.
-        isolated: with the headers that allow threads.
+        folder: a folder of `web_folder`.
+        directory: an empty directory, for the files that are served.
+        isolated: whether to send the headers that allow threads.
         module: the script of the page at `/`.
     """
     copy = directory / "model"

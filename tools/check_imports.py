@@ -4,8 +4,8 @@
 
 Prints one line per violation and exits with 1 if there is any. Every import counts: at the top of a module, inside a
 function, and by name (`importlib.import_module("tfvl.x")`); a name that is put together when the program runs cannot be
-followed and is refused. A rule with `transitively` follows module-level imports of tfvl's own modules too, because what
-a module pulls in when it is imported it depends on just as much.
+followed and is refused. A rule with `transitively` follows module-level imports of tfvl's own modules too, because a
+module depends just as much on those that the modules it imports import in turn.
 """
 
 import ast
@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HELP_SECONDS = 1.0  # `tfvl --help` answers in under a second (best of three: the first one compiles bytecode)
 
 # The rooms, lowest first: a room imports those before it, and rooms in one group do not import each other. A room is a
-# folder or a file of tfvl/, a folder beside tfvl/, or the package's door, `tfvl/__init__.py`, whose stub with the
-# public names may name all others.
+# folder or a file of tfvl/, a folder beside tfvl/, or the package's door, `tfvl/__init__.py`, whose stub file with
+# the public names may import all others.
 DOOR = "tfvl"
 FAMILIES = ("lxmert", "vilt", "visual_bert")
 ORDER = (
@@ -50,7 +50,7 @@ ORDER = (
 
 @dataclass(frozen=True)
 class Rule:
-    """`files` (glob patterns below the root) must not import `banned` modules, or nothing outside `allowed`."""
+    """A rule: `files` (glob patterns below the root) must not import `banned` modules, nor any outside `allowed`."""
 
     files: tuple[str, ...]
     reason: str
@@ -122,7 +122,7 @@ def _name(function: ast.expr) -> str | None:
 
 
 def room_of(path: Path) -> str:
-    """The room in which a file below the root lies."""
+    """Returns the room in which a file below the root lies."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     if parts[0] != "tfvl":
         return f"{parts[0]}/"
@@ -130,7 +130,7 @@ def room_of(path: Path) -> str:
 
 
 def room_of_module(module: str) -> str | None:
-    """The room of a module of tfvl; None for others, and for tfvl's version, which every import of tfvl has read."""
+    """Returns the room of a module of tfvl; None for others, and for tfvl's version, which every room may import."""
     top, _, below = module.partition(".")
     room = below.partition(".")[0]
     if top != "tfvl" or room == "__version__":
@@ -140,7 +140,7 @@ def room_of_module(module: str) -> str | None:
 
 
 def imports_between_rooms() -> dict[str, dict[str, list[str]]]:
-    """By room, the rooms that it imports, and the places where it does."""
+    """Returns for each room the rooms that it imports, with the places ("file:line") where it does."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for path in _files():
         room = room_of(path)
@@ -162,7 +162,7 @@ def _group(rank: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def upward(graph: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
-    """A line for each import that does not run down `ORDER`, and for each room that is missing there."""
+    """Returns a line for each import of a room that is not earlier in `ORDER`, and for each room missing there."""
     ranks = {room: number for number, rank in enumerate(ORDER) for room in _group(rank)}
     lines = [f"{room}: the room is missing in ORDER of {Path(__file__).name}" for room in graph if room not in ranks]
     for room, others in graph.items():
@@ -174,7 +174,7 @@ def upward(graph: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
 
 
 def circles(graph: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
-    """A line for each set of rooms that all reach each other: one way round, and where each of its imports is."""
+    """Returns a line for each set of rooms that all reach each other: one circle, and the place of each import."""
     reached = {room: _reached(graph, room) for room in graph}
     lines, seen = [], set()
     for room in graph:
@@ -196,7 +196,7 @@ def _reached(graph: Mapping[str, Mapping], start: str) -> set[str]:
 
 
 def _way(graph: Mapping[str, Mapping], room: str) -> list[str]:
-    """The shortest way from a room back to itself."""
+    """Returns the shortest way from a room back to itself."""
     ways = [[room]]
     for way in ways:
         for other in graph.get(way[-1], {}):
@@ -207,7 +207,7 @@ def _way(graph: Mapping[str, Mapping], room: str) -> list[str]:
 
 
 def untraceable() -> list[str]:
-    """A line for each import in tfvl by a name that only the running program knows; the door's alone may be."""
+    """Returns a line for each import in tfvl by a name that is only known at run time; only the door may have those."""
     return [
         f"{path.relative_to(ROOT)}:{item.line}: imports a module whose name is not written out; nobody can follow it"
         for path in sorted(ROOT.glob("tfvl/**/*.py"))
@@ -224,7 +224,7 @@ def is_within(module: str, packages: tuple[str, ...]) -> bool:
 
 
 def files_of_import(module: str) -> list[Path]:
-    """The files of this repository that run when `module` ("tfvl.a.b", `b` perhaps a name in `a`) is imported."""
+    """Returns this repository's files that run when `module` is imported ("tfvl.a.b"; `b` may be a name in `a`)."""
     parts = module.split(".")
     candidates = [ROOT.joinpath(*parts[:n]) for n in range(1, len(parts) + 1)]
     files = [file for base in candidates for file in (base / "__init__.py", base.with_suffix(".py"))]
@@ -232,7 +232,7 @@ def files_of_import(module: str) -> list[Path]:
 
 
 def loaded_with(path: Path) -> dict[Path, Path]:
-    """Files of tfvl that importing `path` loads, each with the file that imports it."""
+    """Returns the files of tfvl that are loaded when `path` is imported, each with the file that imports it."""
     importer = {path: path}
     queue = [path]
     while queue:
@@ -266,7 +266,7 @@ def violations(rule: Rule) -> list[str]:
 
 
 def stale() -> list[str]:
-    """A line for each pattern of a rule that no file matches any more."""
+    """Returns a line for each pattern of a rule that no file matches any more."""
     patterns = (pattern for rule in RULES for pattern in rule.files)
     return [f"{Path(__file__).name}: no file matches {pattern}" for pattern in patterns if not any(ROOT.glob(pattern))]
 
@@ -286,7 +286,7 @@ def import_is_light() -> list[str]:
 
 
 def help_is_fast() -> list[str]:
-    """Measured in seconds of the processor, which do not grow while other programs run."""
+    """Checks how long `tfvl --help` takes, in CPU seconds, which do not grow while other programs run."""
     command = [sys.executable, "-c", "import sys; from tfvl.cli.app import main; sys.exit(main(['--help']))"]
     seconds = []
     for _ in range(3):

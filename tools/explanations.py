@@ -1,15 +1,15 @@
-"""How good explanations are, in figures: the pointing game and the perturbation test on drawn scenes.
+"""Measures how good explanations are, by the pointing game and the perturbation test, on drawn scenes.
 
     python tools/explanations.py --out figures --questions 2000
     python tools/explanations.py --models shapes-vilt --methods relevance rollout --perturbed 500
 
-Pointing game: is the strongest patch one of those that the object lies in that a question about a colour or a shape is
-about, or the strongest region the one over it? Chance is the mean share of such parts.
+Pointing game: a question about a colour or a shape is about one object. A hit is a strongest patch that the object lies
+in, or a strongest region whose centre is within its box. Chance is the mean share of such parts.
 
 Perturbation test (Chefer, Gur & Wolf, ICCV 2021, section 5): words, or parts of the image, are hidden in steps of 10 %,
-those with the highest score first or those with the lowest; the area under the curve of the accuracy, beside that of
-random scores. Hiding the highest first, less is better: the gain is random - area; hiding the lowest first, more is
-better: area - random.
+those with the highest score first or those with the lowest. The figure is the area under the curve of the accuracy,
+beside that of random scores. If the highest are hidden first, less is better: the gain is random - area; if the lowest
+are hidden first, more is better: the gain is area - random.
 
 Writes `explanations.json`, prints the table, and with matplotlib (extra `plots`) draws `explanations.png`.
 """
@@ -36,7 +36,7 @@ KINDS = ("color", "shape")
 
 
 def questions(count: int, kinds=shapes.KINDS):
-    """The first questions of the kinds on held-out scenes, with their scenes."""
+    """Yields the first `count` questions of the kinds on held-out scenes, each with its scene."""
     seed = 0
     while count > 0:
         scene = shapes.draw_scene(seed)
@@ -47,7 +47,7 @@ def questions(count: int, kinds=shapes.KINDS):
 
 
 def asked_about(scene: shapes.Scene, question: shapes.Question) -> shapes.Thing:
-    """The object that a question about a colour or a shape is about: the one that is described in it."""
+    """Returns the object that is described in a question about a colour or a shape."""
     words = question.text.rstrip("?").split()
     names = dict(scene.names)
     described = [name for name in names if name.endswith("object") and name.split()[0] in words]
@@ -58,14 +58,14 @@ REGIONS: dict[int, tfvl.Regions] = {}  # by the scene's seed
 
 
 def regions_of(detector, seed: int) -> tfvl.Regions:
-    """What the detector finds in a scene, once for all models and questions."""
+    """Returns what the detector finds in a scene; it detects once for all models and questions."""
     if seed not in REGIONS:
         (REGIONS[seed],) = detector.regions([shapes.draw_scene(seed).image()])
     return REGIONS[seed]
 
 
 class Model:
-    """A bundled model, its rows, and its scores by each method."""
+    """A bundled model, which prepares inputs and scores their parts by each method."""
 
     def __init__(self, name: str):
         detector = None if name == "shapes-vilt" else "shapes-detector"
@@ -76,7 +76,7 @@ class Model:
         self.graphs = {}
 
     def prepared(self, pairs):
-        """Inputs of the pairs, and the regions of each scene."""
+        """Returns the inputs of pairs (scene, question), and the regions of each scene, None if it sees pixels."""
         texts = [question.text for _, question in pairs]
         if self.processor.sees == "images":
             return self.processor(images=[scene.image() for scene, _ in pairs], text=texts), None
@@ -84,7 +84,7 @@ class Model:
         return self.processor(text=texts, regions=regions), regions
 
     def scores(self, inputs, method: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Scores of words and of parts of the image, (N, L) and (N, parts)."""
+        """Returns the scores of words, (N, L), and of parts of the image, (N, parts)."""
         if method == "random":
             return rng.uniform(size=inputs["input_ids"].shape), rng.uniform(size=self.parts(inputs).shape)
         if method in OF_MAPS:
@@ -112,7 +112,7 @@ class Model:
         return {name: np.stack([row[name] for row in rows]) for name in rows[0] if name.endswith("_scores")}
 
     def parts(self, inputs) -> np.ndarray:
-        """Which parts of the image are real, bool (N, parts)."""
+        """Returns which parts of the image are not padding, bool (N, parts)."""
         if "visual_attention_mask" in inputs:
             return inputs["visual_attention_mask"].numpy() > 0
         rows, columns = (size // patch for size, patch in zip(inputs["pixel_mask"].shape[1:], self.patch, strict=True))
@@ -144,7 +144,7 @@ class Model:
 
 
 def pointing_game(model: Model, pairs, methods, rng) -> tuple[dict[str, float], float]:
-    """Shares of hits by method, and the chance of one."""
+    """Plays the pointing game; returns the share of hits by method, and the chance of one."""
     hits, chances = {method: [] for method in methods}, []
     for start in range(0, len(pairs), BATCH):
         batch = pairs[start : start + BATCH]
@@ -160,7 +160,7 @@ def pointing_game(model: Model, pairs, methods, rng) -> tuple[dict[str, float], 
 
 
 def on_target(model: Model, inputs, regions, row: int, thing: shapes.Thing) -> np.ndarray:
-    """Which parts show the object, bool (parts,): patches that it lies in, or the region whose box is its own."""
+    """Returns which parts show the object, bool (parts,): patches in which it lies, or regions centred on it."""
     box = np.array(thing.box) / shapes.SIDE
     if regions is not None:
         found = regions[row].boxes
@@ -175,7 +175,7 @@ def on_target(model: Model, inputs, regions, row: int, thing: shapes.Thing) -> n
 
 
 def perturbation(model: Model, pairs, methods, rng) -> dict[str, dict[str, float]]:
-    """By method the areas of four curves: words and parts of the image, the highest or the lowest scores first."""
+    """Returns, by method, the areas of four curves: of words and image parts, highest or lowest scores first."""
     found = {method: {} for method in methods}
     for start in range(0, len(pairs), BATCH):
         batch = pairs[start : start + BATCH]

@@ -43,7 +43,7 @@ def annotation(number: int) -> dict:
 
 
 def write(directory: Path, count: int) -> None:
-    """The two files of a training split, each as one line of JSON, as published."""
+    """Writes the two files of a training split, each as one line of JSON, as they are published."""
     files: dict[str, tuple[str, Callable[[int], dict]]] = {
         "v2_OpenEnded_mscoco_train2014_questions.json": ("questions", question),
         "v2_mscoco_train2014_annotations.json": ("annotations", annotation),
@@ -73,12 +73,12 @@ READERS = {"stream": stream, "examples": store}
 
 
 def memory(name: str) -> int:
-    """Bytes of this process: VmRSS now, VmHWM the most since the mark was reset."""
+    """Returns this process's memory in bytes: VmRSS is that of now, VmHWM the most since it was reset."""
     return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) * 1024
 
 
 def read(reader: str, directory: Path) -> None:
-    """Prints what reading costs: memory before and at most, questions and seconds."""
+    """Prints what reading costs, as JSON: bytes of memory before it and at most, number of questions, seconds."""
     import tfvl.training.tasks.table  # noqa: F401  # what importing costs is not the data's
 
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM

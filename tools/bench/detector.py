@@ -29,14 +29,14 @@ REGIONS = 300
 
 
 def state_dict(detector) -> dict[str, torch.Tensor]:
-    """The detector's weights under upstream's names."""
+    """Returns the detector's weights under upstream's names."""
     from tfvl.porting.save import _pending
 
     return {name: torch.from_numpy(np.ascontiguousarray(read())) for name, (_, _, read) in _pending(detector).items()}
 
 
 class TorchDetector:
-    """ResNet-101-C4 Faster R-CNN with attributes in torch's functions, one image at a time."""
+    """A ResNet-101-C4 Faster R-CNN with attributes, made of torch's functions; it takes one image at a time."""
 
     def __init__(self, weights: dict[str, torch.Tensor], config, fold: bool):
         self.weights, self.config, self.fold = weights, config, fold
@@ -149,7 +149,7 @@ def clipped(boxes, height, width):
 
 
 def suppressed(boxes: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Positions that are kept, of boxes that are sorted, best first."""
+    """Suppresses overlapping boxes (N, 4), which are sorted, best first; returns the positions of those kept."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     alive, kept = torch.ones(len(boxes), dtype=torch.bool), []
     while alive.any() and len(kept) < REGIONS:
@@ -168,7 +168,7 @@ def seconds(function, *arguments) -> float:
     return time.perf_counter() - start
 
 
-# Run in a process of its own, without torch: the most memory that it held, in MiB, before and after detecting.
+# Runs in a separate process, without torch; prints the most memory that it held, in MiB, before and after detecting.
 MEMORY = """
 import re, sys
 from pathlib import Path
@@ -185,7 +185,7 @@ print(before, held())
 
 
 def memory(directory: Path, threads: int) -> tuple[str, str]:
-    """MiB that a process held at most before its first image, and in all."""
+    """Returns the MiB that a process held at most before its first image, and over its whole life."""
     command = [sys.executable, "-c", MEMORY, str(directory), str(threads)]
     before, after = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-2:]
     return before, after

@@ -1,7 +1,8 @@
-"""What the bundled models lose as `.tflite` files: for each way to store weights, a row of a Markdown table, and a PNG.
+"""Measures what the bundled models lose as `.tflite` files: a Markdown table, with a row for each way to store weights.
 
 Every file and its Keras model answer the same questions about drawn scenes that were not trained on (`tfvl check FILE
---against SRC` does it for one file). Run from the project's root with the extra `lite` and matplotlib installed:
+--against SRC` does it for one file); `--png` draws the table. Run from the project's root with the extra `lite` (and
+matplotlib) installed:
 
     python tools/bench/drift_table.py --png .github/lite_drift.png
 """

@@ -45,7 +45,7 @@ SHARED = re.compile(r"Pss:\s+(\d+)")
 
 
 class Process:
-    """A process of `lite_ways.py`, whose replies are lines of JSON; a `RuntimeError` says how it ended."""
+    """A process of `lite_ways.py`, which replies in lines of JSON; if it fails, a `RuntimeError` says how it ended."""
 
     def __init__(self, task: str, what: str, *arguments: str):
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # `close` closes it
@@ -71,7 +71,7 @@ class Process:
         return json.loads(answer)
 
     def memory(self) -> int:
-        """Bytes, of which those shared with others count in part."""
+        """Returns the bytes that the process holds; pages that it shares with others count in part."""
         return int(SHARED.search(Path(f"/proc/{self.popen.pid}/smaps_rollup").read_text())[1]) * 1024
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Process:
 
 @dataclass
 class Result:
-    """What one way's process said. Attributes: load: seconds; memory: bytes; output: one row; times: seconds."""
+    """The results of one way. Attributes: load: in seconds; memory: in bytes; output: one row; times: in seconds."""
 
     load: float
     memory: int
@@ -97,7 +97,7 @@ def left_out(what: str, why: object) -> None:
 
 
 def prepare(names: list[str], model: str, directory: Path, layers: int | None, bar) -> None:
-    """Makes the files that do not exist, one after the other, and says how long it took and how much memory."""
+    """Makes the files that do not exist, one after the other, and prints the time and the memory that each took."""
     for name in bar.track(names, description="files"):
         if (directory / name).exists():
             continue
@@ -114,7 +114,7 @@ def prepare(names: list[str], model: str, directory: Path, layers: int | None, b
 
 
 def measure(labels: list[str], model: str, directory: Path, turns: int, bar) -> dict[str, Result]:
-    """The results of the ways that got to the end."""
+    """Returns the results of the ways that ran without an error."""
     found: dict[str, Result] = {}
     with ExitStack() as stack:
         processes: dict[str, Process] = {}
@@ -146,7 +146,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def read(path: Path) -> None:
-    """From the disk, so that no way's loading time has the disk in it."""
+    """Reads all files at a path once, so that they are in the page cache and loading times do not include the disk."""
     for file in files_of(path):
         with file.open("rb") as stream:
             while stream.read(1 << 24):
@@ -154,13 +154,13 @@ def read(path: Path) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, of a directory, or of a checkpoint's weights."""
+    """Returns the bytes of a file, of a directory, or of a checkpoint's weights."""
     weights = path / "model.safetensors"
     return sum(file.stat().st_size for file in files_of(weights if weights.exists() else path))
 
 
 def product_rate(size: int = 1536, repeats: int = 8) -> float:
-    """Operations per second of a float32 matrix product in TensorFlow, all cores."""
+    """Returns the floating-point operations per second of a float32 matrix product in TensorFlow, on all cores."""
     quiet_tensorflow()
     import tensorflow as tf
 
@@ -175,7 +175,7 @@ def product_rate(size: int = 1536, repeats: int = 8) -> float:
 
 
 def rows_of(found: dict[str, Result], directory: Path) -> list[tuple[str, ...]]:
-    """Ratio of times and cosine are to the first row, which is torch's unless it was left out."""
+    """Makes the table's rows. Ratio of times and cosine are to the first row, torch's unless that was left out."""
     rows, first = [], next(iter(found.values()))
     for label, each in found.items():
         cosine = each.output @ first.output / np.linalg.norm(each.output) / np.linalg.norm(first.output)
@@ -194,7 +194,7 @@ def rows_of(found: dict[str, Result], directory: Path) -> list[tuple[str, ...]]:
 
 
 def machine() -> str:
-    """The CPU and the versions."""
+    """Describes the CPU, the number of threads and the packages' versions."""
     names = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()) or [platform.machine()]
     versions = []
     for package in PACKAGES:

@@ -1,6 +1,6 @@
-"""The ways to run one base-size model on a CPU that `bench_lite.py` compares, and the files that they read.
+"""The ways to run one base-size model on a CPU that `lite.py` compares, and the files that they read.
 
-Each file is made, and each way runs, in a process of its own, which `bench_lite.py` starts:
+Each file is made, and each way runs, in a process of its own, which `lite.py` starts:
 
     python tools/bench/lite_ways.py make FILE MODEL DIRECTORY [LAYERS]
     python tools/bench/lite_ways.py run WAY MODEL DIRECTORY
@@ -29,7 +29,7 @@ PEAK, RESIDENT = (re.compile(rf"{name}:\s+(\d+)") for name in ("VmHWM", "VmRSS")
 
 @dataclass(frozen=True)
 class Model:
-    """Attributes: head, config: classes of both packages; sizes: of the configuration; output: the one compared."""
+    """A model. Attributes: head, config: class names in both packages; sizes: fields of config; output: is compared."""
 
     head: str
     config: str
@@ -53,7 +53,7 @@ DEPTHS = ("num_hidden_layers", "l_layers", "r_layers", "x_layers")
 
 
 def inputs_of(name: str) -> dict[str, np.ndarray]:
-    """One row, nothing padded, under tfvl's names."""
+    """Makes the inputs of one row without padding, under tfvl's names."""
     rng = np.random.default_rng(0)
     inputs = {"input_ids": rng.integers(1000, 30000, (1, TEXT_LENGTH)), "token_type_ids": np.zeros((1, TEXT_LENGTH))}
     inputs["attention_mask"] = np.ones((1, TEXT_LENGTH))
@@ -106,7 +106,7 @@ def make_lite(name: str, directory: Path, target: Path, layers: int | None, quan
 
 
 def make_onnx(name: str, directory: Path, target: Path, layers: int | None) -> None:
-    """By Keras' own export with two amendments to tf2onnx 1.17."""
+    """Makes an ONNX file by Keras' own export, with two amendments to tf2onnx 1.17."""
     os.environ["TF2ONNX_CATCH_ERRORS"] = "0"  # else each of its forty passes works on a copy of the model
     import keras
     from tf2onnx.graph import Node
@@ -128,7 +128,7 @@ def make_onnx(name: str, directory: Path, target: Path, layers: int | None) -> N
 
 
 def make_openvino(name: str, directory: Path, target: Path, layers: int | None) -> None:
-    """By Keras' own export; with a batch of 1 in the signature, OpenVINO 2026.4 refuses VisualBERT's reshapes."""
+    """Makes an OpenVINO model of any batch by Keras' own export: OpenVINO 2026.4 refuses VisualBERT's with batch 1."""
     import keras
 
     model, signature = for_export(name, directory, batch=None)
@@ -138,7 +138,7 @@ def make_openvino(name: str, directory: Path, target: Path, layers: int | None) 
 
 
 def make_operations(name: str, directory: Path, target: Path, layers: int | None) -> None:
-    """How many floating-point operations a forward pass has."""
+    """Writes the number of floating-point operations of a forward pass."""
     import tensorflow as tf
 
     model, signature = for_export(name, directory, batch=1)
@@ -149,7 +149,7 @@ def make_operations(name: str, directory: Path, target: Path, layers: int | None
 
 
 def for_export(name: str, directory: Path, batch: int | None):
-    """The model, without shapes that depend on a mask's values, and what it takes."""
+    """Returns the model, without shapes that depend on a mask's values, and the specs of its inputs."""
     import tensorflow as tf
 
     import tfvl
@@ -270,7 +270,7 @@ def openvino_way(name: str, directory: Path, *, precision: str) -> Iterator:
 
 @dataclass(frozen=True)
 class Way:
-    """Attributes: make: a generator function; file: what it reads; options: of the function."""
+    """A way to run. Attributes: make: a generator function; file: the one that it reads; options: its arguments."""
 
     make: Callable[..., Iterator]
     file: str
@@ -297,7 +297,7 @@ for file in QUANTIZED:
 
 
 def make(file: str, name: str, directory: Path, layers: int | None) -> dict:
-    """Makes a file that appears only when it is whole. Returns seconds and bytes of memory."""
+    """Makes a file, which appears only when it is complete. Returns seconds and bytes of memory."""
     unfinished = directory / "unfinished" / file
     shutil.rmtree(unfinished.parent, ignore_errors=True)
     unfinished.parent.mkdir(parents=True)
@@ -308,11 +308,11 @@ def make(file: str, name: str, directory: Path, layers: int | None) -> dict:
 
 
 def run(label: str, name: str, directory: Path) -> Iterator[dict | list]:
-    """Loads and runs once, and says what that took; then for each line of standard input, a number, runs that often."""
+    """Loads and runs once, and yields what that took; then, for each number on stdin, runs that often, yields times."""
     way = WAYS[label]
     steps = way.make(name, directory, **way.options)
     next(steps)
-    # What a process imports anyway is no load time and no memory of the model.
+    # The imports are done by now, so they count neither as load time nor as memory of the model.
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before, start = status(RESIDENT), time.perf_counter()
     call = next(steps)
@@ -330,7 +330,7 @@ def run(label: str, name: str, directory: Path) -> Iterator[dict | list]:
 
 
 def status(pattern: re.Pattern) -> int:
-    """Bytes; not getrusage, whose maximum a child inherits from its parent. Pages of mapped files count."""
+    """Reads memory in bytes, mapped files included; getrusage's maximum would be inherited from the parent."""
     return int(pattern.search(Path("/proc/self/status").read_text())[1]) * 1024
 
 

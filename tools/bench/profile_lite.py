@@ -1,8 +1,8 @@
-"""Where a `.tflite` file's time goes, in TensorFlow's runtime and in ai-edge-litert: CPU time of a call, by kernel.
+"""Profiles a `.tflite` file in TensorFlow's runtime and in ai-edge-litert: CPU time of a call, by kernel.
 
 Samples both with Linux `perf` (Debian: `apt install linux-perf`), on blank inputs of the file's sizes, and prints one
-table. CPU time, not latency: other work on the machine disturbs little. Run from the project's root with the extra
-`lite` and TensorFlow installed:
+table. It measures CPU time, not latency, so other work on the machine disturbs little. Run from the project's root with
+the extra `lite` and TensorFlow installed:
 
     python tools/bench/profile_lite.py vilt.tflite
     python tools/bench/profile_lite.py vilt.tflite --threads 2 --sizes 1,20,384,384     # a file of any size
@@ -32,7 +32,7 @@ LINE = re.compile(r"\s*([\d.]+)%\s*\|\[.\] (?:.*?(?=tflite::))?([\w.:]+)")  # th
 
 
 def worker(path: Path, runtime: str, threads: int, calls: int, sizes: list[int]) -> None:
-    """Runs the file; prints when its calls began and ended (CLOCK_MONOTONIC), and how long they took (CPU)."""
+    """Runs the file; prints when its calls began and ended (CLOCK_MONOTONIC), and their CPU time, all in seconds."""
     runner = Runner(path, runtime=runtime, threads=threads, warm=False)
     inputs = {}
     for name, shape in runner.inputs.items():
@@ -48,7 +48,7 @@ def worker(path: Path, runtime: str, threads: int, calls: int, sizes: list[int])
 
 
 def kernels(path: Path, runtime: str, threads: int, calls: int, sizes: str) -> dict[str, float]:
-    """Kernel to CPU milliseconds of a call."""
+    """Returns the CPU milliseconds of a call, by kernel."""
     with tempfile.NamedTemporaryFile(suffix=".data") as data:
         record = ["perf", "record", "-q", "-k", "mono", "-e", "cpu-clock", "-F", str(RATE), "-o", data.name, "--"]
         options = [path, "--worker", runtime, "--threads", threads, "--calls", calls, "--sizes", sizes]

@@ -19,7 +19,7 @@ from vilt import QUESTION, ROOT, compare  # first: it imports torch before Tenso
 
 REGIONS, FEATURES, ANSWERS = 36, 2048, 3129
 LABELS = {index: f"answer {index}" for index in range(ANSWERS)}
-# model class, its configuration, the name of its scores, and the names of features and boxes among its inputs
+# By name: the model class, its configuration, the name of its scores, and its inputs' names of features and boxes.
 MODELS = {
     "VisualBERT": (
         "VisualBertForQuestionAnswering",
@@ -37,14 +37,14 @@ MODELS = {
 
 
 def make_checkpoint(directory: Path, name: str) -> None:
-    """A base-size checkpoint with its tokenizer, in the hub's layout."""
+    """Writes a base-size checkpoint with its tokenizer, in the hub's layout."""
     class_name, config, *_ = MODELS[name]
     getattr(transformers, class_name)(config).save_pretrained(directory)
     transformers.BertTokenizer(str(ROOT / "tfvl/bundled/bert-base-uncased/vocab.txt")).save_pretrained(directory)
 
 
 class Reference:
-    """transformers: tokenizer and model."""
+    """The tokenizer and the model of transformers."""
 
     def __init__(self, directory: Path, name: str):
         class_name, _, self.scores, self.names = MODELS[name]
@@ -60,7 +60,7 @@ class Reference:
 
 
 class Artefact:
-    """The SavedModel of tfvl, reloaded."""
+    """The SavedModel that tfvl exports, loaded again."""
 
     def __init__(self, checkpoint: Path, directory: Path):
         import tensorflow as tf
@@ -79,7 +79,7 @@ class Artefact:
 
 
 def inputs_of(name: str, batch: int) -> tuple:
-    """Questions, features as a detector's last ReLU leaves them, and boxes where the model takes them."""
+    """Returns questions, features ≥ 0, as after a detector's last ReLU, and boxes if the model takes them."""
     generator = np.random.default_rng(0)
     features = np.maximum(generator.normal(size=(batch, REGIONS, FEATURES)), 0).astype(np.float32)
     corners = np.sort(generator.uniform(size=(batch, REGIONS, 2, 2)), axis=2).astype(np.float32)

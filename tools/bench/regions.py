@@ -35,7 +35,7 @@ PER_REGION = {"objects_id": np.int64, "objects_conf": np.float32, "attrs_id": np
 
 
 def write(path: Path, rows: int) -> None:
-    """A file of `rows` lines in LXMERT's columns, every line another."""
+    """Writes a file of `rows` different lines in LXMERT's columns."""
     generator = np.random.default_rng(rows)
     features = generator.random((REGIONS, SIZE), np.float32)
     with open(path, "wb") as file:
@@ -56,7 +56,7 @@ def write(path: Path, rows: int) -> None:
 
 
 def read_as_the_papers_do(path: Path) -> Iterator[dict]:
-    """csv.DictReader, base64 and NumPy, a dict of arrays for each line."""
+    """Reads with csv.DictReader, base64 and NumPy; yields a dict of arrays for each line."""
     csv.field_size_limit(sys.maxsize)
     with open(path) as file:
         for row in csv.DictReader(file, LXMERT_COLUMNS, delimiter="\t"):

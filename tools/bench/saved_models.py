@@ -1,11 +1,12 @@
-"""Compares the forms of a SavedModel (float32, bfloat16, 8 bits) with transformers at base size, random weights, in one
-run: from image bytes (or 36 regions) and text to the answer.
+"""Compares the forms of a SavedModel (float32, bfloat16, 8 bits) with transformers at base size, side by side.
+
+Each goes from image bytes (or 36 regions) and text to the answer, with random weights, all in one run:
 
     python tools/bench/saved_models.py vilt          # or visual_bert, lxmert
 
 Prints milliseconds as medians of rounds in which the ways take turns, bytes of the artefacts, the memory that a fresh
 process needs to load and answer, and the cosine of the scores with those of float32. `ONEDNN_MAX_CPU_ISA=AVX2` keeps
-oneDNN, and so transformers' products too, from what a processor has beyond AVX2; Eigen's products stay what they are.
+oneDNN, and so transformers' products too, from using more than AVX2; Eigen's products are the same with and without it.
 """
 
 import json
@@ -43,7 +44,7 @@ print(peak() - before)
 
 
 def request(family: str, batch: int) -> dict[str, np.ndarray]:
-    """Different rows for a server: raw images, or regions and boxes."""
+    """Makes a request of `batch` different rows: raw images and texts, or texts, regions and boxes."""
     if family == "vilt":
         images = np.array([vilt.photograph(row) for row in range(batch)], object)
         return {"image": images, "text": np.array([vilt.QUESTION] * batch, object)}
@@ -52,7 +53,7 @@ def request(family: str, batch: int) -> dict[str, np.ndarray]:
 
 
 def theirs(family: str, checkpoint: Path):
-    """transformers, as a function of a request."""
+    """Returns a function that answers a request with transformers."""
     if family == "vilt":
         reference = vilt.Reference(checkpoint)
         return lambda asked: reference(asked["image"].tolist(), asked["text"].tolist())
@@ -63,7 +64,7 @@ def theirs(family: str, checkpoint: Path):
 
 
 def ours(directory: Path):
-    """A SavedModel, as a function of a request."""
+    """Returns a function that answers a request with a SavedModel."""
     import tensorflow as tf
     import tensorflow_text  # noqa: F401  # registers the tokenizer's ops
 
@@ -78,7 +79,7 @@ def ours(directory: Path):
 
 
 def scores_of(directory: Path, inputs: dict) -> np.ndarray:
-    """The scores (N, labels) of the bare model."""
+    """Returns the scores (N, labels) of the signature "tensors", which is the model alone."""
     import tensorflow as tf
 
     outputs = tf.saved_model.load(str(directory)).signatures["tensors"](**inputs)
@@ -86,7 +87,7 @@ def scores_of(directory: Path, inputs: dict) -> np.ndarray:
 
 
 def measured(runs: dict, asked: dict, rounds: int) -> dict[str, float]:
-    """Median milliseconds of each way, which take turns."""
+    """Returns the median milliseconds of each way; the ways take turns."""
     times = {name: [] for name in runs}
     for run in runs.values():
         run(asked)

@@ -1,4 +1,4 @@
-"""How long a start takes: load and first answer beside transformers, and the first `fit` beside a later one.
+"""Times starts: load and first answer beside transformers, and the first `fit` with a fresh or a built optimizer.
 
     python tools/bench/start.py answer       # ViLT-B/32 with random weights: checkpoint, SavedModel and .tflite file
     python tools/bench/start.py fit          # every head, base depth, narrow layers
@@ -86,7 +86,7 @@ data = dataset(head)
 
 
 def measure(before: str, code: str) -> list[float]:
-    """CPU seconds and seconds of `code`, in a process that has run `before`."""
+    """Returns CPU seconds and seconds on the clock of `code`, in a process that has run `before`."""
     script = MEASURED.format(before=before, code=code)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=environment)
@@ -96,7 +96,7 @@ def measure(before: str, code: str) -> list[float]:
 
 
 def process(*command: str) -> list[float]:
-    """CPU seconds and seconds of a whole process."""
+    """Returns CPU seconds and seconds on the clock of a whole process."""
     return measure(
         "import subprocess",
         f"""
@@ -109,7 +109,7 @@ start = now()[0] - after.ru_utime - after.ru_stime + before.ru_utime + before.ru
 
 
 def compare(title: str, reference: str, rows: dict, repeats: int) -> None:
-    """Prints the medians of each row's function, and how they compare with those of the row `reference`."""
+    """Prints the medians of each row's function, and their ratios to those of the row `reference`."""
     found: dict[str, list] = {name: [] for name in rows}
     for _ in range(repeats):
         for name, run in rows.items():
@@ -123,7 +123,7 @@ def compare(title: str, reference: str, rows: dict, repeats: int) -> None:
 
 
 def answer(repeats: int = 5) -> None:
-    """Prints two tables, of a running Python and of whole processes."""
+    """Prints two tables: one of a running Python, one of whole processes."""
     import vilt  # the benchmark beside this file, which makes the checkpoint
 
     import tfvl
@@ -157,7 +157,7 @@ def answer(repeats: int = 5) -> None:
 
 
 def fit(repeats: int = 3, heads: list[str] | None = None) -> None:
-    """Prints a table for each head: `compile` and the first `fit`, and the same with an optimizer built before."""
+    """Prints a table for each head: `compile` and the first `fit`, with a fresh optimizer and with one built before."""
     from support.classes import CLASSES
 
     made = "optimizer = keras.optimizers.Adam(1e-3); optimizer.build(model.trainable_variables)\n"

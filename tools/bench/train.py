@@ -1,8 +1,8 @@
 """Compares training steps of tfvl with a plain PyTorch loop over transformers, side by side in one run.
 
-Base-size ViLT for VQA (ViLT-B/32, 3,129 answers, random weights), float32, one batch that is there already, AdamW.
-A step is forward pass, loss, gradients and update. Then the input pipeline alone, from JPEG files of 640×480 pixels and
-VQA's files to batches of the same size, nothing kept in memory, beside the fastest step. Run from the project's root
+Both train a base-size ViLT for VQA (ViLT-B/32, 3,129 answers, random weights) in float32 on one ready batch, by AdamW.
+A step is forward pass, loss, gradients and update. Then the input pipeline alone is timed, from JPEG files of 640×480
+pixels and VQA's files to batches of the same size, nothing kept in memory, beside the fastest step. Run from the root
 with the extra `parity` installed and nothing else running:
 
     python tools/bench/train.py
@@ -41,7 +41,7 @@ SAME_LOSS = 1e-3  # relative; the first steps of two frameworks, summed over 3,1
 
 
 def batch_of(rows: int, size: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Inputs with channels last, and soft targets, a few answers per question."""
+    """Makes inputs with channels last, and soft targets (rows, answers), with a few answers per question."""
     rng = np.random.default_rng(0)
     inputs = {
         "input_ids": rng.integers(1000, 30000, (rows, WORDS)).astype("int32"),
@@ -54,7 +54,7 @@ def batch_of(rows: int, size: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 class PyTorch:
-    """The loop that everybody writes."""
+    """The usual training loop in PyTorch."""
 
     def __init__(self, model, inputs: dict, labels: np.ndarray, fused: bool):
         self.model = model.train()
@@ -86,7 +86,7 @@ class Tfvl:
 
 
 def compare(runs: dict, repeats: int) -> dict[str, float]:
-    """Median seconds of a step of each, in turn, once it is sure that they start with the same loss."""
+    """Asserts that all start with the same loss; then returns the median seconds of a step of each, run in turns."""
     first = {name: run() for name, run in runs.items()}
     reference = next(iter(first.values()))
     for name, loss in first.items():
@@ -103,7 +103,7 @@ def compare(runs: dict, repeats: int) -> dict[str, float]:
 
 
 def write_vqa(directory: Path, count: int) -> None:
-    """Questions, answers and photographs as VQA publishes them, each photograph a part of one of ours, in its size."""
+    """Writes questions, answers and photographs as VQA publishes them; each photograph is a part of one of ours."""
     questions, annotations = [], []
     (directory / "images").mkdir()
     for number in range(count):
@@ -125,7 +125,7 @@ def write_vqa(directory: Path, count: int) -> None:
 
 
 def pipeline_of(directory: Path, rows: int, size: int):
-    """The batches of `write_vqa`'s files, as `tfvl train` makes them; no image is kept."""
+    """Returns a pipeline of `write_vqa`'s files, as `tfvl train` makes it; no image is kept in memory."""
     import tfvl
     from tfvl.training.data.images import ImageFolder
     from tfvl.training.data.loading import Pictures
@@ -142,7 +142,7 @@ def pipeline_of(directory: Path, rows: int, size: int):
 
 
 def pipeline_seconds(rows: int, size: int, batches: int) -> float:
-    """Seconds for a batch, over many of them in a row, once the first ones have been made."""
+    """Returns the mean seconds for a batch, over half of `batches` in a row, after the first ones have been made."""
     with tempfile.TemporaryDirectory() as directory:
         write_vqa(Path(directory), rows * batches)
         pipeline = pipeline_of(Path(directory), rows, size)

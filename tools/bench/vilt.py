@@ -34,7 +34,7 @@ FORMATS = ("model.safetensors", "pytorch_model.bin", "legacy pytorch_model.bin")
 
 
 def photograph(shift: int = 0) -> bytes:
-    """A JPEG of 640×480 pixels; another one for each `shift`, since an artefact decodes equal ones once."""
+    """Makes a JPEG of 640×480 pixels, a different one for each `shift`: an artefact decodes equal images only once."""
     buffer = BytesIO()
     picture = Image.open(ROOT / "tests/data/rocket.jpg").convert("RGB").resize((640, 480))
     ImageChops.offset(picture, shift).save(buffer, "JPEG", quality=90)
@@ -42,7 +42,7 @@ def photograph(shift: int = 0) -> bytes:
 
 
 def make_checkpoint(directory: Path, formats: tuple[str, ...] = FORMATS) -> None:
-    """A base-size checkpoint in each of these formats, with a processor beside each."""
+    """Writes a base-size checkpoint in each of these formats, with a processor beside each."""
     labels = {index: f"answer {index}" for index in range(3129)}
     model = transformers.ViltForQuestionAnswering(transformers.ViltConfig(id2label=labels)).eval()
     tokenizer = transformers.BertTokenizer(str(ROOT / "tfvl/bundled/bert-base-uncased/vocab.txt"), model_max_length=40)
@@ -61,7 +61,7 @@ def make_checkpoint(directory: Path, formats: tuple[str, ...] = FORMATS) -> None
 
 
 class Reference:
-    """transformers: processor and model, from bytes to the answer."""
+    """The processor and the model of transformers, from bytes to the answer."""
 
     def __init__(self, directory: Path):
         self.processor = transformers.ViltProcessor.from_pretrained(directory)
@@ -76,7 +76,7 @@ class Reference:
 
 
 class Artefact:
-    """The SavedModel of tfvl, reloaded."""
+    """The SavedModel that tfvl exports, loaded again."""
 
     def __init__(self, checkpoint: Path, directory: Path):
         import tensorflow as tf
@@ -94,7 +94,7 @@ class Artefact:
 
 
 def compare(reference, artefact, inputs: tuple, repeats: int) -> list[float]:
-    """Median seconds of each, called in turn on the same inputs, once it is sure that they agree."""
+    """Asserts that both answer the same; then returns the median seconds of each, called in turns on these inputs."""
     assert reference(*inputs) == artefact(*inputs)
     times = {reference: [], artefact: []}
     for _ in range(repeats if len(inputs[0]) == 1 else max(2, repeats // 4)):
@@ -141,7 +141,7 @@ print(json.dumps([loaded, time.perf_counter() - start, memory]))
 
 
 def first_answer(package: str, directory: Path, image: Path) -> list[float]:
-    """Seconds to load, seconds to the first answer, and bytes of memory above the baseline, in a fresh process."""
+    """Returns seconds to load, seconds to the first answer, and bytes above the baseline, all in a fresh process."""
     theirs = package == "transformers"
     code = FIRST_ANSWER.format(
         imports=LOAD[package],

@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def compare(in_readme: dict[tuple[str, str], str], by_tests: dict[tuple[str, str], str]) -> list[str]:
-    """What is wrong, a line for each cell: one that does not pass, and one that says something else in README."""
+    """Returns the problems, a line each: cells that do not pass, and cells that README states differently."""
     problems = []
     for cell in by_tests | in_readme:
         expected, written = (mark(cells.get(cell, "no such cell")) for cells in (by_tests, in_readme))
@@ -67,7 +67,7 @@ def compare(in_readme: dict[tuple[str, str], str], by_tests: dict[tuple[str, str
 
 
 def public_classes() -> list[str]:
-    """The model classes of `tfvl.__all__`, in its order."""
+    """Returns the names of the model classes of `tfvl.__all__`, in its order."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     from support.classes import CLASSES
@@ -76,7 +76,7 @@ def public_classes() -> list[str]:
 
 
 def run() -> dict[tuple[str, str], str]:
-    """The cells by running the tests."""
+    """Runs the tests; returns the cells."""
     with tempfile.TemporaryDirectory() as directory:
         results = Path(directory) / "results.xml"
         command = [
@@ -94,7 +94,7 @@ def run() -> dict[tuple[str, str], str]:
 
 
 def read(path: Path) -> dict[tuple[str, str], str]:
-    """(class, column) to what goes into the cell, from pytest's XML. Raises SystemExit for a file that is none."""
+    """Returns the cells by (class, column), from pytest's XML. Raises SystemExit for any other file."""
     columns = {test: column for column, test in COLUMNS.items()}
     try:
         cases = ElementTree.parse(path).getroot().iter("testcase")
@@ -121,7 +121,7 @@ def cell_of(case: ElementTree.Element) -> str:
 
 
 def merged(results: list[dict]) -> dict[tuple[str, str], str]:
-    """One dict of several runs': a test that failed anywhere fails, one that ran anywhere is not skipped."""
+    """Merges the cells of several runs: a test that failed anywhere fails, one that ran anywhere is not skipped."""
     cells = {}
     for cell, content in ((cell, content) for each in results for cell, content in each.items()):
         rank = (NOT_RUN, PASSED, FAILED).index
@@ -131,7 +131,7 @@ def merged(results: list[dict]) -> dict[tuple[str, str], str]:
 
 
 def mark(content: str) -> str:
-    """A cell without its number."""
+    """Returns a cell's mark, without its number."""
     return PASSED if content.startswith(PASSED) else content
 
 
@@ -142,7 +142,7 @@ def make_table(classes: list[str], cells: dict[tuple[str, str], str]) -> str:
 
 
 def parse(table: str) -> dict[tuple[str, str], str]:
-    """(class, column) to content, of a table as `make_table` writes it."""
+    """Reads a table that `make_table` has written; returns the cells by (class, column)."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
     if not rows:
         return {}
@@ -153,7 +153,7 @@ def parse(table: str) -> dict[tuple[str, str], str]:
 
 
 def section(text: str) -> str:
-    """What stands between the markers of README. Raises SystemExit where they are missing."""
+    """Returns the text between the markers of README. Raises SystemExit where they are missing."""
     start, end = (text.find(marker) for marker in MARKERS)
     if not 0 <= start < end:
         raise SystemExit(f"{README} has no table between {MARKERS[0]} and {MARKERS[1]}.")

@@ -1,4 +1,4 @@
-"""Kills every command that writes, at random moments, and looks at what it leaves.
+"""Kills every command that writes, at random moments, and checks which files it leaves.
 
     python tools/check/kills.py 200               # 200 kills, over all commands in turn
     python tools/check/kills.py 20 --as-init      # each as process 1 of a container (by unshare, as root)
@@ -31,9 +31,9 @@ class Command(NamedTuple):
     """A command that writes.
 
     Attributes:
-        arguments: of `tfvl`; "OUT" stands for where it writes.
-        target: what it writes, in a directory of its own.
-        same: how the names of the files end whose bytes are the same in every run.
+        arguments: those of `tfvl`; "OUT" stands for the path that it writes to.
+        target: the name of the file or directory that it writes, in a directory of its own.
+        same: the name endings of the files whose bytes are the same in every run.
     """
 
     arguments: tuple[str, ...]
@@ -42,7 +42,7 @@ class Command(NamedTuple):
 
 
 def commands(sources: Path) -> dict[str, Command]:
-    """Every command that writes, on small inputs that are made in `sources`."""
+    """Returns every command that writes, on small inputs, which are made in `sources`."""
     from tfvl import shapes
     from tfvl.preprocessing.regions.store import RegionStore
 
@@ -82,7 +82,7 @@ def started(command: Command, place: Path, prefix: tuple[str, ...] = ()) -> subp
 
 
 def written(command: Command, place: Path) -> dict[str, str]:
-    """The files that are there, and digests of those that are the same in every run."""
+    """Returns the files that exist, with digests of the contents of those that are the same in every run."""
     found = {}
     for path in sorted(place.rglob("*")):
         if path.is_file() and not path.name.startswith("events.") and path.name not in KEPT:
@@ -92,7 +92,7 @@ def written(command: Command, place: Path) -> dict[str, str]:
 
 
 def content_of(path: Path) -> bytes:
-    """What is in a file; of HDF5, whose files hold the time, what is read of it."""
+    """Returns a file's bytes; of an HDF5 file, which also stores the time of writing, only names and arrays."""
     if path.suffix != ".h5":
         return path.read_bytes()
     from tfvl.preprocessing.regions.store import RegionStore
@@ -102,7 +102,7 @@ def content_of(path: Path) -> bytes:
 
 
 def killed(command: Command, seconds: float, expected: dict[str, str], prefix: tuple[str, ...]) -> tuple[str, str]:
-    """What happened, and what is wrong with it; "" if nothing."""
+    """Kills a command and runs it again. Returns how the first run ended, and what is wrong ("" if nothing is)."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         process = started(command, place, prefix)

@@ -1,7 +1,7 @@
-"""Where the tokenizers that TFLite can hold differ from the exact one: `python tools/check/lite_text.py [--every]`.
+"""Counts where tokenizers in TFLite files differ from the exact one: `python tools/check/lite_text.py [--every]`.
 
-Asks both, as TFLite runs them, about classes of texts: the one that `tfvl.export.lite(…, flavour="text")` writes, and
-tf.text's `FastBertTokenizer`. A text counts as different where one of its ids is another than `tfvl.BertTokenizer`'s.
+There are two, the one that `tfvl.export.lite(…, flavour="text")` writes, and tf.text's `FastBertTokenizer`; both encode
+several classes of texts. A text is counted if any of its ids differs from that of `tfvl.BertTokenizer`.
 """
 
 import random
@@ -48,7 +48,7 @@ CATEGORIES = {"Cn": "unassigned", "Co": "private use", "Cc": "control", "Cf": "f
 
 
 def classes() -> dict[str, list[str | bytes]]:
-    """Texts by class, the same at each call."""
+    """Makes texts by class, the same at each call."""
     rng = random.Random(SEED)
 
     def drawn(spans, count: int = 2000) -> list[str]:
@@ -82,7 +82,7 @@ def classes() -> dict[str, list[str | bytes]]:
 
 
 def code_points() -> dict[str, list[str]]:
-    """A text for each code point but surrogates, in a word and alone, by Python's general category."""
+    """Makes a text for each code point, in a word and alone, by Python's general category; leaves out surrogates."""
     found: dict[str, list[str]] = {}
     for c in range(0x110000):
         category = unicodedata.category(chr(c))
@@ -93,7 +93,7 @@ def code_points() -> dict[str, list[str]]:
 
 
 def tf_texts(client: lite_tokenizer.Tokenizer, vocab: dict[str, int], length: int) -> Ids:
-    """tf.text's own way, normaliser included."""
+    """Encodes by tf.text's `FastBertTokenizer`, with its own normaliser."""
 
     def encode(text: tf.Tensor) -> dict[str, tf.Tensor]:
         tokenizer = tf_text.FastBertTokenizer(list(vocab), lower_case_nfd_strip_accents=True, token_out_type=tf.int32)
@@ -104,7 +104,7 @@ def tf_texts(client: lite_tokenizer.Tokenizer, vocab: dict[str, int], length: in
 
 
 def differing(texts: list[str | bytes], exact: tfvl.BertTokenizer, ids_of: list[Ids], length: int) -> list[list]:
-    """For each tokenizer, the texts whose ids are others than the exact ones."""
+    """Returns, for each tokenizer, the texts whose ids differ from the exact ones."""
     raw = [text.encode() if isinstance(text, str) else text for text in texts]
     expected = [
         exact(raw[start : start + BATCH], padding="max_length", max_length=length)["input_ids"]

@@ -1,11 +1,11 @@
-"""Asks the embedded server good questions with hostile requests in between, and says what became of them.
+"""Sends the embedded server good questions with hostile requests in between, and reports how each ended.
 
     python tools/check/server_soak.py --requests 5000
 
-The kinds are those of tests/support/hostile.py. First the good ones alone, for their quiet 99th percentile, then all
-of them mixed, then SIGTERM while requests are under way. Exit code 1 where an answer was wrong or lost, where good
-requests waited more than five times their quiet percentile, where the server took more memory than it may, or did not
-end in time.
+The kinds are those of tests/support/hostile.py. It sends first the good ones alone, for their quiet 99th percentile,
+then all of them mixed, then SIGTERM while requests are under way. The exit code is 1 if an answer was wrong or lost, if
+good requests waited more than five times their quiet percentile, if the server took more memory than it may, or if it
+did not end in time.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 class Peak:
-    """The most memory in kB that the server takes, looked at again and again."""
+    """Measures the server's memory again and again in a thread, and keeps the most, in kB."""
 
     def __init__(self, server):
         self._server, self._most, self._over = server, 0, threading.Event()
@@ -74,7 +74,7 @@ class Peak:
 
 
 def stop_under_load(server) -> float:
-    """Seconds from SIGTERM to the end, with requests under way."""
+    """Sends SIGTERM while requests are under way; returns the seconds until the server's end."""
     clients = [threading.Thread(target=ask_until_it_ends, args=(server, seed), daemon=True) for seed in range(8)]
     for client in clients:
         client.start()

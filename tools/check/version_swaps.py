@@ -1,9 +1,9 @@
-"""Loads and unloads versions of a model in one process, as the embedded server does, and prints what memory it takes.
+"""Loads and unloads versions of a model in one process, as the embedded server does, and prints the memory it takes.
 
     python tools/check/version_swaps.py --swaps 200 [DIRECTORY]
 
-Without a directory of an exported model the bundled `shapes-vilt` is exported. Exit code 1 where the swaps after the
-first `--settle` grew the process by more than 20 MB in all, or those of the second half by more than half of that.
+Without a directory of an exported model, `shapes-vilt` is exported. The exit code is 1 if the swaps after the first
+`--settle` made the process grow by more than 20 MB in all, or those of the second half by more than half of that.
 """
 
 import argparse
@@ -27,7 +27,7 @@ ALLOWED = 20.0  # MB
 
 
 def resident() -> float:
-    """MB of this process in memory."""
+    """Returns the MB of memory that this process holds now."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 

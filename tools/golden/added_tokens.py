@@ -1,4 +1,4 @@
-"""Write tests/golden/added_tokens.json: what transformers' BertTokenizer makes of `CASES` in support/added_tokens.py.
+"""Writes tests/golden/added_tokens.json: what transformers' BertTokenizer makes of `CASES` in support/added_tokens.py.
 
 Run where transformers is installed: python tools/golden/added_tokens.py
 """

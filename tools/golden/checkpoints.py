@@ -1,4 +1,4 @@
-"""Make the golden `torch.save` files of the tests: every element type, views that share a storage, both file formats.
+"""Makes the golden `torch.save` files of the tests: every element type, views that share a storage, both file formats.
 
 Run with torch installed: `python tools/golden/checkpoints.py`. Writes tests/golden/checkpoints/.
 """

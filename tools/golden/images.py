@@ -1,4 +1,4 @@
-"""Write tests/golden/images.json: hashes of what upstream's Pillow processor makes of the test images.
+"""Writes tests/golden/images.json: hashes of what upstream's Pillow processor makes of the test images.
 
 Run where transformers is installed: python tools/golden/images.py
 """
@@ -17,7 +17,7 @@ from support.images import DIGESTS, cases, digest, for_upstream
 
 
 def upstream(images: list) -> dict[str, dict]:
-    """pixel_values turned channels last, pixel_mask as int32."""
+    """Returns digests of upstream's outputs: pixel_values with channels last, pixel_mask as int32."""
     outputs = ViltImageProcessorPil()([for_upstream(image) for image in images], return_tensors="np")
     return {
         "pixel_values": digest(np.moveaxis(outputs["pixel_values"], 1, -1)),

@@ -1,6 +1,6 @@
 """Makes tests/data/lxmert/tf_model.h5 and config.json: a tiny LXMERT as transformers 4.57 saved it from TensorFlow.
 
-Needs the last transformers with TensorFlow classes, in an environment of its own:
+It needs the last transformers with TensorFlow classes, in an environment of its own:
     pip install "transformers==4.57.1" tensorflow tf-keras && python tools/golden/lxmert_h5.py
 
 The weights are those of the golden files: `golden_tensor` makes each from the name that it has in a PyTorch state dict.

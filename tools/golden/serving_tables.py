@@ -21,7 +21,7 @@ from pathlib import Path
 
 import typer
 
-# TF Serving: TensorFlow, and the tensorflow-text that tensorflow_serving/workspace.bzl pins. 2.19.1 and earlier embed
+# By release: its TensorFlow, and the tensorflow-text that tensorflow_serving/workspace.bzl pins. Up to 2.19.1 it embeds
 # 2.12.1; 2.20.0 embeds 2.20.0, and so do its sources of mid-2026, later than TensorFlow 2.21.0.
 RELEASES = {"2.19": ("2.19.1", "2.12.1"), "2.20": ("2.20.0", "2.20.0"), "2.21": ("2.21.0", "2.20.0")}
 # A library of tensorflow-text opens with the TensorFlow that it was built for, which registers what both know.
@@ -68,7 +68,7 @@ def graph_versions(file: Path) -> dict[str, int]:
 
 
 def op_list(wheels: Path, tensorflow: str, text: str = "") -> dict[str, dict]:
-    """The ops of a TensorFlow, with those of a tensorflow-text, as the tables hold them."""
+    """Returns the ops of a TensorFlow, with those of a tensorflow-text, in the form of the tables."""
     from tensorflow.core.framework import op_def_pb2
 
     with tempfile.TemporaryDirectory() as directory:
@@ -88,14 +88,14 @@ def extract(file: Path, pattern: str, directory: str) -> None:
 
 
 def compact(attr) -> list:
-    """Type, whether there is a default, and the allowed values, where these are limited."""
+    """Returns an attribute's type, whether it has a default (0 or 1), and the allowed values if these are limited."""
     allowed = attr.allowed_values.list
     values = [*allowed.type] or [value.decode() for value in allowed.s]
     return [attr.type, int(attr.HasField("default_value")), *([values] if values else [])]
 
 
 def print_registry(directory: str) -> None:
-    """In a process of its own: writes the serialized OpList of the libraries in a directory to stdout."""
+    """Writes the serialized OpList of the libraries in a directory to stdout; runs in a process of its own."""
 
     class Buffer(ctypes.Structure):
         _fields_ = (("data", ctypes.c_void_p), ("length", ctypes.c_size_t), ("deallocator", ctypes.c_void_p))

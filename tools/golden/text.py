@@ -1,4 +1,4 @@
-"""Write tests/golden/text.npz: what transformers' BertTokenizer makes of the corpus in tests/support/bert_texts.py.
+"""Writes tests/golden/text.npz: what transformers' BertTokenizer makes of the corpus in tests/support/bert_texts.py.
 
 Run where transformers is installed, with the folder of vqa_label2ans.json and gqa_label2ans.json:
 python tools/golden/text.py [../shared/data]

@@ -1,4 +1,4 @@
-"""Write tests/golden/tokenizer_files.json: what transformers reads in the files of support/tokenizer_files.py.
+"""Writes tests/golden/tokenizer_files.json: what transformers reads in the files of support/tokenizer_files.py.
 
 Run where transformers is installed: python tools/golden/tokenizer_files.py
 """

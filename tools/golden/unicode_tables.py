@@ -1,4 +1,4 @@
-"""Write tfvl/preprocessing/text/unicode_tables.json: what the `tokenizers` library does to each code point.
+"""Writes tfvl/preprocessing/text/unicode_tables.json: what the `tokenizers` library does to each code point.
 
 The normalisation of `BertNormalizer` depends on the Unicode version inside the Rust crates, which is neither Python's
 nor ICU's. So the tables are measured, one code point at a time, on the library itself.
@@ -28,7 +28,7 @@ def normalizer(step: str):
 
 
 def runs(code_points: Iterable[int]) -> list[list[int]]:
-    """Sorted code points as [first, last] pairs."""
+    """Groups sorted code points into runs, [first, last]."""
     result: list[list[int]] = []
     for c in code_points:
         if result and result[-1][1] == c - 1:
@@ -39,13 +39,13 @@ def runs(code_points: Iterable[int]) -> list[list[int]]:
 
 
 def is_starter(c: int) -> bool:
-    """Whether canonical ordering never moves the code point: U+0345 (class 240), U+0334 (class 1) do not pass it."""
+    """Returns whether canonical ordering never moves it: U+0345 (class 240) and U+0334 (class 1) do not pass it."""
     after, before = f"a\u0345{chr(c)}", f"a{chr(c)}\u0334"
     return NFD().normalize_str(after) == after and NFD().normalize_str(before) == before
 
 
 def beside_added_token(**flags: bool) -> Callable[[int], list[tuple[int, int]]]:
-    """A function of a code point: what of "a", the code point, "a" the added token "a" with these flags takes."""
+    """Returns a function of a code point c: the spans of "a" + c + "a" that an added token "a" with the flags takes."""
     tokenizer = Tokenizer(WordPiece({"?": 0}, unk_token="?"))
     tokenizer.add_tokens([AddedToken("a", normalized=False, **flags)])
 
@@ -57,7 +57,7 @@ def beside_added_token(**flags: bool) -> Callable[[int], list[tuple[int, int]]]:
 
 
 def check_order(classes: dict[int, int]) -> None:
-    """Canonical combining classes come from Python; check that the library orders every pair as they say."""
+    """Checks that the library orders every pair by the canonical combining classes, which come from Python."""
     for a, class_a in classes.items():
         for b, class_b in classes.items():
             text = f"a{chr(a)}{chr(b)}"

@@ -18,7 +18,7 @@ from support.vilt import HEADS, SIZES, golden_tensor, vilt_inputs  # noqa: E402
 
 
 def main() -> None:
-    # upstream shuffles patches and draws padding at random, which changes no result
+    # Upstream shuffles patches and draws padding at random, which changes no result; here it takes them in order.
     torch.multinomial = lambda weights, n, replacement=False: torch.arange(n) % len(weights)
     arrays, state_dicts = {}, {}
     for head, make_labels in HEADS.items():

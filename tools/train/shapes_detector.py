@@ -72,7 +72,7 @@ def dataset(detector: RegionDetector, batches: int) -> tf.data.Dataset:
 
 
 def evaluate(detector: RegionDetector) -> tuple[float, float]:
-    """The share of objects found, and the number of sure regions per scene that cover none."""
+    """Returns the share of objects found, and the number of regions per scene with p > 0.5 that cover no object."""
     found = total = wrong = 0
     for seed in range(HELD_OUT):
         scene = shapes.draw_scene(seed, "test")

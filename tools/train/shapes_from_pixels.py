@@ -3,8 +3,8 @@
     python examples/train_shapes_vqa.py --model lxmert --out stage-1       # from true boxes: a detector that never errs
     python tools/train/shapes_from_pixels.py stage-1 shapes-lxmert         # about four minutes on two cores
 
-The second stage keeps what the first one learnt: only the layer that reads a region's features is new. It starts from
-what a linear regression makes of the detector's features instead of the first stage's, and then everything learns.
+The second stage keeps the first one's weights: only the layer that reads a region's features is new. It starts as the
+old layer behind a linear regression from the detector's features to those of the first stage; then everything learns.
 Prints the share of right answers on held-out questions, asked about pixels.
 """
 
@@ -27,7 +27,7 @@ from tfvl.training.tasks.shapes import LENGTH
 QUESTIONS = {"color": 2, "shape": 2, "count": 6, "existence": 3, "position": 9}  # per scene, more of what is harder
 FITTED = 1000  # scenes of the linear regression
 AT_ONCE = 256  # scenes that the detector gets
-# By family: the field of the configuration and the variable for a region's features, and whether boxes go behind them.
+# By family: the config's field and the layer's path for a region's features, and whether boxes are appended to them.
 READERS = {
     "lxmert": ("visual_feat_dim", "lxmert/visual_embeddings/visn_fc", False),
     "visual_bert": ("visual_embedding_dim", "visual_bert/embeddings/visual_projection", True),
@@ -35,7 +35,7 @@ READERS = {
 
 
 def second_stage(first, detector: RegionDetector):
-    """The first stage's model with a new layer for the features of `detector`."""
+    """Returns the first stage's model with a new layer for the features of `detector`."""
     field, reader, with_boxes = READERS[first.config.model_type]
     size = detector.config.feature_size + CORNERS * with_boxes
     model = type(first)(first.config.replace(**{field: size}))
@@ -49,7 +49,7 @@ def second_stage(first, detector: RegionDetector):
 
 
 def regression(detector: RegionDetector, with_boxes: bool) -> tuple[np.ndarray, np.ndarray]:
-    """From the detector's features of a true box to those of `shapes.regions`: slope (its size, theirs), offset."""
+    """Fits the map from detected features of true boxes to those of `shapes.regions`: slope (own, theirs), offset."""
     scenes = [shapes.draw_scene(seed, "train") for seed in range(FITTED)]
     theirs = [shapes.regions(scene) for scene in scenes]
     boxes = [[thing.box for thing in scene.things] for scene in scenes]
@@ -61,14 +61,14 @@ def regression(detector: RegionDetector, with_boxes: bool) -> tuple[np.ndarray, 
 
 
 def seen(processor, scenes: list) -> dict[str, np.ndarray]:
-    """The model's visual inputs, a row for each scene, from its pixels alone."""
+    """Returns the model's visual inputs, a row for each scene, made from its pixels alone."""
     parts = [scenes[start : start + AT_ONCE] for start in range(0, len(scenes), AT_ONCE)]
     rows = [processor(images=[scene.image() for scene in part], return_tensors="np") for part in parts]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 def batches(processor, visual: dict, questions: list, family: str, batch_size: int) -> tf.data.Dataset:
-    """Inputs and targets, in a new order each time; `questions` are pairs of a scene's place and a question."""
+    """Returns batches of inputs and targets, in a new order each time, of pairs (index of the scene, question)."""
     texts = processor.tokenizer([question.text for _, question in questions], padding="max_length", max_length=LENGTH)
     labels = [shapes.answers().index(question.answer) for _, question in questions]
     rows = tf.data.Dataset.from_tensor_slices(([place for place, _ in questions], texts, labels))
@@ -81,7 +81,7 @@ def batches(processor, visual: dict, questions: list, family: str, batch_size: i
 
 
 def right_answers(model, processor, count: int) -> dict[str, float]:
-    """The share of held-out questions that are answered rightly, by kind and in all."""
+    """Returns the share of held-out questions that are answered rightly, by kind and for "all"."""
     pairs = list(shapes.held_out_questions(count))
     places = {scene: place for place, scene in enumerate(dict.fromkeys(scene for scene, _ in pairs))}
     visual = seen(processor, list(places))

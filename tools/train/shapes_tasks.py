@@ -39,13 +39,13 @@ class Settings(NamedTuple):
     """A model's row in `shapes_tasks.yaml`.
 
     Attributes:
-        architecture: its class.
-        task: the key of what it learns and how it is measured.
+        architecture: the name of its class.
+        task: the key in `TASKS` of its examples and its figures.
         start: the bundled model, or a directory, whose weights it starts from.
-        scenes: drawn for training.
-        rounds: how often each is gone through, every time with other sentences hidden, swapped or compared.
-        learning_rate: at its highest.
-        length: tokens of a text, padding included.
+        scenes: the number of scenes drawn for training.
+        rounds: how often each scene is used, in most tasks with other words hidden or other sentences.
+        learning_rate: the highest of the schedule.
+        length: the number of tokens of a text, padding included.
         config: fields of the configuration that differ from those of `start`.
     """
 
@@ -61,7 +61,7 @@ class Settings(NamedTuple):
 
 
 class Task(NamedTuple):
-    """How a task's examples are made of scenes, and what is measured."""
+    """The functions of a task: one makes examples of scenes, one measures a model."""
 
     examples: Callable[..., Examples]
     figures: Callable[..., dict[str, float]]
@@ -71,7 +71,7 @@ TASKS = {name: Task(examples, FIGURES[name]) for name, examples in EXAMPLES.item
 
 
 def read_settings(name: str) -> Settings:
-    """The settings of a model. Raises ValueError where the file has none of that name."""
+    """Reads the settings of a model. Raises ValueError if the file has none of that name."""
     rows = yaml.safe_load(SETTINGS.read_text())
     if name not in rows:
         raise ValueError(f"{SETTINGS.name} has no model {name!r}; it has {', '.join(rows)}.")
@@ -79,15 +79,15 @@ def read_settings(name: str) -> Settings:
 
 
 def seen(processor, scenes: list) -> dict[str, np.ndarray]:
-    """The model's visual inputs, a row for each scene."""
+    """Returns the model's visual inputs, a row for each scene."""
     parts = [scenes[start : start + AT_ONCE] for start in range(0, len(scenes), AT_ONCE)]
     rows = [processor(images=[scene.image() for scene in part], return_tensors="np") for part in parts]
-    # All pictures are square, so that nothing in them is padding, and the model does without a pixel_mask.
+    # All pictures are square, so they have no padding, and the model needs no pixel_mask.
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0] if name != "pixel_mask"}
 
 
 def batches(examples: Examples, visual: dict, batch_size: int) -> tf.data.Dataset:
-    """Inputs and labels in a random order."""
+    """Returns batches of inputs and labels in a random order."""
     rows = examples.places, examples.inputs, examples.labels
 
     def at(numbers):

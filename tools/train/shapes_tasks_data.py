@@ -1,4 +1,4 @@
-"""The training examples of each bundled model's task, made of drawn scenes."""
+"""Makes the training examples of each bundled model's task from drawn scenes."""
 
 from typing import Any, NamedTuple
 
@@ -20,9 +20,9 @@ class Examples(NamedTuple):
     """Arrays with a row for each example.
 
     Attributes:
-        inputs: the model's, but those of what is seen.
-        labels: as the model class takes them.
-        places: (N,) of the scene in the list, or (N, 2).
+        inputs: the model's inputs without the visual ones.
+        labels: the labels that the model class takes.
+        places: (N,), the index of each row's scene in the list, or (N, 2) for two scenes.
     """
 
     inputs: dict[str, np.ndarray]
@@ -35,10 +35,10 @@ def encode(processor, texts: list, length: int, pairs: list | None = None) -> di
 
 
 def mlm(scenes: list, processor, settings, seed: int, visual: dict) -> Examples:
-    """Captions with words hidden, and as many with none hidden that are true or false of their scene.
+    """Makes captions with words hidden, and as many without, which are true or false of their scene.
 
-    What is hidden would tell that a caption is true, if both were learnt from the same rows (the authors' `compute_itm`
-    hides nothing either).
+    If both were learnt from the same rows, hidden words would give away that a caption is true (the authors'
+    `compute_itm` hides nothing either).
     """
     masker = WordMasker.from_tokenizer(processor.tokenizer, whole_words=True)
     told, texts, matched, places = [], [], [], []
@@ -70,7 +70,7 @@ def mlm(scenes: list, processor, settings, seed: int, visual: dict) -> Examples:
 
 
 def false_caption(scene, caption: str, every: list, rng) -> str:
-    """One that is false of the scene: changed by a word, or another scene's."""
+    """Returns a caption that is false of the scene: one changed by a word, or another scene's."""
     changed = shapes.false_captions(scene, caption)
     if changed and rng.random() < 0.6:
         return changed[int(rng.integers(len(changed)))]
@@ -82,7 +82,7 @@ def false_caption(scene, caption: str, every: list, rng) -> str:
 
 
 def retrieval(scenes: list, processor, settings, seed: int, visual: dict) -> Examples:
-    """A true caption and 15 false ones of each scene; the true one is the first."""
+    """Makes a true caption and 15 false ones of each scene; the true one is the first."""
     every = [shapes.captions(scene, CAPTIONS) for scene in scenes]
     texts, places = [], []
     for turn in range(settings.rounds):
@@ -100,7 +100,7 @@ def retrieval(scenes: list, processor, settings, seed: int, visual: dict) -> Exa
 
 
 def nlvr2(scenes: list, processor, settings, seed: int, visual: dict) -> Examples:
-    """Sentences about two scenes, half of them true."""
+    """Makes sentences about two scenes, half of them true."""
     count = SENTENCES * settings.scenes * settings.rounds // shapes.PAIRS
     sentences = list(shapes.pair_sentences(count, "train", settings.scenes, seed))
     place = {scene.seed: number for number, scene in enumerate(scenes)}
@@ -112,7 +112,7 @@ def nlvr2(scenes: list, processor, settings, seed: int, visual: dict) -> Example
 
 
 def choice(scenes: list, processor, settings, seed: int, visual: dict) -> Examples:
-    """Prompts with texts to choose from."""
+    """Makes prompts with texts to choose from; the label is the index of the right one."""
     drawn = [(place, each) for place, scene in enumerate(scenes) for each in shapes.choices(scene, PROMPTS)]
     drawn *= settings.rounds
     pairs = [list(each.choices) for _, each in drawn]
@@ -124,7 +124,7 @@ def choice(scenes: list, processor, settings, seed: int, visual: dict) -> Exampl
 
 
 def phrases(scenes: list, processor, settings, seed: int, visual: dict) -> Examples:
-    """Captions with the places of their phrases, and as labels the share of each region that is right."""
+    """Makes captions with the positions of their phrases; the labels are those of `region_shares`."""
     drawn = [(place, each) for place, scene in enumerate(scenes) for each in shapes.phrases(scene, PHRASES)]
     labels = np.stack([region_shares(each, boxes_of(visual)[place]) for place, each in drawn])
     inputs = encode(processor, [each.text for _, each in drawn], settings.length)
@@ -133,7 +133,7 @@ def phrases(scenes: list, processor, settings, seed: int, visual: dict) -> Examp
 
 
 def positions(processor, sentence) -> list[int]:
-    """The place of each phrase's last token, -1 for none."""
+    """Returns the position of each phrase's last token, -1 where there is no phrase."""
     words = ["[CLS]", *sentence.text.split()]
     first = words.index(sentence.phrases[0].split()[-1])
     places = [first] + [len(words) - 1] * (len(sentence.phrases) - 1)
@@ -141,12 +141,12 @@ def positions(processor, sentence) -> list[int]:
 
 
 def boxes_of(visual: dict) -> np.ndarray:
-    """(scenes, regions, 4): VisualBERT's regions have their boxes behind the features."""
+    """Returns boxes (scenes, regions, 4), which are the last 4 features of VisualBERT's regions."""
     return visual["visual_embeds"][..., -CORNERS:]
 
 
 def region_shares(sentence, boxes: np.ndarray) -> np.ndarray:
-    """(2, regions) float32: for each phrase, the regions on its object, each with the same share."""
+    """Returns float32 (2, regions): for each phrase, equal shares of 1 for the regions on its object, 0 elsewhere."""
     shares = np.zeros([TWO_PHRASES, len(boxes)], np.float32)
     for row, thing in enumerate(sentence.things):
         matches = region_matches(boxes * shapes.SIDE, np.array([thing.box], np.float32))

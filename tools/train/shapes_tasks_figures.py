@@ -1,4 +1,4 @@
-"""What is measured of each bundled model on scenes of the held-out split, as shares from 0 to 1."""
+"""Measures each bundled model on scenes of the held-out split; all figures are shares from 0 to 1."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -14,10 +14,10 @@ ROWS = 250  # in a batch
 
 
 def predicted(model, processor, see: Callable, text_only: bool) -> Callable:
-    """A function from scenes and texts to the model's outputs; where `text_only`, nothing is seen of the scenes.
+    """Returns a function from scenes and texts to the model's outputs; with `text_only`, all pictures are blank.
 
-    `measure(scenes, texts, pairs, **inputs)`: a scene (or a pair of scenes) and a text for each row, `pairs` the texts
-    to choose from, and more inputs of the model.
+    `measure(scenes, texts, pairs, **inputs)` takes a scene (or a pair of scenes) and a text for each row, in `pairs`
+    the texts to choose from, and more inputs of the model.
     """
 
     def measure(scenes: list, texts: list, pairs: list | None = None, **inputs):
@@ -34,9 +34,10 @@ def predicted(model, processor, see: Callable, text_only: bool) -> Callable:
 
 
 def together(visual: dict) -> dict:
-    """Puts the regions of two scenes, (rows, 2, regions, …), into one row, as VisualBERT reads them; others stay.
+    """Puts the regions of two scenes, (rows, 2, regions, …), into one row, as VisualBERT reads them.
 
-    Its token types tell the pictures apart: 0 for the regions of the first, 1 for those of the second.
+    Its token types tell the pictures apart: 0 for the regions of the first, 1 for those of the second. Other inputs
+    (of one scene, or pixels) are returned as they are.
     """
     if "visual_embeds" not in visual or len(visual["visual_embeds"].shape) < 4:
         return visual
@@ -45,14 +46,14 @@ def together(visual: dict) -> dict:
 
 
 def blank(visual: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same inputs with nothing to see: all pixels or features are 0."""
+    """Returns the inputs with all pixels or features set to 0, so that there is nothing to see."""
     return {name: np.zeros_like(each) if each.dtype == np.float32 else each for name, each in visual.items()}
 
 
 def mlm(measure, count: int) -> dict[str, float]:
-    """Words that follow from the picture and the rest of the caption; captions that are true, or changed by a word.
+    """Returns the shares of hidden words found, and of captions (true, or changed by a word) that are judged rightly.
 
-    A word is right where it makes a true caption.
+    The hidden words follow from the picture and the rest of the caption. A word is right if it makes a true caption.
     """
     tokenizer = measure.processor.tokenizer
     asked = [
@@ -85,7 +86,7 @@ def mlm(measure, count: int) -> dict[str, float]:
 
 
 def is_true(scene, text: str) -> bool:
-    """Whether a text is a caption, and true: "object" may stand for "circle"."""
+    """Returns whether a text is a caption that is true of the scene; "object" may stand for "circle"."""
     try:
         return shapes.fits(text, scene)
     except ValueError:
@@ -93,7 +94,7 @@ def is_true(scene, text: str) -> bool:
 
 
 def retrieval(measure, count: int) -> dict[str, float]:
-    """Recall@1 among `RANKED` scenes and a caption of each; every caption that is true of a scene counts as its own."""
+    """Returns recall@1 among `RANKED` scenes and a caption of each; a caption is right if it is true of the scene."""
     rows = [(scene, shapes.captions(scene)[0]) for scene, _ in shapes.held_out(shapes.captions, RANKED)]
     scenes, texts = zip(*rows, strict=True)
     scores = measure([scene for scene in scenes for _ in texts], list(texts) * RANKED)["logits"].reshape(RANKED, RANKED)
@@ -106,7 +107,7 @@ def retrieval(measure, count: int) -> dict[str, float]:
 
 
 def nlvr2(measure, count: int) -> dict[str, float]:
-    """Accuracy, consistency, and the accuracy of each kind of sentence."""
+    """Returns accuracy, consistency, and the accuracy of each kind of sentence."""
     asked = list(shapes.pair_sentences(count // shapes.PAIRS, "test"))
     logits = measure([each.scenes for each in asked], [each.text for each in asked])["logits"]
     right = logits.argmax(-1) == [each.label for each in asked]
@@ -120,7 +121,7 @@ def nlvr2(measure, count: int) -> dict[str, float]:
 
 
 def choice(measure, count: int) -> dict[str, float]:
-    """Accuracy, and that of each kind of prompt."""
+    """Returns accuracy, and that of each kind of prompt."""
     asked = shapes.held_out(shapes.choices, count)
     texts, pairs = [each.prompt for _, each in asked], [list(each.choices) for _, each in asked]
     right = measure([scene for scene, _ in asked], texts, pairs)["logits"].argmax(-1) == [
@@ -131,7 +132,7 @@ def choice(measure, count: int) -> dict[str, float]:
 
 
 def phrases(measure, count: int) -> dict[str, float]:
-    """The share of phrases whose best region overlaps the object by one half or more."""
+    """Returns the share of phrases whose best region overlaps the object by one half or more."""
     asked, processor = shapes.held_out(shapes.phrases, count), measure.processor
     places = np.array([positions(processor, each) for _, each in asked], np.int32)
     scenes = [scene for scene, _ in asked]

@@ -1,4 +1,4 @@
-"""Where the training of each bundled model starts: the weights of one that is trained, and what its task has anew."""
+"""Makes the model from which each training starts: the weights of a trained one, and new ones for its task."""
 
 import numpy as np
 
@@ -7,9 +7,9 @@ from tfvl import auto, shapes
 
 
 def mlm(settings, processor):
-    """The body of a ViLT that answers questions; its words keep their embeddings, and the words of captions are new.
+    """Returns a ViLT with the body of one that answers questions; known words keep their embeddings, others are new.
 
-    One that is pre-trained already goes on as it is.
+    A start that is pre-trained already is returned as it is.
     """
     if (model_class := auto.find(settings.start).model_class) is tfvl.ViltForPreTraining:
         return model_class.from_pretrained(settings.start), processor
@@ -31,7 +31,7 @@ def mlm(settings, processor):
 
 
 def retrieval(settings, processor):
-    """A pre-trained ViLT; the score of a pair starts as that of a match, as in the authors' code."""
+    """Returns a pre-trained ViLT whose score of a pair starts as that of a match, as in the authors' code."""
     before = tfvl.ViltForPreTraining.from_pretrained(settings.start)
     model = tfvl.ViltForImageAndTextRetrieval.from_pretrained(settings.start)
     model.rank_output.kernel.assign(before.itm_score.kernel.numpy()[:, 1:])
@@ -40,7 +40,7 @@ def retrieval(settings, processor):
 
 
 def any_head(settings, processor):
-    """The checkpoint with a new head."""
+    """Returns the checkpoint with a new head."""
     model_class = getattr(tfvl, settings.architecture)
     model = model_class.from_pretrained(settings.start, ignore_mismatched_sizes=True, **settings.config)
     if "id2label" not in settings.config:  # those of answers to questions
@@ -49,7 +49,7 @@ def any_head(settings, processor):
 
 
 def pair_head(settings, processor):
-    """The checkpoint with a new head, and the words of sentences about two pictures where it has not learnt them."""
+    """Returns the checkpoint with a new head; adds the words of sentences about two pictures where it lacks them."""
     model, processor = any_head(settings, processor)
     words, tokenizer = shapes.caption_vocabulary(), processor.tokenizer
     if len(tokenizer) < len(words):

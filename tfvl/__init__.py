@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 
 def _names() -> dict[str, str | None]:
-    """The module of each name of the stub; None where the name is a module of tfvl itself."""
+    """Reads the stub: returns the module of each public name, None if the name is a module of tfvl itself."""
     stub = ast.parse(Path(__file__).with_suffix(".pyi").read_bytes())
     imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
     return {alias.name: node.module and f"tfvl.{node.module}" for node in imports for alias in node.names}

@@ -1,4 +1,4 @@
-"""Each kind of answer in NumPy, row by row; `tfvl.export.answers` gives the same in a graph."""
+"""Makes each kind of answer in NumPy, row by row; `tfvl.export.answers` does the same in a graph."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ Outputs = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of a request when its outputs are read.
+    """The parts of a request that are needed to turn its outputs into answers.
 
     Attributes:
-        ids: of the text, without padding; of multiple choice, those of the first choice.
-        text: as it was asked.
-        choices, phrases: likewise.
-        regions: how many there are.
-        start: the place of the first of `ids` in the model's inputs, behind padding on the left.
+        ids: the token ids of the text, without padding; with multiple choice, those of the first choice.
+        text: the text that was asked.
+        choices, phrases: the texts to choose from, and the phrases, as they were asked.
+        regions: the number of regions.
+        start: the index of the first of `ids` in the model's inputs, after padding on the left.
     """
 
     ids: Sequence[int]
@@ -35,7 +35,7 @@ def answer(head: Head, outputs: Outputs, row: Row, words: Words) -> dict[str, An
     """Returns the answer of a head to one row, under the names that `KINDS[head.kind]` lists.
 
     Args:
-        outputs: what the model returned for this row.
+        outputs: the model's outputs for this row.
 
     Raises:
         ValueError: the row cannot be answered; the sentence says why.
@@ -44,7 +44,7 @@ def answer(head: Head, outputs: Outputs, row: Row, words: Words) -> dict[str, An
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, computed in float32."""
+    """Returns the softmax over the last axis, in the dtype of the logits."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 
@@ -69,7 +69,7 @@ def best_labels(scores: np.ndarray, words: Words) -> tuple[list[str], np.ndarray
 
 
 def fill_masks(logits: np.ndarray, row: Row, words: Words) -> dict[str, Any]:
-    """`filled`, `candidates` and `candidate_scores` (masks, k), and `answers` and `scores` (k,) of the first mask."""
+    """Returns `filled`, `candidates`, `candidate_scores` (masks, k); the first mask's `answers`, `scores` (k,)."""
     places = [place for place, token in enumerate(row.ids, row.start) if token == words.mask_id]
     scores = softmax(logits[places])[:, : words.vocabulary_size]  # (masks, vocabulary)
     ids = [best(each, words.top_k) for each in scores]
@@ -141,5 +141,5 @@ def phrases(head: Head, outputs: Outputs, row: Row, words: Words):
     return {"region_ids": scores.argmax(axis=-1), "scores": scores}
 
 
-# By the kind of the answer: each function is named as its row of `KINDS`.
+# The functions by the kind of the answer, which is their name.
 ANSWERS = {each.__name__: each for each in (pooled, labels, masks, pretraining, match, tokens, choices, phrases)}

@@ -1,4 +1,4 @@
-"""The table of known checkpoints: what is bundled, and what the papers' authors have on the hub.
+"""The table of known checkpoints: those that are bundled, and those that the papers' authors have on the hub.
 
 README's tables, `tfvl check --published` and `tfvl.list_pretrained` read it (standard library only).
 """
@@ -18,10 +18,10 @@ class Checkpoint:
 
     Attributes:
         name: what `from_pretrained` takes: a hub id, or the name of a bundled model.
-        architecture: the class that reads it.
-        task: what it does first, as `tfvl.pipeline` calls it.
-        parameters: how many numbers its weights are.
-        figures: what was measured of it here, by name; nothing where it could not be downloaded.
+        architecture: name of the class that reads it.
+        task: its default task, by `tfvl.pipeline`'s name.
+        parameters: the number of its weights.
+        figures: what was measured of it here, by name; empty if it could not be downloaded.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Checkpoint:
 
     @property
     def is_bundled(self) -> bool:
-        """Whether it is inside the package: a hub id has an owner."""
+        """Whether the package contains it; the names of others, hub ids, begin with an owner and "/"."""
         return "/" not in self.name
 
 
@@ -89,7 +89,7 @@ def list_pretrained(task: str | None = None) -> list[dict[str, Any]]:
     """Lists the checkpoints that tfvl knows: those that are bundled, then the papers' on the hub. Others load as well.
 
     Args:
-        task: only those for it, as `tfvl.pipeline` calls it, such as "visual-question-answering".
+        task: lists only those for this task, by `tfvl.pipeline`'s name, such as "visual-question-answering".
 
     Returns:
         A dict for each: `name` (what `from_pretrained` takes), `architecture`, `task`, `parameters`, `megabytes` (of
@@ -97,7 +97,7 @@ def list_pretrained(task: str | None = None) -> list[dict[str, Any]]:
         on held-out data, as shares. No checkpoint of the hub was measured, since it could not be reached.
 
     Raises:
-        ValueError: there is none for such a task; names those that there are.
+        ValueError: there is no checkpoint for such a task; the sentence names the possible tasks.
     """
     if task is not None and task not in {row.task for row in CHECKPOINTS}:
         raise ValueError(

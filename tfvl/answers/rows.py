@@ -17,13 +17,13 @@ class Output:
 
     Attributes:
         dtype: name of its dtype.
-        axes: the axes behind the rows. A number is a fixed size; a name says what is counted along the axis: "labels"
+        axes: the axes after the rows'. A number is a fixed size; a name says what is counted along the axis: "labels"
             (the best of the model's labels, at most top_k), "words" (the best of the vocabulary, at most top_k),
             "masks" (the [MASK]s of a text), "tokens" (of the text), "choices", "phrases", "regions" (of the request),
             "hidden" (the model's width).
-        needs: name of the model's output that it is made of, or `REGION_BOXES`; without that there is none, e.g. of a
-            task that the configuration leaves out. "" where the model always has it.
-        places_of: the axis of the request whose places the values are, e.g. "regions" for the number of a region.
+        needs: name of the model's output that it is made of, or `REGION_BOXES`; a model without that, e.g. since its
+            configuration leaves a task out, does not have this output. "" if all models have it.
+        places_of: the axis of the request that the values are indices of, e.g. "regions" for the index of a region.
     """
 
     dtype: str
@@ -33,7 +33,7 @@ class Output:
 
     @property
     def blank(self) -> bytes | int:
-        """The value that fills padding, and all of a row whose status says that it has no answer."""
+        """The value that fills padding, and the whole row if its status says that it has no answer."""
         return b"" if self.dtype == STRING else 0
 
 
@@ -45,21 +45,21 @@ MASKS = {
     "candidates": Output(STRING, ("masks", "words")),
     "candidate_scores": Output(FLOAT, ("masks", "words")),
 }
-# Outputs of models that answers are made of.
+# The models' outputs that answers are made of.
 WORD_SCORES, ANSWER_SCORES = "prediction_logits", "question_answering_score"
 OBJECT_SCORES, ATTRIBUTE_SCORES = "visual_prediction_scores_obj", "visual_prediction_scores_attr"
 # The boxes of the regions that a detector inside of an exported model has found.
 REGION_BOXES = "region_boxes"
 
-# Each kind of answer, and the outputs that it is given in.
+# Each kind of answer, with its outputs.
 KINDS: Mapping[str, Mapping[str, Output]] = {
     # the pooled hidden state, under the name that the model has for it
     "pooled": {name: Output(FLOAT, ("hidden",), needs=name) for name in ("pooler_output", "pooled_output")},
     # the best labels of the configuration (`Config.answer_names`)
     "labels": BEST,
-    # what the [MASK]s of a text stand for; a text without one cannot be answered
+    # the words for the [MASK]s of a text; a text without one cannot be answered
     "masks": MASKS,
-    # the same where a text needs no [MASK], whether text and image belong together, and what else is pre-trained
+    # the same, but a text needs no [MASK]; whether text and image belong together; and the other pre-training tasks
     "pretraining": MASKS
     | {
         "match": Output(FLOAT),
@@ -70,7 +70,7 @@ KINDS: Mapping[str, Mapping[str, Output]] = {
         "attribute_ids": Output(INT, ("regions",), needs=ATTRIBUTE_SCORES),
         "attribute_scores": Output(FLOAT, ("regions",), needs=ATTRIBUTE_SCORES),
     },
-    # how well the text belongs to the image, as a bare score; the answer is the text
+    # how well the text fits the image, as a logit; the answer is the text
     "match": {"answers": Output(STRING, (1,)), "scores": Output(FLOAT, (1,))},
     # a label for each token of the text
     "tokens": {
@@ -80,7 +80,7 @@ KINDS: Mapping[str, Mapping[str, Output]] = {
     },
     # the best of the texts that the request gives to choose from
     "choices": {"answers": Output(STRING, ("choices",)), "scores": Output(FLOAT, ("choices",))},
-    # the best region of each phrase that the request names; its box, where the model has found the regions itself
+    # the best region of each phrase that the request names; its box, if the model has found the regions itself
     "phrases": {
         "region_ids": Output(INT, ("phrases",), places_of="regions"),
         "scores": Output(FLOAT, ("phrases", "regions")),
@@ -88,7 +88,7 @@ KINDS: Mapping[str, Mapping[str, Output]] = {
     },
 }
 STATUS = {"status": Output(STRING)}
-PAIR = 2  # images whose regions go with a text, where those of several do
+PAIR = 2  # the number of images with a text, for heads that read the regions of several images
 
 
 @dataclass(frozen=True)
@@ -119,15 +119,15 @@ class Head:
     """A row of the table.
 
     Attributes:
-        kind: of the answer, one of `KINDS`.
+        kind: the kind of the answer, one of `KINDS`.
         reads: what a request holds beside its text: "image" or "regions", "boxes" (of the regions), "choices",
             "phrases".
         several: whether several images, or the regions of several, go with a text.
         logits: the model's output that the answer is made of.
-        activation: from logits to scores: "softmax" or "sigmoid".
+        activation: the function that turns logits into scores: "softmax" or "sigmoid".
         match: the model's output that says whether text and image belong together, and the class that means they do.
-        upstream: transformers' class that has these weights, where it has none of this name; with the model's outputs
-            that are called otherwise there.
+        upstream: the class of transformers that has these weights, if none there has this name; and the names there of
+            outputs that have another one here, by the names here.
     """
 
     kind: str

@@ -19,11 +19,11 @@ _observer: ContextVar[Callable | None] = ContextVar("observer", default=None)
 
 @contextmanager
 def observed_attention(observer: Callable) -> Iterator[None]:
-    """Within it, `observer(layer, probabilities)` sees the probabilities of every attention before they are used.
+    """A context in which `observer(layer, probabilities)` sees each attention's probabilities before they are used.
 
     Args:
-        observer: called with the `MultiHeadAttention` and what its values are multiplied with, masks applied: (batch,
-            heads, queries, length).
+        observer: is called with the `MultiHeadAttention`, and the probabilities (batch, heads, queries, length), with
+            masks applied, by which its values are multiplied.
     """
     token = _observer.set(observer)
     try:
@@ -33,7 +33,7 @@ def observed_attention(observer: Callable) -> Iterator[None]:
 
 
 def observe(layer, probabilities) -> None:
-    """Shows probabilities to the observer, where there is one."""
+    """Shows probabilities to the observer, if there is one."""
     if (observer := _observer.get()) is not None:
         observer(layer, probabilities)
 
@@ -64,12 +64,12 @@ class Dense(keras.layers.Dense):
         return ops.reshape(outputs, (*shape_of(inputs)[:-1], self.units))
 
     def quantize(self, mode=None, type_check=True, **options):
-        """As Keras' own, which `type_check` keeps from classes that are derived from its own."""
+        """Quantizes as Keras does, but without its `type_check`, which refuses classes derived from its layers."""
         super().quantize(mode, type_check=False, **options)
 
     @property
     def keeps_lora(self) -> bool:
-        """Whether files hold LoRA's matrices beside the kernel: a quantized one cannot take their product exactly."""
+        """Whether files hold LoRA's matrices beside the kernel: adding their product to a quantized one is inexact."""
         return self.lora_enabled and self.quantization_mode is not None
 
     def save_own_variables(self, store):

@@ -8,7 +8,7 @@ from tfvl.layers.normalization import LayerNormalization
 
 
 def needs_static_shapes(jit_compile: bool = False) -> bool:
-    """Whether no shape may depend on values: under XLA, and on JAX, which traces a model's shapes even to build it."""
+    """Returns whether no shape may depend on values: under XLA, and on JAX, which traces a model to build it."""
     return bool(jit_compile) or keras.backend.backend() == "jax"
 
 
@@ -117,7 +117,7 @@ class NormalRows(keras.initializers.Initializer):
 class PatchEmbeddings(keras.layers.Layer):
     """Projects each patch of an image: a convolution whose stride is its kernel (upstream: `ViltPatchEmbeddings`).
 
-    One matrix product, because TensorFlow's convolution returns nonsense for an empty batch.
+    It is computed as one matrix product, because TensorFlow's convolution returns nonsense for an empty batch.
 
     Args:
         patch_size: (height, width) of a patch, in pixels.
@@ -156,7 +156,7 @@ class PatchEmbeddings(keras.layers.Layer):
 
 
 def table_of(layer):
-    """The table of an embedding layer as it acts, (rows, width): with LoRA's product, and in floats if quantized."""
+    """Returns the table that an embedding layer applies, (rows, width): with LoRA's product, in floats if quantized."""
     if layer.quantization_mode is None:
         return layer.embeddings
     return layer(ops.arange(layer.input_dim, dtype="int32"))

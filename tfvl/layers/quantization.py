@@ -1,8 +1,8 @@
-"""What `keras.Model.quantize` leaves of a model, for those who read or write weights in floats."""
+"""Refuses models that `keras.Model.quantize` has changed, where weights are read or written in floats."""
 
 
 def refuse_quantized(model, function: str) -> None:
-    """Raises ValueError, in the name of a function that takes floats only, where a layer of `model` is quantized."""
+    """Raises ValueError, which names a function that takes floats only, if a layer of `model` is quantized."""
     layer = next((layer for layer in model._flatten_layers() if layer.quantization_mode is not None), None)
     if layer is not None:
         raise ValueError(

@@ -118,7 +118,7 @@ class TransformerStack(keras.layers.Layer):
         num_layers: number of blocks.
         gradient_checkpointing: recompute each block in the backward pass instead of keeping its activations
             (`keras.remat`): less memory, about a third more time.
-        **block_options: as `TransformerBlock` takes them.
+        **block_options: arguments of `TransformerBlock`.
     """
 
     blocks: ClassVar = {"pre_norm": PreNormBlock, "post_norm": PostNormBlock}

@@ -140,7 +140,7 @@ def _report(directory: Path, meta_graph: Message, target: str) -> OpReport:
 
 
 def _layers(graph: Message, op: str) -> tuple[str, ...]:
-    """The paths of the layers that have such an op, from its name: without TensorFlow's numbers of the trace."""
+    """Returns the paths of the layers that have such an op, from its nodes' names, without the `_1` of the trace."""
     names = dict.fromkeys(node.name.rpartition("/")[0] for node in targets.nodes_of(graph) if node.op == op)
     return tuple(dict.fromkeys(re.sub(r"_1(?=/|$)", "", name) for name in names))
 

@@ -99,7 +99,7 @@ def _node_problems(node: Message, table: Target) -> Iterator[str]:
 
 
 def _value_problem(value: Message, kind: str, _: int, allowed: list | None = None) -> str:
-    """What keeps a value from being one of an attribute, or ""; a function's own attribute may stand for it."""
+    """Returns why an attribute cannot have a value, or ""; an attribute of the function around it may stand for it."""
     field = value.WhichOneof("value")
     if field == "placeholder":
         return ""

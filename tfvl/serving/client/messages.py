@@ -155,13 +155,13 @@ def shape_of(proto) -> tuple[int | None, ...] | None:
 
 
 def spec_of(info) -> Spec:
-    """What a `TensorInfo` says of a tensor."""
+    """Returns the dtype and shape that a `TensorInfo` holds."""
     name, _ = DTYPES.get(info.dtype, (str(info.dtype), None))
     return Spec(dtype=name, shape=shape_of(info.tensor_shape))
 
 
 def specs_of(signatures) -> dict[str, dict[str, dict[str, Spec]]]:
-    """Of each `SignatureDef` by name, the specs of its `inputs` and `outputs` by name."""
+    """Returns for each `SignatureDef`, by name, the specs of its `inputs` and `outputs` by name."""
     return {
         name: {side: {key: spec_of(info) for key, info in getattr(one, side).items()} for side in ("inputs", "outputs")}
         for name, one in signatures.items()

@@ -1,4 +1,4 @@
-"""The memory of a version that is gone, back to the system."""
+"""Returns the memory of an unloaded version to the system."""
 
 import ctypes
 import gc

@@ -32,7 +32,7 @@ class Service:
 
     @property
     def names(self) -> list[str]:
-        """Of the models, in their order."""
+        """The names of the models, in their order."""
         return list(self._repositories)
 
     def lease(self, name: str, number: int | None = None, label: str = "") -> AbstractContextManager[Version]:

@@ -1,4 +1,4 @@
-"""Work on many machines with Apache Beam: data sets are prepared, exported models asked, regions extracted.
+"""Prepares data sets, asks exported models and extracts regions on many machines, with Apache Beam.
 
 Raises:
     MissingExtraError: Apache Beam is missing.

@@ -51,7 +51,7 @@ def new_directory(directory: str, last: str, overwrite: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def new_files(directory: str) -> Iterator[Path]:
-    """Yields a local directory to write files into: `directory` itself, or one that is copied to it in the end."""
+    """Yields a local directory to write files into: `directory` itself, or one that is copied there at the end."""
     if not is_remote(directory):
         Path(directory).mkdir(exist_ok=True)
         yield Path(directory)
@@ -65,7 +65,7 @@ def new_files(directory: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def local_file(directory: str, name: str) -> Iterator[Path]:
-    """Yields a path where the file can be read: its own, or that of a copy of a remote file."""
+    """Yields a local path of the file: its own, or that of a copy if the file is remote."""
     if not is_remote(directory):
         yield Path(directory, name)
         return

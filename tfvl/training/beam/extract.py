@@ -1,6 +1,6 @@
-"""The regions of more images than one machine gets through, on the workers of an Apache Beam runner.
+"""Finds the regions of more images than one machine can, on the workers of an Apache Beam runner.
 
-The name of an image alone decides on its shard, and the images of a shard are sorted: every run writes the same files.
+The shard of an image depends on its name only, and the images of a shard are sorted: every run writes the same files.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,13 +22,13 @@ from tfvl.training.data.examples import Report
 
 @dataclass(frozen=True)
 class ExtractionSettings:
-    """What is read, and how it is written.
+    """The settings of `extract`: what is read, and how it is written.
 
     Attributes:
-        images: files, and folders with all images in them.
+        images: paths of images, and of folders of which all images are read.
         detector: hub id, directory or bundled name.
         overrides: fields of the detector's configuration and their values.
-        dtype: how features are stored, "float32" or "float16".
+        dtype: the type in which features are stored, "float32" or "float16".
         shards: number of files.
 
     Raises:
@@ -51,8 +51,8 @@ def extract(settings: ExtractionSettings, out: str, flags: Iterable[str] = (), o
     Args:
         settings: what is read, and how it is written.
         out: directory to write; `tfvl regions OUT regions.h5` makes one file of it.
-        flags: Beam's, such as `--runner FlinkRunner`.
-        overwrite: whether to replace what is there.
+        flags: options of Beam, such as `--runner FlinkRunner`.
+        overwrite: whether to replace a directory that exists.
 
     Raises:
         ValueError: there are no images, or none can be used.
@@ -74,7 +74,7 @@ def extract(settings: ExtractionSettings, out: str, flags: Iterable[str] = (), o
 
 
 class WriteDetected(WriteVisuals):
-    """Names of images to a file with the regions that the detector finds in them."""
+    """Turns names of images into a file with the regions that the detector finds in them."""
 
     kind = "regions"
     settings: ExtractionSettings

@@ -1,4 +1,4 @@
-"""A published data set as the sharded files that `tfvl.training.data.prepared` reads.
+"""Turns a published data set into the sharded files that `tfvl.training.data.prepared` reads.
 
 The command itself reads the annotation files and writes the examples; the workers of an Apache Beam runner check the
 images or regions, resize them if wanted, and write them. The shard of an image depends on its name only, that of an
@@ -31,8 +31,8 @@ def prepare(settings: Settings, out: str, flags: Iterable[str] = (), overwrite: 
     Args:
         settings: what is read, and how it is written.
         out: directory of all splits; workers see it under the same path.
-        flags: Beam's, such as `--runner FlinkRunner`.
-        overwrite: whether to replace what is there.
+        flags: options of Beam, such as `--runner FlinkRunner`.
+        overwrite: whether to replace a directory that exists.
 
     Raises:
         ValueError: the data set cannot be read, no example of it can be used, or one cannot and `settings.strict`.
@@ -76,7 +76,7 @@ def read_examples(settings: Settings, path: Path, report: Report) -> set[str]:
 
 
 def usable(path: Path, problems: dict[str, tuple[str, str]], report: Report) -> Iterator[tuple[int, Example, bytes]]:
-    """The examples none of whose images has a problem, each with its number and its record; others are reported."""
+    """Yields the examples none of whose images has a problem, with their number and record; reports the others."""
     for record in read_records(path):
         number, example = prepared.decode(record)
         failing = [name for name in example.images if name in problems]

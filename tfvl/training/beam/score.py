@@ -1,4 +1,4 @@
-"""An exported model asked about a data set, on the workers of an Apache Beam runner.
+"""Asks an exported model about a data set, on the workers of an Apache Beam runner.
 
 The files `predictions-00000-of-00032.jsonl`, … hold the rows of the task, each with the `score` of its answer and a
 `status`, which is "" or says why there is no answer.
@@ -23,15 +23,15 @@ def score(
 ) -> Finished:
     """Writes an exported model's predictions for a split into the directory `out`, which appears whole or not at all.
 
-    A directory on a remote file system is written in place, `_SUCCESS` last.
+    A directory on a remote file system is written in place, and its `_SUCCESS` last.
 
     Args:
         settings: what the model is asked about.
         model: directory of a SavedModel that tfvl exported; workers see it under the same path.
         out: directory to write.
-        flags: Beam's, such as `--runner FlinkRunner`.
-        batch_size: how many rows the model answers at once, at most. The batches are the same in every run.
-        overwrite: whether to replace what is there.
+        flags: options of Beam, such as `--runner FlinkRunner`.
+        batch_size: the largest number of rows that the model answers at once. The batches are the same in every run.
+        overwrite: whether to replace a directory that exists.
 
     Returns: the report on what could not be read and on rows without an answer, and the workers.
 
@@ -57,19 +57,21 @@ def score(
 
 
 def records(settings: Settings, report: Report) -> Iterator[tuple[int, bytes]]:
-    """The encoded examples of the split with the numbers of their shards."""
+    """Yields the encoded examples of the split with the numbers of their shards."""
     for number, example in enumerate(TASKS[settings.task].stream(settings.data, settings.split, report)):
         yield number % settings.shards, prepared.encode(number, example)
 
 
 class Answer(Task):
-    """Encoded examples to a file of predictions; the result of a shard is [[id of an example, status], …].
+    """Turns encoded examples into a file of predictions.
+
+    The result of a shard is [[id, status], …] of the examples that were not answered.
 
     Args:
-        settings: where the images or regions are, the task, and the number of files.
+        settings: of which the images or regions, the task, and the number of files are read.
         model: directory of the exported model.
-        batch_size: how many rows the model answers at once, at most.
-        directory: where to write the files.
+        batch_size: the largest number of rows that the model answers at once.
+        directory: directory for the files.
     """
 
     def __init__(self, settings: Settings, model: str, batch_size: int, directory: str):

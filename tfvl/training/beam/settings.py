@@ -1,4 +1,4 @@
-"""What the pipelines that read a data set are told, and what they return."""
+"""The settings and the result of the pipelines that read a data set."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,19 +17,19 @@ REPORT = "report.json"
 
 @dataclass(frozen=True)
 class Settings:
-    """What is read, and how it is written.
+    """The settings of a pipeline: what is read, and how it is written.
 
     Attributes:
         task: one of `TASKS`.
         data: directory with the files as published, or as `tfvl prepare` wrote them.
         split: name of the split in those files.
-        images: folder of images, or directory of a prepared data set; None where regions are read.
-        regions: file of a `RegionStore`, or directory of a prepared data set; None where images are read.
+        images: folder of images, or directory of a prepared data set; None if regions are read.
+        regions: file of a `RegionStore`, or directory of a prepared data set; None if images are read.
         processor: options of a `ViltImageProcessor`. Images that it would make smaller are written as PNG files of the
             smaller size, from which it makes the same pixels. None writes the bytes of the files unchanged.
         shards: number of files of each kind.
-        min_answers: an answer must occur this often to come into the vocabulary.
-        strict: refuse a data set that holds anything that cannot be used.
+        min_answers: an answer comes into the vocabulary if it occurs so often.
+        strict: whether a data set is refused if any of its examples or images cannot be used.
 
     Raises:
         ValueError: the task is unknown or reads no files, or `images` and `regions` are both given or both missing.
@@ -54,7 +54,7 @@ class Settings:
         check_shards(self.shards)
 
     def open_source(self) -> ImageFolder | ImageRecords | RegionStore | prepared.RegionShards:
-        """Opens the images or regions. Raises ValueError where they cannot be opened."""
+        """Opens the images or regions. Raises ValueError if they cannot be opened."""
         if self.images is not None:
             return prepared.open_images(self.images) or ImageFolder(self.images)
         return prepared.open_regions(self.regions) or RegionStore(self.regions)
@@ -73,6 +73,6 @@ class Finished(NamedTuple):
 
 
 def check_shards(shards: int) -> None:
-    """Raises ValueError where there would be no files."""
+    """Raises ValueError if there would be no files."""
     if shards < 1:
         raise ValueError(f"shards is {shards}, expected at least 1.")

@@ -1,8 +1,8 @@
-"""A function mapped over the shards of a data set, on the workers of any Apache Beam runner.
+"""Maps a function over the shards of a data set, on the workers of any Apache Beam runner.
 
 There is one pipeline for everything: the numbers of the shards, a reshuffle that spreads them over the workers, and one
-step that works on a shard. The step has no outputs. What a shard consists of, and what became of it, are files in a
-directory that the command and its workers share. Thus the pipeline needs nothing that runners do differently: Beam's
+step that works on a shard. The step has no outputs. The records of a shard, and its result, are files in a directory
+that the command and its workers share. Thus the pipeline needs nothing that runners do differently: Beam's
 DaskRunner, for one, merges tagged outputs, drops what `finish_bundle` emits, runs only the last step and those before
 it, has no metrics, and hashes string keys differently in each process.
 """
@@ -38,7 +38,7 @@ Work = Callable[[int, list[bytes]], Any]
 
 
 class Task(ABC):
-    """What is done with every shard. It is pickled, and opened by each worker process once for each run."""
+    """The work that is done on every shard. It is pickled, and each worker process opens it once for each run."""
 
     @abstractmethod
     def open(self) -> Work:
@@ -49,14 +49,14 @@ class Task(ABC):
 
 
 class Mapped(NamedTuple):
-    """What a task returned, in the order of the shards, and how many shards each worker ("host:process id") did."""
+    """A task's results, in the order of the shards, and how many shards each worker ("host:process id") did."""
 
     values: list[Any]
     workers: Counter[str]
 
 
 def shard_of(name: str, shards: int) -> int:
-    """The number of the shard of a name, which is the same in every process."""
+    """Returns the number of the shard that a name belongs to; it is the same in every process."""
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") % shards
 
@@ -65,10 +65,10 @@ def map_shards(task: Task, records: Iterable[tuple[int, bytes]], directory: str,
     """Runs a task on every shard that has records.
 
     Args:
-        task: what is done with each.
+        task: the work to do on each.
         records: pairs of (number of the shard, record); each shard gets its records in this order.
-        directory: what the command and the workers write into, under the same path.
-        flags: Beam's, such as `--runner FlinkRunner`.
+        directory: the directory that the command and the workers write into, under the same path.
+        flags: options of Beam, such as `--runner FlinkRunner`.
 
     Raises:
         ValueError: the task raised it for a shard, or a worker does not see the directory.
@@ -90,9 +90,9 @@ def write_shards(directory: str, records: Iterable[tuple[int, bytes]], name: str
     """Writes each shard's records as a TFRecord file, and returns the numbers of the shards that have any.
 
     Args:
-        directory: where to write the files.
+        directory: the directory for the files.
         records: pairs of (number of the shard, record).
-        name: of a file, with a place for the number of the shard.
+        name: format of the files' names, with a place for the number of the shard.
     """
     records, used = iter(records), set()
     with new_files(directory) as local:
@@ -120,7 +120,7 @@ def run_pipeline(job: "Job", shards: list[int], flags: Iterable[str]) -> None:
 
 
 def beam_options(flags: Iterable[str]) -> PipelineOptions:
-    """Returns Beam's options; for `--runner DaskRunner` with its full name, and with one task for every shard.
+    """Returns Beam's options; gives `--runner DaskRunner` its full name, and a task for every shard.
 
     Raises:
         ValueError: Beam does not know a flag. Runners behind a job server (Flink, Spark) have flags that only the
@@ -144,7 +144,7 @@ def beam_options(flags: Iterable[str]) -> PipelineOptions:
 
 @contextlib.contextmanager
 def without_warnings() -> Iterator[None]:
-    """Silences Beam's log while the options are read, as it says of every runner that it discards its flags."""
+    """Silences Beam's log while options are read, since it warns that it discards the flags of every runner."""
     logger = logging.getLogger("apache_beam.options.pipeline_options")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -165,12 +165,12 @@ class Job:
 
 @functools.lru_cache(maxsize=1)
 def opened(job: Job) -> Work:
-    """A worker process opens the task of a run once, also where a runner makes a new step for every shard."""
+    """Opens the task of a run, once in each worker process, even if the runner makes a new step for every shard."""
     return job.task.open()
 
 
 class RunShard(beam.DoFn):
-    """The step of the pipeline: works on a shard, and writes what became of it."""
+    """The step of the pipeline, which works on a shard and writes its result."""
 
     def __init__(self, job: Job):
         self.job = job
@@ -190,7 +190,7 @@ class RunShard(beam.DoFn):
 
 
 def read_result(directory: str, shard: int) -> dict:
-    """What became of a shard. Raises ValueError where no worker wrote it."""
+    """Reads the result of a shard. Raises ValueError if no worker has written it."""
     try:
         with local_file(directory, RESULT.format(shard)) as path:
             return json.loads(path.read_text(encoding="utf-8"))

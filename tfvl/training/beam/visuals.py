@@ -1,4 +1,4 @@
-"""The task of `prepare`: writes the images or regions of a shard, and says which cannot be used."""
+"""The task of `prepare`, which writes the images or regions of a shard, and reports those that cannot be used."""
 
 import dataclasses
 import io
@@ -20,12 +20,12 @@ from tfvl.training.data.images import write_image_records
 
 
 class WriteVisuals(Task):
-    """Names of images to a file with those that can be used.
+    """Turns names of images into a file with those that can be used.
 
     The result of a shard is {"file": its name or None, "problems": {name: [reason, sentence]}}.
 
     Args:
-        directory: where to write the files.
+        directory: the directory for the files.
         settings: what is read, and the number of files.
     """
 
@@ -36,11 +36,11 @@ class WriteVisuals(Task):
 
     @abstractmethod
     def reader(self) -> tuple[Any, Callable[[str], Any]]:
-        """The names that there are, and the function that reads one. It raises ValueError for what cannot be used."""
+        """Returns the known names, and a function that reads one, or raises ValueError if it cannot be used."""
 
     @abstractmethod
     def write(self, path: Path, visuals: Iterator) -> None:
-        """Writes what `reader` read to a file."""
+        """Writes into a file what the function of `reader` has read."""
 
     def open(self) -> Callable[[int, list[bytes]], dict]:
         known, read = self.reader()
@@ -64,7 +64,7 @@ def text(record: bytes) -> str:
 
 
 def read_usable(names: Iterable[str], known, read: Callable[[str], Any], problems: dict) -> Iterator:
-    """What can be read; `problems` gets (reason, sentence) for every other name."""
+    """Yields what can be read; adds (reason, sentence) to `problems` for every other name."""
     for name in names:
         if name not in known:
             problems[name] = "missing images", f"there is no image {name!r}."
@@ -76,7 +76,7 @@ def read_usable(names: Iterable[str], known, read: Callable[[str], Any], problem
 
 
 class WriteImages(WriteVisuals):
-    """Images of a folder: the bytes of their files, or a smaller PNG."""
+    """Writes images of a folder: the bytes of their files, or smaller PNG files."""
 
     kind = "images"
 
@@ -90,7 +90,7 @@ class WriteImages(WriteVisuals):
 
 
 class WriteRegions(WriteVisuals):
-    """Regions of a store, under the names that the examples have for them."""
+    """Writes regions of a store, under the names that the examples have for them."""
 
     kind = "regions"
 
@@ -119,7 +119,7 @@ class ByLastPart:
 
 
 def shrunk(content: bytes, processor: ViltImageProcessor | None) -> bytes:
-    """Returns an encoded image as it is, or where the processor would make it smaller, as a PNG of that smaller size.
+    """Returns an encoded image as it is, or, if the processor would make it smaller, a PNG of that smaller size.
 
     Raises:
         ValueError: the image cannot be decoded.
@@ -137,6 +137,6 @@ def shrunk(content: bytes, processor: ViltImageProcessor | None) -> bytes:
 
 
 def target(shape: tuple[int, ...], processor: ViltImageProcessor) -> tuple[int, int]:
-    """The (height, width) to which the processor resizes an image of this shape."""
+    """Returns the (height, width) to which the processor resizes an image of this shape."""
     size = target_size(shape[0], shape[1], processor.size["shortest_edge"], processor.size_divisor)
     return tuple(size.numpy().tolist())

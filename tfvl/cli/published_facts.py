@@ -37,7 +37,7 @@ class Published:
         name: hub id.
         read_by: the class with which upstream's test reads it, if that is not its own (`answers.checkpoints`).
         inputs: the arrays of the test by name, if it gives arrays.
-        text, pictures: in place of `inputs`, what a processor makes them of; each picture is (data set, file).
+        text, pictures: instead of `inputs`, the text and pictures for the processor, each picture as (data set, file).
         text_from: the checkpoint whose processor is used, if that is not its own.
         expected: maps an output to (index of a slice, its values); None if upstream publishes no numbers.
         shapes: maps an output to its shape.

@@ -86,7 +86,7 @@ def saved_model(
         model = in_dtype(model, "bfloat16" if quantize == "bfloat16" else "float32")
     inputs = inputs_of(model, processor)
     module = tf.Module()
-    detector = processor.detector if "serving_default" in names else None  # which prepares what `tensors` takes
+    detector = processor.detector if "serving_default" in names else None  # it prepares the inputs of `tensors`
     with eight_bits(model) if quantize == "dynamic" else nullcontext([]) as made:
         functions = functions_of(model, processor, inputs, top_k, (*names, "explain") if explain else names)
     variables = [*model.variables, *(detector.variables if detector else ())]

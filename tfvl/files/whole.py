@@ -156,10 +156,10 @@ def refuse_to_overwrite(path: Path, overwrite: bool, kind: str = "directory", ad
     """Raises FileExistsError, before any work, if something exists at `path` that may not be replaced.
 
     Args:
-        path: what is going to be written; an empty directory counts as none.
+        path: the path to be written; an empty directory there may always be replaced.
         overwrite: whether an existing file or directory of this kind may be replaced.
-        kind: "directory" or "file", what is going to be written.
-        advice: what to do instead, if that is better than to choose another name.
+        kind: "directory" or "file", whichever is going to be written.
+        advice: the end of the error, if there is better advice than to choose another name.
     """
     if path.is_dir() if kind == "file" else path.is_file():
         raise FileExistsError(f"{path} is a {'directory' if kind == 'file' else 'file'}; name a {kind}")

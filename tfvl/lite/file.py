@@ -70,7 +70,7 @@ class LiteFile:
         path: the file.
         description: the content of `tfvl.json`.
         vocabulary: token to id.
-        labels: by id.
+        labels: the labels, by their ids.
         characters: the bytes of `characters.bin`.
     """
 

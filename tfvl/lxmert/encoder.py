@@ -135,7 +135,7 @@ class CrossModalityStack(keras.layers.Layer):
     Args:
         num_layers: number of blocks.
         gradient_checkpointing: recompute each block in the backward pass, as in `TransformerStack`.
-        **block_options: as `PostNormBlock` takes them.
+        **block_options: arguments of `PostNormBlock`.
     """
 
     def __init__(self, num_layers, gradient_checkpointing=False, name=None, dtype=None, **block_options):

@@ -24,7 +24,7 @@ def card(model, title: str, paragraphs: Sequence[str] = (), results: Sequence = 
         title: the heading.
         paragraphs: the text after the lines of Python that load the model.
         results: `huggingface_hub.EvalResult`s.
-        **metadata: of `huggingface_hub.ModelCardData`: `license`, `base_model`, `datasets`, …; None is left out.
+        **metadata: fields of `huggingface_hub.ModelCardData`: `license`, `base_model`, `datasets`, …; None is left out.
     """
     from huggingface_hub import ModelCardData
 

@@ -64,7 +64,7 @@ def by_output(labels, outputs: Mapping, sample_weight, targets: Mapping[str, str
             f"There are no labels, or is no output, for {', '.join(sorted(missing))}; labels are of "
             f"{', '.join(labels) or 'none'}, outputs are {', '.join(outputs)}."
         )
-    # of the others, Keras leaves out only what is not nested
+    # Keras itself ignores outputs that are not chosen, except for nested ones, which are left out here
     wanted = [name for name in labels if name in chosen or not isinstance(outputs[name], Mapping)]
     labels = {name: without_confidences(labels[name]) for name in wanted}
     if isinstance(sample_weight, Mapping):

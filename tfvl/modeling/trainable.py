@@ -61,7 +61,7 @@ class Trainable(StateBeforeSteps):
     """The methods of `PreTrainedModel` for training: loss, optimizer, metrics, freezing, LoRA.
 
     Attributes:
-        recipe: how the paper trained the class.
+        recipe: the settings with which the paper trained the class.
         loss_name: for a class whose loss is the cross-entropy of hard labels, the name of that loss.
     """
 

@@ -76,7 +76,7 @@ def make_plan(
         shapes: the shape of every variable of the model by its path, without the model's own name.
         rules: the table of the model's class.
         prefix: the name under which a model with a head holds the base model, such as `vilt`.
-        model_name: what to call the model in messages.
+        model_name: the model's name in messages.
         ignore_mismatched_sizes: initialise a variable anew if its shape differs from the checkpoint's.
         others: rows of other classes of the family, whose heads the checkpoint may hold too.
         refits: maps the path of a variable, without `prefix`, to the function that brings a table to its length.

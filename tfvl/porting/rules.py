@@ -72,7 +72,7 @@ class Rule:
     Attributes:
         source: name of the tensor in the state dict, or several names for a fused variable. `{i}` stands for a number.
         target: path of the variable, with the same `{i}`; None drops the source (an old buffer).
-        transform: how the source becomes the variable.
+        transform: the transform that makes the variable's value of the source.
         head: the head that the row belongs to, which a checkpoint may lack as a whole; None for the body, which every
             checkpoint has.
         optional: some configurations have no such variable.

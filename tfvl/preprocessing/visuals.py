@@ -10,8 +10,8 @@ from tfvl.preprocessing.regions.regions import Regions
 from tfvl.preprocessing.regions.store import FORMATS as STORES
 from tfvl.preprocessing.regions.store import RegionStore
 
-GRAPH_FORMATS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")  # how the files begin that a graph decodes
-MAX_PIXELS = 89_478_485  # of an image that is rewritten as PNG here; that of ViltImageProcessor
+GRAPH_FORMATS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")  # the first bytes of files that a graph decodes
+MAX_PIXELS = 89_478_485  # the limit of ViltImageProcessor, for images that are rewritten as PNG here
 
 
 def read_all(

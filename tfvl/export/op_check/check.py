@@ -16,7 +16,7 @@ from tfvl.files.reading import read_file
 from tfvl.serving.server import kernels
 
 GRAPH = "saved_model.pb"
-MAX_GRAPH_BYTES = (1 << 31) - 1  # what a protocol buffer may have
+MAX_GRAPH_BYTES = (1 << 31) - 1  # the largest size of a protocol buffer
 
 # A file of the machine that exported: below a usual top directory (names of ops have slashes too), or on a drive.
 LOCAL_PATH = re.compile(
@@ -43,8 +43,8 @@ class OpReport:
             with ops, attributes and the graph's version only.
         warmup: the inputs of each warm-up request, name to "dtype (shape)".
         assets: file below `assets` to its bytes.
-        eight_bits: the layers whose products are in 8 bits, where there are some.
-        floats: of such a model, the layers whose products are in floats.
+        eight_bits: the layers whose products are in 8 bits; empty if there are none.
+        floats: the layers whose products are in floats, if others are in 8 bits.
         graph_bytes: size of saved_model.pb.
         variable_bytes: size of the variables.
     """
@@ -73,7 +73,7 @@ def check(directory: str | Path, target: str = targets.NEWEST) -> OpReport:
     """Reads a SavedModel without running it, reports what is in it and compares it with what TF Serving links.
 
     Args:
-        directory: of the SavedModel, e.g. models/vilt_vqa/1.
+        directory: the SavedModel's directory, e.g. models/vilt_vqa/1.
         target: the release of TF Serving that it is for: "2.19", "2.20" or "2.21".
 
     Raises:

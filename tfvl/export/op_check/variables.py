@@ -90,7 +90,7 @@ def _check_entry(file, entry: Message) -> None:
         dtype = tf.as_dtype(entry.dtype)
     except TypeError:
         raise ValueError(f"of the unknown type {entry.dtype}") from None
-    if dtype in (tf.variant, tf.resource):  # of whose bytes TensorFlow keeps no checksum that can be compared here
+    if dtype in (tf.variant, tf.resource):  # TensorFlow keeps no checksum of these that can be compared here
         return
     shape = [dim.size for dim in entry.shape.dim]
     count = math.prod(shape)
@@ -112,7 +112,7 @@ def _check_entry(file, entry: Message) -> None:
 def _of_lengths(file, count: int, size: int) -> tuple[int, int]:
     """Returns the checksum of the lengths that precede a tensor's strings, and the number of bytes that follow them."""
     start, crc, total = file.tell(), 0, 0
-    content = file.read(size)  # of texts, of which a SavedModel has few
+    content = file.read(size)  # the texts, of which a SavedModel has few
     position = 0
     for _ in range(count):
         length, position = _varint(content, position)

@@ -44,7 +44,7 @@ class Regions:
             checked here.
         boxes: (regions, 4) float32, the corners x1, y1, x2, y2 from 0 to 1 (see `normalize_boxes`), or None.
         image_id: the image's name, 1 to `MAX_ID_LENGTH` printable characters.
-        width, height: of the image, in pixels.
+        width, height: the image's size, in pixels.
         objects_id, attrs_id: (regions,) int32, classes of the detector's vocabularies (LXMERT's pre-training targets).
         objects_conf, attrs_conf: (regions,) float32, the detector's confidence in them, 0 to 1.
 
@@ -92,7 +92,7 @@ def normalize_boxes(boxes: Any, width: int, height: int) -> np.ndarray:
 
     Args:
         boxes: (regions, 4), x1, y1, x2, y2 in pixels.
-        width, height: of the image, in pixels.
+        width, height: the image's size, in pixels.
 
     Returns:
         (regions, 4) float32; a box may pass the image's edge by `BOX_TOLERANCE`, as in LXMERT's code.

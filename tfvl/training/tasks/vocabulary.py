@@ -10,7 +10,7 @@ from tfvl.training.data.examples import Example
 from tfvl.training.tasks.vqa_answers import normalize_answer
 
 MIN_OCCURRENCES = 9  # ViLT's and LXMERT's 3,129 answers of VQA v2 are those given this often in train and val
-ANNOTATORS = 10  # of each question of VQA
+ANNOTATORS = 10  # for each question of VQA
 SCORES = (0.0, 0.3, 0.6, 0.9, 1.0)  # by the number of annotators who gave the answer, four and more alike
 
 

@@ -35,7 +35,7 @@ def hub_is_reachable() -> bool:
 
 
 def pytest_configure(config):
-    """The first process of a run makes the directory that all of them share, and removes it."""
+    """Makes the directory that all processes of a run share, in the first of them, which also removes it."""
     from support.once import DIRECTORY
 
     if DIRECTORY not in os.environ:
@@ -46,7 +46,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config) -> int:
-    """One for each core that has enough memory beside it; none for a single file, whose tests stay together anyway."""
+    """Returns one worker for each core, if memory suffices; 0 for a single file, whose tests stay together anyway."""
     if len(config.args) == 1 and Path(config.args[0].partition("::")[0]).is_file():
         return 0
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -54,7 +54,7 @@ def pytest_xdist_auto_num_workers(config) -> int:
 
 
 def pytest_collection_modifyitems(items):
-    """Files with the most slow tests come first, so that no worker is left with one at the end.
+    """Puts files with the most slow tests first, so that no worker is left with one at the end.
 
     Tests marked `hub` are skipped, with the reason, where the hub cannot be reached.
     """
@@ -68,7 +68,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """A function from a class's name to (reference model, tfvl model that was loaded from it), made once each."""
+    """Returns a function from a class's name to (reference model, tfvl model loaded from it), which are made once."""
     from support.reference import reference_model
 
     import tfvl
@@ -89,7 +89,7 @@ def pair(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    """BERT's, for texts of up to 40 tokens."""
+    """Returns BERT's tokenizer, for texts of up to 40 tokens."""
     from support import tasks
 
     return tasks.tokenizer()
@@ -97,7 +97,7 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def data_sets(tmp_path_factory):
-    """The directory that `tasks.write_all` fills; tests only read it."""
+    """Returns the directory that `tasks.write_all` fills; tests only read it."""
     from support import tasks
 
     return tasks.write_all(tmp_path_factory.mktemp("data_sets"))
@@ -105,7 +105,7 @@ def data_sets(tmp_path_factory):
 
 @pytest.fixture
 def eager_functions():
-    """For a few steps of training, which take less than tracing them, or than XLA's compiler."""
+    """Runs functions eagerly: a few steps of training take less time than to trace them, or than XLA's compiler."""
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)

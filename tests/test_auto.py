@@ -77,7 +77,7 @@ def test_names_of_old_and_a_class_that_is_asked_for(tmp_path):
 
 @pytest.fixture
 def looked_for(monkeypatch):
-    """How often the hub is asked for each repository; it holds the bundled models under other names."""
+    """Replaces the hub by one with the bundled models, under other names; returns how often each is asked for."""
     counts = Counter()
 
     def snapshot_download(repo, **_):

@@ -17,7 +17,7 @@ ROW = {"accuracy": "all|accuracy"}  # of a bundled model's README, where a figur
 
 
 def line(row: dict) -> str:
-    """A row of the table in tfvl/README.md."""
+    """Returns a row of the table in tfvl/README.md, as it is written there."""
     figures = ", ".join(f"{name} {100 * share:.1f} %" for name, share in row["figures"].items())
     size = f"{row['parameters'] / 1e6:.2f} | {row['megabytes']}"
     return f"| `{row['name']}` | `{row['architecture']}` | {row['task']} | {size} | {figures} |".replace("|  |", "| |")

@@ -126,7 +126,7 @@ def test_the_order_and_the_padding_of_regions_do_not_matter(name):
 
 @pytest.fixture(scope="module")
 def shown_demo(family, tmp_path_factory):
-    """What `tfvl demo` returned, what it printed, and where it wrote."""
+    """Runs `tfvl demo`; returns its result, what it printed, and the directory that it wrote."""
     out = tmp_path_factory.mktemp("demo")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         rows = demo.run_demo(family, seed=DEMO_SEED, out=out)

@@ -29,7 +29,7 @@ def ours(name):
 
 @pytest.fixture(scope="module")
 def upstream(name, ours):
-    """The model of the same class, and what prepares scenes and texts for it."""
+    """Returns transformers' model of the same class, and a function from scenes and texts to its inputs."""
     model_class = getattr(transformers, type(ours[0]).__name__)
     model, report = model_class.from_pretrained(DIRECTORY / name, output_loading_info=True)
     assert not any(report.values()), report

@@ -28,7 +28,7 @@ MAX_BYTES = 1_500_000
 
 
 class Case(NamedTuple):
-    """What is asked about a drawn scene, and what is right; of several requests the text with the best score is."""
+    """Requests about a drawn scene, and the right answers; of several requests, the text that scores best is taken."""
 
     scene: shapes.Scene
     requests: list[Request]
@@ -45,7 +45,7 @@ def masked_words(count: int) -> list[Case]:
 
 
 def fitting_captions(count: int) -> list[Case]:
-    """A true caption among some that differ from it by a word."""
+    """Makes cases of a true caption among some that differ from it by a word."""
     pairs = shapes.held_out(shapes.captions, count)
     texts = [[*shapes.false_captions(scene, caption)[::4], caption] for scene, caption in pairs]
     return [
@@ -105,14 +105,14 @@ def cases(task) -> list[Case]:
 
 @pytest.fixture(scope="module")
 def answered(name, task, cases) -> list[list[str]]:
-    """What the checkpoint answers."""
+    """Returns the checkpoint's answers."""
     with open_pipeline(name) as pipeline:
         return answers(pipeline, task, cases)
 
 
 @pytest.fixture(scope="module")
 def shown(name, task, tmp_path_factory):
-    """What `tfvl demo --task` returned, and where it wrote."""
+    """Runs `tfvl demo --task`; returns its result, and the directory that it wrote."""
     out = tmp_path_factory.mktemp("demo")
     with contextlib.redirect_stdout(io.StringIO()):
         return demo.run_demo(model=name, task=task, seed=SEED, out=out), out
@@ -131,7 +131,7 @@ def answers(pipeline, task: str, cases: list[Case]) -> list[list[str]]:
 
 
 def told(case: Case, word: str) -> str:
-    """The hidden word where another one makes a true caption too ("object" for "circle"), else the given one."""
+    """Returns the hidden word if the given one makes a true caption too ("object" for "circle"), else the given one."""
     (true,) = case.truth
     try:
         return true if shapes.fits(case.requests[0].text.replace("[MASK]", word), case.scene) else word
@@ -140,7 +140,7 @@ def told(case: Case, word: str) -> str:
 
 
 def objects(scene: shapes.Scene, boxes, scored) -> list[str]:
-    """The objects that the regions cover which are the best of the phrases."""
+    """Returns the object that each phrase's best region covers."""
     return [demo_tasks.covered(scene, boxes[int(text.rpartition(" ")[2])]) for text, _ in scored]
 
 

@@ -14,7 +14,7 @@ from tfvl.cli import app as cli
 
 @pytest.fixture(scope="module")
 def server():
-    """A server of a model that takes regions, see support.client.SIGNATURE."""
+    """Runs a server of a model that takes regions, see support.client.SIGNATURE; yields its address and its script."""
     with rest_server() as (url, script):
         yield url, script
 

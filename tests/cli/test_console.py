@@ -31,7 +31,7 @@ def test_control_characters_are_written_out(capsys):
 
 @pytest.fixture
 def evil_model(tmp_path) -> Path:
-    """A ViLT whose every label would clear the terminal and name its window."""
+    """Makes a ViLT, each label of which would clear the terminal and name its window."""
     directory = tmp_path / "evil"
     shutil.copytree(BUNDLED_DIRECTORY / "shapes-vilt", directory)
     config = json.loads((directory / "config.json").read_text())

@@ -13,7 +13,7 @@ FAMILIES = ["LxmertForQuestionAnswering", "VisualBertForQuestionAnswering"]
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """A detector, both models, a picture, and its regions as a store."""
+    """Returns a directory with a detector, both models, a picture, and a store of its regions."""
     directory = tmp_path_factory.mktemp("models")
     detector().save_pretrained(directory / "detector")
     for name in FAMILIES:

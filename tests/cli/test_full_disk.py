@@ -29,7 +29,7 @@ for command in commands:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory) -> dict[str, tuple[int, str, list[str]]]:
-    """Exit code, stderr and what is left of each command."""
+    """Runs each command on a full disk; returns its exit code, its stderr and the files that it left."""
     place, sources = tmp_path_factory.mktemp("full"), tmp_path_factory.mktemp("sources")
     rows = [Regions(np.random.default_rng(n).random((9, 99)), image_id=f"{n}", width=9, height=9) for n in range(20)]
     RegionStore.write(sources / "rows.h5", rows)

@@ -22,7 +22,7 @@ ROWS = {row.name.partition("/")[2]: row for row in CHECKPOINTS}
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """The hub's repositories: one right, one with a changed weight, one cut off in the middle, one not there."""
+    """Writes the hub's repositories: a right one, one that is changed later, one cut off half-way; one is missing."""
     root = tmp_path_factory.mktemp("hub")
     for short in (RIGHT, CHANGED, TORN):
         (root / ROWS[short].name).mkdir(parents=True)
@@ -34,7 +34,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def facts(root):
-    """The rows with what the tiny checkpoints give, worked out before one of them is changed."""
+    """Returns the rows with the tiny checkpoints' outputs, computed before a weight of one of them is changed."""
     rows = []
     for short in NAMES:
         row = ROWS[short]
@@ -51,7 +51,7 @@ def facts(root):
 
 @pytest.fixture
 def hub(root, facts, monkeypatch, tmp_path):
-    """The stand-in, an empty cache, and the facts; gives the files that were fetched."""
+    """Runs the stand-in with an empty cache and these facts; yields the list of the files that are fetched."""
     monkeypatch.setattr(published, "CHECKPOINTS", facts)
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if hasattr(constants, name):

@@ -30,7 +30,7 @@ def visual_bert(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """One image's regions as an .npz file, and two images' as a store; the first of them is the same."""
+    """Returns a directory with an image's regions as .npz files, and a store of these and of another image's."""
     directory = tmp_path_factory.mktemp("regions")
     found = [some_regions(3), some_regions(5)]
     np.savez(directory / "one.npz", features=found[0].features, boxes=found[0].boxes)
@@ -48,7 +48,7 @@ def asked(capsys, *arguments) -> dict[str, float]:
 
 
 def softmax(checkpoint, *inputs, **regions) -> list[float]:
-    """Scores of the model on what the processor makes of the inputs, for comparison."""
+    """Returns the model's scores for inputs that the processor prepares, for comparison."""
     model, processor = tfvl.auto.load(checkpoint)
     return keras.ops.softmax(model(processor(*inputs, **regions))["logits"][0]).numpy().tolist()
 

@@ -34,7 +34,7 @@ extract(named_images([directory]), out, detector, on_progress=killed)
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """A directory with a detector."""
+    """Returns a directory with a detector."""
     directory = tmp_path_factory.mktemp("detector")
     detector().save_pretrained(directory)
     return directory
@@ -42,7 +42,7 @@ def source(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def pictures(tmp_path) -> Path:
-    """Six pictures, two of them in a directory below, and what is none."""
+    """Returns a directory with six pictures, two of them in a subdirectory, and files that are none."""
     directory = tmp_path / "pictures"
     (directory / "below").mkdir(parents=True)
     for number in range(6):
@@ -129,7 +129,7 @@ def test_parts_of_another_detector_are_not_mixed_in(source, pictures, tmp_path, 
 
 
 def interrupted(pictures: Path, out: Path, source) -> Path:
-    """A run that stops after four pictures; the directory of its parts."""
+    """Starts a run that stops after four pictures; returns the directory of its parts."""
 
     def stop(done, total):
         if done >= 4:

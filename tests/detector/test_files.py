@@ -28,7 +28,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def hub(tmp_path, saved):
-    """A directory with the configuration only, for weights to be written into."""
+    """Returns a directory with the configuration only, into which tests write weights."""
     (tmp_path / "config.yaml").write_bytes((saved / "config.yaml").read_bytes())
     return tmp_path
 

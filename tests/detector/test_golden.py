@@ -45,7 +45,7 @@ def relative(values, expected) -> float:
 
 
 def places_of(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Where each expected box is among the found ones; neither has one that the other has not."""
+    """Returns the index of each expected box among the found ones; asserts that each has exactly one partner."""
     assert found.shape == expected.shape
     distances = np.abs(found - expected[:, None]).max(-1)
     places = distances.argmin(1)

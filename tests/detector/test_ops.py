@@ -13,12 +13,12 @@ ROUNDING = 1e-4  # pixels: float32 in another order
 
 
 def rounded(value: float) -> int:
-    """C's `round` for values from 0 on."""
+    """Rounds as C's `round` does, for values from 0 on."""
     return math.floor(value) + (value - math.floor(value) >= 0.5)
 
 
 def roi_pool(features: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
-    """torchvision's `roi_pool` at 1/16, bin by bin."""
+    """Pools regions as torchvision's `roi_pool` does, at 1/16, bin by bin."""
     height, width, channels = features.shape
     pooled = np.zeros((len(boxes), size, size, channels), np.float32)
     for row, box in enumerate(boxes):

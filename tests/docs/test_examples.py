@@ -99,7 +99,7 @@ def test_rank_texts(run, tmp_path):
 
 @pytest.fixture
 def regions_files(tmp_path) -> list[Path]:
-    """The regions of two images."""
+    """Writes the regions of two images; returns the files."""
     for name, count in (("left", 3), ("right", 4)):
         regions = some_regions(count)
         np.savez(tmp_path / f"{name}.npz", features=regions.features, boxes=regions.boxes)

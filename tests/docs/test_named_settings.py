@@ -43,7 +43,7 @@ def called(node: ast.Call) -> str:
 
 
 def messages() -> Iterator[tuple[str, str]]:
-    """Where and what: the fixed parts of the texts that are raised, warned of, or made into a refusal."""
+    """Yields (place, text) of each error, warning or refusal; the text is its fixed parts."""
     for path, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and called(node).endswith(ERRORS)):
@@ -54,7 +54,7 @@ def messages() -> Iterator[tuple[str, str]]:
 
 @cache
 def known() -> set[str]:
-    """Every name that the sources define or use, and every text in them that is one word, but for messages."""
+    """Returns every name that the sources define or use, and every string in them that is one word."""
     names = set()
     for tree in trees().values():
         for node in ast.walk(tree):
@@ -72,7 +72,7 @@ def known() -> set[str]:
 
 @cache
 def options() -> set[str]:
-    """Of the commands: an argument of each function in `tfvl/cli`, and what `typer.Option` is told."""
+    """Returns all options: arguments of functions in `tfvl/cli` and `tools`, and in strings that begin with --."""
     found = {"--help"}
     for path in [*(ROOT / "tfvl/cli").glob("*.py"), *(ROOT / "tools").glob("*.py"), *(ROOT / "tools").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -85,14 +85,14 @@ def options() -> set[str]:
 
 @cache
 def fields() -> set[str]:
-    """Of configurations, settings and results: what a user can lower, raise or set."""
+    """Returns the fields of all classes, which a user can lower, raise or set."""
     classes = (node for tree in trees().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     annotated = (field.target for each in classes for field in each.body if isinstance(field, ast.AnnAssign))
     return {target.id for target in annotated if isinstance(target, ast.Name)}
 
 
 def named(said: str) -> Iterator[tuple[str, bool]]:
-    """What a message names, and whether there is such a thing."""
+    """Yields each thing that a message names, and whether it exists."""
     for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", said):
         yield option, option in options()
     words = re.sub(rf"{FILES}|\S+/\S+", " ", re.sub(r"(?<![\w-])--[a-z-]+", " ", said))

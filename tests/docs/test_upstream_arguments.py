@@ -36,19 +36,19 @@ def test_what_is_left_out_stands_in_the_readme():
 
 @cache
 def model_of(head: str):
-    """With random weights, and a dropout that acts in training."""
+    """Returns a model with random weights, and with dropout in training."""
     model = small_model(head, hidden_dropout_prob=0.4)
     randomise(model)
     return model
 
 
 def plain_inputs(head: str, argument: str | None = None) -> dict[str, np.ndarray]:
-    """What the argument is added to, or replaces a part of; retrieval has labels where it has several texts."""
+    """Returns the inputs to which the argument is added or of which it replaces one; retrieval's labels need more."""
     return training_example(head)[0] if head == RETRIEVAL and argument == "labels" else inputs_of(head)
 
 
 def with_argument(head: str, argument: str) -> dict:
-    """The inputs with the argument, or with another value of it."""
+    """Returns the inputs with the argument, or with another value of it."""
     inputs, labels = plain_inputs(head, argument), training_example(head)[1]
     labels = labels | {"masked_lm_labels": labels.get("labels")}
     if argument in ("output_attentions", "output_hidden_states", "training"):
@@ -69,7 +69,7 @@ def with_argument(head: str, argument: str) -> dict:
 
 
 def another(argument: str, value: np.ndarray) -> np.ndarray:
-    """The same kind of input with other values."""
+    """Returns other values for an input."""
     if argument.endswith("_mask"):
         return np.concatenate([np.zeros_like(value[..., :1]), value[..., 1:]], axis=-1)
     if value.dtype.kind == "f":
@@ -145,7 +145,7 @@ def shapes_of(model) -> dict[str, tuple]:
 
 
 def consequences(model, head: str, training: bool) -> dict[str, np.ndarray]:
-    """Outputs in or out of training, the loss and the gradient of the words."""
+    """Returns the outputs in or out of training, the loss among them, and the gradient of the words."""
     inputs, labels = training_example(head)
     words = next(variable for path, variable in model.weight_names().items() if "word_embeddings" in path)
     if training:

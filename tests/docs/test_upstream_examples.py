@@ -26,7 +26,7 @@ REGIONS = 36
 
 
 def save(directory, class_name: str, sizes: dict):
-    """A checkpoint without a vocabulary; returns its directory."""
+    """Saves a checkpoint without a vocabulary; returns its directory."""
     keras.utils.set_random_seed(0)
     model_class = getattr(tfvl, class_name)
     model_class(model_class.config_class(**sizes)).save_pretrained(directory)
@@ -35,7 +35,7 @@ def save(directory, class_name: str, sizes: dict):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """Gives the directory of a checkpoint of that class."""
+    """Returns a function from a class's name to the directory of a checkpoint of it."""
     made = {}
 
     def directory(class_name: str):
@@ -53,12 +53,12 @@ def tokenizer():
 
 
 def get_visual_embeddings(image=None) -> np.ndarray:
-    """Stands for the pages' detector: (regions, 2048)."""
+    """Stands for the pages' detector; returns (regions, 2048)."""
     return np.random.default_rng(3).uniform(size=(REGIONS, 2048)).astype("float32")
 
 
 def with_regions(inputs: dict, visual_embeds: np.ndarray) -> dict:
-    """The update of the inputs that each example on VisualBERT makes."""
+    """Updates the inputs as each example on VisualBERT does."""
     return inputs | {
         "visual_embeds": visual_embeds,
         "visual_token_type_ids": np.ones(visual_embeds.shape[:-1], "int64"),
@@ -76,7 +76,7 @@ def log_softmax(logits) -> np.ndarray:
 
 
 def assert_as_processed(processor, inputs: dict, **arguments) -> None:
-    """The processor makes the same of the raw inputs as the example does by hand."""
+    """Asserts that the processor makes of the raw inputs what the example makes by hand."""
     processed = processor(**arguments)
     assert processed.keys() == inputs.keys()
     for name, value in processed.items():
@@ -180,7 +180,7 @@ def test_visual_bert_for_region_to_phrase_alignment(checkpoint, tokenizer):
 
 @pytest.fixture(scope="module")
 def regions():
-    """The pages leave out what the model cannot do without: features (1, regions, size) and boxes (1, regions, 4)."""
+    """Makes inputs that the model needs and the pages leave out: features (1, regions, size), boxes (1, regions, 4)."""
     rng = np.random.default_rng(5)
     corners = np.sort(rng.uniform(size=(5, 2, 2)), axis=1).reshape(1, 5, 4)
     return {

@@ -20,7 +20,7 @@ QUESTION = "what color is the triangle?"
 
 
 def answer_of(head: str):
-    """The answer that the pipeline gives to what is explained, and its score."""
+    """Returns the pipeline's answer to the request that is explained, and its score."""
     task, asked = ASKED[head]
     answers = tfvl.pipeline(saved(head))(**asked)
     one = answers[1] if task == "token-classification" else answers[0]  # of the first word

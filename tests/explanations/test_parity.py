@@ -27,7 +27,7 @@ WORDS = Words([f"label {i}" for i in range(11)], {i: str(i) for i in range(131)}
 
 @pytest.fixture(autouse=True)
 def row_major(monkeypatch):
-    """Upstream shuffles patches, even without padding; here it takes them in their order."""
+    """Keeps upstream from shuffling patches, which it does even without padding."""
     monkeypatch.setattr(torch, "multinomial", lambda weights, n, replacement=False: torch.arange(n) % len(weights))
 
 
@@ -52,7 +52,7 @@ def normalized(relevance: torch.Tensor) -> torch.Tensor:
 
 
 def two_streams(words: list, regions: list, crossing: list) -> tuple[torch.Tensor, torch.Tensor]:
-    """R_tt and R_ti; `crossing` has of each cross layer words over regions, the reverse, words, and regions."""
+    """Returns R_tt and R_ti; `crossing` has for each cross layer words over regions, the reverse, words, regions."""
     (batch, length, count) = crossing[0][0].shape
     tt, ii = (torch.eye(size).double().expand(batch, size, size) for size in (length, count))
     ti, it = torch.zeros(batch, length, count).double(), torch.zeros(batch, count, length).double()
@@ -71,7 +71,7 @@ def two_streams(words: list, regions: list, crossing: list) -> tuple[torch.Tenso
 
 
 def ours(model, head: str, inputs: dict, target, place=None):
-    """Scores eagerly and in a graph, which are the same."""
+    """Computes scores eagerly and in a graph, and asserts that they are the same."""
     tensors = {name: tf.constant(value) for name, value in inputs.items()}
     target, place = (None if each is None else tf.constant(each, tf.int32) for each in (target, place))
 
@@ -86,14 +86,14 @@ def ours(model, head: str, inputs: dict, target, place=None):
 
 
 def rows_of(relevance: torch.Tensor, positions) -> np.ndarray:
-    """Of each row of the batch that of the position, its own share of the identity taken off."""
+    """Returns the relevance of each row's position, (batch, positions), without the identity's 1 for itself."""
     rows = np.stack([relevance[row, place].numpy() for row, place in enumerate(positions)])
     rows[np.arange(len(rows)), positions] -= 1
     return rows
 
 
 def compare_patches(found: dict, rows: np.ndarray, inputs: dict, image=()) -> None:
-    """Of one image: rows (batch, words + 1 + patches) of the reference, whose own patches come first."""
+    """Compares one image's scores with the reference's rows (batch, words + 1 + patches), own patches first."""
     length = inputs["input_ids"].shape[-1]
     for row, share in enumerate(rows):
         mask = inputs["pixel_mask"][(row, *image)][::PATCH, ::PATCH]

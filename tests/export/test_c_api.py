@@ -14,7 +14,7 @@ ALL = (*HEADS, ALIGNMENT, "LxmertForPreTraining")  # of those that take regions,
 
 
 def raw_inputs(class_name: str) -> dict[str, np.ndarray]:
-    """Good rows and bad ones: no image or regions, no UTF-8."""
+    """Makes good rows and bad ones: one without image or regions, one whose text is not UTF-8."""
     if class_name not in HEADS:
         raw = {name: np.concatenate([value, value[:2]]) for name, value in requests(class_name).items()}
         raw["regions"][3], raw["text"][4] = 0, b"caf\xe9 [MASK]"
@@ -26,7 +26,7 @@ def raw_inputs(class_name: str) -> dict[str, np.ndarray]:
 
 @cache
 def results() -> dict[tuple[str, str], tuple[dict, dict]]:
-    """(class, signature) to its inputs and what the clean process returned; one process runs all."""
+    """Returns the inputs and the clean process's outputs by (class, signature); one process runs all."""
     asked = {}
     for name in ALL:
         asked[name, "serving_default"] = raw_inputs(name)
@@ -54,7 +54,7 @@ def test_tensors_are_run_without_python(class_name):
 
 
 def compare(class_name: str, signature: str, inputs: dict, outputs: dict):
-    """The clean process's outputs are those of the same artefact under Python."""
+    """Asserts that the clean process's outputs are those of the same artefact under Python."""
     expected = serve(class_name, signature, **inputs)
     assert outputs.keys() == expected.keys()
     for name, value in expected.items():

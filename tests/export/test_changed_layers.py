@@ -25,7 +25,7 @@ README = ROOT / "tfvl/export/README.md"
 
 
 def quantize(model, mode: str, parts: str) -> None:
-    """As `model.quantize(mode, filters=parts)`, which not every Keras that tfvl runs with has."""
+    """Does what `model.quantize(mode, filters=parts)` does, which not every Keras that tfvl runs with has."""
     for layer in list(model._flatten_layers()):
         if isinstance(layer, (keras.layers.Dense, keras.layers.Embedding)) and re.search(parts, layer.path):
             layer.quantize(mode)
@@ -49,7 +49,7 @@ ROWS = {
 
 
 def fresh(row: str):
-    """The model of a row, always the same."""
+    """Makes the model of a row, the same at each call."""
     dtype, change = ROWS[row]
     model = type(weights())(weights().config, dtype=dtype)
     model.set_weights(weights().get_weights())
@@ -113,7 +113,7 @@ COLUMNS = {
 
 
 def said(model, row: str, way, directory) -> str:
-    """The cell of the table: what a way out made of a model."""
+    """Takes a way out of a model; returns the cell of the table that describes the result."""
     directory.mkdir()
     inputs = {name: np.asarray(value) for name, value in region_inputs(HEAD).items()}
     expected = outputs(model, inputs)
@@ -135,7 +135,7 @@ def said(model, row: str, way, directory) -> str:
 
 
 def documented() -> dict[str, dict[str, str]]:
-    """The table in the README: row to column to cell."""
+    """Reads the table in the README: its cells by row and column."""
     lines = README.read_text().splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("| model |"))
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:]]

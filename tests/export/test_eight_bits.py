@@ -21,7 +21,7 @@ TOLERANCE = 0.02
 
 
 def with_bad_rows(class_name: str) -> dict[str, np.ndarray]:
-    """Three good rows, and one whose text is not UTF-8."""
+    """Makes three good rows, and one whose text is not UTF-8."""
     raw = {name: np.concatenate([value, value[:1]]) for name, value in requests(class_name).items()}
     raw["text"][3] = b"caf\xe9 [MASK]"
     return raw
@@ -44,7 +44,7 @@ def cosine(left: np.ndarray, right: np.ndarray) -> float:
 
 @cache
 def without_python() -> dict[str, dict[str, np.ndarray]]:
-    """What a process that never imports TensorFlow answers to `with_bad_rows`, by class."""
+    """Returns the answers of a process that never imports TensorFlow to `with_bad_rows`, by class."""
     asked = [
         {"directory": in_eight_bits(name), "signature": "serving_default", "inputs": with_bad_rows(name)}
         for name in ALL

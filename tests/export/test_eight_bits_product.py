@@ -17,7 +17,7 @@ INPUTS, OUTPUTS, ROWS = 96, 40, 9
 
 
 def largest_difference(zero: int, transposed: bool) -> float:
-    """The largest difference between the op and whole numbers, of the largest result; extremes among the numbers."""
+    """Returns the largest difference between the op and whole numbers, as a share of the largest result."""
     rng = np.random.default_rng(zero)
     levels = rng.integers(-MAX_WEIGHT, MAX_WEIGHT + 1, (INPUTS, OUTPUTS))
     levels[:, 0], levels[:, 1] = MAX_WEIGHT, -MAX_WEIGHT

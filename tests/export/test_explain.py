@@ -26,7 +26,7 @@ def run(signature, **inputs) -> dict[str, np.ndarray]:
 
 
 def compare(found: dict, row: int, one) -> None:
-    """A row is what `tfvl.explain` says, and past its own words blank."""
+    """Asserts that a row has the scores of `tfvl.explain`, and blanks after its own words."""
     count = len(one.tokens)
     assert [token.decode() for token in found["tokens"][row]] == one.tokens + [""] * (len(found["tokens"][row]) - count)
     np.testing.assert_allclose(found["token_scores"][row, :count], one.token_scores, **TOLERANCE)

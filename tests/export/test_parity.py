@@ -17,7 +17,7 @@ TOLERANCE = 1e-5
 
 
 def reference(class_name: str, directory) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and token ids from transformers, for the good requests."""
+    """Returns transformers' logits and token ids for the good requests."""
     artefact(class_name).model.save_pretrained(directory)
     artefact(class_name).processor.save_pretrained(directory)
     model = getattr(transformers, class_name).from_pretrained(directory).eval()

@@ -25,7 +25,7 @@ VQA = "ViltForQuestionAnswering"
 
 @cache
 def exported(name: str):
-    """A bundled model in 8 bits."""
+    """Exports a bundled model in 8 bits."""
     return once(f"{name}-dynamic/1", lambda path: saved_model(*auto.load(name), path, quantize="dynamic"))
 
 

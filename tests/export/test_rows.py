@@ -15,7 +15,7 @@ TEXTS = strings("what color is the circle ?", "how many ?", "what is left of the
 
 
 def numbered(values: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """The strings that it was called with: their number, and each with its place among them."""
+    """Returns, for each string of a call, the number of strings, and the string with its index."""
     count = tf.size(values)
     return tf.fill([count], count), tf.stack([values, tf.strings.as_string(tf.range(count))], axis=1)
 

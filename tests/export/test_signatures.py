@@ -81,7 +81,7 @@ FROZEN = {  # class: (serving_default inputs, outputs, tensors inputs, outputs)
 
 
 def expected_answers(class_name: str, outputs: dict, inputs: dict) -> dict[str, np.ndarray]:
-    """What each head should answer, from the eager model's outputs, in NumPy and apart from `tfvl.export.answers`."""
+    """Returns each head's right answers, from the eager model's outputs, in NumPy, without `tfvl.export.answers`."""
     labels = list(LABELS.values())
     ids = inputs["input_ids"]
     match class_name:
@@ -123,7 +123,7 @@ def test_the_artefact_computes_what_the_model_does(class_name):
 
 
 def huge_png() -> bytes:
-    """A PNG of 50,000 × 50,000 pixels by its header; the file has 1 × 1."""
+    """Makes a PNG of 50,000 × 50,000 pixels by its header, although it has only 1 × 1."""
     content = bytearray(picture(0, 1, 1, "PNG"))
     content[16:24] = (50_000).to_bytes(4, "big") * 2
     return bytes(content)

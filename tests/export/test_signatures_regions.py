@@ -112,7 +112,7 @@ FROZEN = {  # class: (serving_default inputs, outputs, tensors inputs, outputs)
 
 
 def expected_answers(class_name: str, outputs: dict, inputs: dict) -> dict[str, np.ndarray]:
-    """What each head should answer, from the eager model's outputs, in NumPy and apart from `tfvl.export`."""
+    """Returns each head's right answers, from the eager model's outputs, in NumPy, without `tfvl.export`."""
     raw, labels = requests(class_name), list(LABELS.values())
     scored = outputs.get("question_answering_score", outputs.get("logits"))
     if class_name in ("VisualBertModel", "LxmertModel"):
@@ -172,7 +172,7 @@ def row_of(raw: dict[str, np.ndarray], row: int) -> dict[str, np.ndarray]:
 
 
 def without_padding(raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One row as its client would send it alone: no regions, boxes, choices or phrases behind the last real ones."""
+    """Returns a row as its client would send it alone: without padding after the last region, box, choice or phrase."""
     count = np.flatnonzero(raw["regions"].any(-1).reshape(-1, raw["regions"].shape[-2]).any(0)).max() + 1
     raw = (
         raw
@@ -186,7 +186,7 @@ def without_padding(raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def bad_rows(class_name: str) -> list[tuple[dict[str, np.ndarray], str]]:
-    """Rows with one thing wrong, and the status that each gets."""
+    """Returns rows with one mistake each, and the status that each gets."""
     first = "regions[0]" if class_name == PAIR else "regions"
     cases = [
         (

@@ -28,7 +28,7 @@ def encoded(kind: str) -> bytes:
 
 
 class Pictures(Quiet, BaseHTTPRequestHandler):
-    """Answers as the path says; `seen` has the paths and the `Host` of each request."""
+    """A server that answers as the path says; `seen` has the path and the `Host` of each request."""
 
     protocol_version = "HTTP/1.1"
     seen: list[tuple[str, str]]
@@ -72,7 +72,7 @@ class Pictures(Quiet, BaseHTTPRequestHandler):
 
 @pytest.fixture
 def pictures(monkeypatch):
-    """The address of the stand-in, whose host is taken for a public one, and what it was asked."""
+    """Runs the stand-in, whose host is taken for a public one; yields its address."""
     Pictures.seen = []
     real = address.places_of
     monkeypatch.setattr(address, "places_of", lambda host, port: ["127.0.0.1"] if host == HOST else real(host, port))

@@ -26,7 +26,7 @@ def names(directory: Path) -> list[str]:
 
 
 def killed(code: str, *arguments) -> None:
-    """Runs code that kills its own process."""
+    """Runs code that kills its own process, and asserts that it was killed."""
     start = "import os, pathlib, signal, sys; from tfvl.files import whole\n"
     command = [sys.executable, "-c", start + code, *map(str, arguments)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)

@@ -18,7 +18,7 @@ from tfvl.preprocessing.regions.store import RegionStore
 
 
 def own_store(path, count=6) -> list:
-    """A store of tfvl's own; returns what is in it."""
+    """Writes a store of tfvl's own; returns its rows."""
     rows = [support_regions.as_regions(number, number % 3 + 1) for number in range(count)]
     RegionStore.write(path, rows)
     return rows

@@ -18,7 +18,7 @@ def image_file(path, content: bytes):
 
 
 def gif_with(more: bytes) -> bytes:
-    """A GIF with something before its first frame."""
+    """Makes a GIF with these bytes before its first frame."""
     content = encode(photo(12, 10).quantize(16), "GIF")
     start = 13 + 3 * (2 << (content[10] & 7))
     return content[:start] + more + content[start:]

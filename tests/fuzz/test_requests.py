@@ -48,7 +48,7 @@ def signature() -> SignatureDef:
 
 
 def changed(content: bytes, rng: np.random.Generator) -> bytes:
-    """A few changes: bits, pieces that vanish, come twice or come from elsewhere, and words of the format."""
+    """Makes a few changes: of bits; pieces vanish or are repeated; words of the format are put in."""
     for _ in range(rng.integers(1, 4)):
         start, end = sorted(rng.integers(0, len(content) + 1, 2).tolist())
         end = min(end, start + int(rng.integers(0, 12)))
@@ -72,7 +72,7 @@ def assert_refused(error: RequestError) -> None:
 
 
 def value_of(item, dtype: tf.DType):
-    """What an item of nested lists says, read without the server's code."""
+    """Reads an item of nested lists, without the server's code."""
     if isinstance(item, list):
         return [value_of(each, dtype) for each in item]
     if dtype != tf.string:

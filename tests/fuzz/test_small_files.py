@@ -33,7 +33,7 @@ STEPS = "more than 524288 steps"
 
 
 def again(value: bytes, code: bytes) -> dict:
-    """Instructions that use one value again and again."""
+    """Makes a pickle whose instructions use one value again and again."""
     return {"a": Raw(value + b"q\0" + code * 20_000)}
 
 

@@ -39,7 +39,7 @@ def numbers(*shape):
 
 @keras.saving.register_keras_serializable("tests")
 class NamedViltEmbeddings(ViltEmbeddings):
-    """Built as the routine builds what takes a dict: by the name of the argument of the call."""
+    """A `ViltEmbeddings` whose `build` has the argument's name, as the routine needs for layers that take a dict."""
 
     def build(self, inputs=None):
         super().build()
@@ -47,7 +47,7 @@ class NamedViltEmbeddings(ViltEmbeddings):
 
 @keras.saving.register_keras_serializable("tests")
 class NamedVisualBertEmbeddings(VisualBertEmbeddings):
-    """As `NamedViltEmbeddings`."""
+    """Does for VisualBERT what `NamedViltEmbeddings` does."""
 
     def build(self, inputs=None):
         super().build()

@@ -26,7 +26,7 @@ def softmax(scores):
 
 
 def attention_in_numpy(query, key, value, heads, bias, output):
-    """Multi-head attention by explicit loops over batch and heads, in float64."""
+    """Computes multi-head attention by explicit loops over batch and heads, in float64."""
     size = query.shape[-1] // heads
     context = np.zeros(query.shape)
     probabilities = np.zeros((len(query), heads, query.shape[1], key.shape[1]))

@@ -35,7 +35,7 @@ DEFAULTS = DEFAULTS | {"model_max_length": 40}
 
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory):
-    """All that stands in `examples/lite` and `tests/java`, compiled."""
+    """Compiles all of `examples/lite` and `tests/java`; returns the directory of the classes."""
     directory = tmp_path_factory.mktemp("classes")
     sources = [source for root in SOURCES for source in sorted(root.rglob("*.java"))]
     command = ["javac", "--release", LANGUAGE, "-d", directory, *sources]
@@ -137,7 +137,7 @@ def test_inputs_and_answers_are_the_runners(classes, exported, tmp_path, name):
 
 
 def rewritten(path: Path, exported: Path, **changes) -> Path:
-    """The file with another description: a change is a value of `tfvl.json`, or a function of the one there."""
+    """Writes the file with a changed description; a change is a value of `tfvl.json`, or a function of the old one."""
     described = file.read(exported)
     changed = {
         name: change(described.description[name]) if callable(change) else change for name, change in changes.items()

@@ -133,7 +133,7 @@ def test_images_in_a_fixed_size_are_padded_or_shrunk_to_fit():
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """The bundled model as 8-bit weights, by the command line."""
+    """Exports the bundled model with 8-bit weights, by the command line."""
     path = tmp_path_factory.mktemp("files") / "shapes.tflite"
     assert cli.main(["export", "shapes-vilt", str(path), "--format", "tflite", "--quantize", "dynamic"]) == 0
     return path

@@ -48,7 +48,7 @@ def other_head(path, contents):
 
 
 def described_as(**changes):
-    """Damage: `changes` of the description, in `image_processor` merged."""
+    """Returns a damage: `changes` replace parts of the description; those of `image_processor` are merged into it."""
 
     def damage(path, contents):
         path.write_bytes(contents)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(find_spec("ai_edge_litert") is None, reason="nee
 
 
 def rewritten(source, path, change=lambda model: None):
-    """The model of a file as another program writes it: from the flatbuffer's objects, without what stands behind."""
+    """Writes a file's model as another program does: from the flatbuffer's objects, without the archive behind it."""
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(source.read_bytes()))
     change(model)
     path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))

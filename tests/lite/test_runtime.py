@@ -54,7 +54,7 @@ def exported(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def other(exported) -> Path:
-    """A file of the same structure and time, of which one matrix is another."""
+    """Writes a file of the same structure and time, with another matrix."""
     interpreter = interpreter_of(exported)
     eight_bits = [
         each for each in interpreter.get_tensor_details() if each["dtype"] == np.int8 and len(each["shape"]) == 2

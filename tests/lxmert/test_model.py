@@ -44,7 +44,7 @@ def pretraining():
 
 
 def flat(outputs) -> dict:
-    """Outputs by name, those of a dict or a tuple one by one."""
+    """Flattens outputs into a dict, in which those in a dict or a tuple have names of their own."""
     return {"/".join(map(str, path)): value for path, value in keras.tree.flatten_with_path(outputs)}
 
 

@@ -59,7 +59,7 @@ BAD_LABELS = [
 
 @pytest.fixture(scope="module")
 def made():
-    """A function from a class's name to (model, inputs with labels), the model made once."""
+    """Returns a function from a class's name to (model, inputs with labels); it makes each model once."""
     models = {}
 
     def get(name):

@@ -52,7 +52,7 @@ def test_there_are_sixteen_classes():
 
 
 def check(found: dict[str, float], record_property) -> None:
-    """Records the largest of the differences and fails where it is beyond the tolerance."""
+    """Records the largest of the differences, and asserts that it is within the tolerance."""
     worst = max(found, key=found.get)
     record_property("difference", f"{found[worst]:.1e}")
     assert found[worst] <= TOLERANCE, f"{worst} differs by {found[worst]:.1e}"
@@ -60,7 +60,7 @@ def check(found: dict[str, float], record_property) -> None:
 
 @pytest.fixture
 def sides(monkeypatch):
-    """`pair`: upstream shuffles patches and draws padding at random, which changes no result; here in their order."""
+    """Returns `pair`, but keeps upstream from shuffling patches and drawing padding, which changes no result."""
     torch = pytest.importorskip("torch", reason="the parity suite needs torch; pip install '.[parity]'")
     monkeypatch.setattr(torch, "multinomial", lambda weights, n, replacement=False: torch.arange(n) % len(weights))
     return pair
@@ -192,7 +192,7 @@ def test_round_trip(head, sides, tmp_path):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A function from a class to its small model after some steps of `fit`, the losses, and the weights before."""
+    """Returns a function from a class to its small model after some steps of `fit`, the losses, and the old weights."""
     made = {}
 
     def get(head):
@@ -246,7 +246,7 @@ def test_keras_file(head, trained, tmp_path):
 
 
 def one_step(model, head) -> dict:
-    """Loss and metrics of one training step; without a graph, which takes longer to make than to run."""
+    """Returns loss and metrics of one training step, run without a graph, which takes longer to trace than to run."""
     model.reset_metrics()
     return model.train_step(*dataset(head))
 

@@ -38,7 +38,7 @@ model_of = cache(small_model)
 
 
 class Plain(keras.Model):
-    """The outputs that have targets, of a model of tfvl."""
+    """A plain Keras model, which returns those outputs of a model of tfvl that have targets."""
 
     def __init__(self, model, outputs):
         super().__init__()
@@ -50,30 +50,30 @@ class Plain(keras.Model):
 
 
 def example(head: str) -> tuple[dict, dict]:
-    """Inputs, and the labels that have targets; none is ignored, since Keras' losses know no -100."""
+    """Returns inputs, and labels of outputs; none is -100, since Keras' losses do not ignore it."""
     inputs, labels = training_example(head)
     return inputs, {name: np.where(labels[name] == -100, 1, labels[name]) for name in KINDS[head]}
 
 
 def sparse(labels, logits):
-    """A loss that is a function."""
+    """Computes a loss; it stands for a user's function."""
     return keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
 def losses_of(head: str) -> dict:
-    """A loss for each output, an object of Keras or a function."""
+    """Returns a loss for each output, an object of Keras or a function."""
     soft = keras.losses.BinaryCrossentropy(from_logits=True)
     labels = example(head)[1]
     return {output: soft if labels[label].dtype.kind == "f" else sparse for label, output in KINDS[head].items()}
 
 
 def renamed(head: str, values: dict) -> dict:
-    """Labels under the names of their outputs."""
+    """Returns labels under the names of their outputs."""
     return {output: values[label] for label, output in KINDS[head].items()}
 
 
 def check(head: str, labels, weights=None, plain_labels=None, plain_weights=None, skip=(), **compiled) -> dict:
-    """Evaluates a model of tfvl and a plain one that are compiled alike; what they say must be the same."""
+    """Asserts that a model of tfvl and a plain one, compiled alike, evaluate to the same."""
     inputs, own = example(head)
     plain_labels = renamed(head, own) if plain_labels is None else plain_labels
     plain_weights = weights if plain_weights is None else plain_weights
@@ -195,7 +195,7 @@ def test_weights_of_classes(head):
 
 
 def said_of(head: str, rows=slice(None), **data) -> dict:
-    """What `evaluate` says of some rows, by the paper's loss and metrics."""
+    """Evaluates some rows by the paper's loss and metrics."""
     inputs, labels = keras.tree.map_structure(lambda value: value[rows], training_example(head))
     if len(labels) == 1:
         labels = labels["labels"]

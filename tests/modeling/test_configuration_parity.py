@@ -101,7 +101,7 @@ CASES = [(family, field) for family, fields in FIELDS.items() for field in field
 
 @pytest.fixture(autouse=True)
 def first_patches(monkeypatch):
-    """Upstream draws the patches of an image at random, which changes no result; here it takes the first ones."""
+    """Makes upstream take an image's first patches, which it draws at random; this changes no result."""
     monkeypatch.setattr(torch, "multinomial", lambda weights, n, replacement=False: torch.arange(n) % len(weights))
 
 
@@ -110,7 +110,7 @@ def head_of(family: str, field: str) -> str:
 
 
 def written(family: str, field: str) -> str:
-    """The table's cell."""
+    """Reads a cell of the README's table."""
     row = re.search(rf"^\| `{field}` \|(.*)\|$", README, re.MULTILINE)
     return [cell.strip() for cell in row[1].split("|")][list(FIELDS).index(family)]
 

@@ -15,13 +15,13 @@ every_family = pytest.mark.parametrize("head", HEADS)
 
 
 def deep_model(head):
-    """Three blocks in each stack."""
+    """Makes a model with three blocks in each stack."""
     stacks = ("l_layers", "r_layers", "x_layers") if head.startswith("Lxmert") else ("num_hidden_layers",)
     return small_model(head, **dict.fromkeys(stacks, 3))
 
 
 def trained(model, head) -> set[str]:
-    """The weights that a step changes; no gradient is missing."""
+    """Trains one step; returns the names of the weights that changed. A missing gradient is an error."""
     before = values(model)
     model.compile(keras.optimizers.Adam(1e-3))  # its first step is as long for a tiny gradient as for any
     with warnings.catch_warnings():

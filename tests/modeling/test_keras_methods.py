@@ -38,7 +38,7 @@ def test_a_built_model_is_built_again_without_harm(head):
 
 
 def shapes_in(told) -> list[tuple]:
-    """Shapes in their order; a size that depends on how many pixels are real is None."""
+    """Returns the shapes in their order; a size that depends on the number of real pixels is None."""
     found = []
     keras.tree.map_shape_structure(found.append, told)
     return found
@@ -250,7 +250,7 @@ def test_a_flag_holds_in_training_and_in_a_file(head, tmp_path):
 
 
 def wrong(labels):
-    """Labels of another shape or kind."""
+    """Returns labels of another shape."""
     first = next(iter(labels)) if isinstance(labels, dict) else None
     value = labels[first] if first else labels
     bad = value[:, :3] if value.ndim > 1 else np.stack([value] * 2, axis=1)

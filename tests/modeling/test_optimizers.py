@@ -50,7 +50,7 @@ def test_a_warmup_that_is_no_share():
 
 
 def variables():
-    """Four variables, named as a model's; and their values."""
+    """Makes variables with names like a model's; returns them and their values."""
     rng = np.random.default_rng(0)
     values = [rng.normal(0, 0.1, (5, 3)).astype("float32") for _ in PATHS]
     made = []
@@ -62,14 +62,14 @@ def variables():
 
 
 def gradients_of(steps):
-    """From 1 down to far below any epsilon."""
+    """Makes gradients from 1 down to far below any epsilon."""
     rng = np.random.default_rng(1)
     scale = 10.0 ** -np.arange(15).reshape(5, 3)
     return [[(rng.normal(size=(5, 3)) * scale).astype("float32") for _ in PATHS] for _ in range(steps)]
 
 
 def reference(values, steps, rates, decays, beta_1=0.9, beta_2=0.98, epsilon=1e-8):
-    """`torch.optim.AdamW` as its documentation writes it, in float64; `rates` per step and variable."""
+    """Computes `torch.optim.AdamW` as its documentation defines it, in float64; `rates` are per step and variable."""
     results = []
     for index, value in enumerate(values):
         value, momentum, velocity = value.astype("float64"), 0.0, 0.0

@@ -26,7 +26,7 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 @pytest.fixture(autouse=True)
 def row_major(monkeypatch):
-    """Upstream shuffles patches and draws padding at random, which changes no result; here it takes the first ones."""
+    """Makes upstream take patches in their order, which it shuffles; this changes no result."""
     monkeypatch.setattr(torch, "multinomial", lambda weights, n, replacement=False: torch.arange(n) % len(weights))
 
 
@@ -36,12 +36,12 @@ CLIPPED = {"VisualBert": 1.0, "Lxmert": 5.0, "LxmertForPreTraining": 1.0}
 
 
 def family_of(table: dict, head: str):
-    """The row of the class, or else of its family; None where there is neither."""
+    """Returns the row of the class, or else that of its family; None if there is neither."""
     return table.get(head, next((row for family, row in table.items() if head.startswith(family)), None))
 
 
 def parameter_groups(head, reference) -> list[dict]:
-    """As authors make them, by names; norms within a `Sequential` have only numbers for names."""
+    """Groups parameters by their names, as the authors do; norms in a `Sequential` have only numbers as names."""
     norms = "".join(
         f"|^{re.escape(name)}\\."
         for name, module in reference.named_modules()

@@ -18,7 +18,7 @@ every_head = pytest.mark.parametrize("head", [head for head in CLASSES if head n
 
 
 def sgd(**options):
-    """An optimizer whose step is as long as the gradient: Adam's would hide another scale, and enlarge roundings."""
+    """Returns SGD, whose step has the gradient's length: Adam's would hide a wrong scale, and enlarge roundings."""
     return keras.optimizers.SGD(1e-2, **options)
 
 

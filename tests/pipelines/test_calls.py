@@ -32,7 +32,7 @@ def vqa():
 
 
 def forms(picture: Image.Image, directory) -> dict:
-    """The picture in every form that an image may have."""
+    """Returns the picture in every form that an image may have."""
     files = {}
     for name in ("PNG", "BMP", "TIFF"):
         file = io.BytesIO()

@@ -45,7 +45,7 @@ PNG = server.encoded(np.full((40, 50, 3), 200, np.uint8))
 
 @cache
 def lxmert() -> tuple[Path, Path]:
-    """The bundled LXMERT as a SavedModel and as a `.tflite` file; both take regions."""
+    """Exports the bundled LXMERT as a SavedModel and as a `.tflite` file; both take regions."""
     name = "shapes-lxmert"
     directory = once(f"{name}/1", lambda path: tfvl.export.saved_model(*tfvl.auto.load(name), path))
     return directory, bundled_file(name)
@@ -53,7 +53,7 @@ def lxmert() -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def sources():
-    """A model's source of each kind, by the model's name."""
+    """Yields a source of each kind, by the model's name."""
     files = {"shapes-vilt": (server.exported() / "1", bundled_file("shapes-vilt")), "shapes-lxmert": lxmert()}
     found = {}
     with ExitStack() as stack:
@@ -66,20 +66,20 @@ def sources():
 
 @pytest.fixture(scope="module")
 def pipelines(sources):
-    """A function that gives the pipelines of a model by their kind."""
+    """Yields a function from a model's name to its pipelines by their kind."""
     with ExitStack() as stack:
         yield cache(lambda name: {kind: stack.enter_context(open_pipeline(src)) for kind, src in sources[name].items()})
 
 
 @pytest.fixture(scope="module")
 def said(pipelines):
-    """A function that gives what each pipeline of a model says to `asked`."""
+    """Returns a function from a model's name to the answers of each of its pipelines to `asked`."""
     return cache(lambda name: {kind: each.ask(asked(name)[0]) for kind, each in pipelines(name).items()})
 
 
 @cache
 def asked(name: str) -> tuple[list[Request], list[str]]:
-    """Three requests about drawn scenes, and the right answers."""
+    """Makes three requests about drawn scenes, and the right answers."""
     pairs = list(shapes.held_out_questions(15))[::5]
     pictures = [server.encoded(scene.image()) for scene, _ in pairs]
     if name == "shapes-lxmert":
@@ -114,7 +114,7 @@ def test_a_request_alone_is_answered_as_among_others(pipelines, said, name):
 
 
 def complaints(pipelines: dict[str, Pipeline], request: Request) -> dict[str, str]:
-    """What each pipeline says to a request that cannot be answered, with its model called MODEL."""
+    """Returns each pipeline's error for a request that cannot be answered, with MODEL in place of the model's name."""
     found = {}
     for kind, pipeline in pipelines.items():
         with pytest.raises(ValueError, match=r"image|takes|text") as caught:

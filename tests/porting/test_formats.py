@@ -92,7 +92,7 @@ def test_bfloat16_survives(tmp_path):
 
 
 def write_h5(path: Path, layers: dict[str, dict[str, np.ndarray]], **options) -> Path:
-    """A weight file as Keras writes it."""
+    """Writes a weight file as Keras does."""
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [name.encode() for name in layers]
         for layer, weights in layers.items():

@@ -40,7 +40,7 @@ def read_all(path) -> None:
 
 
 def refusal(path) -> str:
-    """The sentence with which a file is refused."""
+    """Returns the sentence with which a file is refused."""
     with pytest.raises(CheckpointError) as caught:
         read_all(path)
     message = str(caught.value)

@@ -19,12 +19,12 @@ REPO, COMMIT = "someone/some-vilt", "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def offline(monkeypatch):
-    """No test here may reach the network."""
+    """Keeps all tests here from the network."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 def make_cache(directory: Path, files: dict[str, bytes], repo: str = REPO) -> Path:
-    """The layout of huggingface_hub's cache, with one commit on main; returns the snapshot."""
+    """Makes a cache in huggingface_hub's layout, with one commit on main; returns the snapshot."""
     root = directory / f"models--{repo.replace('/', '--')}"
     snapshot = root / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
@@ -45,7 +45,7 @@ def failing(error: Exception):
 
 
 def response_error(kind: type[Exception]) -> Exception:
-    """An error of the hub, made without the response that its constructor wants."""
+    """Makes an error of the hub without the response that its constructor requires."""
     error = kind.__new__(kind)
     Exception.__init__(error, "401 Client\nError.")
     return error

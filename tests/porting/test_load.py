@@ -35,7 +35,7 @@ HEADS = {
 
 
 def random_model(name: str, **config) -> keras.Model:
-    """A tiny model in which no two values are the same, norms and biases included."""
+    """Makes a tiny model in which no two values are the same, norms and biases included."""
     model = tiny_model(name, **HEADS[name] | {"type_vocab_size": 3} | config)
     rng = np.random.default_rng(1)
     for variable in model.weights:
@@ -64,7 +64,7 @@ def rewrite(directory: Path, arrays: dict[str, np.ndarray]) -> Path:
 
 
 def quietly(name: str, directory: Path, **options):
-    """Load, with any warning an error."""
+    """Loads a model, with any warning as an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return getattr(tfvl, name).from_pretrained(directory, **options)

@@ -39,7 +39,7 @@ SIZES = {
 
 
 def reference(name: str, **config):
-    """A tiny upstream model, all of its weights random."""
+    """Makes a tiny upstream model with random weights."""
     torch.manual_seed(0)
     model = getattr(transformers, name)(transformers.ViltConfig(**SIZES | config)).eval()
     with torch.no_grad():

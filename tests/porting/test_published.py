@@ -49,7 +49,7 @@ OTHERS = [
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """A function from a repository's name to a directory with its config.json and pytorch_model.bin, no more."""
+    """Returns a function from a repository's name to a directory with only its config.json and pytorch_model.bin."""
     made = {}
 
     def get(name):

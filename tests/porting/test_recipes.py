@@ -48,7 +48,7 @@ TYPES = "vilt/embeddings/token_type_embeddings/embeddings"
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A function from a repository's name to a directory with its files, and those of its processor."""
+    """Returns a function from a repository's name to a directory with its files, and those of its processor."""
     made = {}
 
     def get(name):
@@ -65,7 +65,7 @@ def repository(tmp_path_factory):
 
 
 def assert_started(model, name: str, new: set[str]) -> None:
-    """The words are the checkpoint's; the second image's type is the first's."""
+    """Asserts that the words are the checkpoint's, and the second image's type is a copy of the first's."""
     weights, state = model.weight_names(), state_of(name)
     words = next(path for path in weights if path.endswith(WORDS))
     source = next(key for key in state if key.endswith("word_embeddings.weight"))

@@ -220,7 +220,7 @@ def test_quantised_weights_are_refused():
 
 
 def stored(tmp_path, **arrays) -> Checkpoint:
-    """A checkpoint whose values can be read."""
+    """Makes a checkpoint whose values can be read."""
     tensors = []
     for name, array in arrays.items():
         path = tmp_path / name.replace(".", "_")

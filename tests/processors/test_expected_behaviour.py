@@ -48,7 +48,7 @@ class Ours:
 
 
 class Theirs:
-    """Those of transformers (Pillow's), with outputs as NumPy arrays, channels last."""
+    """The two processors of transformers (Pillow's), with outputs as NumPy arrays, channels last."""
 
     def __init__(self):
         import transformers

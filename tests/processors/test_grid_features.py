@@ -19,7 +19,7 @@ TOLERANCE = {"rtol": 0, "atol": 1e-5}  # the same float32 sums, of another batch
 
 
 def tiny_cnn(name: str = "cnn", scaled: bool = True) -> keras.Model:
-    """Maps of 8 x 8 and 12 channels, and a head that grid features leave out."""
+    """Makes a network with maps of 8 x 8 and 12 channels, and a head that grid features leave out."""
     layers = keras.layers
     return keras.Sequential(
         [
@@ -47,7 +47,7 @@ class ClassToken(keras.layers.Layer):
 
 
 def tiny_vit() -> keras.Model:
-    """A class token and 4 x 4 patches of width 12, after one block of attention."""
+    """Makes a network with a class token and 4 x 4 patches of width 12, after one block of attention."""
     layers = keras.layers
     pixels = keras.Input((SIDE, SIDE, 3))
     patches = layers.Conv2D(WIDTH, 8, 8, name="patches")(layers.Rescaling(1 / 255)(pixels))
@@ -95,7 +95,7 @@ def png(picture) -> bytes:
 
 
 def expected(maps: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Adaptive average pooling, cell by cell, of maps (N, H, W, C)."""
+    """Computes adaptive average pooling, cell by cell, of maps (N, H, W, C)."""
     rows, columns = grid
     cells = [
         maps[

@@ -155,12 +155,12 @@ def artefact(class_name: str) -> Path:
 
 @functools.cache
 def root() -> tempfile.TemporaryDirectory:
-    """Goes with the process."""
+    """Returns a directory that is deleted when the process ends."""
     return tempfile.TemporaryDirectory(prefix="tfvl-pixels-")
 
 
 def request(class_name: str, files: list[bytes]) -> dict[str, np.ndarray]:
-    """A row for each file, with the texts in turn."""
+    """Makes a request with a row for each file, and the texts in turn."""
     texts = encoded([TEXTS[place % 3] for place in range(len(files))])
     rows = [[file, png(arrays()[2])] for file in files] if class_name == PAIR else files
     more = {"phrases": encoded([(text.split()[0],) for text in map(bytes.decode, texts)])}

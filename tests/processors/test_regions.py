@@ -245,7 +245,7 @@ def test_refusal_inside_tf_data(lxmert, wrong):
 
 
 def array(images=1, regions=3, size=FEATURE_SIZE, **changes):
-    """A batch without a mask, with values put in at (image, region, number)."""
+    """Makes a batch without a mask, with values put in at (image, region, number)."""
     padded = pad_regions([some_regions(regions, seed, size) for seed in range(images)])
     del padded["mask"]
     for name, places in changes.items():

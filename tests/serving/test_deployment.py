@@ -24,7 +24,7 @@ SCORE_TOLERANCE = 1e-5
 
 
 def message(name: str, fields: dict[str, tuple[int, str]]):
-    """A message of TF Serving whose proto is in no wheel (session_bundle_config.proto, monitoring_config.proto).
+    """Makes a message of TF Serving whose proto is in no wheel (session_bundle_config.proto, monitoring_config.proto).
 
     A field is (number, type); "int64?" stands for google.protobuf.Int64Value, a capital for a message of fields of its
     own, made before.
@@ -60,7 +60,7 @@ MONITORING = message("MonitoringConfig", {"prometheus_config": (1, "Prometheus")
 
 
 def same(text: str, file: str, message_class) -> None:
-    """What tfvl writes and what the operator copies say the same."""
+    """Asserts that tfvl's text and the file that the operator copies mean the same."""
     parsed = text_format.Parse((SERVING / file).read_text(encoding="utf-8"), message_class())
     assert text_format.Parse(text, message_class()) == parsed
 
@@ -169,7 +169,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(directory):
-    """README's first commands: the model is exported, and served by the embedded server."""
+    """Runs README's first commands: exports the model, and serves it by the embedded server."""
     pytest.importorskip("starlette", reason="starlette is not installed")
     pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
     from support.server import start

@@ -125,7 +125,7 @@ def center(thing: shapes.Thing) -> tuple[float, float]:
 
 
 def answer_from_boxes(scene: shapes.Scene, text: str) -> str:
-    """The answer worked out a second time, from the words of the question and the list of objects alone."""
+    """Works the answer out a second time, from the words of the question and the list of objects alone."""
 
     def matching(name: str) -> list[shapes.Thing]:
         words = {word.removesuffix("s") for word in name.split()} - {"object"}

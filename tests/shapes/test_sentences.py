@@ -22,14 +22,14 @@ def center(thing: shapes.Thing) -> tuple[float, float]:
 
 
 def named(scene: shapes.Scene, name: str) -> list[shapes.Thing]:
-    """The objects of a name, by its words alone."""
+    """Returns the objects that a name fits, by its words alone."""
     words = set(name.replace("the ", "").replace("an ", "").replace("a ", "").split()) - {"object", "objects"}
     words = {word.removesuffix("s") for word in words}
     return [thing for thing in scene.things if words <= {thing.shape, thing.color}]
 
 
 def stands(relation: str, one: shapes.Thing, other: shapes.Thing) -> bool:
-    """Worked out from pixels: the centres are as far apart as neighbouring cells' are."""
+    """Returns whether a relation holds by pixels: the centres are as far apart as those of neighbouring cells."""
     axis, sign = {"left of": (0, 1), "right of": (0, -1), "above": (1, 1), "below": (1, -1)}[relation]
     return sign * (center(other)[axis] - center(one)[axis]) > shapes.SIZES[0] / 2 and one.cell[axis] != other.cell[axis]
 

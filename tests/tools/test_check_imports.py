@@ -25,7 +25,7 @@ def complaints(module) -> list[str]:
 
 @pytest.fixture
 def check(tmp_path, monkeypatch):
-    """The tool in a tree of its own: `check({file: source})` gives its complaints when these files are added."""
+    """Runs the tool in a tree of its own: `check({file: source})` returns its complaints with these files added."""
     module = tool("check_imports")
     monkeypatch.setattr(module, "ROOT", tmp_path)
 

@@ -33,7 +33,7 @@ def as_bytes(image: Image.Image) -> bytes:
 
 
 class HubRows:
-    """Has of `datasets.Dataset` what is used here."""
+    """A stand-in of `datasets.Dataset`, which has the methods that are used here."""
 
     def __init__(self, rows):
         self._rows, self.column_names = rows, list(rows[0])

@@ -28,7 +28,7 @@ MEASURED_TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """What two workers left of every case."""
+    """Runs two workers on every case; returns the directory of their results."""
     directory = tmp_path_factory.mktemp("workers")
     for case, (head, _) in CASES.items():
         small_model(head).save_pretrained(directory / case)

@@ -18,7 +18,7 @@ TRAINED = [head for head, labels in HEADS.items() if labels is not None]
 
 @pytest.fixture(autouse=True)
 def row_major(monkeypatch):
-    """Upstream shuffles patches and draws padding at random, which changes no result; here it takes the first ones."""
+    """Makes upstream take patches in their order, which it shuffles; this changes no result."""
     monkeypatch.setattr(torch, "multinomial", lambda weights, n, replacement=False: torch.arange(n) % len(weights))
 
 

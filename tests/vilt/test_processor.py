@@ -123,7 +123,7 @@ def test_max_length_cannot_exceed_the_position_table(processor):
 
 @pytest.fixture(scope="module")
 def many_positions(tmp_path_factory):
-    """A model of 160 positions whose tokenizer, as that of a shorter one, says 40."""
+    """Writes a model of 160 positions, whose tokenizer has a limit of 40, as one of a shorter model has."""
     directory = save_tiny(tmp_path_factory.mktemp("many"), max_position_embeddings=160)
     config = json.loads((directory / "tokenizer_config.json").read_text()) | {"model_max_length": 40}
     (directory / "tokenizer_config.json").write_text(json.dumps(config))

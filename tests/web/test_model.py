@@ -28,7 +28,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def loaded(chromium, tmp_path_factory):
-    """A page with the bundled model, and the `Runner` of its file."""
+    """Yields a page with the bundled model, and the `Runner` of its file."""
     folder = web_folder("shapes-vilt")
     with site(folder, tmp_path_factory.mktemp("site")) as address, browser.visit(chromium) as visit:
         open_page(visit, address)
@@ -83,7 +83,7 @@ def test_ids_are_the_runners(loaded):
 
 
 def picture(number: int) -> bytes:
-    """PNGs of odd sizes: colour, grey, transparent, palette and 16 bits, noise that shows every difference."""
+    """Makes a PNG of noise, of an odd size: colour, grey, transparent, palette or 16 bits, depending on its number."""
     rng = np.random.default_rng(number)
     height, width = (1, 1) if number < 5 else rng.integers(90, 300, 2)
     mode = ("RGB", "L", "RGBA", "P", "I;16")[number % 5]

@@ -55,7 +55,7 @@ def scene(seed: int = 23) -> bytes:
 
 
 def huge() -> bytes:
-    """A PNG that says it is 50,000 pixels wide and high."""
+    """Makes a PNG whose header says that it is 50,000 pixels wide and high."""
     chunks = b""
     for kind, data in (
         (b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 1, 0, 0, 0, 0)),
@@ -78,14 +78,14 @@ def shot(page, name: str) -> None:
 
 
 def ready(page, address: str) -> None:
-    """Opens the page; its model is loaded when this returns."""
+    """Opens the page, and waits until its model is loaded."""
     page.goto(address)
     page.locator("#examples button").first.wait_for()
     page.wait_for_function("() => document.getElementById('loading').hidden")
 
 
 def answer(page) -> str:
-    """Asks, and returns the best answer; fails where the page says an error."""
+    """Asks, and returns the best answer; asserts that the page shows no error."""
     page.evaluate("document.getElementById('results').replaceChildren()")
     page.get_by_role("button", name="Ask").click()
     page.locator("#results .name, [role=alert]:not(:empty)").first.wait_for()

@@ -22,7 +22,7 @@ SIZES = [(1, 1), (1, 7), (64, 64), (64, 97), (97, 64), (384, 384), (33, 150), (1
 
 
 def pictures(count: int) -> list[np.ndarray]:
-    """(height, width, 4) uint8: noise, which any difference in a filter shows, of odd sizes."""
+    """Makes images of noise, (height, width, 4) uint8, of odd sizes; noise shows any difference in a filter."""
     rng = np.random.default_rng(5)
     sizes = [*SIZES, *(tuple(rng.integers(1, 255, 2)) for _ in range(count - len(SIZES)))]
     return [rng.integers(0, 256, (*size, 4), np.uint8) for size in sizes]

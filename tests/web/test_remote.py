@@ -44,7 +44,7 @@ PICTURE, QUESTION = questions()[0]
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A page of another origin than every server that it asks."""
+    """Yields a page whose origin is not that of any server that it asks."""
     folder = tmp_path_factory.mktemp("pages")
     (folder / "index.html").write_text("<!doctype html><title>Page</title><link rel=icon href=data:,>")
     shutil.copy(PAGE / "remote.js", folder)
@@ -55,7 +55,7 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model():
-    """The address of a model on a server without a page, which other origins may ask."""
+    """Yields the address of a model on a server without a page, which other origins may ask."""
     with serving(exported(), "shapes", origins=["*"]) as server:
         yield f"http://127.0.0.1:{server.rest_port}/v1/models/shapes"
 
@@ -69,7 +69,7 @@ def ask(page, address, picture=PICTURE, make=AS_IT_IS, description=None, seconds
 
 
 def refusal(page, address, **asked) -> str:
-    """The one sentence of an Error."""
+    """Returns the sentence of an Error, which has only one line."""
     said = ask(page, address, **asked)
     assert said["of"] == "Error"
     assert "\n" not in said["error"]
@@ -138,7 +138,7 @@ def test_a_server_that_does_not_allow_the_page_says_nothing(page):
 
 @contextmanager
 def answering(status: int, content: bytes, wait: Event | None = None):
-    """A model's address whose every answer is this one, once it may."""
+    """Yields a model's address whose every answer is this one, after `wait` if that is given."""
 
     class Handler(http_server.Quiet, BaseHTTPRequestHandler):
         allowed = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "content-type"}  # noqa: RUF012

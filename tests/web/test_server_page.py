@@ -39,7 +39,7 @@ def chromium():
 
 @cache
 def with_detector(name: str):
-    """A bundled model, exported with the bundled detector inside."""
+    """Exports a bundled model with the bundled detector inside."""
 
     def export(path):
         tfvl.export.saved_model(*auto.load(name, detector="shapes-detector"), path)
@@ -56,12 +56,12 @@ def rows(page) -> list[str]:
 
 
 def alert(page) -> str:
-    """What the page says went wrong, or ""."""
+    """Returns the error that the page shows, or ""."""
     return page.locator("[role=alert]").text_content()
 
 
 def ask(page, text: str, *pictures: bytes, **lists) -> None:
-    """Fills the form, sends it, and waits for the end."""
+    """Fills the form, sends it, and waits for the answer."""
     for place, content in enumerate(pictures):
         page.locator("input[type=file]").nth(place).set_input_files(file(content))
     for label, value in {"Question": text, **lists}.items():

@@ -27,7 +27,7 @@ def save(directory, function, *specs):
 
 @pytest.fixture
 def stranger(tmp_path):
-    """A SavedModel that writes what it is asked and answers with a file of this machine."""
+    """Makes a SavedModel that writes its question into a file and answers with a file of this machine."""
 
     def function(text):
         tf.io.write_file(str(tmp_path / "written"), text)

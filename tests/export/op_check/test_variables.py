@@ -17,7 +17,7 @@ DATA = "variables/variables.data-00000-of-00001"
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A SavedModel with variables of numbers and of texts, of which one has more than 32 bytes."""
+    """Makes a SavedModel with variables of numbers and of texts, one of more than 32 bytes."""
     module = tf.Module()
     module.values = [tf.Variable(np.arange(6).astype(kind)) for kind in ("float32", "int64", "bool")]
     module.text = tf.Variable(["", "a", "é" * 300])

@@ -35,7 +35,7 @@ EVERY = (*HEADS, *REGION_HEADS)
 
 
 def request_of(head: str, directory: Path) -> dict:
-    """The requests of the SavedModel's tests as the runner takes them, images being files, without blank texts."""
+    """Returns the requests of the SavedModel's tests in the runner's form: images as files, without blank texts."""
     raw = {name: values.tolist() for name, values in requests(head).items()}
     asked = {"text": [text.decode() for text in raw["text"]]}
     for name in ("choices", "phrases"):
@@ -56,7 +56,7 @@ def request_of(head: str, directory: Path) -> dict:
 
 
 def without_padding(asked: dict) -> dict:
-    """Only the regions that are there: padding is the runner's business."""
+    """Removes padding regions from a request, since the runner pads by itself."""
     if "regions" not in asked:
         return asked
     present = [[[any(region) for region in image] for image in as_images(row)] for row in asked["regions"]]
@@ -78,13 +78,13 @@ def without_padding(asked: dict) -> dict:
 
 
 def as_images(row: list) -> list:
-    """The images of a row of regions."""
+    """Returns a row's regions as a list with an item for each image."""
     return row if isinstance(row[0][0], list) else [row]
 
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory) -> dict:
-    """By head: the model, the file, the inputs and outputs of a bare run, the request, and the answers to it."""
+    """Returns by head the model, the file, inputs and outputs of a bare run, the request, and the answers to it."""
     directory, found = tmp_path_factory.mktemp("lite"), {}
     for head in EVERY:
         model, processor = random_model(head), processor_of(head)
@@ -106,7 +106,7 @@ def asked(tmp_path_factory) -> dict:
 
 
 def random_inputs(specs: dict, config) -> dict[str, np.ndarray]:
-    """Three rows of a file's inputs, with padding of text, image and regions."""
+    """Makes three rows of a file's inputs, with padding of text, image and regions."""
     rng, inputs = np.random.default_rng(3), {}
     for name, spec in specs.items():
         shape = (3, *spec["shape"][1:])
@@ -174,7 +174,7 @@ def test_answers_are_the_serving_signatures(asked, head):
 
 
 def compare(head: str, answered: dict, expected: dict) -> None:
-    """What the runner says of a row, against the row of the signature, which pads with blanks."""
+    """Compares the runner's answer to a row with the signature's, which is padded with blanks."""
     assert answered.keys() == expected.keys()
     for name, value in expected.items():
         actual, value = np.array(answered[name]), np.asarray(value, object if isinstance(value, bytes) else None)

@@ -40,7 +40,7 @@ def vocab():
 
 
 def runners(directory, model, processor, **options) -> tuple[Runner, Runner]:
-    """Of the flavours `tensors` and `text`."""
+    """Returns the runners of the flavours `tensors` and `text`."""
     paths = [
         tfvl.export.lite(model, processor, directory / f"{flavour}.tflite", flavour=flavour, **options)
         for flavour in ("tensors", "text")
@@ -131,7 +131,7 @@ def test_any_length_and_size(tmp_path):
 
 
 def encoded(tokenizer, texts: list[str]) -> np.ndarray:
-    """(texts, LENGTH), by the exact tokenizer of the client's side."""
+    """Encodes texts to (texts, LENGTH) by the exact tokenizer of the client's side."""
     ids = np.full([len(texts), LENGTH], tokenizer.pad_id, np.int32)
     for row, text in zip(ids, texts, strict=True):
         found, _ = tokenizer.encode(text, length=LENGTH)
@@ -277,7 +277,7 @@ def test_a_file_of_another_batch_than_it_says(masked, tmp_path):
 
 
 def assert_refused(described, path, change: dict, complaint: str) -> None:
-    """A file whose description is changed."""
+    """Asserts that a file with this change of its description is refused."""
     model = described.path.read_bytes()[: described.description["model_bytes"]]
     file.write(dataclasses.replace(described, path=path, description=described.description | change), model)
     with pytest.raises(ValueError, match=complaint):

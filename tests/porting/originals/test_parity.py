@@ -51,7 +51,7 @@ UPSTREAM_LIMITS = {"num_attention_heads": 4, "layer_norm_eps": 1e-6}
 
 @pytest.fixture
 def lightning(monkeypatch):
-    """A function that puts a state dict into what Lightning saves, with objects of (made-up) classes of its own."""
+    """Returns a function that wraps a state dict as Lightning saves it, with objects of its (made-up) classes."""
     modules = {"pytorch_lightning.callbacks": "ModelCheckpoint", "pytorch_lightning.utilities.parsing": "AttributeDict"}
     for package in ("pytorch_lightning", "pytorch_lightning.utilities"):
         monkeypatch.setitem(sys.modules, package, types.ModuleType(package))

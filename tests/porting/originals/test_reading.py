@@ -54,14 +54,14 @@ CASES = {
 
 
 def state_of(name: str) -> dict[str, np.ndarray]:
-    """The golden weights of a class, under transformers' names."""
+    """Returns the golden weights of a class, under transformers' names."""
     family = CASES[name][0]
     shapes = json.loads((GOLDEN / f"{family}_state_dicts.json").read_text())[name]
     return {key: vilt.golden_tensor(key, shape) for key, shape in shapes.items()}
 
 
 def original(name: str, directory: Path, legacy: bool = False, more=None) -> Path:
-    """The same weights as the authors would have saved them, and `more` beside."""
+    """Writes the same weights as the authors would have saved them, with `more` beside them."""
     family, _, rename, file = CASES[name]
     wrap = lightning if family == "vilt" else lambda entries: entries
     return write_torch(directory / file, rename(state_of(name)) | (more or {}), legacy, wrap)
@@ -77,7 +77,7 @@ def hub_directory(name: str, directory: Path) -> Path:
 
 
 def load(name, path, **options):
-    """Load, with any warning an error."""
+    """Loads a model, with any warning as an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return getattr(tfvl, name).from_pretrained(path, **options)

@@ -14,7 +14,7 @@ from tfvl.preprocessing.image.processor import ViltImageProcessor
 
 
 def gif(canvas, box, *, local=False, transparent=None, background=1, interlace=False, extensions=b"", frames=1):
-    """A GIF whose frame covers only a part of the canvas, as Pillow never writes it."""
+    """Makes a GIF whose frame covers only a part of the canvas, which Pillow never writes."""
     frame = photo(*box[2:]).quantize(16)
     file = encode(frame, "GIF", interlace=interlace)
     colors = file[13 : 13 + 3 * 2 ** ((file[10] & 7) + 1)]
@@ -29,7 +29,7 @@ def gif(canvas, box, *, local=False, transparent=None, background=1, interlace=F
 
 
 def bmp(bits, *, colors=None, top_down=False, size=(13, 7), compression=0):
-    """A BMP of random bits, as Pillow does not write them all."""
+    """Makes a BMP of random bits; Pillow does not write all of these forms."""
     width, height = size
     palette = noise(colors or 2**bits, 4).tobytes() if bits <= 8 else b""
     rows = noise((width * bits + 31) // 32 * 4 * height, seed=bits).tobytes()
@@ -165,7 +165,7 @@ GOOD = [FILES[name] for name in ("cat_420.jpg", "PNG RGBA", "GIF animated", "BMP
 
 @pytest.fixture(scope="module")
 def artefact(tmp_path_factory):
-    """The processor in a SavedModel, loaded again."""
+    """Exports the processor as a SavedModel, and loads it again."""
     processor = ViltImageProcessor(size=96)
     module = tf.Module()
     strings = tf.TensorSpec([None], tf.string)
@@ -265,7 +265,7 @@ def test_pairs(artefact, processor):
 
 
 def artefact_crop(outputs, pixel_mask):
-    """Pad one row's outputs to the batch's height and width."""
+    """Pads one row's outputs to the batch's height and width."""
     padding = np.array(pixel_mask.shape[2:]) - outputs["pixel_mask"].shape[2:]
     padding = [[0, 0], [0, 0], [0, padding[0]], [0, padding[1]]]
     return {

@@ -36,7 +36,7 @@ OFF = {"do_resize": False, "do_rescale": False, "do_normalize": False}
 
 
 def on_white(contents: bytes) -> np.ndarray:
-    """By Pillow."""
+    """Composes an image on white by Pillow."""
     image = Image.open(io.BytesIO(contents)).convert("RGBA")
     return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
 

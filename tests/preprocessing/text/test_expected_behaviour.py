@@ -30,7 +30,7 @@ def expected(check):
 
 
 def rows(tokenizer, texts, pairs=None, **options):
-    """A call's outputs as lists; nothing is padded or cut unless asked for."""
+    """Returns a call's outputs as lists; nothing is padded or cut unless asked for."""
     given = (texts,) if pairs is None else (texts, pairs)
     encoded = tokenizer(*given, **{"padding": False, "truncation": False} | options)
     return {name: lists(value) for name, value in encoded.items()}

@@ -40,7 +40,7 @@ class Export(tf.Module):
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    """A tokenizer whose vocabulary file is deleted before any test runs."""
+    """Makes a tokenizer whose vocabulary file is deleted before any test runs."""
     vocab = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
     shutil.copy(bert_texts.VOCAB, vocab)
     tokenizer = BertTokenizer(vocab)

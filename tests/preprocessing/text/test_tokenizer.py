@@ -30,7 +30,7 @@ def ids(tokenizer, texts, **options):
 
 
 def differing(texts, rows, expected):
-    """The first few texts whose ids are not upstream's."""
+    """Returns the first few texts whose ids are not upstream's."""
     return [text for text, wrong in zip(texts, bert_texts.digests(rows) != expected, strict=True) if wrong][:5]
 
 
@@ -65,7 +65,7 @@ def test_the_corpus_is_large(golden):
 
 
 def check_words(golden, name, pages):
-    """Compare the words of texts with each code point of these blocks."""
+    """Compares the words of texts, one for each code point of these blocks, with upstream's."""
     options = bert_texts.NORMALIZERS[name]
     table = unicode_tables.character_table(
         options["lowercase"], options["strip_accents"], options["handle_chinese_chars"]

@@ -30,7 +30,7 @@ def server(kind):
 
 
 class Clock:
-    """The clock of the repetitions: waiting takes no time, and nothing else takes time on it."""
+    """A clock for the repetitions, on which only waits take time, which in truth are skipped."""
 
     def __init__(self):
         self.waits: list[float] = []
@@ -44,7 +44,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch):
-    """The waits before repetitions."""
+    """Replaces the clock; returns the list of the waits before repetitions."""
     clock = Clock()
     monkeypatch.setattr(transport, "time", clock)
     return clock.waits

@@ -19,7 +19,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 @contextmanager
 def saying(make_chunks):
-    """A server's address; each of its connections gets what `make_chunks()` gives, as long as the client listens."""
+    """Yields a server's address; it sends what `make_chunks()` yields to each client, as long as that listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():

@@ -7,7 +7,7 @@ from tfvl.serving.server.access import Access
 
 
 def outcome(access: Access, host: str | None, *origins: str):
-    """The headers that are added, or "403"."""
+    """Returns the headers that are added, or "403"."""
     try:
         return access.check([] if host is None else [host], list(origins))
     except RequestError as error:

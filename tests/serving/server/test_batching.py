@@ -14,7 +14,7 @@ DEADLINE = 600  # seconds, of what takes none: a guard against waiting for ever
 
 
 class Model:
-    """Doubles `x`; notes the sizes of its batches, and does not start before `go`."""
+    """A model that doubles `x`, notes the sizes of its batches, and does not start before `go`."""
 
     def __init__(self):
         self.sizes, self.go, self.entered = [], threading.Event(), threading.Event()
@@ -43,7 +43,7 @@ def batcher(model):
 
 
 def together(batcher, model, *requests, signatures=None) -> list:
-    """Asks all while the model is busy, so that they wait together; answers or errors, in order."""
+    """Asks all while the model is busy, so that they wait together; returns answers or errors, in order."""
     results = [None] * len(requests)
 
     def ask(place):

@@ -50,7 +50,7 @@ def predict(server):
 
 
 def exchange(server, content: bytes, *, half_close: bool = False) -> bytes:
-    """Everything that comes back until the server closes."""
+    """Sends bytes; returns everything that comes back until the server closes the connection."""
     with socket.create_connection(address(server), timeout=ANSWER_SECONDS) as connection:
         connection.sendall(content)
         if half_close:
@@ -68,7 +68,7 @@ def request_of(rows: list[dict], *headers: str) -> bytes:
 
 
 def answer_in(content: bytes) -> dict:
-    """The last response's JSON."""
+    """Parses the last response's JSON."""
     return json.loads(content[content.rindex(b"\r\n\r\n") :])
 
 
@@ -255,7 +255,7 @@ def test_an_address_in_place_of_an_image_is_not_fetched(server):
 
 
 def tensors_request(**repeats: tuple) -> object:
-    """Of the signature `tensors`: each input is one value that stands for a whole shape."""
+    """Makes a request of the signature `tensors`, in which each input is one value that stands for a whole shape."""
     request = predict_request(0, signature="tensors", image=None, text=None)
     for name in ("input_ids", "token_type_ids", "attention_mask"):
         request.inputs[name].CopyFrom(repeated(np.int32(1), 1, 40))

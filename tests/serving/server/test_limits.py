@@ -99,7 +99,7 @@ def test_what_is_slow(inputs, slow):
 
 
 class Model:
-    """Doubles `x`; one that holds 1 waits until `go`."""
+    """A model that doubles `x`; a batch that begins with 1 waits until `go`."""
 
     def __init__(self):
         self.sizes, self.go, self.entered = [], threading.Event(), threading.Event()

@@ -23,7 +23,7 @@ from tfvl.serving.server.servable import Servable
 
 @pytest.fixture
 def repository(tmp_path):
-    """Makes repositories whose versions are directories with a file `model`, the number to add to `x`."""
+    """Makes repositories whose versions are directories with a file `model`, which holds a number to add to `x`."""
 
     def load(directory):
         value = float((directory / "model").read_text())

@@ -40,7 +40,7 @@ SWAPS = 10
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory):
-    """The directory of the server's model: version 1 at first."""
+    """Returns the directory of the server's model, at first with version 1 only."""
     directory = tmp_path_factory.mktemp("models") / MODEL
     shutil.copytree(exported() / "1", directory / "1")
     return directory
@@ -55,7 +55,7 @@ def server(versions, tmp_path_factory):
 
 
 def batches(server) -> int:
-    """How often the model has run."""
+    """Returns how often the model has run."""
     page = server.ask_raw("GET", "/monitoring/prometheus/metrics")[1].decode()
     return int(re.search(r":runtime_latency_count\{[^}]*\} (\d+)", page)[1])
 

@@ -30,7 +30,7 @@ MAX_SLOPE = 1000  # kB per 1000 requests
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Ends as it should, whatever it was sent."""
+    """Yields a server; asserts that it ends as it should, whatever it was sent."""
     options = ("--max-megabytes", str(MAX_MEGABYTES), "--read-timeout", str(READ_SECONDS))
     running = start(exported(), tmp_path_factory.mktemp("server") / "log", *options)
     yield running

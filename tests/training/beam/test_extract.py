@@ -15,7 +15,7 @@ DETECTOR = "shapes-detector"
 
 @pytest.fixture
 def photos(tmp_path):
-    """Five scenes, and a file that is no image."""
+    """Writes five scenes and a torn image; returns their folder."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for seed in range(5):

@@ -26,7 +26,7 @@ MISSING, TORN = datasets.vqa_images()[1], datasets.vqa_images()[3]  # of questio
 
 @pytest.fixture
 def vqa(tmp_path):
-    """A data set with an image that is missing and one that is torn."""
+    """Writes a data set with an image that is missing and one that is torn."""
     datasets.write_vqa(tmp_path / "data")
     datasets.write_images(tmp_path / "data" / "images", datasets.vqa_images())
     (tmp_path / "data" / "images" / f"{MISSING}.jpg").unlink()
@@ -68,7 +68,7 @@ def test_everything_usable_is_written_and_the_rest_counted(vqa, tmp_path):
 
 
 def frequent(examples) -> list[str]:
-    """The best answers of at least two questions."""
+    """Returns the answers that are the best of at least two questions."""
     best = [max(example.answers, key=example.answers.count) for example in examples]
     return [answer for answer in set(best) if best.count(answer) >= 2]
 

@@ -23,7 +23,7 @@ LAST = {"prepare": "train/prepared.json", "score": "_SUCCESS", "regions": "repor
 
 @pytest.fixture(scope="module")
 def dask():
-    """The address of a Dask cluster of two worker processes."""
+    """Yields the address of a Dask cluster of two worker processes."""
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
@@ -32,7 +32,7 @@ def dask():
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory) -> dict[str, list[str]]:
-    """Each command with its own options, but for what it writes and where it runs. A picture of each is torn."""
+    """Returns each command with its options, except for its output and its runner. One of its pictures is torn."""
     folder = tmp_path_factory.mktemp("commands")
     datasets.write_vqa(folder / "data")
     datasets.write_images(folder / "data" / "images", datasets.vqa_images())
@@ -56,7 +56,7 @@ def files_in(directory: Path) -> dict[str, bytes]:
 
 
 def workers_in(printed: str) -> dict[str, int]:
-    """How many shards each process did ("host:process id"), as the command prints it."""
+    """Reads from a command's output how many shards each process ("host:process id") did."""
     (line,) = re.findall(r"shards by worker: (.*)", printed)
     return {name: int(count) for name, count in re.findall(r"(\S+:\d+): (\d+)", line)}
 

@@ -16,7 +16,7 @@ from tfvl.training.data.loading import Cache, StoredRegions
 
 
 def torn(tmp_path: Path, name: str) -> Path:
-    """A copy of the VQA data with one JPEG cut off in the middle."""
+    """Writes VQA's data with one JPEG cut off in the middle."""
     datasets.write_vqa(tmp_path / "vqa")
     datasets.write_images(tmp_path / "vqa" / "images", datasets.vqa_images())
     file = tmp_path / "vqa" / "images" / f"{name}.jpg"

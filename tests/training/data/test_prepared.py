@@ -26,7 +26,7 @@ def all_of(examples) -> list[Example]:
 
 @pytest.fixture(scope="module")
 def vqa(tmp_path_factory):
-    """(published, prepared) with two splits."""
+    """Writes a data set with two splits; returns its directories (published, prepared)."""
     root = tmp_path_factory.mktemp("vqa")
     data = root / "data"
     for split in ("train", "val"):
@@ -64,7 +64,7 @@ def test_examples_come_in_the_published_order(vqa):
 
 
 def batches(data, visual, tokenizer) -> list:
-    """Those of an epoch, shuffled and in buckets."""
+    """Returns the batches of an epoch, shuffled and in buckets."""
     processor = tfvl.ViltProcessor(visual.image_processor, tokenizer)
     examples = TASKS["vqa"].examples(data, "train", images=visual, label2id=LABEL2ID, strict=True)
     loader = TASKS["vqa"].loader(tfvl.ViltForQuestionAnswering, examples, visual, processor, LABEL2ID)

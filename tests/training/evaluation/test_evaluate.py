@@ -15,7 +15,7 @@ from tfvl.training.tasks.table import TASKS
 
 
 def right_answers(tokenizer, asked: list[int]):
-    """Says the right answer to each of `support.datasets`' questions, and notes in which order they come."""
+    """Returns a model that answers all questions of `support.datasets` rightly, and notes their order in `asked`."""
 
     def predict(inputs):
         numbers = numbers_in(tokenizer, inputs["input_ids"])

@@ -35,7 +35,7 @@ def test_rows_that_fail_have_no_answer(tmp_path):
 
 
 def saying(answers):
-    """Outputs with one answer for each row."""
+    """Returns outputs with one answer for each row."""
     blank = tf.fill(tf.shape(answers), "")
     return {"answers": answers[:, None], "scores": tf.ones([tf.size(answers), 1]), "status": blank}
 

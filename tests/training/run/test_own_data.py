@@ -27,7 +27,7 @@ def eager_functions():
 
 @pytest.fixture
 def model(tokenizer, tmp_path):
-    """A tiny ViLT for question answering with two answers of its own."""
+    """Writes a tiny ViLT for question answering with two answers of its own; returns its directory."""
     directory = tmp_path / "model"
     config = tfvl.ViltConfig(**TINY["Vilt"], **tfvl.ViltConfig.answer_fields(("up", "down")))
     tfvl.ViltForQuestionAnswering(config).save_pretrained(directory)

@@ -29,7 +29,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def eager_functions():
-    """Tiny models are trained without a graph, which takes longer to make than to run."""
+    """Trains without a graph, which takes longer to trace than to run for tiny models."""
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
@@ -87,7 +87,7 @@ def test_kill_and_resume(root, tmp_path):
 
 @pytest.fixture(scope="module")
 def accumulated(root, tmp_path_factory):
-    """An uninterrupted run in which three batches make an update."""
+    """Yields an uninterrupted run in which three batches make an update."""
     tf.config.run_functions_eagerly(True)
     yield whole(root, tmp_path_factory.mktemp("whole"), gradient_accumulation=3)
     tf.config.run_functions_eagerly(False)

@@ -21,7 +21,7 @@ STEPS = [1, 2, 3, 4, 5, 6]  # two epochs of three batches, of which each is logg
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    """And steps without graphs, which tiny runs make faster."""
+    """Keeps trackers offline; runs steps without graphs, which is faster for tiny runs."""
     for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -32,7 +32,7 @@ def offline(monkeypatch):
 
 @pytest.fixture
 def options(tokenizer, tmp_path):
-    """Of `tfvl train`, all but the trackers."""
+    """Returns the options of `tfvl train`, except for the trackers."""
     config = tfvl.ViltConfig(**TINY["Vilt"], **tfvl.ViltConfig.answer_fields(own_rows.ANSWERS))
     tfvl.ViltForQuestionAnswering(config).save_pretrained(tmp_path / "model")
     processor_of("Vilt", tokenizer).save_pretrained(tmp_path / "model")
@@ -48,13 +48,13 @@ def settings(tmp_path, *names) -> str:
 
 
 def column(out, name: str) -> dict[int, float]:
-    """A column of `history.csv` by step."""
+    """Reads a column of `history.csv`, by step."""
     with open(out / "history.csv", newline="") as file:
         return {int(row["step"]): float(row[name]) for row in csv.DictReader(file) if row[name]}
 
 
 def log_records(content: bytes) -> list[bytes]:
-    """The records of a log in LevelDB's format: blocks of 32 kB, of pieces with checksum, length and kind."""
+    """Reads the records of a log in LevelDB's format: blocks of 32 kB, of pieces with checksum, length and kind."""
     at, records, pieces = HEADER_BYTES, [], b""
     while at + 7 <= len(content):
         length, kind = struct.unpack("<HB", content[at + 4 : at + 7])

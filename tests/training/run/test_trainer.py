@@ -35,7 +35,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def eager_functions():
-    """Tiny models are trained without a graph, which takes longer to make than to run."""
+    """Trains without a graph, which takes longer to trace than to run for tiny models."""
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)

@@ -12,7 +12,7 @@ from tfvl.training.tasks.table import TASKS
 
 
 def many(loader, epochs: int = 8):
-    """Every example in several epochs: the example, row of inputs and labels."""
+    """Yields every example in several epochs, with its row of inputs, the labels, and the row's index."""
     for epoch in range(epochs):
         inputs, labels, _ = loader(np.arange(len(loader.examples)), epoch)
         for row in range(len(loader.examples)):

@@ -37,7 +37,7 @@ def eager_functions():
 
 
 def write_task(task: str, root) -> str:
-    """The files, pictures and regions of a task; the name of its split."""
+    """Writes the files, pictures and regions of a task; returns the name of its split."""
     if task == MIXED[0]:
         datasets.write_karpathy(root)
         datasets.write_vqa(root)
@@ -51,7 +51,7 @@ def write_task(task: str, root) -> str:
 
 
 def write_model(task: str, name: str, tokenizer, directory) -> None:
-    """A configuration and the processor's files, without weights."""
+    """Writes a configuration and the processor's files, without weights."""
     family = family_of(name)
     processor_of(name, tokenizer).save_pretrained(directory)
     config = TINY[family] | ({"task_qa": task == MIXED[0]} if family == "Lxmert" else {})

@@ -48,7 +48,7 @@ BATCHING = {"max_rows": 4, "wait": 0.0, "threads": 1}
 
 
 def ask(servable, inputs: dict, signature: str = DEFAULT) -> dict[str, np.ndarray]:
-    """As the server asks: checked, and all outputs."""
+    """Asks as the server does: checks the inputs, and returns all outputs."""
     check_inputs(servable.signatures[signature], inputs)
     return servable.run(signature, inputs, tuple(servable.signatures[signature].outputs))
 
@@ -59,7 +59,7 @@ def rows_of(*rows: int) -> dict[str, np.ndarray]:
 
 
 def specs_of(infos) -> dict:
-    """Name to type and shape, of a signature's inputs or outputs."""
+    """Returns the type and shape of a signature's inputs or outputs, by name."""
     return {
         name: (tf.as_dtype(info.dtype), [axis.size for axis in info.tensor_shape.dim]) for name, info in infos.items()
     }
@@ -81,13 +81,13 @@ def assert_same(actual: dict, wanted: dict, rows=slice(None)) -> None:
 
 @pytest.fixture(scope="module")
 def shapes():
-    """The bundled model's file, loaded."""
+    """Loads the bundled model's file."""
     return lite.load(bundled_file(), threads=2)
 
 
 @pytest.fixture(scope="module")
 def choice():
-    """The file of a head that takes regions and choices."""
+    """Returns the file of a head that takes regions and choices."""
     return head_file(CHOICE)
 
 
@@ -187,7 +187,7 @@ def test_the_client_asks_about_regions(choice, scheme):
 
 
 def tensors_of(served, level: float, side: int = 64, rows: int = 1) -> dict[str, np.ndarray]:
-    """Inputs of `tensors`: images of one grey; `side` where the file takes any size."""
+    """Makes inputs of `tensors`: images of one grey, of `side` pixels if the file takes any size."""
     found = {}
     for name, (kind, sizes) in specs_of(served.signatures["tensors"].inputs).items():
         shape = [rows, *(size if size != -1 else side if name == "pixel_values" else 5 for size in sizes[1:])]
@@ -249,7 +249,7 @@ def test_a_resizable_file_takes_any_size_and_survives_impossible_ones():
 
 @pytest.fixture
 def repository(tmp_path):
-    """The directory of a model, whose version 1 is a SavedModel, and its repository."""
+    """Yields the repository of a model whose version 1 is a SavedModel."""
     shutil.copytree(exported() / "1", tmp_path / "1")
     made = Repository("shapes", directories.finder(tmp_path), Loader(), batching=BATCHING, log=lambda _: None)
     made.scan(settled=True)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,14 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in
 
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Runs a script of tools/; a mistake of the user's is one line on stderr, which begins with the script's name."""
+    try:
+        main()
+    except (ImportError, ValueError, FileExistsError) as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {' '.join(str(error).split())}")
 
 
 def plain(value: object) -> str:

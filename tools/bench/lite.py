@@ -14,8 +14,6 @@ nothing else running:
 """
 
 import json
-import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +30,7 @@ from typing import IO, Annotated
 import numpy as np
 import typer
 from lite_ways import FILES, MODELS, ROOT, THREADS, WAYS
+from report import markdown_table, memory, processor
 from rich.console import Console
 from rich.table import Table
 
@@ -41,7 +40,6 @@ from tfvl.files.quiet import quiet_tensorflow
 PAUSE = 0.3  # seconds; PyTorch's threads spin for a while after their work and would slow what runs next
 IN_A_ROW = 4  # calls of one before it is the next one's turn
 PACKAGES = "torch transformers tensorflow keras ai-edge-litert onnxruntime tf2onnx openvino".split()
-SHARED = re.compile(r"Pss:\s+(\d+)")
 
 
 class Process:
@@ -69,10 +67,6 @@ class Process:
             ended = f"killed by signal {-code}, maybe for want of memory" if code < 0 else f"exit code {code}"
             raise RuntimeError(f"{ended}: {lines[-1][:300]}" if lines and code > 0 else ended)
         return json.loads(answer)
-
-    def memory(self) -> int:
-        """Returns the bytes that the process holds; pages that it shares with others count in part."""
-        return int(SHARED.search(Path(f"/proc/{self.popen.pid}/smaps_rollup").read_text())[1]) * 1024
 
     def close(self) -> None:
         with suppress(BrokenPipeError):
@@ -136,8 +130,8 @@ def measure(labels: list[str], model: str, directory: Path, turns: int, bar) -> 
                 except RuntimeError as error:
                     left_out(label, error)
                     del processes[label], found[label]
-        memory = sum(process.memory() for process in processes.values())
-    console(stderr=True).print(f"{len(found)} processes at once, {memory / 1e9:.1f} GB together")
+        together = sum(memory(process.popen.pid) for process in processes.values())
+    console(stderr=True).print(f"{len(found)} processes at once, {together / 1e9:.1f} GB together")
     return found
 
 
@@ -194,15 +188,14 @@ def rows_of(found: dict[str, Result], directory: Path) -> list[tuple[str, ...]]:
 
 
 def machine() -> str:
-    """Describes the CPU, the number of threads and the packages' versions."""
-    names = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()) or [platform.machine()]
+    """Describes the processor, the number of threads and the packages' versions."""
     versions = []
     for package in PACKAGES:
         try:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    return f"{names[0]}, {THREADS} threads; {', '.join(versions)}"
+    return f"{processor()}; {THREADS} threads; {', '.join(versions)}"
 
 
 def plot(rows: list[tuple[str, ...]], title: str, picture: Path) -> None:
@@ -258,7 +251,7 @@ def main(
     columns = ("", "ms", f"× {rows[0][0]}", "cosine", "load, s", "MB on disk", "peak MB")
     title = f"{model}, {f'{layers} layers' if layers else 'base size'}, batch 1, medians of {turns * IN_A_ROW} calls"
     if markdown:
-        print(*("| " + " | ".join(row) + " |" for row in (columns, ("---",) * len(columns), *rows)), sep="\n")
+        print(markdown_table(columns, rows))
     else:
         table = Table(*columns, title=title)
         for row in rows:

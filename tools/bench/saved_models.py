@@ -21,6 +21,7 @@ from typing import Annotated
 
 import numpy as np
 import region_models
+import report
 import typer
 import vilt  # imports torch before TensorFlow
 from rich.console import Console
@@ -28,7 +29,6 @@ from rich.table import Table
 
 FORMS = (None, "bfloat16", "dynamic")
 BATCHES = (1, 8)
-SETS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 NAMES = {"vilt": "ViLT", "visual_bert": "VisualBERT", "lxmert": "LXMERT"}
 PEAK = """
 import json, re, sys
@@ -104,10 +104,9 @@ def measured(runs: dict, asked: dict, rounds: int) -> dict[str, float]:
 
 def main(family: Annotated[str, typer.Argument()] = "vilt", rounds: int = 7) -> None:
     """Prints the table."""
-    flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
     console = Console(width=120)
-    used = f"{len(os.sched_getaffinity(0))} cores, {', '.join(name for name in SETS if name in flags)}"
-    console.print(f"{used}; ONEDNN_MAX_CPU_ISA={os.environ.get('ONEDNN_MAX_CPU_ISA')}; load {os.getloadavg()[0]:.1f}")
+    used = f"{report.processor()}; ONEDNN_MAX_CPU_ISA={os.environ.get('ONEDNN_MAX_CPU_ISA')}"
+    console.print(f"{used}; load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         checkpoint = directory / vilt.FORMATS[0] if family == "vilt" else directory

@@ -33,6 +33,11 @@ def web_folder(name: str, **options) -> Path:
     return once(f"web/{name}{said}", make)
 
 
+def head_folder(name: str) -> Path:
+    """A head with random weights, in 32-bit floats and with its attentions; a server serves its file as well."""
+    return web_folder(name, quantize=None, explain=True)
+
+
 def text_of(data: bytes) -> str:
     """Encodes bytes in base64, as the scripts of the tests take them."""
     return base64.b64encode(data).decode()

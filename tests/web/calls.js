@@ -73,6 +73,5 @@ window.refusalsOfClosed = async () => {
 /** What is said of a folder that cannot be loaded. */
 window.loadRefusal = (address) => load(address).then(() => "loaded", (error) => error.message);
 
-
 /** All that is known of an answer about pictures. */
-window.replyTo = async ([pngs, text]) => model.reply({ image: await Promise.all(pngs.map(blobOf)), text });
+window.replyTo = async ([pngs, text]) => (await model.replies({ image: await Promise.all(pngs.map(blobOf)) }, [text]))[0];

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import browser
-from support.web import CALLS, site, text_of, web_folder
+from support.web import CALLS, head_folder, site, text_of
 
 import tfvl
 from tfvl.lite import Runner
@@ -43,7 +43,7 @@ def picture(seed: int) -> bytes:
     ],
 )
 def test_replies_are_the_runners(chromium, tmp_path, head):
-    folder, text = web_folder(head, quantize=None, explain=True), TEXTS.get(head, TEXT)
+    folder, text = head_folder(head), TEXTS.get(head, TEXT)
     runner = Runner(folder / MODEL)
     pictures = [picture(seed) for seed in range(2 if head == "ViltForImagesAndTextClassification" else 1)]
     images = [pictures] if len(pictures) > 1 else pictures

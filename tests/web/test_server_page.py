@@ -2,14 +2,16 @@
 
 import base64
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from support import browser
-from support.export import NLVR2, artefact
+from support.export import NLVR2
 from support.lite_files import bundled_file
 from support.once import once
-from support.server import encoded, exported, questions, serving
+from support.server import BATCH_TOLERANCE, encoded, exported, questions, serving
+from support.web import head_folder
 
 import tfvl
 from tfvl import auto, shapes
@@ -28,7 +30,7 @@ REPLY = """async ({ address, requests, options }) => {
   return { description: model.description, replies };
 }"""
 
-CAPTIONS = ("a red circle", "how many blue", "the cat is left of")
+CAPTIONS = [f"{beginning} {count}" for beginning in ("a red circle", "how many blue", "the cat") for count in range(3)]
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +110,16 @@ def tokens(outputs) -> list[str]:
 
 # Where the model lies, the texts of the form, how many pictures; and how the outputs of `Client` are shown.
 HEADS = {
-    "masks": (lambda: artefact("ViltForMaskedLM").directory.parent, {"text": "What color is the [MASK]?"}, 1, best),
-    "pretraining": (lambda: artefact("ViltForPreTraining").directory.parent, {"text": "a [MASK] circle"}, 1, best),
-    "tokens": (lambda: artefact("ViltForTokenClassification").directory.parent, {"text": "a red circle"}, 1, tokens),
-    "pairs": (lambda: artefact(NLVR2).directory.parent, {"text": "a red circle"}, 2, best),
+    "masks": (lambda: head_folder("ViltForMaskedLM"), {"text": "What color is the [MASK]?"}, 1, best),
+    "pretraining": (lambda: head_folder("ViltForPreTraining"), {"text": "a [MASK] circle"}, 1, best),
+    "tokens": (lambda: head_folder("ViltForTokenClassification"), {"text": "a red circle"}, 1, tokens),
+    "pairs": (lambda: head_folder(NLVR2), {"text": "a red circle"}, 2, best),
+    "choices": (
+        lambda: with_detector("shapes-visual-bert-choice"),
+        {"text": "what is it?", "choices": ["a red circle", "a <b>square</b>", "a star"]},
+        1,
+        best,
+    ),
     "LXMERT": (lambda: with_detector("shapes-lxmert"), {"text": "how many circles are there?"}, 1, best),
 }
 
@@ -137,17 +145,23 @@ def test_every_head_is_asked(chromium, kind):
         visit.assert_clean()
 
 
-def test_texts_are_ranked(chromium):
+def test_texts_are_ranked_and_eight_of_them_are_one_request(chromium):
     image, _ = questions()[0]
-    directory = artefact("ViltForImageAndTextRetrieval").directory.parent
-    with serving(directory, "ranks", page=True) as server, browser.visit(chromium) as visit:
+    with (
+        serving(head_folder("ViltForImageAndTextRetrieval"), "ranks", page=True) as server,
+        browser.visit(chromium) as visit,
+    ):
         address = f"http://127.0.0.1:{server.rest_port}"
         with Client(address, "ranks") as client:
             scores = {text: client.ask(text, image=image)[0].scores[0] for text in CAPTIONS}
         visit.page.goto(address)
+        sent = []
+        visit.page.on("request", lambda request: sent.append(request.post_data_json) if request.post_data else None)
         ask(visit.page, "\n".join(CAPTIONS), image)
-        shown = [text for row in rows(visit.page) for text in CAPTIONS if row.startswith(text)]
-        assert shown == sorted(scores, key=scores.get, reverse=True)
+        assert [len(each["instances"]) for each in sent] == [8, 1]
+        shown = [row.rpartition(" ")[0] for row in rows(visit.page)]
+        assert sorted(shown) == sorted(CAPTIONS)
+        assert all(scores[one] > scores[other] - BATCH_TOLERANCE for one, other in pairwise(shown))
         visit.assert_clean()
 
 
@@ -178,14 +192,14 @@ def test_a_server_that_goes_away_is_a_sentence_and_the_page_goes_on(chromium):
     image, question = questions()[0]
     with browser.visit(chromium) as visit:
         page = visit.page
-        with serving(exported(), "shapes", page=True) as server:
+        with serving(bundled_file(), "shapes", page=True) as server:
             port = server.rest_port
             page.goto(f"http://127.0.0.1:{port}")
             ask(page, question, image)
             expected = rows(page)
         ask(page, question)
         assert alert(page).startswith(f"The server 127.0.0.1:{port} cannot be reached; see that it runs")
-        with serving(exported(), "shapes", page=True, rest_port=port):
+        with serving(bundled_file(), "shapes", page=True, rest_port=port):
             ask(page, question)
             assert (alert(page), rows(page)) == ("", expected)
             ask(page, "word " * 60000)

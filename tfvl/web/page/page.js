@@ -89,8 +89,7 @@ function request() {
 async function replied(asked) {
   const model = await engine();
   if (description.kind !== "match") return model.reply(asked);
-  const replies = [];
-  for (const text of lines(asked.text)) replies.push(await model.reply({ ...asked, text }));
+  const replies = await model.replies(asked, lines(asked.text));
   const answers = replies.flatMap((reply) => reply.answers).sort((one, other) => other.score - one.score);
   return { ...replies[0], answers, milliseconds: summed(replies.map((reply) => reply.milliseconds)) };
 }

@@ -10,6 +10,9 @@
 const SIGNATURE = "serving_default";
 const SECONDS = 60; // within which a server has to answer
 const TOP_K = 5; // where the signature does not say how many answers there are
+// Of a request with several texts, each with the picture: as many rows as serving/batching.config allows, and half of the
+// 32 MB that `tfvl serve` takes.
+const ROWS = 8, CHARACTERS = 2 ** 24;
 // What an exported graph decodes, by the first bytes: JPEG, PNG, GIF, BMP. Anything else goes as PNG.
 const SENT_AS_THEY_ARE = [[0xff, 0xd8, 0xff], [0x89, 0x50, 0x4e, 0x47], [0x47, 0x49, 0x46, 0x38], [0x42, 0x4d]];
 // Outputs that only one kind of answer has, as in `tfvl.answers.signatures`.
@@ -74,18 +77,32 @@ class Remote {
    * @returns {Promise<Object>} a Reply. Rejects with an Error of one sentence: no picture or one that the browser cannot
    *     read, an empty text, `topK` below 1, a server that is gone, refuses or takes too long, and after `close()`.
    */
-  async reply(request) {
+  async reply(request = {}) {
+    return (await this.replies(request, [request.text]))[0];
+  }
+
+  /**
+   * What the model says to several texts about one picture, which are sent together.
+   *
+   * @param {Object} request as `reply` takes it, but for `text`.
+   * @param {string[]} texts
+   * @returns {Promise<Object[]>} a Reply for each text. Rejects as `reply` does.
+   */
+  async replies(request, texts) {
     const { kind, images, top_k } = this.description;
-    const { image, topK = top_k } = request;
-    check({ ...request, topK }, this.description);
+    const { image, choices, phrases, topK = top_k } = request; // of these JSON leaves out what is undefined
+    for (const text of texts) check({ ...request, text, topK }, this.description);
     const start = performance.now();
     const files = await Promise.all([image].flat().map(async (each) => ({ b64: await base64(await encoded(each)) })));
-    const { text, choices, phrases } = request; // of these JSON leaves out what is undefined
     const asked = performance.now();
-    const row = await this.#server.predict({ text, image: images > 1 ? files : files[0], choices, phrases });
-    const milliseconds = { picture: asked - start, server: performance.now() - asked };
-    if (row.status) throw new Error(sentence(row.status));
-    return { ...REPLIES[kind](row, topK, request), milliseconds };
+    const length = files.reduce((sum, { b64 }) => sum + b64.length, 0);
+    const rows = texts.map((text) => ({ text, image: images > 1 ? files : files[0], choices, phrases }));
+    const found = await this.#server.predict(rows, Math.max(1, Math.min(ROWS, Math.floor(CHARACTERS / length))));
+    const refused = found.find(({ status }) => status);
+    if (refused) throw new Error(sentence(refused.status));
+    const count = texts.length; // of which each has its share of the time
+    const milliseconds = { picture: (asked - start) / count, server: (performance.now() - asked) / count };
+    return found.map((row) => ({ ...REPLIES[kind](row, topK, request), milliseconds }));
   }
 
   /** Ends what is under way; nothing can be asked after it. */
@@ -125,10 +142,16 @@ class Server {
     return (await this.#call("/metadata")).metadata?.signature_def?.signature_def ?? {};
   }
 
-  /** The outputs for one row of inputs, by name. */
-  async predict(row) {
-    const { predictions } = await this.#call(":predict", { signature_name: SIGNATURE, instances: [row] });
-    return predictions?.[0] ?? this.#misunderstood();
+  /** The outputs for each row of inputs, by name; a request has at most so many rows. */
+  async predict(rows, most) {
+    const found = [];
+    while (found.length < rows.length) {
+      const instances = rows.slice(found.length, found.length + most);
+      const { predictions } = await this.#call(":predict", { signature_name: SIGNATURE, instances });
+      if (predictions?.length !== instances.length) this.#misunderstood();
+      found.push(...predictions);
+    }
+    return found;
   }
 
   async #call(path, body) {

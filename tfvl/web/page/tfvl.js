@@ -107,6 +107,13 @@ class Model {
     };
   }
 
+  /** A `Reply` to each of several texts about one picture; `request` is as `ask` takes it, but for `text`. */
+  async replies(request, texts) {
+    const replies = [];
+    for (const text of texts) replies.push(await this.reply({ ...request, text }));
+    return replies;
+  }
+
   /**
    * The ids of a text, [CLS] and [SEP] around them, cut and padded to the length of the file.
    *

@@ -34,7 +34,7 @@ def web_folder(name: str, **options) -> Path:
 
 
 def head_folder(name: str) -> Path:
-    """A head with random weights, in 32-bit floats and with its attentions; a server serves its file as well."""
+    """Exports a head with random weights, in 32-bit floats and with its attentions; a server serves its file too."""
     return web_folder(name, quantize=None, explain=True)
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from support import browser, http_server
 from support.server import exported, questions, serving
+from support.web import web_folder
 
 from tfvl.web.folder import PAGE
 
@@ -131,7 +132,7 @@ def test_addresses(page, model):
 
 
 def test_a_server_that_does_not_allow_the_page_says_nothing(page):
-    with serving(exported(), "shapes") as server:
+    with serving(web_folder("shapes-vilt"), "shapes") as server:
         said = refusal(page, f"http://127.0.0.1:{server.rest_port}/v1/models/shapes")
     assert "and that it allows this page to ask" in said
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from support import browser
 from support.export import NLVR2
-from support.lite_files import bundled_file
 from support.once import once
 from support.server import BATCH_TOLERANCE, encoded, exported, questions, serving
-from support.web import head_folder
+from support.web import head_folder, web_folder
 
 import tfvl
 from tfvl import auto, shapes
@@ -80,7 +79,7 @@ def bars(answers, scores) -> list[str]:
     return [f"{answer} {percent(score)}" for answer, score in zip(answers, scores, strict=True) if answer]
 
 
-@pytest.mark.parametrize("path", [exported, bundled_file], ids=["SavedModel", "lite"])
+@pytest.mark.parametrize("path", [exported, lambda: web_folder("shapes-vilt")], ids=["SavedModel", "lite"])
 def test_the_answers_are_the_clients(chromium, path):
     with serving(path(), "shapes", page=True) as server, browser.visit(chromium) as visit:
         address = f"http://127.0.0.1:{server.rest_port}"
@@ -192,14 +191,14 @@ def test_a_server_that_goes_away_is_a_sentence_and_the_page_goes_on(chromium):
     image, question = questions()[0]
     with browser.visit(chromium) as visit:
         page = visit.page
-        with serving(bundled_file(), "shapes", page=True) as server:
+        with serving(web_folder("shapes-vilt"), "shapes", page=True) as server:
             port = server.rest_port
             page.goto(f"http://127.0.0.1:{port}")
             ask(page, question, image)
             expected = rows(page)
         ask(page, question)
         assert alert(page).startswith(f"The server 127.0.0.1:{port} cannot be reached; see that it runs")
-        with serving(bundled_file(), "shapes", page=True, rest_port=port):
+        with serving(web_folder("shapes-vilt"), "shapes", page=True, rest_port=port):
             ask(page, question)
             assert (alert(page), rows(page)) == ("", expected)
             ask(page, "word " * 60000)

@@ -204,6 +204,7 @@ def waits(folders: dict[str, Path]) -> Iterator[tuple[str, ...]]:
 
 def weight(folder: Path) -> str:
     files = [path for path in folder.rglob("*") if path.is_file() and path.name not in (MODEL, DESCRIPTION)]
+    """Counts the files that a browser gets and their bytes, without the model and its description."""
     return f"{len(files)} files of the page, {sum(path.stat().st_size for path in files):,} bytes"
 
 

@@ -40,15 +40,18 @@ def make_state_at_compile(model) -> None:
 def make_state(model) -> None:
     """Builds the optimizer of a compiled model whose layers are built, for the weights that are trained now.
 
-    A state that was made here for other weights is replaced, unless steps were taken with it.
+    A state that was made here for other weights is replaced, unless steps were taken with it. Where a layer is not
+    built, it is only taken away: the first step makes the state of all weights.
     """
     optimizer, variables = model.optimizer, model.trainable_variables
-    if optimizer is None or not variables or not all(layer.built for layer in model._flatten_layers(False)):
+    if optimizer is None:
         return
     if optimizer.built:
         if list(map(id, optimizer._trainable_variables)) == list(map(id, variables)) or not is_fresh(optimizer):
             return
         forget(optimizer)
+    if not variables or not all(layer.built for layer in model._flatten_layers(False)):
+        return
     for part in parts(optimizer):
         part.variables_without_state = len(part._variables)
     with replicas.scope_of(model):

@@ -1,6 +1,6 @@
 """Computes the outputs of every class on a Keras backend, before and after ten steps of training.
 
-    KERAS_BACKEND=jax python -m support.backends DIRECTORY
+    KERAS_BACKEND=jax python -m support.backends DIRECTORY CLASS...
 
 reads the checkpoints that `save` has written into the directory and writes the results beside them.
 """
@@ -46,5 +46,5 @@ def outputs_of(model, inputs: dict) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     directory, name = Path(sys.argv[1]), keras.backend.backend()
-    for head in CLASSES:
+    for head in sys.argv[2:]:
         np.savez(directory / f"{head}.{name}.npz", **results(head, directory))

@@ -4,6 +4,7 @@ And how tests are shared out among processes: by file, the longest files first.
 """
 
 import contextlib
+import gc
 import os
 import shutil
 import socket
@@ -64,6 +65,13 @@ def pytest_collection_modifyitems(items):
     if hub_items and not hub_is_reachable():
         for item in hub_items:
             item.add_marker(pytest.mark.skip(reason=f"{HUB[0]} cannot be reached"))
+
+
+def pytest_collection_finish():
+    """Garbage is looked for less often: graphs make millions of objects, among many that stay."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import zlib
 
 import numpy as np
 import pytest
@@ -72,23 +73,30 @@ def check_words(golden, name, pages):
     )
     split = wordpiece.trace(lambda text: wordpiece.split_words(wordpiece.without_markers(text), table), 1)
 
-    def words(texts):
+    def digest(page: int) -> int:
+        """As `bert_texts.page_digests`, joined by TensorFlow, which takes a tenth of the time."""
+        texts = bert_texts.code_point_texts(page)
         rows = split(tf.constant([text.encode() for text in texts]))
-        return [[word.decode() for word in row] for row in rows.to_list()]
+        words = tf.concat([rows, tf.fill([len(texts), 1], "\n")], axis=1).flat_values
+        return zlib.crc32(tf.strings.reduce_join(words, separator="\x1f").numpy())
 
-    wrong = pages[bert_texts.page_digests(words, pages) != golden[f"words_{name}"][pages]]
+    wrong = pages[[digest(page) != golden[f"words_{name}"][page] for page in pages]]
     assert not wrong.size, [hex(bert_texts.PAGE * page) for page in wrong]
+
+
+def first_pages(name: str) -> np.ndarray:
+    return bert_texts.PAGES[:1] if name == "cased" else bert_texts.ASSIGNED_PAGES
 
 
 @pytest.mark.parametrize("name", bert_texts.NORMALIZERS)
 def test_words_are_upstreams_for_code_points(golden, name):
-    check_words(golden, name, bert_texts.PAGES[:1] if name == "cased" else bert_texts.ASSIGNED_PAGES)
+    check_words(golden, name, first_pages(name))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", bert_texts.NORMALIZERS)
-def test_words_are_upstreams_for_every_code_point(golden, name):
-    check_words(golden, name, bert_texts.PAGES)
+def test_words_are_upstreams_for_all_other_code_points(golden, name):
+    check_words(golden, name, np.setdiff1d(bert_texts.PAGES, first_pages(name)))
 
 
 @pytest.mark.parametrize(

@@ -91,13 +91,15 @@ def train(
             raise ValueError(f"{out} holds files that are no run's; choose another --out.")
         saved = checkpoint.last(out / CHECKPOINTS)
         workers.agree(saved.state["step"] if saved else 0, f"checkpoints in {out}")
-        if saved and saved.state["finished"]:
-            listener.say(f"{out} holds this run already, finished after {saved.state['step']} steps.")
-            return saved.state
         with workers.scope():
             opened = open_run(run, workers.shard, source)
             trainer = Trainer(run, out, opened, workers, command, listener)
             trainer.inputs = digests_of(source.path, opened)
+        if saved:
+            check_inputs(out, saved.state.get("inputs", {}), trainer.inputs)
+        if saved and saved.state["finished"]:
+            listener.say(f"{out} holds this run already, finished after {saved.state['step']} steps.")
+            return saved.state
         if workers.is_chief:
             run.write(out / SETTINGS)
         with disk_full_in_a_sentence(trainer):
@@ -280,7 +282,6 @@ class Trainer:
         self.saved_at = time.monotonic()
         if saved:
             state = saved.state
-            check_inputs(self.out, state.get("inputs", {}), self.inputs)
             self.step, self.metrics, self.seconds = (state[name] for name in ("step", "metrics", "seconds"))
             self.found = Best(state["best"], state.get("kept", []), state.get("since", 0))
             self.saved_step = self.step

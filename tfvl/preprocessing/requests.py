@@ -74,7 +74,7 @@ class Takes:
             raise ValueError(f"the model takes {', '.join(inputs)}, expected text and of {', '.join(READ)} some")
         shapes = {name: inputs[name].shape for name in SPEC_AXES if name in inputs}
         several = [shape[1] for name, shape in shapes.items() if len(shape) > SPEC_AXES[name]]
-        return cls(tuple(name for name in inputs if name != "text"), *several)
+        return cls(tuple(name for name in READ if name in inputs), *several)
 
     @classmethod
     def all_of(cls, requests: Sequence[Request]) -> Self:

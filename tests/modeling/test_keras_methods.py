@@ -259,7 +259,7 @@ def wrong(labels):
 
 @every_family
 @pytest.mark.parametrize("own", [{}, {"metrics": ["accuracy"], "loss": "mse"}], ids=["the paper's", "one's own"])
-def test_the_right_call_after_a_refused_one(head, own):
+def test_the_right_call_after_a_refused_one(head, own, eager_functions):
     """`fit`, `train_on_batch` and `evaluate` as if the refused call had not been."""
     if own and head != "ViltForQuestionAnswering":
         own = {"metrics": {}, "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}

@@ -10,7 +10,7 @@ from tfvl.answers.arrays import Row, answer
 from tfvl.answers.rows import HEADS, PAIR, Words, head_name
 from tfvl.modeling.labels import flat
 from tfvl.preprocessing.regions.regions import Regions
-from tfvl.preprocessing.requests import Takes
+from tfvl.preprocessing.requests import Takes, empty, too_long
 
 OF_GRAPHS = ("choices", "phrases")  # kinds of answers whose inputs only TensorFlow's graph can make
 
@@ -35,6 +35,8 @@ def eager(model, processor, top_k: int) -> tuple[Takes, Callable[[dict], dict]]:
 
     def row(made: dict, place: int) -> dict[str, Any]:
         text, shown = made["text"][place], visual(made, place)
+        if problem := empty(text) or too_long(text):
+            raise ValueError(problem)
         inputs = processor(text=[text], return_tensors="np", **shown)
         outputs = flat(model({name: value for name, value in inputs.items() if name in model.input_names}))
         outputs = {name: keras.ops.convert_to_numpy(value)[0] for name, value in outputs.items() if value is not None}

@@ -151,6 +151,17 @@ def count_characters(text: str, more: Sequence[str]) -> int:
     return len(text) * (1 + len(more)) + sum(map(len, more))
 
 
+def empty(text: str) -> str:
+    """Returns a sentence if a row's text is empty, or consists of white space; else ""."""
+    return "" if text.strip() else "text: it is empty"
+
+
+def too_long(text: str, more: Sequence[str] = ()) -> str:
+    """Returns a sentence if there is too much to read of a row's text and its choices or phrases; else ""."""
+    count = count_characters(text, more)
+    return f"text: there are {count} characters to read, at most {MAX_CHARACTERS} are" if count > MAX_CHARACTERS else ""
+
+
 def padded(rows: Iterable[Sequence[str | bytes]]) -> list[list[str | bytes]]:
     """Pads lists of texts to one length, with "" at the end."""
     rows = list(rows)

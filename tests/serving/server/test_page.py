@@ -2,13 +2,16 @@
 
 import http.client
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from support.export import artefact
 from support.lite_files import bundled_file
 from support.server import exported, serving
 
-from tfvl.serving.server.page import HEADERS
+from tfvl.serving.server import saved_model
+from tfvl.serving.server.page import HEADERS, Page
 from tfvl.web.folder import page_files
 
 MODEL = "asked"
@@ -135,6 +138,8 @@ def test_without_the_option_there_is_no_page():
     ],
 )
 def test_the_description_follows_from_the_signatures(head, expected):
-    with serving(artefact(head).directory.parent, head, page=True) as server:
-        described = json.loads(get(server, "/description.json")[2])
+    servable = saved_model.load(artefact(head).directory)
+    service = SimpleNamespace(names=[head], lease=lambda name: nullcontext(SimpleNamespace(servable=servable)))
+    described = json.loads(Page(service).get("/description.json").body)
+    servable.close()
     assert {name: described[name] for name in expected} == expected

@@ -1,7 +1,7 @@
 """Turns rows of a request into arguments of `tfvl.lite.Runner`, and its answers into the SavedModel's tensors."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from tfvl.answers.rows import STRING, Output
 from tfvl.preprocessing.image.limits import BASE64_HINT, BASE64_IMAGE
-from tfvl.preprocessing.requests import MAX_CHARACTERS, beyond_limits, count_characters
+from tfvl.preprocessing.requests import beyond_limits, empty, too_long
 from tfvl.serving.client.errors import invalid
 from tfvl.serving.server.servable import Tensors
 
@@ -57,14 +57,16 @@ def request(inputs: Tensors, row: int) -> RowRequest:
             more, places["regions"] = _regions(of_row["regions"], of_row.get("boxes"))
             asked |= more
         asked["text"] = _text("text", of_row["text"])
-        if not asked["text"].strip():
-            raise BadRowError("text: it is empty")
+        if problem := empty(asked["text"]):
+            raise BadRowError(problem)
         if "choices" in of_row:  # choices are answered best first, so their places do not matter
             asked["choices"] = [_texts("choices", of_row["choices"])[0]]
         if "phrases" in of_row:
             phrases, places["phrases"] = _texts("phrases", of_row["phrases"])
             asked["phrases"] = [phrases]
-        _check_length(asked["text"], *asked.get("choices", []), *asked.get("phrases", []))
+        more = [each for texts in (*asked.get("choices", []), *asked.get("phrases", [])) for each in texts]
+        if problem := too_long(asked["text"], more):
+            raise BadRowError(problem)
     except BadRowError as error:
         return RowRequest(widths=widths, status=str(error))
     return RowRequest(asked, places, widths)
@@ -123,13 +125,6 @@ def _text(name: str, value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         raise BadRowError(f"{name}: it is not valid UTF-8") from None
-
-
-def _check_length(text: str, *more: Sequence[str]) -> None:
-    """Raises BadRowError for texts that would keep the tokenizer busy for long."""
-    count = count_characters(text, [each for texts in more for each in texts])
-    if count > MAX_CHARACTERS:
-        raise BadRowError(f"text: there are {count} characters to read, at most {MAX_CHARACTERS} are")
 
 
 def check_ids(inputs: Tensors, config: Mapping[str, Any]) -> None:

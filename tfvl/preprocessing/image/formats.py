@@ -8,6 +8,8 @@ One format is not exact: for JPEGs in CMYK with a black channel TensorFlow round
 so levels differ by 1 (and CMYK without Adobe's marker, which Pillow inverts all the same, TensorFlow takes as it is).
 """
 
+import functools
+
 import tensorflow as tf
 
 from tfvl.preprocessing.image import gif
@@ -53,9 +55,15 @@ def read(contents: tf.Tensor, max_pixels: int, on_white: bool = False) -> tuple[
         image (height, width, 3) uint8, empty if the file was not decoded; size (2,) int64: height and width by the
         header, or twice `CORRUPT` (also for a format that is not supported), or twice `BEYOND_LIMITS`.
     """
+    return _reader(max_pixels, on_white)(contents)
 
+
+@functools.cache
+def _reader(max_pixels: int, on_white: bool):
+    """Makes the function behind `read`, which is traced once: half of what tracing an export takes is decoders."""
     decoders = [ON_WHITE.get(decoder, decoder) if on_white else decoder for decoder in DECODERS]
 
+    @tf.autograph.experimental.do_not_convert
     def attempt(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         number = sniff(contents)
         size = tf.cond(
@@ -71,10 +79,14 @@ def read(contents: tf.Tensor, max_pixels: int, on_white: bool = False) -> tuple[
         )
         return tf.ensure_shape(image, [None, None, 3]), tf.ensure_shape(size, [2])
 
-    # A dataset is the one core construct that catches another operation's error.
-    failure = tf.data.Dataset.from_tensors((tf.zeros([0, 0, 3], tf.uint8), tf.constant([CORRUPT] * 2, tf.int64)))
-    result = tf.data.Dataset.from_tensors(contents).map(attempt).ignore_errors().concatenate(failure)
-    return result.take(1).get_single_element()
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    def reader(contents):
+        # A dataset is the one core construct that catches another operation's error.
+        failure = tf.data.Dataset.from_tensors((tf.zeros([0, 0, 3], tf.uint8), tf.constant([CORRUPT] * 2, tf.int64)))
+        result = tf.data.Dataset.from_tensors(contents).map(attempt).ignore_errors().concatenate(failure)
+        return result.take(1).get_single_element()
+
+    return reader
 
 
 def _unsupported_size(contents: tf.Tensor) -> tf.Tensor:
@@ -208,6 +220,7 @@ DECODERS = (_unsupported, _decode_jpeg, _decode_png, gif.decode, _decode_bmp, _u
 ON_WHITE = {_decode_png: _decode_png_on_white, gif.decode: gif.decode_on_white}  # the formats with transparency
 
 
+@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int64)], autograph=False)
 def problem(contents: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Returns a sentence, a tf.string scalar, that says why `read` returned `CORRUPT` or `BEYOND_LIMITS` for a file."""
     length = tf.strings.as_string(tf.strings.length(contents))

@@ -1,11 +1,12 @@
 """Every head with products in 8 bits: in Python, without Python, and in the server."""
 
+import gc
 from functools import cache
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from support import c_api
+from support import c_api, export
 from support.export import HEADS, in_eight_bits, prepare, requests, serve
 from support.export_regions import REGION_HEADS
 
@@ -18,6 +19,15 @@ ALL = (*HEADS, *REGION_HEADS)
 SMALLEST_COSINE = 0.99
 # The same kernels, in a graph that is optimised as a whole; a rounding to 8 bits that flips is one step of 1 / 255.
 TOLERANCE = 0.02
+
+
+@pytest.fixture(scope="module", params=ALL)
+def class_name(request):
+    """One head after the other, so that no more than one's graphs are alive."""
+    yield request.param
+    for cached in (loaded, export.loaded):
+        cached.cache_clear()
+    gc.collect()
 
 
 def with_bad_rows(class_name: str) -> dict[str, np.ndarray]:
@@ -63,7 +73,6 @@ def assert_close(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray])
             np.testing.assert_allclose(actual[name], value, rtol=0, atol=TOLERANCE * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("class_name", ALL)
 def test_outputs_are_near_those_in_floats(class_name):
     report = check(in_eight_bits(class_name))
     assert report.served_by == ("2.19", "2.20", "2.21")
@@ -79,7 +88,6 @@ def test_outputs_are_near_those_in_floats(class_name):
         assert not np.array_equal(found[name], value), name  # else nothing was quantized
 
 
-@pytest.mark.parametrize("class_name", ALL)
 def test_no_row_changes_another(class_name):
     inputs = prepare(class_name)
     found = run(class_name, "tensors", inputs)
@@ -89,7 +97,6 @@ def test_no_row_changes_another(class_name):
             np.testing.assert_array_equal(value[row], found[name][row], err_msg=name)
 
 
-@pytest.mark.parametrize("class_name", ALL)
 def test_python_the_c_api_and_the_server_agree(class_name):
     raw = with_bad_rows(class_name)
     expected = run(class_name, "serving_default", raw)

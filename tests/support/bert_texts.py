@@ -156,9 +156,12 @@ def code_point_texts(page: int) -> list[str]:
     return [f"a{chr(c)}B \U0001d16e\u0345{chr(c)}\u0300\U0001d165" for c in code_points]
 
 
+SEPARATOR, END = "\x1f", "\n"  # between what is digested, and after the words of each text
+
+
 def digest(value: Iterable[int] | Iterable[str]) -> int:
     """Returns a digest of 32 bits of a sequence of ids, or of words."""
-    return zlib.crc32("\x1f".join(map(str, value)).encode())
+    return zlib.crc32(SEPARATOR.join(map(str, value)).encode())
 
 
 def digests(rows: Iterable[Iterable[int]]) -> np.ndarray:
@@ -168,7 +171,7 @@ def digests(rows: Iterable[Iterable[int]]) -> np.ndarray:
 def page_digests(split: Callable[[list[str]], list[list[str]]], pages: Iterable[int] = PAGES) -> np.ndarray:
     """Returns a digest for each page, of the words into which `split` splits its texts."""
     rows = (split(code_point_texts(page)) for page in pages)
-    return np.array([digest(word for words in row for word in [*words, "\n"]) for row in rows], np.uint32)
+    return np.array([digest(word for words in row for word in [*words, END]) for row in rows], np.uint32)
 
 
 # The options that are compared with upstream on the corpus: the first on all of it, the others on each seventh string.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from report import markdown_table
 from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
 from tfvl.cli.console import progress_bar, run_script
@@ -48,8 +49,7 @@ def main(
                 report = drift(path, name, count)
                 reports.append(report)
                 rows.append(row_of(report, path.stat().st_size))
-    for cells in (COLUMNS, ("---",) * len(COLUMNS), *rows):
-        print("| " + " | ".join(cells) + " |")
+    print(markdown_table(COLUMNS, rows))
     if png is not None:
         plot(reports, png)
 

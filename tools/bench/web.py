@@ -11,7 +11,6 @@ of `tfvl.js`, or of `tfvl.lite`, and ends after a run on blanks. Needs Chromium,
     python tools/bench/web.py --only shapes --calls 5
 """
 
-import base64
 import json
 import os
 import re
@@ -110,7 +109,7 @@ MODELS = {"shapes-vilt": shapes_vilt, "ViLT-B/32, random weights": base_size}
 
 def in_page(folder: Path, isolated: bool, calls: int) -> dict:
     """Asks the folder's model in a fresh Chromium; returns times, threads, memory of the process and of the runtime."""
-    picture = base64.b64encode(vilt.photograph()).decode()
+    picture = web.text_of(vilt.photograph())
     with (
         tempfile.TemporaryDirectory() as directory,
         web.site(folder, Path(directory), isolated=isolated, module="") as address,
@@ -203,8 +202,8 @@ def waits(folders: dict[str, Path]) -> Iterator[tuple[str, ...]]:
 
 
 def weight(folder: Path) -> str:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in (MODEL, DESCRIPTION)]
     """Counts the files that a browser gets and their bytes, without the model and its description."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in (MODEL, DESCRIPTION)]
     return f"{len(files)} files of the page, {sum(path.stat().st_size for path in files):,} bytes"
 
 

@@ -21,8 +21,9 @@ import typer
 from PIL import Image, ImageCms, ImageOps
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tools/bench")]
 
+from report import markdown_table  # noqa: E402
 from support import browser, web  # noqa: E402
 
 import tfvl  # noqa: E402
@@ -60,13 +61,9 @@ class Case(NamedTuple):
     managed: bool = False
 
 
-def text_of(content: bytes) -> str:
-    return base64.b64encode(content).decode()
-
-
 def of_chromium(worker, case: Case) -> np.ndarray:
     """Returns the levels (height, width, 3) uint8 that the page reads."""
-    height, width, levels = worker.evaluate(LEVELS, [text_of(case.content), case.managed])
+    height, width, levels = worker.evaluate(LEVELS, [web.text_of(case.content), case.managed])
     return np.frombuffer(base64.b64decode(levels), np.uint8).reshape(height, width, 4)[..., :3]
 
 
@@ -78,7 +75,7 @@ def of_pillow(case: Case) -> np.ndarray:
 
 def with_profile(worker, case: Case) -> list[Case]:
     """Writes the picture as a JPEG with a colour profile; returns it twice, the second time to be converted by it."""
-    content = base64.b64decode(worker.evaluate(WITH_PROFILE, text_of(case.content)))
+    content = base64.b64decode(worker.evaluate(WITH_PROFILE, web.text_of(case.content)))
     profile = ImageCms.ImageCmsProfile(io.BytesIO(Image.open(io.BytesIO(content)).info["icc_profile"]))
     name = f"{case.name}, {ImageCms.getProfileDescription(profile).strip()}"
     return [Case(name, content), Case(f"{name}, colours managed", content, managed=True)]
@@ -112,7 +109,7 @@ def main(files: Annotated[list[Path] | None, typer.Argument(help="JPEG or other 
             cases += with_profile(worker, cases[-1])
             rows = [row_of(case, of_chromium(worker, case), of_pillow(case), runner) for case in cases]
             print(f"Chromium {opened.version}, Pillow {Image.__version__}\n")
-    print(*("| " + " | ".join(row) + " |" for row in (COLUMNS, ("---",) * len(COLUMNS), *rows)), sep="\n")
+    print(markdown_table(COLUMNS, rows))
 
 
 if __name__ == "__main__":

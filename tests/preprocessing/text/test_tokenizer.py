@@ -77,8 +77,8 @@ def check_words(golden, name, pages):
         """As `bert_texts.page_digests`, joined by TensorFlow, which takes a tenth of the time."""
         texts = bert_texts.code_point_texts(page)
         rows = split(tf.constant([text.encode() for text in texts]))
-        words = tf.concat([rows, tf.fill([len(texts), 1], "\n")], axis=1).flat_values
-        return zlib.crc32(tf.strings.reduce_join(words, separator="\x1f").numpy())
+        words = tf.concat([rows, tf.fill([len(texts), 1], bert_texts.END)], axis=1).flat_values
+        return zlib.crc32(tf.strings.reduce_join(words, separator=bert_texts.SEPARATOR).numpy())
 
     wrong = pages[[digest(page) != golden[f"words_{name}"][page] for page in pages]]
     assert not wrong.size, [hex(bert_texts.PAGE * page) for page in wrong]

@@ -35,7 +35,7 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 pytestmark = pytest.mark.serving
 
-SWAPS = 5
+SWAPS = 10
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_half_a_copy_is_not_served_and_a_broken_version_neither(server, versions
 
 @pytest.mark.slow
 def test_swaps_under_load(server, versions):
-    """New versions while clients ask on; no request fails, and every version gets its turn."""
+    """Ten new versions while clients ask on; no request fails, and every version gets its turn."""
     first = max(number for number, (state, _) in server.status().items() if state == "AVAILABLE")
     stop, failures, seen = threading.Event(), [], set()
 

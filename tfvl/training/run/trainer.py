@@ -93,13 +93,14 @@ def train(
         workers.agree(saved.state["step"] if saved else 0, f"checkpoints in {out}")
         with workers.scope():
             opened = open_run(run, workers.shard, source)
+            inputs = digests_of(source.path, opened)
+            if saved:
+                check_inputs(out, saved.state.get("inputs", {}), inputs)
+                if saved.state["finished"]:
+                    listener.say(f"{out} holds this run already, finished after {saved.state['step']} steps.")
+                    return saved.state
             trainer = Trainer(run, out, opened, workers, command, listener)
-            trainer.inputs = digests_of(source.path, opened)
-        if saved:
-            check_inputs(out, saved.state.get("inputs", {}), trainer.inputs)
-        if saved and saved.state["finished"]:
-            listener.say(f"{out} holds this run already, finished after {saved.state['step']} steps.")
-            return saved.state
+            trainer.inputs = inputs
         if workers.is_chief:
             run.write(out / SETTINGS)
         with disk_full_in_a_sentence(trainer):

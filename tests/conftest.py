@@ -71,6 +71,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=f"{HUB[0]} cannot be reached"))
 
 
+def pytest_collection_finish():
+    """Exempts what has been imported from collections: Keras starts one for each variable that `quantize` replaces."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def nothing_kept(request):
     """Frees what the tests of a module have made and cached.

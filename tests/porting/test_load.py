@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -34,8 +35,9 @@ HEADS = {
 }
 
 
+@cache
 def random_model(name: str, **config) -> keras.Model:
-    """Makes a tiny model in which no two values are the same, norms and biases included."""
+    """Makes a tiny model in which no two values are the same, norms and biases included; no test changes it."""
     model = tiny_model(name, **HEADS[name] | {"type_vocab_size": 3} | config)
     rng = np.random.default_rng(1)
     for variable in model.weights:

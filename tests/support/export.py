@@ -2,7 +2,7 @@
 
 import tempfile
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from io import BytesIO
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from support.checkpoint import tiny_model, tiny_processor
 from support.export_regions import REGION_HEADS, region_inputs, region_model, region_processor, region_requests
 from support.once import once
 from tfvl.export import saved_model
+from tfvl.export.signatures import SIGNATURES
 
 HEADS = (
     "ViltModel",
@@ -33,9 +34,15 @@ TOP_K = 4
 
 @dataclass(frozen=True)
 class Artefact:
+    """A head with random weights, which is exported once it is asked for its directory."""
+
+    class_name: str
     model: keras.Model
     processor: object
-    directory: Path
+
+    @cached_property
+    def directory(self) -> Path:
+        return once(f"{self.class_name}/1", lambda path: saved_model(self.model, self.processor, path, top_k=TOP_K))
 
 
 def random_model(class_name: str) -> keras.Model:
@@ -54,24 +61,24 @@ def random_model(class_name: str) -> keras.Model:
 
 @cache
 def artefact(class_name: str) -> Artefact:
-    """Exports a head once; the files from which its processor was loaded are removed before."""
+    """Makes a head to be exported; the files from which its processor was loaded are removed before."""
     model = random_model(class_name)
     processor = region_processor(class_name) if class_name in REGION_HEADS else tiny_processor()
     with tempfile.TemporaryDirectory() as source:
         processor.save_pretrained(source)
         model.config.save_pretrained(source)
         processor = type(processor).from_pretrained(source)
-    directory = once(f"{class_name}/1", lambda path: saved_model(model, processor, path, top_k=TOP_K))
-    return Artefact(model, processor, directory)
+    return Artefact(class_name, model, processor)
 
 
 @cache
-def in_eight_bits(class_name: str) -> Path:
+def in_eight_bits(class_name: str, signatures: tuple[str, ...] = SIGNATURES) -> Path:
     """Exports the same head once with `quantize="dynamic"`."""
     made = artefact(class_name)
+    options = {"signatures": signatures, "top_k": TOP_K, "quantize": "dynamic"}
     return once(
-        f"{class_name}-dynamic/1",
-        lambda path: saved_model(made.model, made.processor, path, top_k=TOP_K, quantize="dynamic"),
+        f"{class_name}-dynamic-{'-'.join(signatures)}/1",
+        lambda path: saved_model(made.model, made.processor, path, **options),
     )
 
 

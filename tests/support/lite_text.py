@@ -26,13 +26,16 @@ DEFAULTS = {
 }
 
 
-def text_flavour(exact: tokenizer.Tokenizer, length: int) -> Ids:
-    """Returns the text flavour's tokenizer, a function from texts to padded ids (texts, length)."""
+def text_flavour(exact: tokenizer.Tokenizer, length: int, batch: int = BATCH) -> Ids:
+    """Returns the text flavour's tokenizer, a function from texts to padded ids (texts, length).
+
+    It runs as many texts as a batch has at once, however few are given.
+    """
     tables = lite_text.tables_of(exact)
-    return as_tflite(partial(lite_text.encode, tables=tables, length=length, limit=length))
+    return as_tflite(partial(lite_text.encode, tables=tables, length=length, limit=length), batch)
 
 
-def as_tflite(encode: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Ids:
+def as_tflite(encode: Callable[[tf.Tensor], dict[str, tf.Tensor]], batch: int = BATCH) -> Ids:
     """Converts a function of a string tensor to one that TFLite runs.
 
     TensorFlow cannot run it: there tf.text 2.21's NgramsStringJoin ends the process if it gets several rows.
@@ -41,21 +44,22 @@ def as_tflite(encode: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Ids:
     with quiet_logger(), quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that TensorFlow will delete the class
         converter = tf.lite.TFLiteConverter.from_concrete_functions(
-            [function.get_concrete_function(tf.TensorSpec([BATCH], tf.string))], tf.Module()
+            [function.get_concrete_function(tf.TensorSpec([batch], tf.string))], tf.Module()
         )
         converter.allow_custom_ops = True
+        converter.experimental_lower_to_saved_model = False  # a file in between takes longer than the conversion
         content = converter.convert()
         interpreter = InterpreterWithCustomOps(model_content=content, custom_op_registerers=SELECT_TFTEXT_OPS)
         interpreter.allocate_tensors()
     (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
 
-    def run(batch: Sequence[bytes]) -> np.ndarray:
-        filled = [*batch, *[b""] * (BATCH - len(batch))]
+    def run(texts: Sequence[bytes]) -> np.ndarray:
+        filled = [*texts, *[b""] * (batch - len(texts))]
         interpreter.set_tensor(taken["index"], np.array(filled, object))
         interpreter.invoke()
-        return interpreter.get_tensor(given["index"])[: len(batch)]
+        return interpreter.get_tensor(given["index"])[: len(texts)]
 
-    return lambda texts: np.concatenate([run(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)])
+    return lambda texts: np.concatenate([run(texts[start : start + batch]) for start in range(0, len(texts), batch)])
 
 
 def client_tokenizer(vocab: dict, **options) -> tokenizer.Tokenizer:

@@ -160,7 +160,7 @@ SLOW = {"long"}  # each place of a text is compared with each token in its whole
 )
 def test_added_tokens_are_upstreams(name):
     client, golden = case_client(added_tokens.CASES[name]), added_tokens.golden()[name]["ids"]
-    rows = text_flavour(client, LENGTH)([text.encode() for text in added_tokens.TEXTS])
+    rows = text_flavour(client, LENGTH, len(added_tokens.TEXTS))([text.encode() for text in added_tokens.TEXTS])
     expected = [[client.cls_id, *ids[: LENGTH - 2], client.sep_id] for ids in golden]
     assert [row[: len(ids)].tolist() for row, ids in zip(rows, expected, strict=True)] == expected
     np.testing.assert_array_equal(rows, encoded(client, added_tokens.TEXTS))

@@ -148,8 +148,11 @@ def symbol_rows(pages: np.ndarray, entries: np.ndarray, known: np.ndarray) -> tu
     places = np.where(entries == unicode.SPACE, 1, np.where(entries < 0, 0, places))
     places[INSIDE] = 0
     places = places[:, : np.flatnonzero(places.any(axis=0)).max() + 1]
-    blocks, pages = np.unique(places.reshape(PAGES, -1), axis=0, return_inverse=True)
-    return pages.ravel().astype(np.int32), blocks.reshape(-1, places.shape[1]).astype(np.int32)
+    places = places.astype(np.int32)
+    numbers: dict[bytes, int] = {}  # of different pages; `np.unique` would sort all of them, which takes a second
+    found = [numbers.setdefault(page.tobytes(), len(numbers)) for page in places.reshape(PAGES, -1)]
+    blocks = np.frombuffer(b"".join(numbers), np.int32).reshape(-1, places.shape[1])
+    return np.array(found, np.int32), blocks
 
 
 def encode(text: tf.Tensor, tables: Tables, length: int | None, limit: int) -> dict[str, tf.Tensor]:

@@ -12,27 +12,31 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from support import datasets
 from support.paths import ROOT, TESTS
 from support.runs import assert_same_run, history, settings, state_of, train_until, write_all
 
 import tfvl
 from tfvl.training.run import checkpoint
-from tfvl.training.run.trainer import Listener, train
+from tfvl.training.run.trainer import Listener, Trainer, train
 
 DEADLINE = 900  # seconds, for a process on a loaded machine
+VALIDATED = 4  # questions, a batch
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return write_all(tmp_path_factory.mktemp("train"))
+    root = write_all(tmp_path_factory.mktemp("train"))
+    datasets.write_vqa(root / "data", VALIDATED, "val")
+    return root
 
 
-@pytest.fixture
-def eager_functions():
-    """Trains without a graph, which takes longer to trace than to run for tiny models."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+@pytest.fixture(scope="module", autouse=True)
+def no_curves():
+    """Draws no curves, which `test_trainer` looks at, and which take a second of each run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "curves", lambda self: None)
+        yield
 
 
 def whole(root: Path, out: Path, **changes) -> Path:

@@ -15,8 +15,11 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 TEXTS = ["how many?", "what color is the circle ?", " ", "red"]
 
 
-def exported(head: str):
-    path = once(f"explain/{head}/1", lambda path: tfvl.export.saved_model(*loaded(head), path, explain=True))
+def exported(head: str, **options):
+    def make(path):
+        tfvl.export.saved_model(*loaded(head), path, explain=True, **options)
+
+    path = once(f"explain/{head}/1", make)
     model = tf.saved_model.load(str(path))
     return model, model.signatures["explain"]
 
@@ -58,7 +61,7 @@ def test_images():
 
 @pytest.mark.parametrize("head", ["LxmertForQuestionAnswering", "VisualBertForMultipleChoice"])
 def test_regions(head):
-    _, signature = exported(head)
+    _, signature = exported(head, signatures="serving_default")
     assert set(signature.structured_outputs) == {"tokens", "token_scores", "region_scores", "status"}
     rows = [some_regions(3), some_regions(5)]
     padded = pad_regions(rows)
@@ -79,7 +82,7 @@ def test_regions(head):
 
 
 def test_two_images():
-    _, signature = exported("ViltForImagesAndTextClassification")
+    _, signature = exported("ViltForImagesAndTextClassification", signatures="serving_default")
     files = [CAT.read_bytes(), ROCKET.read_bytes()]
     found = run(signature, image=tf.constant([files]), text=tf.constant(["the circle is red"]))
     model = loaded("ViltForImagesAndTextClassification")

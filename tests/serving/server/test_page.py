@@ -9,8 +9,8 @@ import pytest
 from support.export import artefact
 from support.lite_files import bundled_file
 from support.server import exported, serving
+from tensorflow.core.protobuf import saved_model_pb2
 
-from tfvl.serving.server import saved_model
 from tfvl.serving.server.page import HEADERS, Page
 from tfvl.web.folder import page_files
 
@@ -120,7 +120,7 @@ def test_other_names_and_other_pages_are_refused(server, path):
 
 
 def test_without_the_option_there_is_no_page():
-    with serving(exported(), MODEL) as server:
+    with serving(bundled_file(), MODEL) as server:
         for path in ("/", "/index.html", "/description.json"):
             status, headers, _ = get(server, path)
             assert status == 404
@@ -138,8 +138,8 @@ def test_without_the_option_there_is_no_page():
     ],
 )
 def test_the_description_follows_from_the_signatures(head, expected):
-    servable = saved_model.load(artefact(head).directory)
+    graph = saved_model_pb2.SavedModel.FromString((artefact(head).directory / "saved_model.pb").read_bytes())
+    servable = SimpleNamespace(signatures=dict(graph.meta_graphs[0].signature_def))
     service = SimpleNamespace(names=[head], lease=lambda name: nullcontext(SimpleNamespace(servable=servable)))
     described = json.loads(Page(service).get("/description.json").body)
-    servable.close()
     assert {name: described[name] for name in expected} == expected

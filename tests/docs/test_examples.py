@@ -190,7 +190,20 @@ def test_explain_an_answer(run, tmp_path, model):
     assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("head", ASKED)
+# One head of each task and of each kind of inputs; `tests/pipelines/test_tasks.py` asks every head.
+TASKS = (
+    "LxmertForQuestionAnswering",
+    "ViltForMaskedLM",
+    "ViltForImageAndTextRetrieval",
+    "ViltForImagesAndTextClassification",
+    "ViltForTokenClassification",
+    "VisualBertForMultipleChoice",
+    "VisualBertForVisualReasoning",
+    "VisualBertForRegionToPhraseAlignment",
+)
+
+
+@pytest.mark.parametrize("head", TASKS)
 def test_run_a_task(run, head, tmp_path):
     task, asked = ASKED[head]
     arguments = ["--model", saved(head), "--text", asked["text"]]

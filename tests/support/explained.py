@@ -1,5 +1,8 @@
 """Questions to each head that answers, for tests of pipelines and explanations, and tiny models of the heads."""
 
+import json
+
+import tfvl
 from support.checkpoint import save_tiny, tiny_model, tiny_processor
 from support.once import once
 from support.paths import DATA
@@ -37,6 +40,15 @@ def saved(head: str):
     """Returns the directory of a head's tiny checkpoint."""
     make = save_tiny if head.startswith("Vilt") else save_tiny_region_model
     return once(f"heads/{head}", lambda path: make(path, head, **SEVERAL.get(head, {})))
+
+
+def answers(head: str) -> list[dict]:
+    """Returns the pipeline's answers to what the head is asked; it is asked once in a run of the tests."""
+
+    def make(path):
+        path.write_text(json.dumps(tfvl.pipeline(saved(head))(**ASKED[head][1])))
+
+    return json.loads(once(f"heads/{head}.json", make).read_text())
 
 
 def loaded(head: str):

@@ -42,6 +42,8 @@ ROWS = [
     (LXMERT, "LxmertForQuestionAnswering", "gqa", {"num_qa_labels": 5}, {"answer_head/out"}),
 ]
 IDS = [f"{name.partition('/')[2]}-{task}" for name, _, task, _, _ in ROWS]
+# one checkpoint for each class and task; the others of a class differ only in what `from_pretrained` says of them
+TRAINED = list({(head, task, *sorted(new)): place for place, (_, head, task, _, new) in enumerate(ROWS)}.values())
 WORDS = "word_embeddings/embeddings"
 TYPES = "vilt/embeddings/token_type_embeddings/embeddings"
 
@@ -91,7 +93,11 @@ def test_from_pretrained(name, head, task, options, new, repository):
     assert_started(model, name, new)
 
 
-@pytest.mark.parametrize(("name", "head", "task", "options", "new"), ROWS, ids=IDS)
+@pytest.mark.parametrize(
+    ("name", "head", "task", "options", "new"),
+    [ROWS[place] for place in TRAINED],
+    ids=[IDS[place] for place in TRAINED],
+)
 def test_train_opens(name, head, task, options, new, repository, tmp_path):
     """What `tfvl train --task … --model <checkpoint>` trains, without a word about the configuration."""
     split = write_data(task, tmp_path)

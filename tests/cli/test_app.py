@@ -9,13 +9,15 @@ import sys
 import pytest
 from PIL import Image
 from support.checkpoint import LABELS, save_tiny
-from support.cli import fails, scores
+from support.cli import fails, scores, sources_opened_once
 from support.paths import ROOT
 
 import tfvl
 from tfvl import shapes
 from tfvl.cli import app as cli
 from tfvl.cli.ask import looks_drawn
+
+opened_once = pytest.fixture(scope="module", autouse=True)(sources_opened_once)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +163,8 @@ def test_export_does_not_overwrite_unless_asked(capsys, checkpoint, tmp_path):
     (tmp_path / "1" / "precious").touch()
     assert "--overwrite" in fails(capsys, "export", checkpoint, tmp_path / "1")
     assert "--overwrite" in fails(capsys, "port", checkpoint, tmp_path / "1")
-    assert cli.main(["export", str(checkpoint), str(tmp_path / "1"), "--overwrite"]) == 0
+    arguments = ["export", str(checkpoint), str(tmp_path / "1"), "--signatures", "tensors"]
+    assert cli.main([*arguments, "--overwrite"]) == 0
     assert not (tmp_path / "1" / "precious").exists()
 
 
@@ -299,7 +302,7 @@ def test_the_bundled_model_says_that_it_knows_no_photographs():
 
 
 def test_an_export_without_a_version_number_says_so(capsys, checkpoint, tmp_path):
-    assert cli.main(["export", str(checkpoint), str(tmp_path / "vqa")]) == 0
+    assert cli.main(["export", str(checkpoint), str(tmp_path / "vqa"), "--signatures", "tensors"]) == 0
     captured = capsys.readouterr()
     assert f"export to {tmp_path / 'vqa' / '1'}" in captured.err
     assert "tensorflow_model_server" not in captured.out

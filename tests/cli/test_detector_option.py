@@ -1,7 +1,7 @@
 """`tfvl ask` and `tfvl export` of VisualBERT and LXMERT with a detector: from a picture file to answers."""
 
 import pytest
-from support.cli import fails, scores
+from support.cli import fails, scores, sources_opened_once
 from support.pixels import LABELS, answered, arrays, detector, pixel_model, pixel_processor, png
 
 import tfvl
@@ -9,6 +9,8 @@ from tfvl.cli import app as cli
 
 QUESTION = "what color is the circle ?"
 FAMILIES = ["LxmertForQuestionAnswering", "VisualBertForQuestionAnswering"]
+
+opened_once = pytest.fixture(scope="module", autouse=True)(sources_opened_once)
 
 
 @pytest.fixture(scope="module")

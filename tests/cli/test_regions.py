@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.checkpoint import LABELS, save_tiny
-from support.cli import fails, scores
+from support.cli import fails, scores, sources_opened_once
 from support.region_models import save_tiny_region_model, some_regions
 from support.regions import images, write_tsv
 
@@ -16,6 +16,8 @@ from tfvl.cli import app as cli
 
 QUESTION = "what color is the circle?"
 IDS = ("left", "right")
+
+opened_once = pytest.fixture(scope="module", autouse=True)(sources_opened_once)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,22 @@
 """Runs the command line in this process, and checks what it prints."""
 
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+from tfvl import pipelines
 from tfvl.cli.app import main
+
+
+def sources_opened_once() -> Iterator[None]:
+    """Has commands open each source once for the tests of a module: most of their time goes into its first graph.
+
+    A module makes a fixture of it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipelines, "open_pipeline", cache(pipelines.open_pipeline))
+        yield
 
 
 def fails(capsys, *arguments, code=2):

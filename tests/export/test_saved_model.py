@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from support import c_api
 from support.checkpoint import VOCABULARY, tiny_model, tiny_processor
-from support.export import HEADS, artefact, serve
+from support.export import HEADS, NLVR2, artefact, serve
 from support.export_regions import INPUT_KINDS
 from tensorflow.core.framework import tensor_pb2
 
@@ -59,7 +59,7 @@ def test_nothing_local_and_every_weight_once(class_name):
     }
 
 
-@pytest.mark.parametrize("class_name", [*HEADS, *INPUT_KINDS])
+@pytest.mark.parametrize("class_name", ["ViltForQuestionAnswering", "ViltForMaskedLM", NLVR2, *INPUT_KINDS])
 def test_the_warm_up_request_runs_and_is_answered(class_name):
     (record,) = tf.data.TFRecordDataset(str(artefact(class_name).directory / "assets.extra/tf_serving_warmup_requests"))
     fields = c_api.fields

@@ -15,8 +15,7 @@ from tfvl.errors import CheckpointError
 from tfvl.modeling.base import PreTrainedModel
 from tfvl.porting import hub
 
-VILT, LXMERT, DETECTOR = "somebody/vilt", "somebody/lxmert", "somebody/detector"
-REPOSITORIES = {VILT: "shapes-vilt", LXMERT: "shapes-lxmert", DETECTOR: "shapes-detector"}
+VILT, LXMERT, SHAPES, DETECTOR = "somebody/vilt", "somebody/lxmert", "somebody/shapes", "somebody/detector"
 
 
 def test_every_public_model_is_of_one_family():
@@ -75,14 +74,26 @@ def test_names_of_old_and_a_class_that_is_asked_for(tmp_path):
 # --- a source is found once ------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def repositories(tmp_path_factory):
+    """Returns directories by name: models of one layer, and under other names bundled ones."""
+    vilt = save_tiny(tmp_path_factory.mktemp("vilt"), num_hidden_layers=1)
+    lxmert, layers = tmp_path_factory.mktemp("lxmert"), dict.fromkeys(("l_layers", "x_layers", "r_layers"), 1)
+    config = tfvl.LxmertConfig.from_pretrained("shapes-lxmert", overrides=layers)
+    tfvl.LxmertForQuestionAnswering(config).save_pretrained(lxmert)
+    auto.load("shapes-lxmert", detector=None)[1].save_pretrained(lxmert)
+    bundled = {SHAPES: "shapes-vilt", DETECTOR: "shapes-detector"}
+    return {VILT: vilt, LXMERT: lxmert} | {name: hub.BUNDLED_DIRECTORY / path for name, path in bundled.items()}
+
+
 @pytest.fixture
-def looked_for(monkeypatch):
-    """Replaces the hub by one with the bundled models, under other names; returns how often each is asked for."""
+def looked_for(monkeypatch, repositories):
+    """Replaces the hub by one with the `repositories`; returns how often each is asked for."""
     counts = Counter()
 
     def snapshot_download(repo, **_):
         counts[repo] += 1
-        return str(hub.BUNDLED_DIRECTORY / REPOSITORIES[repo])
+        return str(repositories[repo])
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     return counts
@@ -121,11 +132,11 @@ def test_port_and_an_export_for_tflite_look_once(looked_for, tmp_path):
 @pytest.mark.usefixtures("eager_functions")
 def test_train_looks_once(looked_for, tmp_path, from_scratch):
     (tmp_path / "run.yaml").write_text(f"from_scratch: {from_scratch}\nscenes: 3\nvalidation_limit: 4\n")
-    options = ["--config", tmp_path / "run.yaml", "--task", "shapes", "--model", VILT, "--out", tmp_path / "out"]
+    options = ["--config", tmp_path / "run.yaml", "--task", "shapes", "--model", SHAPES, "--out", tmp_path / "out"]
     assert cli.main(["train", *map(str, options), "--steps", "1", "--batch-size", "4"]) == 0
-    assert looked_for == {VILT: 1}
+    assert looked_for == {SHAPES: 1}
 
 
 def test_eval_looks_once(looked_for):
-    assert cli.main(["eval", "--task", "shapes", "--model", VILT, "--limit", "4"]) == 0
-    assert looked_for == {VILT: 1}
+    assert cli.main(["eval", "--task", "shapes", "--model", SHAPES, "--limit", "4"]) == 0
+    assert looked_for == {SHAPES: 1}

@@ -25,8 +25,12 @@ VQA = "ViltForQuestionAnswering"
 
 @cache
 def exported(name: str):
-    """Exports a bundled model in 8 bits."""
-    return once(f"{name}-dynamic/1", lambda path: saved_model(*auto.load(name), path, quantize="dynamic"))
+    """Exports a bundled model in 8 bits, which takes the model's inputs."""
+
+    def make(path):
+        saved_model(*auto.load(name), path, quantize="dynamic", signatures="tensors")
+
+    return once(f"{name}-dynamic-tensors/1", make)
 
 
 @pytest.mark.parametrize("name", bundled.NAMES)

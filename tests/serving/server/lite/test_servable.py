@@ -115,7 +115,7 @@ def test_a_head_is_served_as_its_saved_model_is(head):
     """Signatures, padding, answers, no rows at all, and which rows have a status."""
     model, processor = random_model(head), processor_of(head)
     served = lite.load(head_file(head))
-    graph = signatures(model, processor, inputs_of(model, processor), TOP_K)[DEFAULT]
+    graph = signatures(model, processor, inputs_of(model, processor), TOP_K, [DEFAULT])[DEFAULT]
     signature = served.signatures[DEFAULT]
     assert specs_of(signature.inputs) == graph_specs(graph.structured_input_signature[1])
     assert specs_of(signature.outputs) == graph_specs(graph.structured_outputs)

@@ -25,6 +25,14 @@ with contextlib.suppress(ImportError):
 HUB = ("huggingface.co", 443)
 WORKER_BYTES = 4 * 2**30  # TensorFlow, PyTorch and what the tests of a worker leave in memory
 
+# TensorFlow's graphs are millions of small objects. With glibc as it is, a process gives their memory back and takes it
+# again all the time, in pages of 4 kB; on a virtual machine the tests then take twice to four times as long.
+ALLOCATORS = {
+    "PYTHONMALLOC": "malloc",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:glibc.malloc.top_pad=67108864"
+    ":glibc.malloc.trim_threshold=1073741824:glibc.malloc.mmap_threshold=1073741824",
+}
+
 # Tracing makes millions of objects that live; Python's 700 between two collections took a tenth of the tests' time.
 gc.set_threshold(100_000, 50, 1000)
 
@@ -40,9 +48,11 @@ def hub_is_reachable() -> bool:
 
 
 def pytest_configure(config):
-    """Makes the directory that all processes of a run share, in the first of them, which also removes it."""
+    """Chooses the workers' allocator, and makes the directory that all processes share, in the first of them."""
     from support.once import DIRECTORY
 
+    for name, value in ALLOCATORS.items():  # read when a process starts: the workers do, this one has
+        os.environ.setdefault(name, value)
     if DIRECTORY not in os.environ:
         directory = os.environ[DIRECTORY] = tempfile.mkdtemp(prefix="tfvl-tests-")
         config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))

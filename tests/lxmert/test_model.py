@@ -283,6 +283,17 @@ def test_labels_of_no_task_that_is_switched_on():
         model(lxmert_inputs(), ans=np.array([1, 2, 3]))
 
 
+def test_labels_where_no_task_is_switched_on():
+    model = tfvl.LxmertForPreTraining(
+        SMALL.replace(**{name: False for name in vars(SMALL) if name.startswith("task_")})
+    )
+    assert model.classification_tasks() == {}
+    with pytest.raises(
+        ValueError, match=r"takes no labels, since all task_\* flags .* are off; got ans, labels\. Switch"
+    ):
+        model(lxmert_inputs(), ans=np.array([1, 2, 3]), labels=np.ones((3, 7), np.int32))
+
+
 def test_a_width_that_the_heads_do_not_divide():
     with pytest.raises(ValueError, match="hidden_size 24 is not a multiple of num_attention_heads 5"):
         CONFIG.replace(num_attention_heads=5)

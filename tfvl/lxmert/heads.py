@@ -295,6 +295,11 @@ class LxmertForPreTraining(LxmertHeadModel):
         """Raises ValueError if there are labels, but none belongs to a task that the config switches on."""
         possible = [*self.classification_tasks(), *(["obj_labels"] if self.config.task_obj_predict else [])]
         given = set(self.label_names) & labels.keys() if isinstance(labels, Mapping) else {"a tensor"}
+        if given and not possible:
+            raise ValueError(
+                "LxmertForPreTraining takes no labels, since all task_* flags of its configuration are off; got "
+                f"{', '.join(sorted(given))}. Switch on the tasks that the labels are for, or leave the labels out."
+            )
         if given and not given & set(possible):
             raise ValueError(
                 f"LxmertForPreTraining takes its labels as a dict with at least one of {', '.join(possible)} (as the "

@@ -201,7 +201,9 @@ class Trainable(StateBeforeSteps):
         labels, sample_weight = by_label(labels, self.targets), by_label(sample_weight, self.targets)
         if isinstance(labels, Mapping) and len(self.label_names) == 1:
             if self.label_names[0] not in labels:
-                raise ValueError(f"There are labels of {', '.join(labels)}; expected {self.label_names[0]}.")
+                raise ValueError(
+                    f"There are labels of {', '.join(labels) or 'nothing'}; expected {self.label_names[0]}."
+                )
             labels = labels[self.label_names[0]]
         return labels, outputs, sample_weight
 

@@ -71,7 +71,9 @@ class Takes:
             ValueError: the signature has no text, or other inputs than `READ`.
         """
         if "text" not in inputs or not inputs.keys() <= {"text", *READ}:
-            raise ValueError(f"the model takes {', '.join(inputs)}, expected text and of {', '.join(READ)} some")
+            raise ValueError(
+                f"the model takes {', '.join(inputs) or 'nothing'}, expected text and of {', '.join(READ)} some"
+            )
         shapes = {name: inputs[name].shape for name in SPEC_AXES if name in inputs}
         several = [shape[1] for name, shape in shapes.items() if len(shape) > SPEC_AXES[name]]
         return cls(tuple(name for name in READ if name in inputs), *several)

@@ -298,5 +298,7 @@ def test_labels_that_belong_nowhere():
     model.compile("sgd")
     with pytest.raises(ValueError, match="There are labels of answers; expected labels"):
         model.evaluate(inputs, {"answers": labels["labels"]}, verbose=0)
+    with pytest.raises(ValueError, match="There are labels of nothing; expected labels"):
+        model.fit(inputs, {}, verbose=0)
     with pytest.raises(ValueError, match=r"sample_weight has the shape \(3, 2\), expected a weight for each row"):
         model.evaluate(inputs, labels["labels"], sample_weight=np.ones((3, 2)), verbose=0)

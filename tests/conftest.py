@@ -26,7 +26,7 @@ HUB = ("huggingface.co", 443)
 WORKER_BYTES = 4 * 2**30  # TensorFlow, PyTorch and what the tests of a worker leave in memory
 
 # TensorFlow's graphs are millions of small objects. With glibc as it is, a process gives their memory back and takes it
-# again all the time, in pages of 4 kB; on a virtual machine the tests then take twice to four times as long.
+# again all the time, in pages of 4 kB; on a virtual machine the tests then take one and a half to three times as long.
 ALLOCATORS = {
     "PYTHONMALLOC": "malloc",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:glibc.malloc.top_pad=67108864"

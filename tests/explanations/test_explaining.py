@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.explained import ASKED, CAT, REGIONS, ROCKET, answers, loaded
-from support.lite_files import bundled_file
+from support.lite_files import head_file
 from support.once import once
 from support.region_models import some_regions
 
@@ -250,6 +250,7 @@ def test_files_are_explained_by_what_they_put_out(head):
 
 
 @pytest.mark.skipif(find_spec("ai_edge_litert") is None, reason="needs tfvl[lite]")
-def test_a_file_that_puts_out_no_maps_is_explained_by_occlusion_alone(scene):
+@pytest.mark.parametrize("head", LITE)
+def test_a_file_that_puts_out_no_maps_is_explained_by_occlusion_alone(head):
     with pytest.raises(ValueError, match=r"tflite can be explained by occlusion"):
-        tfvl.explain(tfvl.lite.Runner(bundled_file()), image=scene, text=QUESTION, method="rollout")
+        tfvl.explain(tfvl.lite.Runner(head_file(head)), **ASKED[head][1], method="rollout")

@@ -2,23 +2,19 @@
 
 import gc
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from support import c_api
-from support.export import HEADS, NLVR2, artefact, in_eight_bits, prepare, requests
-from support.export_regions import INPUT_KINDS, REGION_HEADS
+from support.export import HEADS, artefact, in_eight_bits, prepare, requests
+from support.export_regions import REGION_HEADS
 
 from tfvl.export import check
-from tfvl.export.signatures import SIGNATURES, outputs_of
+from tfvl.export.signatures import outputs_of
 from tfvl.serving.server import saved_model as server
 
-# One head of each family and kind of inputs, and one that fills masks, is asked raw: answers are made in floats of the
-# model's outputs, which `test_signatures.py` tests for every head.
-ASKED = ("ViltForQuestionAnswering", "ViltForPreTraining", NLVR2, *INPUT_KINDS)
-ALL = tuple(dict.fromkeys((*ASKED, *HEADS, *REGION_HEADS)))  # in ASKED's order, which keeps a head's tests together
+ALL = (*HEADS, *REGION_HEADS)
 # Random weights of deviation 0.7 in layers of 12 to 20 numbers: the least that 7 bits of weights and 8 of activations
 # leave of one.
 SMALLEST_COSINE = 0.99
@@ -42,13 +38,9 @@ def with_bad_rows(class_name: str) -> dict[str, np.ndarray]:
     return raw
 
 
-def exported(class_name: str) -> Path:
-    return in_eight_bits(class_name, SIGNATURES if class_name in ASKED else ("tensors",))
-
-
 @cache
 def loaded(class_name: str):
-    return tf.saved_model.load(str(exported(class_name)))
+    return tf.saved_model.load(str(in_eight_bits(class_name)))
 
 
 def run(class_name: str, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -65,9 +57,10 @@ def cosine(left: np.ndarray, right: np.ndarray) -> float:
 def without_python() -> dict[str, dict[str, np.ndarray]]:
     """Returns the answers of a process that never imports TensorFlow to `with_bad_rows`, by class."""
     asked = [
-        {"directory": exported(name), "signature": "serving_default", "inputs": with_bad_rows(name)} for name in ASKED
+        {"directory": in_eight_bits(name), "signature": "serving_default", "inputs": with_bad_rows(name)}
+        for name in ALL
     ]
-    return dict(zip(ASKED, c_api.run(asked), strict=True))
+    return dict(zip(ALL, c_api.run(asked), strict=True))
 
 
 def assert_close(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]):
@@ -82,7 +75,7 @@ def assert_close(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray])
 
 
 def test_outputs_are_near_those_in_floats(class_name):
-    report = check(exported(class_name))
+    report = check(in_eight_bits(class_name))
     assert report.served_by == ("2.19", "2.20", "2.21")
     assert report.eight_bits
     assert not report.problems
@@ -106,13 +99,12 @@ def test_no_row_changes_another(class_name):
             np.testing.assert_array_equal(value[row], found[name][row], err_msg=name)
 
 
-@pytest.mark.parametrize("class_name", ASKED, indirect=True)
 def test_python_the_c_api_and_the_server_agree(class_name):
     raw = with_bad_rows(class_name)
     expected = run(class_name, "serving_default", raw)
     assert expected["status"].tolist() == [b"", b"", b"", b"text: it is not valid UTF-8"]
     assert_close(without_python()[class_name], expected)
-    served = server.load(exported(class_name))
+    served = server.load(in_eight_bits(class_name))
     try:
         assert_close(served.run("serving_default", raw, tuple(expected)), expected)
     finally:

@@ -277,20 +277,6 @@ def test_bad_inputs_are_told_in_one_sentence(message, pretraining):
     assert "\n" not in str(caught.value)
 
 
-def test_labels_of_no_task_that_is_switched_on():
-    model = tfvl.LxmertForPreTraining(SMALL.replace(task_qa=False))
-    with pytest.raises(ValueError, match="at least one of labels, matched_label, obj_labels"):
-        model(lxmert_inputs(), ans=np.array([1, 2, 3]))
-
-
-def test_labels_where_no_task_is_switched_on():
-    off = dict.fromkeys(("task_mask_lm", "task_matched", "task_obj_predict", "task_qa"), False)
-    model = tfvl.LxmertForPreTraining(SMALL.replace(**off))
-    assert model.classification_tasks() == {}
-    with pytest.raises(ValueError, match=r"takes no labels, since all task_\* flags .* are off; got ans, labels\."):
-        model(lxmert_inputs(), ans=np.array([1, 2, 3]), labels=np.ones((3, 7), np.int32))
-
-
 def test_a_width_that_the_heads_do_not_divide():
     with pytest.raises(ValueError, match="hidden_size 24 is not a multiple of num_attention_heads 5"):
         CONFIG.replace(num_attention_heads=5)

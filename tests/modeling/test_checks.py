@@ -129,3 +129,17 @@ def test_the_old_name_of_lxmerts_words_to_predict(made):
     np.testing.assert_array_equal(model(inputs | {"masked_lm_labels": labels})["loss"], expected)
     np.testing.assert_array_equal(model(inputs, masked_lm_labels=labels)["loss"], expected)
     assert model(inputs)["loss"] != expected
+
+
+@pytest.mark.parametrize(
+    ("off", "sentence"),
+    [
+        (["qa"], "at least one of labels, matched_label, obj_labels"),
+        (["mask_lm", "matched", "obj_predict", "qa"], r"takes no labels, since all task_\* flags .* off; got ans\."),
+    ],
+)
+def test_labels_of_no_task_that_is_switched_on(off, sentence):
+    flags = {f"task_{name}": False for name in off}
+    model = tfvl.LxmertForPreTraining(tfvl.LxmertConfig(**lxmert.SIZES | flags))
+    with pytest.raises(ValueError, match=sentence):
+        model(lxmert.lxmert_inputs(), ans=np.array([1, 2, 3]))

@@ -16,7 +16,6 @@ from support.checkpoint import tiny_model, tiny_processor
 from support.export_regions import REGION_HEADS, region_inputs, region_model, region_processor, region_requests
 from support.once import once
 from tfvl.export import saved_model
-from tfvl.export.signatures import SIGNATURES
 
 HEADS = (
     "ViltModel",
@@ -72,13 +71,12 @@ def artefact(class_name: str) -> Artefact:
 
 
 @cache
-def in_eight_bits(class_name: str, signatures: tuple[str, ...] = SIGNATURES) -> Path:
+def in_eight_bits(class_name: str) -> Path:
     """Exports the same head once with `quantize="dynamic"`."""
     made = artefact(class_name)
-    options = {"signatures": signatures, "top_k": TOP_K, "quantize": "dynamic"}
     return once(
-        f"{class_name}-dynamic-{'-'.join(signatures)}/1",
-        lambda path: saved_model(made.model, made.processor, path, **options),
+        f"{class_name}-dynamic/1",
+        lambda path: saved_model(made.model, made.processor, path, top_k=TOP_K, quantize="dynamic"),
     )
 
 

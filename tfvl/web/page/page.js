@@ -23,7 +23,7 @@ const lines = (text) => text.split("\n").map((each) => each.trim()).filter(Boole
 // In the name of a button a mask is a gap.
 const caption = (text) => text.replaceAll("[MASK]", "…");
 
-let description, pictures, loading;
+let description, pictures, loading, cache;
 
 /** Says what went wrong; null takes it back. */
 function tell(error) {
@@ -34,6 +34,7 @@ function tell(error) {
 function engine() {
   loading ??= start().catch((error) => {
     loading = undefined;
+    cache = "reload"; // what the browser keeps may be what failed
     throw error;
   }).finally(() => (byId("loading").hidden = true));
   return loading;
@@ -42,7 +43,7 @@ function engine() {
 async function start() {
   const [module, name] = ENGINES[description.engine];
   const made = (await import(module))[name];
-  return made(new URL(description.address ?? ".", document.baseURI).href, { onProgress, description });
+  return made(new URL(description.address ?? ".", document.baseURI).href, { onProgress, description, cache });
 }
 
 function onProgress({ part, loaded, total }) {
@@ -151,7 +152,7 @@ function remember(asked, reply) {
 
 /** A file of the page's own. */
 async function fetched(name) {
-  const response = await fetch(name);
+  const response = await fetch(name, { cache: "no-cache" }); // one that the browser keeps may be of an older model
   if (!response.ok) throw new Error(`${name} cannot be read (status ${response.status})`);
   return response;
 }

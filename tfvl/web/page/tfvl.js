@@ -17,22 +17,25 @@ const KINDS = [Blob, ImageBitmap, ImageData]; // a File is a Blob
  * Loads the runtime and the model, in a worker.
  *
  * @param {string|URL} address of the folder, on the page's own host.
- * @param {{onProgress?: function({part: string, loaded: number, total: number}): void}} options `onProgress` is told what
- *     is being loaded, "model" or "runtime", and how many bytes have come; `total` is 0 where that is not known.
+ * @param {{onProgress?: function({part: string, loaded: number, total: number}): void, cache?: RequestCache}} options
+ *     `onProgress` is told what is being loaded, "model" or "runtime", and how many bytes have come; `total` is 0 where that
+ *     is not known.
+ *     `cache` is `fetch`'s, for the files of the folder: by default the browser asks whether those that it keeps are still
+ *     the folder's, since a file of an older model fits no other; "reload" fetches all anew, as after a failure.
  * @returns {Promise<Model>}
  * @throws {Error} of one sentence.
  */
-export async function load(address, { onProgress = () => {} } = {}) {
+export async function load(address, { onProgress = () => {}, cache = "no-cache" } = {}) {
   if (typeof WebAssembly === "undefined") throw new Error("this browser has no WebAssembly, which the model needs to run here");
   const folder = new URL(String(address).replace(/\/?$/, "/"), document.baseURI);
   const worker = new Calls(new URL("worker.js", folder));
   try {
     const started = worker.call("start", { modules: new URL("node_modules/", folder).href, threads: self.crossOriginIsolated === true });
     started.catch(() => {}); // it is awaited below, unless something else fails first
-    const page = await (await fetched(new URL("description.json", folder))).json().catch(() => {
+    const page = await (await fetched(new URL("description.json", folder), cache)).json().catch(() => {
       throw new Error("description.json is no valid JSON");
     });
-    const bytes = await download(await fetched(new URL(page.model, folder)), onProgress);
+    const bytes = await download(await fetched(new URL(page.model, folder), cache), onProgress);
     const file = await read(bytes);
     onProgress({ part: "runtime", loaded: 0, total: 0 });
     await started;
@@ -197,11 +200,11 @@ class Calls {
   }
 }
 
-async function fetched(address) {
+async function fetched(address, cache) {
   const name = address.pathname.split("/").pop();
   let response;
   try {
-    response = await fetch(address);
+    response = await fetch(address, { cache });
   } catch {
     throw new Error(`${name} cannot be reached`);
   }

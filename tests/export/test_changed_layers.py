@@ -9,15 +9,19 @@ import pytest
 import tensorflow as tf
 from support.changed import adapt, fill_adapters
 from support.classes import CLASSES, difference, flat, inputs_of, small_model
-from support.export_regions import region_inputs, region_model, region_processor
-from support.lite_files import SIZES
+from support.export import GOOD_IMAGES, prepare, random_model
+from support.export_regions import region_model
+from support.lite_files import SIZES, processor_of
 from support.paths import ROOT
 
 import tfvl
 from tfvl.modeling import lora
 from tfvl.modeling.changed_layers import in_dtype
+from tfvl.web.folder import MODEL
 
 HEAD = "VisualBertForPreTraining"  # whose words are an input and, tied, an output
+OTHERS = ("ViltForQuestionAnswering", "LxmertForQuestionAnswering")  # for which the table is true as well
+IMAGE_SIZE = 48  # of what `prepare` makes
 TOLERANCE = 1e-5  # relative to 1 + the value: sums of some dozen float32 terms in another order
 # A last bit that differs can round to the next of few levels; the same weights misread differ by more than their size.
 ROUNDED = 0.1
@@ -48,18 +52,19 @@ ROWS = {
 }
 
 
-def fresh(row: str):
+def fresh(row: str, head: str = HEAD):
     """Makes the model of a row, the same at each call."""
     dtype, change = ROWS[row]
-    model = type(weights())(weights().config, dtype=dtype)
-    model.set_weights(weights().get_weights())
+    model = type(weights(head))(weights(head).config, dtype=dtype)
+    model.set_weights(weights(head).get_weights())
     change(model)
     return model
 
 
 @cache
-def weights():
-    model, rng = region_model(HEAD, num_hidden_layers=1), np.random.default_rng(1)
+def weights(head: str = HEAD):
+    model = random_model(head) if head in OTHERS else region_model(head, num_hidden_layers=1)
+    rng = np.random.default_rng(1)
     for variable in model.weights:
         variable.assign(rng.normal(1.0 if "gamma" in variable.path else 0.0, 0.3, variable.shape))
     return model
@@ -91,15 +96,16 @@ def by_save_pretrained(model, row, directory):
 
 
 def by_saved_model(model, row, directory):
-    path = tfvl.export.saved_model(model, region_processor(HEAD), directory / "1", signatures="tensors")
+    path = tfvl.export.saved_model(model, processor_of(type(model).__name__), directory / "1", signatures="tensors")
     loaded = tf.saved_model.load(str(path))  # kept by the function: a signature does not keep its variables
     return lambda inputs, training: loaded.signatures["tensors"](**inputs)
 
 
 def by_lite(model, row, directory):
-    batch, length = region_inputs(HEAD)["input_ids"].shape
-    sizes = SIZES | {"batch": batch, "text_length": length}
-    runner = tfvl.lite.Runner(tfvl.export.lite(model, region_processor(HEAD), directory / "x.tflite", **sizes))
+    head = type(model).__name__
+    batch, length = prepare(head)["input_ids"].shape
+    sizes = SIZES | {"batch": batch, "text_length": length, "image_size": IMAGE_SIZE}
+    runner = tfvl.lite.Runner(tfvl.export.lite(model, processor_of(head), directory / "x.tflite", **sizes))
     return lambda inputs, training: runner.run(inputs)
 
 
@@ -115,7 +121,7 @@ COLUMNS = {
 def said(model, row: str, way, directory) -> str:
     """Takes a way out of a model; returns the cell of the table that describes the result."""
     directory.mkdir()
-    inputs = {name: np.asarray(value) for name, value in region_inputs(HEAD).items()}
+    inputs = {name: np.asarray(value) for name, value in prepare(type(model).__name__).items()}
     expected = outputs(model, inputs)
     plain = None if "quantize" in row else outputs(in_dtype(model), inputs)
     try:
@@ -134,22 +140,31 @@ def said(model, row: str, way, directory) -> str:
     return "same" if furthest(expected) <= ROUNDED else f"differs by {furthest(expected)}"
 
 
+def cells(model, row: str, directory) -> dict[str, str]:
+    return {name: said(model, row, way, directory / str(place)) for place, (name, way) in enumerate(COLUMNS.items())}
+
+
 def documented() -> dict[str, dict[str, str]]:
     """Reads the table in the README: its cells by row and column."""
     lines = README.read_text().splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("| model |"))
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:]]
-    cells = cells[: next((number for number, row in enumerate(cells) if row == [""]), len(cells))]
-    return {row[0]: dict(zip(cells[0][1:], row[1:], strict=True)) for row in cells[2:]}
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:]]
+    table = table[: next((number for number, row in enumerate(table) if row == [""]), len(table))]
+    return {row[0]: dict(zip(table[0][1:], row[1:], strict=True)) for row in table[2:]}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
 def test_the_documented_table_is_what_happens(row, tmp_path, recwarn):
     assert documented().keys() == ROWS.keys()
-    model = fresh(row)
-    found = {name: said(model, row, way, tmp_path / str(place)) for place, (name, way) in enumerate(COLUMNS.items())}
-    assert found == documented()[row]
+    assert cells(fresh(row), row, tmp_path) == documented()[row]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", OTHERS)
+@pytest.mark.parametrize("row", ["`enable_lora(8)`", '`dtype="mixed_bfloat16"`', '`quantize("int8")`'])
+def test_the_other_architectures_have_the_same_table(head, row, tmp_path, recwarn):
+    assert cells(fresh(row, head), row, tmp_path) == documented()[row]
 
 
 # ── effective weights ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -169,6 +184,24 @@ def test_a_plain_model_of_an_adapted_one(head):
     found, expected = flat(plain(inputs)), flat(model(inputs))
     assert max(difference(found[name], value, largest=True) for name, value in expected.items()) <= TOLERANCE
     assert len(model.trainable_weights) < len(model.weights)
+
+
+@pytest.mark.parametrize("form", [{"quantize": "dynamic"}, {"flavour": "text"}, "web"], ids=str)
+def test_adapters_are_part_of_every_form_of_a_file(form, tmp_path):
+    """The file of an adapted model is that of a model whose weights are the sums."""
+    head = "ViltForQuestionAnswering"
+    model, processor = fresh("`enable_lora(8)`", head), processor_of(head)
+    answered = []
+    for name, given in (("adapted", model), ("plain", in_dtype(model))):
+        if form == "web":
+            path = tfvl.export.web(given, processor, tmp_path / name, image_size=IMAGE_SIZE) / MODEL
+        else:
+            path = tfvl.export.lite(given, processor, tmp_path / f"{name}.tflite", image_size=IMAGE_SIZE, **form)
+        (row,) = tfvl.lite.Runner(path)(images=GOOD_IMAGES[0], text="what color is the circle?")
+        answered.append(row)
+    assert not lora.lora_layers(in_dtype(model))
+    assert answered[0]["answers"] == answered[1]["answers"]
+    np.testing.assert_allclose(answered[0]["scores"], answered[1]["scores"], rtol=0, atol=TOLERANCE)
 
 
 WORDS = {

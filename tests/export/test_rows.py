@@ -1,5 +1,7 @@
 """Rows of one request that share an image: it is decoded, resized and looked at once."""
 
+import base64
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,6 +10,7 @@ from support.export_answers import BATCH_TOLERANCE
 
 import tfvl
 from tfvl.export.rows import once_each
+from tfvl.preprocessing.image.limits import BASE64_HINT
 
 pytestmark = pytest.mark.numeric
 
@@ -53,3 +56,14 @@ def test_pairs_of_the_same_image():
     other = serve(NLVR2, image=np.array([[image, GOOD_IMAGES[1]], [image, image]], object), text=TEXTS[[0, 0]])
     assert same["answers"].tolist() == other["answers"][1:].tolist()
     assert not np.array_equal(other["scores"][0], other["scores"][1])
+
+
+def test_a_bad_image_of_a_pair_is_named():
+    """One of them as base64 that the request did not mark; the other pairs are answered."""
+    good, unmarked = GOOD_IMAGES[0], base64.b64encode(GOOD_IMAGES[0])
+    pairs = np.array([[good, good], [good, unmarked]], object)
+    alone, both = serve(NLVR2, image=pairs[:1], text=TEXTS[:1]), serve(NLVR2, image=pairs, text=TEXTS[[0, 0]])
+    assert both["status"][0] == b""
+    assert both["status"][1].startswith(b"image")
+    assert both["status"][1].endswith(BASE64_HINT.encode())
+    assert both["answers"][:1].tolist() == alone["answers"].tolist()

@@ -1,6 +1,7 @@
 """An artefact whose only signature is `tensors`: it holds no op of tf.text, so that programs without it load it."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.export import artefact, prepare, serve
+from support.paths import ROOT
 
 import tfvl
 from tfvl.cli import app as cli
@@ -25,6 +27,8 @@ with np.load(inputs) as arrays:
 np.savez(outputs, **{name: value.numpy() for name, value in found.items()})
 assert not [name for name in sys.modules if name.startswith(("tensorflow_text", "tfvl"))]
 """
+README = ROOT / "tfvl/export/README.md"
+CHOSEN = ("--tag_set", "serve", "--signature_def")
 TOLERANCE = 1e-6  # the same function, traced once more
 
 
@@ -48,6 +52,30 @@ def test_it_loads_where_tf_text_is_not_registered(class_name, tmp_path):
         assert set(found) == expected.keys()
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
+
+
+def test_saved_model_cli_runs_it(tmp_path):
+    class_name, directory = "VisualBertForQuestionAnswering", tmp_path / "model" / "1"
+    exported, inputs = artefact(class_name), prepare(class_name)
+    tfvl.export.saved_model(exported.model, exported.processor, directory, signatures="tensors")
+    np.savez(tmp_path / "in.npz", **inputs)
+    given = ";".join(f"{name}={tmp_path / 'in.npz'}[{name}]" for name in inputs)
+    tool = ["-m", "tensorflow.python.tools.saved_model_cli"]
+    run_tool(*tool, "run", "--dir", directory, *CHOSEN, "tensors", "--inputs", given, "--outdir", tmp_path)
+    for name, value in serve(class_name, "tensors", **inputs).items():
+        np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), value, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_the_documented_command_shows_both_signatures():
+    code = re.search(r'^python -c "(import tensorflow_text.*)"', README.read_text(), re.MULTILINE)[1]
+    shown = run_tool("-c", code, "show", "--dir", artefact("ViltForMaskedLM").directory, *CHOSEN, "serving_default")
+    assert "outputs['status'] tensor_info" in shown
+
+
+def run_tool(*arguments) -> str:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
 
 
 def test_the_default_is_both(tmp_path):

@@ -92,12 +92,15 @@ def test_added_tokens_are_upstreams(classes, tmp_path, name):
 
 def pictures() -> dict[str, Image.Image]:
     photo = Image.open(DATA / "astronaut.png").convert("RGB")
+    transparent = photo.resize((80, 60)).convert("RGBA")
+    transparent.putalpha(Image.linear_gradient("L").resize((80, 60)))
     return {
         "photograph": photo,
         "landscape": photo.crop((0, 100, 512, 341)),
         "portrait": photo.crop((91, 3, 260, 500)),
         "very wide": photo.crop((0, 0, 512, 150)),
         "enlarged": photo.crop((200, 100, 231, 123)),
+        "transparent": transparent,  # laid on white
         "scene": shapes.draw_scene(23).image(),
     }
 

@@ -326,7 +326,14 @@ def test_labels_that_are_neither(question_answering):
 
 
 @pytest.mark.parametrize(
-    "given", [{"num_labels": 3}, {"num_qa_labels": 3}, {"id2label": {0: "a", 1: "b", 2: "c"}}], ids=str
+    "given",
+    [
+        {"num_labels": 3},
+        {"num_qa_labels": 3},
+        {"id2label": {0: "a", 1: "b", 2: "c"}},
+        {"label2id": {"a": 0, "b": 1, "c": 2}},
+    ],
+    ids=str,
 )
 def test_another_number_of_answers_whichever_says_it(given):
     """The bundled model has 26; scores, names and numbers agree, and again after `resize_num_qa_labels`."""

@@ -48,6 +48,13 @@ WORDS = "word_embeddings/embeddings"
 TYPES = "vilt/embeddings/token_type_embeddings/embeddings"
 
 
+trained = pytest.mark.parametrize(
+    ("name", "head", "task", "options", "new"),
+    [ROWS[place] for place in TRAINED],
+    ids=[IDS[place] for place in TRAINED],
+)
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
     """Returns a function from a repository's name to a directory with its files, and those of its processor."""
@@ -93,11 +100,7 @@ def test_from_pretrained(name, head, task, options, new, repository):
     assert_started(model, name, new)
 
 
-@pytest.mark.parametrize(
-    ("name", "head", "task", "options", "new"),
-    [ROWS[place] for place in TRAINED],
-    ids=[IDS[place] for place in TRAINED],
-)
+@trained
 def test_train_opens(name, head, task, options, new, repository, tmp_path):
     """What `tfvl train --task … --model <checkpoint>` trains, without a word about the configuration."""
     split = write_data(task, tmp_path)
@@ -112,17 +115,23 @@ def test_train_opens(name, head, task, options, new, repository, tmp_path):
     assert all(np.isfinite(value).all() for value in tf.nest.flatten(outputs))
 
 
-def test_train_makes_a_step(repository, tmp_path):
-    """ViLT for NLVR2 from masked language modelling: the saved model has two images and three modality types."""
-    split = write_data("nlvr2", tmp_path)
+@trained
+def test_train_makes_a_step(name, head, task, options, new, repository, tmp_path, recwarn):
+    """And saves a model of the class, whose words have moved."""
+    split = write_data(task, tmp_path)
     tf.config.run_functions_eagerly(True)
     try:
-        with pytest.warns(UserWarning, match=r"token_type_embeddings/embeddings from \(2, 24\) to \(3, 24\)"):
-            train(run_of("nlvr2", repository(MLM), tmp_path, split, steps=1), tmp_path / "out")
+        train(run_of(task, repository(name), tmp_path, split, steps=1), tmp_path / "out")
     finally:
         tf.config.run_functions_eagerly(False)
-    config = tfvl.ViltConfig.from_pretrained(tmp_path / "out" / "last")
-    assert (config.num_images, config.modality_type_vocab_size) == (2, 3)
+    saved = getattr(tfvl, head).from_pretrained(tmp_path / "out" / "last")
+    weights, words = saved.weight_names(), [path for path in saved.weight_names() if path.endswith(WORDS)]
+    before = next(value for key, value in state_of(name).items() if key.endswith("word_embeddings.weight"))
+    assert np.abs(weights[words[0]] - before).max() > 0
+    if head == "ViltForImagesAndTextClassification":
+        assert (saved.config.num_images, saved.config.modality_type_vocab_size) == (2, 3)
+        said = [str(warning.message) for warning in recwarn]
+        assert any("token_type_embeddings/embeddings from (2, 24) to (3, 24)" in message for message in said)
 
 
 def write_data(task: str, root) -> str:

@@ -75,6 +75,8 @@ def test_npy_is_the_features_alone(tmp_path):
     batch = tfvl.VisualBertProcessor.from_pretrained("shapes-visual-bert")
     batch.feature_size = FOUND["features"].shape[1]
     np.testing.assert_array_equal(batch(regions=[str(path)])["visual_embeds"][0], FOUND["features"])
+    with pytest.raises(ValueError, match="there are no boxes, and LxmertProcessor needs each region's"):
+        tfvl.LxmertProcessor(batch.tokenizer, batch.feature_size)(regions=[str(path)])
     np.save(path, {"features": FOUND["features"]}, allow_pickle=True)  # MMF's
     with pytest.raises(ValueError, match=r"npy: the array is an array of Python objects, which only a pickle"):
         next(open_regions(path))

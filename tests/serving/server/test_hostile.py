@@ -222,6 +222,14 @@ def test_bad_requests_are_400_with_one_short_sentence(server, body):
     assert "\n" not in answer["error"]
 
 
+def test_signatures_of_tensorflow_itself_are_refused_by_grpc_as_well(server, predict):
+    request = predict_request(0)
+    request.model_spec.signature_name = "__saved_model_init_op"
+    code, sentence = refusal(predict, request)
+    assert code == "FAILED_PRECONDITION"  # TF Serving's for a signature that there is not
+    assert "__saved_model_init_op" in sentence
+
+
 def test_signatures_of_tensorflow_itself_are_not_listed(server):
     signatures = server.ask("GET", f"/v1/models/{MODEL}/metadata")[1]["metadata"]["signature_def"]["signature_def"]
     assert signatures.keys() == {"serving_default", "tensors"}

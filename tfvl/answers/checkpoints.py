@@ -10,6 +10,7 @@ from typing import Any
 BYTES = 4  # of a parameter in float32
 VQA, REASONING, CHOICE = "visual-question-answering", "visual-reasoning", "multiple-choice"
 MASK, RETRIEVAL, PHRASES, REGIONS = "fill-mask", "image-text-retrieval", "phrase-grounding", "region-detection"
+TOKENS = "token-classification"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from tfvl.answers.checkpoints import RETRIEVAL
 from tfvl.pipelines.calls import Call, call_of, calls_of, named, numpy
 from tfvl.pipelines.results import TASKS, Answers, Row, checked_task, masks, strings
 from tfvl.preprocessing.regions.reading import READERS
@@ -110,8 +111,8 @@ class Pipeline:
         Raises:
             ValueError: the task is not "image-text-retrieval", or a pair cannot be scored.
         """
-        if self.task != "image-text-retrieval":
-            raise ValueError(f"rank is for the task image-text-retrieval, but {self.name} does {self.task}")
+        if self.task != RETRIEVAL:
+            raise ValueError(f"rank is for the task {RETRIEVAL}, but {self.name} does {self.task}")
         shown = self._call({"images": images, "regions": regions, "text": "-"}).rows
         asked = [checked_text(text, number) for number, text in enumerate(listed_texts(numpy(texts)))]
         found = self._results(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from tfvl.answers.checkpoints import REGIONS
 from tfvl.errors import CheckpointError
 from tfvl.modeling import upstream_arguments
 from tfvl.pipelines.base import BATCH_SIZE, TOP_K, Pipeline
@@ -95,7 +96,7 @@ def refuse(src: str, kind: str, options: dict) -> None:
 
 def of_checkpoint(src: str, top_k: int, detector: str | None, task: str | None, **options) -> Pipeline:
     """Opens the checkpoint of a model or of a detector, which are told apart by their files."""
-    if task != "region-detection" or not is_detector(src, **options):
+    if task != REGIONS or not is_detector(src, **options):
         try:
             return CheckpointPipeline(src, top_k, detector, task, **options)
         except CheckpointError:

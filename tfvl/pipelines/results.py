@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tfvl.answers.checkpoints import CHOICE, MASK, PHRASES, REASONING, REGIONS, RETRIEVAL, TOKENS, VQA
 from tfvl.answers.signatures import Signatures, kind_of_signatures
 from tfvl.preprocessing.requests import Request
 
@@ -143,34 +144,34 @@ Task = Callable[[Request, Row, int], list[dict]]
 
 # The tasks, under the names of transformers if it has or had them.
 TASKS: Mapping[str, Task] = {
-    "visual-question-answering": questions,
-    "visual-reasoning": best,
-    "fill-mask": masks,
-    "image-text-retrieval": match,
-    "multiple-choice": best,
-    "phrase-grounding": phrases,
-    "token-classification": tokens,
-    "region-detection": regions,
+    VQA: questions,
+    REASONING: best,
+    MASK: masks,
+    RETRIEVAL: match,
+    CHOICE: best,
+    PHRASES: phrases,
+    TOKENS: tokens,
+    REGIONS: regions,
 }
 
 # The tasks that a head can do, by the kind of its answer (`tfvl.answers.rows.KINDS`); the first is the default.
 TASKS_OF_KINDS: Mapping[str, tuple[str, ...]] = {
     "pooled": (),
-    "labels": ("visual-question-answering",),
-    "masks": ("fill-mask",),
-    "pretraining": ("fill-mask", "image-text-retrieval"),
-    "match": ("image-text-retrieval",),
-    "tokens": ("token-classification",),
-    "choices": ("multiple-choice",),
-    "phrases": ("phrase-grounding",),
+    "labels": (VQA,),
+    "masks": (MASK,),
+    "pretraining": (MASK, RETRIEVAL),
+    "match": (RETRIEVAL,),
+    "tokens": (TOKENS,),
+    "choices": (CHOICE,),
+    "phrases": (PHRASES,),
 }
 
 
 def tasks_of(kind: str, several: bool = False, answers_questions: bool = False) -> tuple[str, ...]:
     """Returns a head's tasks, by its kind of answer, whether it reads several images, and also answers questions."""
     if kind == "labels" and several:
-        return ("visual-reasoning",)
-    more = ("visual-question-answering",) if kind == "pretraining" and answers_questions else ()
+        return (REASONING,)
+    more = (VQA,) if kind == "pretraining" and answers_questions else ()
     return TASKS_OF_KINDS[kind] + more
 
 

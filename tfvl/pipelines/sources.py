@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tfvl.answers.checkpoints import REGIONS
 from tfvl.answers.rows import ANSWER_SCORES, HEADS, head_name
 from tfvl.pipelines.base import OPTIONS, TOP_K, Pipeline
 from tfvl.pipelines.results import tasks_of, tasks_of_signatures
@@ -85,7 +86,7 @@ class DetectorPipeline(Pipeline):
     """A detector's checkpoint, which finds the regions of images, each with an object, an attribute and a box."""
 
     needs_text = False
-    tasks = ("region-detection",)
+    tasks = (REGIONS,)
 
     def __init__(self, src: str | Path, top_k: int, task: str | None = None, **options):
         from tfvl.detector.model import RegionDetector

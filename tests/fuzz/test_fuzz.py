@@ -11,7 +11,16 @@ from support.fuzz import Fuzzer
 FILES = int(os.environ.get("TFVL_FUZZ", "500"))
 IN_A_TEST = 100
 # Kinds and numbers of files that once were read wrongly.
-KEPT = (("GIF", 865), ("GIF", 1670), ("vocabulary", 1691), ("tokenizer.json", 2987), ("lite", 3639))
+KEPT = (
+    ("GIF", 865),
+    ("GIF", 1670),
+    ("vocabulary", 1691),
+    ("tokenizer.json", 2987),
+    ("prepared", 3099),
+    ("lite", 3639),
+    ("SavedModel saved_model.pb", 9607),
+    ("prepared", 9611),
+)
 
 
 @pytest.fixture(scope="module")

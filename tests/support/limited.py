@@ -44,7 +44,7 @@ class Outcome:
             return f"{self.memory / 1e9:.2f} GB"
         if self.kind == "refused" and name not in self.text:
             return f"a message without the file's name: {self.text}"
-        return "a message of several lines" if "\n" in self.text else ""
+        return f"a message of several lines: {self.text!r}" if "\n" in self.text else ""
 
 
 class Worker:

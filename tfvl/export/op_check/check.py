@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tfvl.files.reading import read_file
 from tfvl.serving.server import kernels
 
 GRAPH = "saved_model.pb"
+MAX_SENTENCE = 500  # characters of a problem
 MAX_GRAPH_BYTES = (1 << 31) - 1  # the largest size of a protocol buffer
 
 # A file of the machine that exported: below a usual top directory (names of ops have slashes too), or on a drive.
@@ -111,7 +112,7 @@ def _report(directory: Path, meta_graph: Message, target: str) -> OpReport:
         for name, signature in sorted(meta_graph.signature_def.items())
         if not name.startswith("__")
     }
-    releases = {release: targets.problems(meta_graph.graph_def, release) for release in targets.TARGETS}
+    releases = {release: _one_line_each(targets.problems(meta_graph.graph_def, release)) for release in targets.TARGETS}
     eight_bits = _layers(meta_graph.graph_def, "_QuantizedMatMul")
     paths = {path for text in _strings(meta_graph) for path in LOCAL_PATH.findall(text)}
     requests, warmup_problems = _warmup(directory, meta_graph.signature_def)
@@ -122,11 +123,11 @@ def _report(directory: Path, meta_graph: Message, target: str) -> OpReport:
         ops=dict(sorted(Counter(node.op for node in targets.nodes_of(meta_graph.graph_def)).items())),
         problems=(
             *releases[target],
-            *kernels.problems(meta_graph.graph_def),
+            *_one_line_each(kernels.problems(meta_graph.graph_def)),
             *(f"path of the machine that exported it: {path}" for path in sorted(paths)),
-            *warmup_problems,
-            *variables.problems(directory, meta_graph),
-            *_asset_problems(directory, meta_graph),
+            *_one_line_each(warmup_problems),
+            *_one_line_each(variables.problems(directory, meta_graph)),
+            *_one_line_each(_asset_problems(directory, meta_graph)),
         ),
         reaches=outside.reached(meta_graph),
         releases=releases,
@@ -137,6 +138,15 @@ def _report(directory: Path, meta_graph: Message, target: str) -> OpReport:
         graph_bytes=(directory / GRAPH).stat().st_size,
         variable_bytes=sum(_sizes(directory / "variables").values()),
     )
+
+
+def _one_line_each(sentences: Iterable[str]) -> tuple[str, ...]:
+    """Escapes what is not printable, and cuts what is long, in sentences with names from a file that may be damaged."""
+
+    def plain(each: str) -> str:
+        return each if each.isprintable() else each.encode("unicode_escape").decode()
+
+    return tuple("".join(map(plain, sentence[:MAX_SENTENCE])) for sentence in sentences)
 
 
 def _layers(graph: Message, op: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from tfvl.preprocessing.image.limits import MAX_BLOCKS, MAX_METADATA_BYTES
 BEYOND_LIMITS = -2  # returned in place of a size
 OPAQUE = -1  # no colour is transparent
 MAX_FRAME_BYTES = 1 << 25  # of the file that are read; the first frame has to end within them
-CHAIN_BYTES = 1 << 14
+FIRST_CHAIN_BYTES, CHAIN_BYTES = 1 << 8, 1 << 14  # of a chain that are looked at once: few first, since most are short
 
 
 def integer(contents: tf.Tensor, position: int | tf.Tensor, dtype: tf.DType, little_endian: bool = True) -> tf.Tensor:
@@ -85,8 +85,8 @@ def _end_of_chain(contents: tf.Tensor, position: tf.Tensor, stop: int) -> tf.Ten
     """
     stop = tf.minimum(stop, tf.strings.length(contents) - 1)
 
-    def follow(position: tf.Tensor, _) -> tuple[tf.Tensor, tf.Tensor]:
-        window = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, position, CHAIN_BYTES), tf.uint8), tf.int32)
+    def follow(position: tf.Tensor, _, width: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        window = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, position, width), tf.uint8), tf.int32)
         # `chain[i]` leads from i to the end of the chain or out of the window, found for all i at once by doubling
         # the jumps; a place outside leads to itself.
         chain = tf.range(tf.size(window) + 256) + tf.pad(tf.where(window > 0, window + 1, 0), [[0, 256]])
@@ -95,10 +95,13 @@ def _end_of_chain(contents: tf.Tensor, position: tf.Tensor, stop: int) -> tf.Ten
             further = tf.gather(chain, chain)
             return further, tf.reduce_any(further != chain)
 
-        chain, _ = tf.while_loop(lambda _, goes_on: goes_on, double, [chain, True])
-        return position + chain[0], chain[0] < tf.size(window)
+        chain, _ = tf.while_loop(lambda _, changed: changed, double, [chain, True])
+        return position + chain[0], chain[0] < tf.size(window), tf.minimum(4 * width, CHAIN_BYTES)
 
-    return tf.while_loop(lambda position, is_end: ~is_end & (position <= stop), follow, [position, False])[0]
+    def goes_on(position: tf.Tensor, is_end: tf.Tensor, _) -> tf.Tensor:
+        return ~is_end & (position <= stop)
+
+    return tf.while_loop(goes_on, follow, [position, False, FIRST_CHAIN_BYTES])[0]
 
 
 def size(contents: tf.Tensor) -> tf.Tensor:

@@ -26,6 +26,7 @@ DESCRIPTION, ANSWERS = "prepared.json", "answers.json"
 FORMAT = 1
 MAX_DESCRIPTION_BYTES = 1 << 22
 MAX_EXAMPLE_BYTES = 1 << 24
+SHOWN_CHARACTERS = 100  # of a name that stands in a sentence
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Prepared:
             ValueError: a file is missing or damaged, or examples are missing.
         """
         count = 0
-        shards = [_numbered(self.directory / name) for name in self.examples]
+        shards = [_numbered(path) for path in self._files("examples")]
         for _, example in heapq.merge(*shards, key=lambda numbered: numbered[0]):
             count += 1
             yield example
@@ -63,10 +64,20 @@ class Prepared:
             raise ValueError(f"{self.directory} has {count} examples of {self.count}; prepare it again ({expected}).")
 
     def paths(self, kind: str) -> list[Path]:
-        """Returns the files of "images" or "regions". Raises ValueError if there are none."""
+        """Returns the files of "images" or "regions". Raises ValueError if there are none, or one is missing."""
         if not getattr(self, kind):
             raise ValueError(f"{self.directory} was prepared without {kind}; prepare it again with --{kind}.")
-        return [self.directory / name for name in getattr(self, kind)]
+        return self._files(kind)
+
+    def _files(self, kind: str) -> list[Path]:
+        paths = [self.directory / name for name in getattr(self, kind)]
+        for path in paths:
+            if not os.path.isfile(path):  # which a name too long for a file is not either
+                name = path.name[:SHOWN_CHARACTERS]
+                raise ValueError(
+                    f"{self.directory / DESCRIPTION} names {name!r}, which is missing; prepare the data set again."
+                )
+        return paths
 
 
 def find(directory: str | os.PathLike, split: str) -> Prepared | None:

@@ -149,6 +149,7 @@ def main() -> None:
                 counts[f"{each}: {'WRONG' if wrong else happened}"] += 1
                 if wrong:
                     print(f"{each}, {happened}: {wrong}", flush=True)
+                print(f"\r{number + 1} of {options.kills}", end="", file=sys.stderr, flush=True)
         for line, count in sorted(counts.items()):
             print(f"{count:4} {line}")
 

@@ -52,10 +52,13 @@ class Visit:
 
 
 @contextmanager
-def chromium() -> Iterator:
+def chromium(*arguments: str) -> Iterator:
     """Starts a Chromium (Playwright's `Browser`) that resolves no names of other machines; without one the test skips.
 
     While it is open, this thread has a running event loop, so that `asyncio.run` is refused.
+
+    Args:
+        arguments: further ones of its command line.
     """
     if find_spec("playwright") is None:
         pytest.skip('needs Playwright: pip install ".[browser]"')
@@ -63,11 +66,11 @@ def chromium() -> Iterator:
         pytest.skip("needs Chromium, e.g. apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
-    arguments = ["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost"]
+    own = ["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost"]
     if os.geteuid() == 0:
-        arguments.append("--no-sandbox")  # which refuses to run as root
+        own.append("--no-sandbox")  # which refuses to run as root
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*own, *arguments])
         yield browser
         browser.close()
 

@@ -18,6 +18,9 @@ from support.runs import assert_same_run, history, settings, state_of, train_unt
 
 import tfvl
 from tfvl.training.run import checkpoint
+from tfvl.training.run.inputs import digests_of
+from tfvl.training.run.opening import open_run, source_of
+from tfvl.training.run.settings import RunConfig
 from tfvl.training.run.trainer import Listener, Trainer, train
 
 DEADLINE = 900  # seconds, for a process on a loaded machine
@@ -70,6 +73,16 @@ def test_a_run_does_not_go_on_with_other_inputs(root, tmp_path, eager_functions,
             train(settings(copy), out)
         path.write_bytes(content)
         assert train(settings(copy), out)["finished"]
+
+
+@pytest.mark.parametrize("task", ["vqa", "shapes"])
+def test_the_same_inputs_are_known_again(root, task):
+    """By another process, in which nothing lies in memory where it lay: files, and scenes that are drawn."""
+    run = settings(root) if task == "vqa" else RunConfig(task="shapes", model="shapes-vilt", steps=1)
+    opened = [open_run(run) for _ in range(2)]  # both at once, so that they lie at different places
+    first, second = (digests_of(source_of(run).path, each) for each in opened)
+    assert first == second
+    assert "training split" in first
 
 
 def test_kill_and_resume(root, tmp_path):

@@ -63,6 +63,10 @@ class Pictures:
         """Returns the decoded image, uint8 (height, width, 3). Raises ValueError if it is missing or torn."""
         return self._levels(name)
 
+    def content(self, name: str) -> bytes:
+        """Returns the decoded levels, which tell an image from another; errors as in `get`."""
+        return self.get(name).tobytes()
+
     def blank(self) -> np.ndarray:
         return np.zeros([BLANK_SIZE, BLANK_SIZE, 3], np.uint8)
 
@@ -99,6 +103,10 @@ class StoredRegions:
     def get(self, name: str) -> Regions:
         """Returns an image's regions. Raises ValueError if the image is not there, is damaged, or has no regions."""
         return self._regions(name)
+
+    def content(self, name: str) -> bytes:
+        """Returns the features, which tell an image from another; errors as in `get`."""
+        return self.get(name).features.tobytes()
 
     def blank(self) -> Regions:
         nothing, size = np.zeros(1, np.float32), self.feature_size

@@ -121,13 +121,15 @@ def _report(directory: Path, meta_graph: Message, target: str) -> OpReport:
         target=target,
         signatures=signatures,
         ops=dict(sorted(Counter(node.op for node in targets.nodes_of(meta_graph.graph_def)).items())),
-        problems=(
-            *releases[target],
-            *_one_line_each(kernels.problems(meta_graph.graph_def)),
-            *(f"path of the machine that exported it: {path}" for path in sorted(paths)),
-            *_one_line_each(warmup_problems),
-            *_one_line_each(variables.problems(directory, meta_graph)),
-            *_one_line_each(_asset_problems(directory, meta_graph)),
+        problems=_one_line_each(
+            (
+                *releases[target],
+                *kernels.problems(meta_graph.graph_def),
+                *(f"path of the machine that exported it: {path}" for path in sorted(paths)),
+                *warmup_problems,
+                *variables.problems(directory, meta_graph),
+                *_asset_problems(directory, meta_graph),
+            )
         ),
         reaches=outside.reached(meta_graph),
         releases=releases,

@@ -89,7 +89,7 @@ class DrawnScenes:
         return self._seen[name]
 
     def content(self, name: str) -> bytes:
-        """Returns nothing: the name says which scene is drawn. (What the detector finds differs by the processor.)"""
+        """Returns nothing: the name says which scene is drawn; its arrays may differ by machine in their last bits."""
         return b""
 
     def inputs(self, rows: Sequence[Sequence[dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:

@@ -49,11 +49,14 @@ class PixelModel(StateBeforeSteps, keras.Model):
 
     @property
     def metrics(self):
-        return [self._loss_tracker, *self.model.metrics] if self.compiled else []
+        if not self.compiled:
+            return []
+        # not the model's own mean of losses: it is never updated, and has the same name
+        return [self._loss_tracker, *(each for each in self.model.metrics if each is not self.model._loss_tracker)]
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         return self.model.compute_loss(x, y, y_pred, sample_weight, training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        results = self.model.compute_metrics(x, y, y_pred, sample_weight)
-        return results | {"loss": self._loss_tracker.result()}
+        self.model.compute_metrics(x, y, y_pred, sample_weight)
+        return self.get_metrics_result()

@@ -238,18 +238,19 @@ def draw(results: dict[str, dict], file: Path) -> None:
     made = new_figure(9, 5)
     axes = made.subplots(2, 1, sharex=False)
     colors = ("#440154", "#31688e", "#35b779")
+    methods = list(dict.fromkeys(method for each in results.values() for method in each["pointing"]))
     for number, (name, each) in enumerate(results.items()):
-        methods = list(each["pointing"])
-        places = np.arange(len(methods)) + 0.25 * (number - 1)
-        axes[0].bar(places, [each["pointing"][m] for m in methods], 0.24, color=colors[number], label=name)
-        gains = [np.mean(list(each["gains"].get(m, {"": 0}).values())) for m in methods]
-        axes[1].bar(places, gains, 0.24, color=colors[number])
-        for axis in axes:
-            axis.set_xticks(np.arange(len(methods)), methods)
+        own = [method for method in methods if method in each["pointing"]]
+        places = np.array([methods.index(method) for method in own]) + 0.25 * (number - 1)
+        axes[0].bar(places, [each["pointing"][method] for method in own], 0.24, color=colors[number])
+        gains = [np.mean(list(each["gains"].get(method, {"": 0}).values())) for method in own]
+        axes[1].bar(places, gains, 0.24, color=colors[number], label=name)
     axes[0].set_ylabel("pointing game")
     axes[1].set_ylabel("area gained over random")
-    axes[0].legend(loc="lower left", fontsize=8)
+    axes[1].legend(loc="lower left", fontsize=8, ncols=len(results))
     for axis in axes:
+        axis.set_xlim(-0.5, len(methods) - 0.5)
+        axis.set_xticks(np.arange(len(methods)), methods)
         axis.grid(axis="y", alpha=0.3)
     made.tight_layout()
     saved(made, file)

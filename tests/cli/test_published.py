@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -90,6 +91,33 @@ def test_a_directory_takes_the_place_of_the_hub(hub, root, tmp_path):
     assert main(["check", "--published", GONE, "--from", str(root), "--results", str(results)]) == 1
     assert table(results)[GONE]["note"] == f"{root} holds no unc-nlp/lxmert-vqa-uncased"
     assert not hub
+
+
+def test_what_passed_is_checked_again_when_its_files_are_others(root, facts, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(published, "CHECKPOINTS", facts)
+    results, copy = tmp_path / "results.json", tmp_path / "copy"
+    shutil.copytree(root / ROWS[RIGHT].name, copy / ROWS[RIGHT].name)
+    given = ["check", "--published", RIGHT, "--results", str(results)]
+    assert main([*given, "--from", str(copy)]) == 0
+    (tmp_path / "empty").mkdir()
+    assert main([*given, "--from", str(tmp_path / "empty")]) == 1
+    assert "holds no" in table(results)[RIGHT]["note"]
+    assert main([*given, "--from", str(copy)]) == 0
+    weights = copy / ROWS[RIGHT].name / "pytorch_model.bin"
+    state = state_of(ROWS[RIGHT].name)
+    write_torch(weights, state | {"cls.bias": state["cls.bias"] + 0.001})
+    assert main([*given, "--from", str(copy)]) == 1
+    assert table(results)[RIGHT]["result"] == "differs"
+
+
+@pytest.mark.parametrize("kept", ['{"result": "pass"}', '"pass"', "[]", "{}", "7"])
+def test_a_file_of_something_else_is_no_file_of_outcomes(root, facts, monkeypatch, tmp_path, capsys, kept):
+    monkeypatch.setattr(published, "CHECKPOINTS", facts)
+    results = tmp_path / "results.json"
+    results.write_text(f'{{"{ROWS[RIGHT].name}": {kept}}}')
+    assert main(["check", "--published", RIGHT, "--from", str(root), "--results", str(results)]) == 2
+    assert f"{results} holds no outcome for {ROWS[RIGHT].name}" in capsys.readouterr().err
+    assert kept in results.read_text()
 
 
 def test_offline_is_one_sentence(facts, monkeypatch, tmp_path, capsys):

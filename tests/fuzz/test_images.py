@@ -87,10 +87,40 @@ def test_an_image_file_is_not_read_before_its_size_is_known(worker, tmp_path, re
     refused(worker, reader, tmp_path / "pipe.jpg", "is no regular file")
 
 
-def test_the_segments_of_a_jpeg_are_counted(worker, tmp_path):
-    content = encode(photo(10, 10), "JPEG")
-    path = image_file(tmp_path / "comments.jpg", content[:2] + b"\xff\xfe\0\x02" * 7_500_000 + content[2:])
-    refused(worker, "image", path, "with more than 4096 segments")
+def after_the_start(content: bytes, *segments: bytes) -> bytes:
+    return content[:2] + b"".join(segments) + content[2:]
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">2BH", 0xFF, marker, len(content) + 2) + content
+
+
+@pytest.mark.parametrize("reader", EVERYWHERE)
+@pytest.mark.parametrize(
+    "segments",
+    [(b"\xff\xfe\0\x02",) * 7_500_000, (segment(0xE1, b"Exif\0\0" + bytes(65_000)),) * 1500],
+    ids=["empty comments", "100 MB of EXIF"],
+)
+def test_the_segments_of_a_jpeg_are_bounded(worker, tmp_path, reader, segments):
+    path = image_file(tmp_path / "segments.jpg", after_the_start(encode(photo(10, 10), "JPEG"), *segments))
+    refused(worker, reader, path, "with more than 100 scans, 4096 segments or 16777216 bytes of segments")
+
+
+def test_a_large_jpeg_with_metadata_is_decoded(worker, tmp_path):
+    """It has more bytes than segments may have, most of them behind the picture."""
+    content = encode(photo(60, 40), "JPEG")
+    expected = worker.read("image", image_file(tmp_path / "plain.jpg", content)).value
+    metadata = [segment(0xE1, b"Exif\0\0" + bytes(65_000))] * 100
+    path = image_file(tmp_path / "large.jpg", after_the_start(content, *metadata) + bytes(20_000_000))
+    assert [worker.read(reader, path).value for reader in EVERYWHERE[:2]] == [expected] * 2
+
+
+@pytest.mark.parametrize("reader", EVERYWHERE)
+def test_a_jpeg_has_one_frame(worker, tmp_path, reader):
+    """Pillow keeps what it reads of every component: twenty thousand of each header here."""
+    frame = segment(0xC0, struct.pack(">BHHB", 8, 10, 10, 3) + bytes(65_000))
+    path = image_file(tmp_path / "frames.jpg", after_the_start(encode(photo(10, 10), "JPEG"), *[frame] * 200))
+    refused(worker, reader, path, "cannot be decoded")
 
 
 def test_a_bmp_of_runs_is_decoded_in_bounds(worker, tmp_path):

@@ -1,9 +1,12 @@
 """`tfvl check --published`: compares what the published checkpoints give here with what upstream publishes of them."""
 
+import contextlib
 import dataclasses
 import gc
+import hashlib
 import json
 import time
+import typing
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 from tfvl.cli.console import console, print_json, print_table, say
 from tfvl.cli.published_facts import CHECKPOINTS, TOLERANCE, Published, Question
 from tfvl.errors import CheckpointError, OutOfReachError
+from tfvl.files.digest import digest_of_files
 from tfvl.files.json_file import read_json
 from tfvl.files.whole import write_text
 
@@ -28,6 +32,7 @@ class Outcome:
         difference: the largest difference to the published numbers, if there are any.
         seconds, megabytes: the time that the check took, and the size of the checkpoint's files.
         note: why it is not a pass; or what was asked and answered.
+        content: a digest of all that the outcome depends on; "" if the files cannot be had.
     """
 
     name: str
@@ -36,6 +41,7 @@ class Outcome:
     seconds: float = 0.0
     megabytes: float = 0.0
     note: str = ""
+    content: str = ""
 
 
 def check_published(
@@ -48,23 +54,30 @@ def check_published(
         source: a directory that holds the checkpoints as `owner/name` or `name`; None is the hub, or the mirror of it
             that HF_ENDPOINT in the environment names.
         tasks: ask the questions of the model pages as well.
-        results: a file that keeps the outcomes, so that an interrupted run can go on.
+        results: a file that keeps the outcomes, so that an interrupted run can go on. One that was good is kept as long
+            as the published facts and the contents of the checkpoint's files are the same.
         as_json: print the outcomes as JSON in place of the table.
 
     Raises:
-        ValueError: there is no such name or directory, or none of the checkpoints can be reached on the hub.
+        ValueError: there is no such name or directory, the file holds something else than outcomes, or none of the
+            checkpoints can be reached on the hub.
     """
     rows = chosen(names)
     if source is not None and not source.is_dir():
         raise ValueError(f"--from is {source}, but there is no such directory")
-    before = read_json(results) if results is not None and results.is_file() else {}
+    before = kept_in(results) if results is not None and results.is_file() else {}
     outcomes = {}
     with console(stderr=True).status("") as status:
         for row in rows:
             status.update(f"{row.name} ({len(outcomes) + 1} of {len(rows)})")
-            kept = before.get(row.name)
-            good = kept is not None and kept["result"] in GOOD and kept["tasks"] >= tasks
-            outcomes[row.name] = kept if good else dataclasses.asdict(check(row, source, tasks)) | {"tasks": tasks}
+            kept, content = before.get(row.name), ""
+            if results is not None:
+                with contextlib.suppress(ValueError, OSError):  # `check` says why the files cannot be had
+                    content = content_of(row, source, tasks)
+            if kept and kept["result"] in GOOD and kept["content"] == content:
+                outcomes[row.name] = kept
+            else:
+                outcomes[row.name] = dataclasses.asdict(check(row, source, tasks)) | {"content": content}
             if results is not None:
                 write_text(results, json.dumps(before | outcomes, indent=2) + "\n")
     if all(each["result"] == "unreachable" for each in outcomes.values()):
@@ -80,6 +93,28 @@ def check_published(
     print_table("published checkpoints", columns, [shown(each) for each in outcomes.values()])
     say(f"{good} of {len(outcomes)} are as published; sources: tfvl/cli/published_facts.py")
     return good == len(outcomes)
+
+
+def kept_in(results: Path) -> dict[str, dict]:
+    """Reads the outcomes of an earlier run. Raises ValueError, which names the file, if it holds something else."""
+    before = read_json(results)
+    for name, kept in before.items():
+        wanted = typing.get_type_hints(Outcome)
+        fits = isinstance(kept, dict) and kept.keys() == wanted.keys()
+        if not fits or not all(isinstance(kept[key], kind) for key, kind in wanted.items()):
+            raise ValueError(f"{results} holds no outcome for {name}; remove it, or name another file by --results")
+    return before
+
+
+def content_of(row: Published, source: Path | None, tasks: bool) -> str:
+    """Returns a digest of all that an outcome depends on: what is published, and the files that it is compared with."""
+    pictures = [*row.pictures, *(each for question in row.questions if tasks for each in question.pictures)]
+    files = [
+        located(row.name, source),
+        located(row.text_from or row.name, source, weights=False),
+        *(picture(*each, source) for each in pictures),
+    ]
+    return hashlib.sha256(repr([row, tasks, *map(digest_of_files, files)]).encode()).hexdigest()
 
 
 def chosen(names: Sequence[str]) -> list[Published]:

@@ -7,8 +7,12 @@ from pathlib import Path
 from tfvl.files.reading import open_regular
 
 
-def digest_of_files(path: Path, suffixes: Collection[str]) -> str:
-    """Returns a digest of the names and contents of the files in a directory with these suffixes, or of a single file.
+def digest_of_files(path: Path, suffixes: Collection[str] | None = None) -> str:
+    """Returns a digest of the names and contents of the files in a directory, or of a single file.
+
+    Args:
+        path: the directory or file.
+        suffixes: if given, files with other name endings do not count.
 
     Raises:
         OSError: a file cannot be read.
@@ -16,7 +20,7 @@ def digest_of_files(path: Path, suffixes: Collection[str]) -> str:
     """
     digest = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(path.iterdir()):
-        if file.suffix in suffixes:
+        if (suffixes is None or file.suffix in suffixes) and not file.is_dir():
             with open_regular(file) as opened:
                 digest.update(file.name.encode("utf-8", "surrogateescape") + b"\0")
                 digest.update(hashlib.file_digest(opened, "sha256").digest())

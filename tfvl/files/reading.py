@@ -47,6 +47,20 @@ def open_regular(path: str | os.PathLike) -> io.FileIO:
     return io.FileIO(descriptor)
 
 
+def bytes_in_holes(file: io.FileIO, most: int) -> int:
+    """Returns how many bytes of a file were never written, and read as zeros; it stops counting beyond `most`."""
+    found = position = 0
+    size = os.fstat(file.fileno()).st_size
+    while position < size and found <= most:
+        hole = os.lseek(file.fileno(), position, os.SEEK_HOLE)  # the end of the file if there is none
+        try:
+            position = os.lseek(file.fileno(), hole, os.SEEK_DATA)
+        except OSError:  # no data follow
+            position = size
+        found += position - hole
+    return found
+
+
 def read_text_file(path: str | os.PathLike, limit: int = MAX_TEXT_BYTES) -> str:
     """Reads a text file; arguments and errors are those of `read_file`, and ValueError if it is not UTF-8."""
     try:

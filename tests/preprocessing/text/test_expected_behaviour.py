@@ -218,6 +218,17 @@ def padding_is_on_either_side(make, tmp_path):
 
 
 @expected
+def rows_without_padding_are_whole_on_either_side(make, tmp_path):
+    texts, pairs = [TEXT, "low", ""], ["the", TEXT, "a"]
+    for given in ((texts,), (texts, pairs)):
+        encoded = [make().encode(*each) for each in zip(*given, strict=True)]
+        for options in ({"padding": False}, {"padding": "max_length"}):  # there is no limit to pad to
+            left, right = (rows(make(padding_side=side), *given, **options) for side in ("left", "right"))
+            assert left["input_ids"] == encoded
+            assert left == right
+
+
+@expected
 def the_side_can_be_set_later(make, tmp_path):
     tokenizer = make()
     tokenizer.padding_side = "left"

@@ -153,6 +153,35 @@ def test_a_torn_checkpoint_falls_back(root, accumulated, eager_functions, tmp_pa
     assert_same_run(tmp_path, accumulated)
 
 
+def as_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def with_a_hole(path):
+    with open(path, "ab") as file:
+        file.truncate(5 << 30)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (as_a_pipe, "is no regular file"),
+        (with_a_hole, "has 5368709120 bytes; at most 16777216 are read"),
+        (lambda path: path.write_text("[" * 200_000), "it is nested deeper than 64 levels"),
+        (lambda path: path.write_text("[]"), "list"),
+    ],
+)
+@pytest.mark.parametrize("name", [checkpoint.MANIFEST, checkpoint.STATE])
+def test_a_damaged_text_of_a_checkpoint_is_a_sentence(tmp_path, name, damage, sentence):
+    for step in (1, 2):
+        newest = checkpoint.save(tmp_path, step, {"a": np.arange(step)}, {"step": step})
+    damage(newest / name)
+    said = sentence if name == checkpoint.MANIFEST else rf"({sentence}|{name} is not what was written)"
+    with pytest.warns(UserWarning, match=f"The checkpoint {newest} is damaged.*{said}"):
+        assert checkpoint.last(tmp_path).state == {"step": 1}
+
+
 def test_history_and_events_have_each_step_once(root, eager_functions, tmp_path):
     run = settings(root)
     train_until(5, run, tmp_path)

@@ -5,9 +5,10 @@ of names and entries; an entry says in which file, at which offset, a tensor lie
 Sources: tensorflow/core/lib/io/format.cc, block.cc; tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
 """
 
+import itertools
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import google_crc32c
@@ -15,14 +16,22 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError, Message
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
-from tfvl.files.reading import open_regular, read_file
+from tfvl.files.reading import bytes_in_holes, open_regular, read_file
 from tfvl.files.tfrecord import masked
 
 INDEX = Path("variables") / "variables.index"
-MAX_INDEX_BYTES = 1 << 26
+MAX_INDEX_BYTES = 1 << 24
+MAX_ENTRIES = 100_000  # a model of base size has some hundred
+MAX_NAME_BYTES = 1 << 24  # of all names together, written out
+MAX_HOLE_BYTES = 1 << 28  # of the files, which would have to be read as zeros
+MAX_TEXTS = 1 << 21  # of all string tensors together
+MAX_RANK = 254  # of a tensor of TensorFlow's
+SHOWN_AXES = 8
 READ_BYTES = 1 << 20
 SHOWN = 3  # problems of one kind
+UNCHECKED = (tf.variant, tf.resource)  # TensorFlow keeps no checksum of these that can be compared here
 _MAGIC, _FOOTER_BYTES, _TRAILER = 0xDB4775248B80FB57, 48, struct.Struct("<BI")
+_MAX_VARINT_BYTES = 10
 _VARIABLES = ("VarHandleOp", "VariableV2", "Variable")
 
 
@@ -59,45 +68,65 @@ def _few(found: list[str]) -> list[str]:
 
 def _damaged(directory: Path, entries: dict[str, bytes], shards: int) -> list[str]:
     """Returns a sentence for each variable whose content in the files does not match the index."""
-    found, files = [], {}
     try:
-        for name, value in entries.items():
-            entry = tensor_bundle_pb2.BundleEntryProto.FromString(value)
-            path = directory / INDEX.with_name(f"variables.data-{entry.shard_id:05d}-of-{shards:05d}")
-            try:
-                files[path] = files.get(path) or open_regular(path)
-                _check_entry(files[path], entry)
-            except FileNotFoundError:
-                return [f"{path} is missing"]
-            except (OSError, ValueError) as error:
-                found.append(f"{path}, variable {name[:200]}: {error}")
+        parsed = [(name, tensor_bundle_pb2.BundleEntryProto.FromString(value)) for name, value in entries.items()]
     except DecodeError:
-        found.append(f"{directory / INDEX} is damaged (an entry is none)")
-    finally:
-        for file in files.values():
-            file.close()
+        return [f"{directory / INDEX} is damaged (an entry is none)"]
+    found, holes, texts = [], 0, 0
+    stored = sorted((each for each in parsed if not each[1].slices), key=_place)  # the others are put together of these
+    for shard, group in itertools.groupby(stored, key=lambda each: each[1].shard_id):
+        path = directory / INDEX.with_name(f"variables.data-{shard:05d}-of-{shards:05d}")
+        try:
+            with open_regular(path) as file:
+                holes += bytes_in_holes(file, MAX_HOLE_BYTES - holes)
+                if holes > MAX_HOLE_BYTES:
+                    return [f"{path} has more than {MAX_HOLE_BYTES} bytes that were never written"]
+                end, size = 0, file.seek(0, 2)
+                for name, entry in group:
+                    if entry.size and entry.offset < end:  # else a small file could make any number of bytes to check
+                        return [f"{directory / INDEX} is damaged ({name[:200]} lies within another variable)"]
+                    end = max(end, entry.offset + entry.size)
+                    try:
+                        dtype, count = _type_and_count(entry, size)
+                        texts += count if dtype == tf.string else 0
+                        if texts > MAX_TEXTS:
+                            return [f"{path} has more than {MAX_TEXTS} texts, which are not checked"]
+                        _check_content(file, entry, dtype, count)
+                    except (OSError, ValueError) as error:
+                        found.append(f"{path}, variable {name[:200]}: {error}")
+        except FileNotFoundError:
+            return [f"{path} is missing"]
+        except (OSError, ValueError) as error:
+            found.append(f"{path}: {error}")
     return found
 
 
-def _check_entry(file, entry: Message) -> None:
-    """Raises ValueError if the tensor in the file does not match its entry."""
-    size = file.seek(0, 2)
-    if entry.slices:  # the tensor is stored in parts, under other entries
-        return
+def _place(named: tuple[str, Message]) -> tuple[int, int, int]:
+    return named[1].shard_id, named[1].offset, named[1].size
+
+
+def _type_and_count(entry: Message, size: int) -> tuple[tf.DType, int]:
+    """Returns a tensor's dtype and its number of values. Raises ValueError if it cannot lie in a file of this size."""
     if not 0 <= entry.offset <= entry.offset + entry.size <= size:
         raise ValueError(f"the file has {size} bytes, but it ends at {entry.offset + entry.size}")
     try:
         dtype = tf.as_dtype(entry.dtype)
     except TypeError:
         raise ValueError(f"of the unknown type {entry.dtype}") from None
-    if dtype in (tf.variant, tf.resource):  # TensorFlow keeps no checksum of these that can be compared here
-        return
+    if len(entry.shape.dim) > MAX_RANK:
+        raise ValueError(f"it has {len(entry.shape.dim)} axes, at most {MAX_RANK}")
     shape = [dim.size for dim in entry.shape.dim]
     count = math.prod(shape)
-    if min(shape, default=0) < 0 or (dtype == tf.string and count > entry.size):
-        raise ValueError(f"its shape {shape} does not fit its {entry.size} bytes")
-    if dtype != tf.string and count * dtype.size != entry.size:
-        raise ValueError(f"{dtype.name} {shape} has {count * dtype.size} bytes, but its entry says {entry.size}")
+    fits = count <= entry.size if dtype == tf.string else dtype in UNCHECKED or count * dtype.size == entry.size
+    if min(shape, default=0) < 0 or not fits:
+        raise ValueError(f"{dtype.name} {shape[:SHOWN_AXES]} does not fit its {entry.size} bytes")
+    return dtype, count
+
+
+def _check_content(file, entry: Message, dtype: tf.DType, count: int) -> None:
+    """Raises ValueError if the checksum of the tensor in the file is not that of its entry."""
+    if dtype in UNCHECKED:
+        return
     file.seek(entry.offset)
     crc, left = _of_lengths(file, count, entry.size) if dtype == tf.string else (0, entry.size)
     while left > 0:
@@ -112,7 +141,7 @@ def _check_entry(file, entry: Message) -> None:
 def _of_lengths(file, count: int, size: int) -> tuple[int, int]:
     """Returns the checksum of the lengths that precede a tensor's strings, and the number of bytes that follow them."""
     start, crc, total = file.tell(), 0, 0
-    content = file.read(size)  # the texts, of which a SavedModel has few
+    content = file.read(min(size, count * _MAX_VARINT_BYTES + 4))
     position = 0
     for _ in range(count):
         length, position = _varint(content, position)
@@ -141,11 +170,27 @@ def read_index(path: Path) -> dict[str, bytes]:
         raise ValueError("it does not end as one")
     _, position = _handle(footer, 0)
     root, _ = _handle(footer, position)
-    entries: dict[str, bytes] = {}
-    for _, handle in _block(content, *root):
-        place, _ = _handle(handle, 0)
-        entries |= {name.decode("utf-8", "replace"): value for name, value in _block(content, *place)}
-    return entries
+
+    def stored() -> Iterator[tuple[bytes, bytes]]:
+        end = 0
+        for _, handle in _bounded(_block(content, *root)):
+            (offset, size), _ = _handle(handle, 0)
+            if offset < end:  # else one block could be read any number of times
+                raise ValueError("its blocks do not lie one after the other")
+            end = offset + size
+            yield from _block(content, offset, size)
+
+    return {name.decode("utf-8", "replace"): value for name, value in _bounded(stored())}
+
+
+def _bounded(entries: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """Yields the entries. Raises ValueError where they are more than `MAX_ENTRIES`, or `MAX_NAME_BYTES` of names."""
+    name_bytes = 0
+    for number, (name, value) in enumerate(entries):
+        name_bytes += len(name)
+        if number == MAX_ENTRIES or name_bytes > MAX_NAME_BYTES:
+            raise ValueError(f"it has more than {MAX_ENTRIES} entries, or {MAX_NAME_BYTES} bytes of names")
+        yield name, value
 
 
 def _block(content: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:

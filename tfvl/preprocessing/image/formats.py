@@ -20,11 +20,12 @@ from tfvl.preprocessing.image.limits import (
     EOI,
     MAX_FILE_BYTES,
     MAX_SCANS,
+    MAX_SEGMENT_BYTES,
     MAX_SEGMENTS,
     NO_LENGTH,
     SOS,
     TOO_MANY_BLOCKS,
-    TOO_MANY_SCANS,
+    TOO_MANY_SEGMENTS,
 )
 from tfvl.preprocessing.image.pillow import laid_on_white
 
@@ -99,54 +100,59 @@ def _unsupported(contents: tf.Tensor) -> tf.Tensor:
 
 def _jpeg_size(contents: tf.Tensor) -> tf.Tensor:
     return tf.cond(
-        _has_many_scans(contents),
+        _has_many_segments(contents),
         lambda: tf.constant([BEYOND_LIMITS] * 2, tf.int64),
         lambda: tf.cast(tf.image.extract_jpeg_shape(contents)[:2], tf.int64),
     )
 
 
-def _has_many_scans(contents: tf.Tensor) -> tf.Tensor:
-    """Returns whether decoding takes more than `MAX_SCANS` passes over the image.
+def _has_many_segments(contents: tf.Tensor) -> tf.Tensor:
+    """Returns whether a JPEG has more than `MAX_SCANS`, `MAX_SEGMENTS` or `MAX_SEGMENT_BYTES`.
 
     Searching for the marker of a scan is cheap, but also finds it in other data, such as a film behind a picture. Only
-    if it occurs too often are the segments followed, as in `limits.check_jpeg`.
+    if it occurs too often, or if there are so many bytes, are the segments followed, as in `limits.check_jpeg`.
     """
     parts = tf.strings.split(contents, bytes([0xFF, SOS]), maxsplit=MAX_SCANS + 1)
-    return tf.cond(tf.size(parts) > MAX_SCANS + 1, lambda: _counts_many_scans(contents), lambda: tf.constant(False))
+    return tf.cond(
+        (tf.size(parts) > MAX_SCANS + 1) | (tf.strings.length(contents) > MAX_SEGMENT_BYTES),
+        lambda: _counts_many_segments(contents),
+        lambda: tf.constant(False),
+    )
 
 
-def _counts_many_scans(contents: tf.Tensor) -> tf.Tensor:
+def _counts_many_segments(contents: tf.Tensor) -> tf.Tensor:
     length = tf.strings.length(contents)
 
-    def follow(position: tf.Tensor, scans: tf.Tensor, segments: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def within(scans: tf.Tensor, segments: tf.Tensor, nbytes: tf.Tensor) -> tf.Tensor:
+        return (scans <= MAX_SCANS) & (segments <= MAX_SEGMENTS) & (nbytes <= MAX_SEGMENT_BYTES)
+
+    def follow(position: tf.Tensor, scans: tf.Tensor, segments: tf.Tensor, nbytes: tf.Tensor) -> tuple[tf.Tensor, ...]:
         window = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, position, WINDOW_BYTES), tf.uint8), tf.int32)
         second = window[1:]
         no_marker = (second == 0) | (second == 0xFF) | ((second >= 0xD0) & (second <= 0xD7))
         at = tf.where((window[:-1] == 0xFF) & ~no_marker)[:1, 0]
 
         def next_window() -> tuple[tf.Tensor, ...]:
-            return position + tf.size(window) - 1, scans, segments
+            return position + tf.size(window) - 1, scans, segments, nbytes
 
         def segment() -> tuple[tf.Tensor, ...]:
             start = position + tf.cast(at[0], tf.int32)
             marker = second[at[0]]
-            stands_alone = tf.reduce_any(marker == NO_LENGTH)
+            stands_alone = tf.reduce_any(marker == (EOI, *NO_LENGTH))
             size = tf.cond(
                 stands_alone | (start + 4 > length),
                 lambda: tf.constant(0, tf.int64),
                 lambda: integer(contents, start + 2, tf.uint16, little_endian=False),
             )
-            end = tf.where(marker == EOI, length, start + 2 + tf.cast(size, tf.int32))
-            return end, scans + tf.cast(marker == SOS, tf.int32), segments + tf.cast(~stands_alone, tf.int32)
+            size = tf.cast(size, tf.int32)
+            end = tf.where(marker == EOI, length, start + 2 + size)
+            counted = tf.cast(~stands_alone, tf.int32)
+            return end, scans + tf.cast(marker == SOS, tf.int32), segments + counted, nbytes + size
 
         return tf.cond(tf.size(at) > 0, segment, next_window)
 
-    _, scans, segments = tf.while_loop(
-        lambda position, scans, segments: (position < length - 1) & (scans <= MAX_SCANS) & (segments <= MAX_SEGMENTS),
-        follow,
-        [0, 0, 0],
-    )
-    return (scans > MAX_SCANS) | (segments > MAX_SEGMENTS)
+    found = tf.while_loop(lambda position, *counts: (position < length - 1) & within(*counts), follow, [0, 0, 0, 0])
+    return ~within(*found[1:])
 
 
 def _decode_jpeg(contents: tf.Tensor) -> tf.Tensor:
@@ -225,7 +231,7 @@ def problem(contents: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Returns a sentence, a tf.string scalar, that says why `read` returned `CORRUPT` or `BEYOND_LIMITS` for a file."""
     length = tf.strings.as_string(tf.strings.length(contents))
     name = tf.gather(["image", "JPEG", "PNG", "GIF", "BMP", "WebP"], sniff(contents))
-    limit = tf.gather(["", TOO_MANY_SCANS, "", TOO_MANY_BLOCKS, "", ""], sniff(contents))
+    limit = tf.gather(["", TOO_MANY_SEGMENTS, "", TOO_MANY_BLOCKS, "", ""], sniff(contents))
     too_large = tf.strings.join(["image: ", length, f" bytes, at most {MAX_FILE_BYTES} are decoded"])
     beyond = tf.strings.join(["image: a ", name, " of ", length, " bytes with ", limit])
     beyond = tf.where(tf.strings.length(contents) > MAX_FILE_BYTES, too_large, beyond)

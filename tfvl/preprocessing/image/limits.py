@@ -10,11 +10,12 @@ import zlib
 
 MAX_FILE_BYTES = 320 << 20  # more than an uncompressed RGB image of max_pixels has
 MAX_SCANS = 100  # encoders write about 10
-MAX_SEGMENTS = 4096  # of a JPEG before and between its scans; 64 kB each
+MAX_SEGMENTS = 4096  # of a JPEG before and between its scans
+MAX_SEGMENT_BYTES = 1 << 24  # of all of them; what Pillow does with those of metadata takes the square of their size
 MAX_BLOCKS = 1000  # of a GIF before its first frame
 MAX_METADATA_BYTES = 1 << 22  # of a GIF before its first frame
 MAX_CHUNKS = 1 << 17  # of a PNG; libpng writes one for every 8 kB
-TOO_MANY_SCANS = f"more than {MAX_SCANS} scans"
+TOO_MANY_SEGMENTS = f"more than {MAX_SCANS} scans, {MAX_SEGMENTS} segments or {MAX_SEGMENT_BYTES} bytes of segments"
 TOO_MANY_BLOCKS = f"more than {MAX_BLOCKS} blocks or {MAX_METADATA_BYTES} bytes before its first frame"
 
 # The first characters of a JPEG, PNG, GIF, WebP or BMP in base64, which a request in JSON has to mark as such.
@@ -22,6 +23,7 @@ BASE64_IMAGE = "data:image/|/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk[0-9A-Za-z+/]{8}"
 BASE64_HINT = '; it is base64, which has to be written {"b64": "…"} in JSON'
 
 SOS, EOI, NO_LENGTH = 0xDA, 0xD9, (0x01, 0xD8)
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the three between them are tables
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # neither an escaped byte 0xff of the pixels nor a restart
 _PNG_SIGNATURE_BYTES, _CHUNK_FRAME_BYTES = 8, 12  # a chunk's length, name and checksum
 
@@ -33,18 +35,25 @@ def check_size(nbytes: int) -> None:
 
 
 def check_jpeg(contents: bytes) -> None:
-    """Walks over the segments of a JPEG. Raises ValueError if it has more than `MAX_SCANS` or `MAX_SEGMENTS`."""
-    position = scans = segments = 0
+    """Walks over the segments of a JPEG.
+
+    Raises:
+        ValueError: it has more than `MAX_SCANS`, `MAX_SEGMENTS` or `MAX_SEGMENT_BYTES`, or two frame headers, of which
+            Pillow would keep every component.
+    """
+    position = scans = segments = nbytes = frames = 0
     while (found := _MARKER.search(contents, position)) and found[1][0] != EOI:
         position, marker = found.end(), found[1][0]
         if marker in NO_LENGTH:
             continue
+        length = int.from_bytes(contents[position : position + 2])
+        position, nbytes = position + length, nbytes + length
         scans, segments = scans + (marker == SOS), segments + 1
-        if scans > MAX_SCANS:
-            raise ValueError(f"a JPEG of {len(contents)} bytes with {TOO_MANY_SCANS}")
-        if segments > MAX_SEGMENTS:
-            raise ValueError(f"a JPEG of {len(contents)} bytes with more than {MAX_SEGMENTS} segments")
-        position += int.from_bytes(contents[position : position + 2])
+        if scans > MAX_SCANS or segments > MAX_SEGMENTS or nbytes > MAX_SEGMENT_BYTES:
+            raise ValueError(f"a JPEG of {len(contents)} bytes with {TOO_MANY_SEGMENTS}")
+        frames += marker in FRAMES and not scans
+        if frames > 1:
+            raise ValueError(f"{len(contents)} bytes that cannot be decoded: a JPEG with two frame headers")
 
 
 def check_gif(contents: bytes) -> None:

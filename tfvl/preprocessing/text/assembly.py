@@ -80,20 +80,33 @@ def check_options(
     """
     padding, truncation = one_of("padding", padding, PADDINGS), one_of("truncation", truncation, TRUNCATIONS)
     check_lengths(max_length, pad_to_multiple_of)
-    sides = one_of("padding_side", padding_side, SIDES), one_of("truncation_side", truncation_side, SIDES)
+    padding_side, truncation_side = (
+        one_of(name, side, SIDES)
+        for name, side in (("padding_side", padding_side), ("truncation_side", truncation_side))
+    )
     if max_length is None and (truncation != "none" or padding == "max_length"):
         max_length = model_max_length
     if max_length is None:
         padding = "none" if padding == "max_length" else padding
         truncation = "none"
+    if padding == "none":
+        padding_side = "right"  # from where the rows of the matrix are cut to their own lengths
     if truncation != "none" and padding != "none" and pad_to_multiple_of and max_length % pad_to_multiple_of:
         raise ValueError(f"max_length={max_length} is not a multiple of pad_to_multiple_of={pad_to_multiple_of}")
     limit = max_length
     if add_special_tokens and truncation != "none" and max_length < specials_around(pair):
         truncation, limit = "none", None
-    splits = bool(split_special_tokens)
     return Options(
-        pair, bool(add_special_tokens), splits, padding, truncation, max_length, limit, pad_to_multiple_of, *sides
+        pair=pair,
+        add_special_tokens=bool(add_special_tokens),
+        split_special_tokens=bool(split_special_tokens),
+        padding=padding,
+        truncation=truncation,
+        max_length=max_length,
+        limit=limit,
+        pad_to_multiple_of=pad_to_multiple_of,
+        padding_side=padding_side,
+        truncation_side=truncation_side,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfvl.errors import CheckpointError
+from tfvl.files.reading import open_regular, parse_json, read_text_file
 from tfvl.files.whole import written_whole
 from tfvl.modeling.replicas import own_value
 from tfvl.porting.safetensors_file import read_safetensors, write_safetensors
@@ -64,12 +65,12 @@ def read(path: Path) -> SavedState:
         CheckpointError: a file is missing, or differs from what was written.
     """
     try:
-        files = json.loads((path / MANIFEST).read_text())["files"]
+        files = _json(path / MANIFEST)["files"]
         for name in (ARRAYS, STATE):
             if (path / name).stat().st_size != files[name]["size"] or _digest(path / name) != files[name]["sha256"]:
                 raise CheckpointError(f"The checkpoint {path} is damaged: {name} is not what was written.")
         tensors = read_safetensors(path / ARRAYS)
-        return SavedState({tensor.name: tensor.read() for tensor in tensors}, json.loads((path / STATE).read_text()))
+        return SavedState({tensor.name: tensor.read() for tensor in tensors}, _json(path / STATE))
     except (OSError, ValueError, TypeError, KeyError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -109,6 +110,13 @@ def _names(directory: Path) -> list[Path]:
     return sorted(path for path in directory.glob("[0-9]*") if path.is_dir())
 
 
+def _json(path: Path) -> Any:
+    try:
+        return parse_json(read_text_file(path))
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+
+
 def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

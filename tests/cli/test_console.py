@@ -13,8 +13,9 @@ from tfvl.cli.app import main
 from tfvl.cli.console import plain, print_table, say
 from tfvl.porting.hub import BUNDLED_DIRECTORY
 
-EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202etxt.exe\ud800"
-SHOWN = r"\x1b]0;owned\x07\x1b[2J\x9b31m\u202etxt.exe\ud800"
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\u200f\u061c\u200etxt.exe\ud800"
+SHOWN = r"\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\u200f\u061c\u200etxt.exe\ud800"
+UNSAFE = {"\x1b", "\x07", "\x9b", "\u202e", "\u200f", "\u061c", "\u200e"}
 
 
 def test_control_characters_are_written_out(capsys):
@@ -26,7 +27,7 @@ def test_control_characters_are_written_out(capsys):
     captured = capsys.readouterr()
     assert captured.out.startswith(SHOWN + "\n")
     assert captured.err == SHOWN + "\n"
-    assert not set(captured.out) & {"\x1b", "\x07", "\x9b", "\u202e"}
+    assert not set(captured.out) & UNSAFE
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def evil_model(tmp_path) -> Path:
     directory = tmp_path / "evil"
     shutil.copytree(BUNDLED_DIRECTORY / "shapes-vilt", directory)
     config = json.loads((directory / "config.json").read_text())
-    config["id2label"] = {index: f"{EVIL[:-1]}{index}" for index in config["id2label"]}
+    config["id2label"] = {index: f"red\nFORGED{index}{EVIL[:-1]}" for index in config["id2label"]}
     config["label2id"] = {label: int(index) for index, label in config["id2label"].items()}
     (directory / "config.json").write_text(json.dumps(config))
     return directory
@@ -46,7 +47,19 @@ def test_labels_of_a_checkpoint_are_only_shown(evil_model, tmp_path, capsys):
     assert main(["ask", str(tmp_path / "a.png"), f"what{EVIL[:-1]}?", "--model", str(evil_model)]) == 0
     captured = capsys.readouterr()
     assert r"\x1b]0;owned" in captured.out
-    assert not set(captured.out + captured.err) & {"\x1b", "\x07", "\x9b", "\u202e"}
+    assert r"red\nFORGED" in captured.out
+    assert not set(captured.out + captured.err) & UNSAFE
+
+
+def test_a_label_with_half_a_surrogate_pair_is_refused(evil_model, tmp_path, capsys):
+    shapes.draw_scene(1).image().save(tmp_path / "a.png")
+    config = json.loads((evil_model / "config.json").read_text())
+    config["id2label"]["3"] = "\ud800red"
+    (evil_model / "config.json").write_text(json.dumps(config))
+    sentence = r"config.json: id2label[3] is '\ud800red', which holds half a surrogate pair"
+    for arguments in (["ask", str(tmp_path / "a.png"), "what?", "--model"], ["port"], ["export"]):
+        assert main([*arguments, str(evil_model), *([] if arguments[0] == "ask" else [str(tmp_path / "out")])]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_errors_are_only_shown(tmp_path, capsys):

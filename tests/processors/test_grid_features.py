@@ -1,7 +1,11 @@
 """Grid features: right numbers from CNNs and transformers, the same everywhere, trained from pixels, refused well."""
 
+import contextlib
 import io
+import json
 import math
+import os
+import zipfile
 
 import keras
 import numpy as np
@@ -214,8 +218,70 @@ def test_they_lie_beside_the_processor(lxmert, processor, pictures, tmp_path):
     for name in ("roi_features", "normalized_boxes"):
         np.testing.assert_allclose(again.detect(pictures)[name], own.detect(pictures)[name], **TOLERANCE)
     (tmp_path / "own" / "grid_features.keras").write_bytes(b"torn")
-    with pytest.raises(CheckpointError, match="its grid features cannot be used"):
+    with pytest.raises(CheckpointError, match=r"grid features cannot be used: .*grid_features.keras: "):
         tfvl.GridFeatures.from_pretrained(tmp_path / "own")
+
+
+def rewritten(path, **members: bytes | None):
+    """Writes an archive again, with other contents of some members, compressed; None leaves one out."""
+    with zipfile.ZipFile(path) as old:
+        contents = {name: old.read(name) for name in old.namelist()}
+    names = {name.partition(".")[0]: name for name in contents}
+    contents |= {names[each]: content for each, content in members.items()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, content in contents.items():
+            if content is not None:
+                kind = zipfile.ZIP_STORED if name == "model.weights.h5" else zipfile.ZIP_DEFLATED
+                new.writestr(zipfile.ZipInfo(name), content, kind)
+
+
+def with_filters(path):
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    config["config"]["layers"][-1]["config"]["filters"] = 60_000_000
+    rewritten(path, config=json.dumps(config).encode())
+
+
+def as_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda path: path.unlink(), "No such file"),
+        (as_a_pipe, "is no regular file"),
+        (lambda path: rewritten(path, config=None), "no item named 'config.json'"),
+        (lambda path: rewritten(path, config=b"[" * 200_000), "nested deeper than 64 levels"),
+        (lambda path: rewritten(path, config=b" " * (1 << 25)), "at most 16777216 are read"),
+        (lambda path: rewritten(path, config=b"{}"), "Keras cannot load it"),
+        (lambda path: rewritten(path, model=b"no HDF5"), "HDF5"),
+        (with_filters, r"filters is 60000000 in config.json, but it holds only \d+ weights"),
+    ],
+)
+def test_a_strangers_backbone_is_refused_in_one_sentence(grid, tmp_path, damage, sentence):
+    grid.save_pretrained(tmp_path)
+    damage(tmp_path / "grid_features.keras")
+    with pytest.raises(CheckpointError, match=f"grid_features.keras: .*{sentence}") as refusal:
+        tfvl.GridFeatures.from_pretrained(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_damaged_weights_of_a_backbone_do_not_end_the_process(grid, tmp_path):
+    grid.save_pretrained(tmp_path)
+    path = tmp_path / "grid_features.keras"
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        weights = archive.read("model.weights.h5")
+    random = np.random.default_rng(55)
+    for place in random.integers(0, len(weights), 20):
+        damaged = bytearray(weights)
+        damaged[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(whole)
+        rewritten(path, model=bytes(damaged))
+        with contextlib.suppress(CheckpointError):
+            tfvl.GridFeatures.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(

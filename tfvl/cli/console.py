@@ -44,7 +44,9 @@ Strict = Annotated[bool, typer.Option("--strict", help="Refuse data that cannot 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DST.")]
 
 
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -61,6 +63,11 @@ def plain(value: object) -> str:
     Labels, answers and names come from untrusted files, and a terminal would obey an escape sequence in one of them.
     """
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
+
+
+def one_line(value: object) -> str:
+    """Escapes what `plain` does, and line ends, by which a label could look like a line that tfvl says itself."""
+    return plain(value).replace("\n", "\\n")
 
 
 def say(text: object, stderr: bool = False) -> None:
@@ -119,5 +126,5 @@ def print_table(title: str, columns: tuple[str, ...], rows: list[tuple]) -> None
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     console().print(Text(plain(title)), table, sep="\n")

@@ -16,6 +16,7 @@ from tfvl.cli.console import (
     Phrases,
     Revision,
     console,
+    one_line,
     print_table,
     say,
 )
@@ -88,7 +89,7 @@ def explain(
         (one,) = found
         if out is not None:
             one.save(out)
-    say(f"{one.answer}: {one.score:.4f}")
+    say(f"{one_line(one.answer)}: {one.score:.4f}")
     rows = [(token, f"{score:.4f}") for token, score in zip(one.tokens, one.token_scores, strict=True)]
     print_table(f"{one.method}, words", ("token", "score"), rows)
     print_table(f"{one.method}, best parts of the image", ("part", "score"), parts(one))

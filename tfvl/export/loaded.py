@@ -29,7 +29,11 @@ class LoadedModel:
         if not Path(directory, "saved_model.pb").is_file():
             raise ValueError(f"{directory} holds no saved_model.pb; give the directory of an exported model.")
         meta_graph = read_meta_graph(Path(directory))
-        if damage := [*variables.problems(Path(directory), meta_graph), *kernels.problems(meta_graph.graph_def)]:
+        if damage := [
+            *variables.problems(Path(directory), meta_graph),
+            *kernels.problems(meta_graph.graph_def),
+            *outside.assets(Path(directory), meta_graph),
+        ]:
             raise ValueError(f"{directory} cannot be loaded: {'; '.join(damage)}")
         if reached := outside.reached(meta_graph):
             warnings.warn(

@@ -69,6 +69,11 @@ def read_text_file(path: str | os.PathLike, limit: int = MAX_TEXT_BYTES) -> str:
         raise ValueError(f"{os.fspath(path)} is not UTF-8 text: byte {error.start} cannot be decoded.") from None
 
 
+def holds_half_surrogate(text: str) -> bool:
+    """Returns whether a text holds half of a surrogate pair, which JSON can write and no file or tensor can hold."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def parse_json(
     text: str | bytes, max_values: int = MAX_VALUES, object_pairs_hook: Callable[[list], Any] | None = None
 ) -> Any:

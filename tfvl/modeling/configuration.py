@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from tfvl.errors import CheckpointError
 from tfvl.files.json_file import read_json, write_json
-from tfvl.files.reading import reason, shown
+from tfvl.files.reading import holds_half_surrogate, reason, shown
 from tfvl.modeling.fields import check_fields, checked, flag, is_size
 from tfvl.porting.hub import resolve, split_options
 
@@ -189,4 +189,7 @@ def _checked_labels(labels) -> dict[int, str]:
         raise ValueError(
             f"id2label names classes {shown(sorted(checked)[:5])}…, expected every index from 0 on, at least one."
         )
+    for index, label in checked.items():
+        if holds_half_surrogate(label):
+            raise ValueError(f"id2label[{index}] is {shown(label)}, which holds half a surrogate pair and is no text.")
     return dict(sorted(checked.items()))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import h5py
+import numpy as np
 
 from tfvl.files.hdf5 import damage, links, opened
 
@@ -23,6 +24,26 @@ class KerasFile:
             if not {"layer_names", "layer_names0"} & set(file.attrs):
                 raise ValueError("this HDF5 file was not written by Keras: it has no layer_names")
             self.opening = [described(place, dataset) for place, dataset in _datasets(file, "", seen=set())], {}
+
+
+class WeightsFile:
+    """Reads the weights of a `.keras` archive to the last, to find out whether that can be done.
+
+    Attributes:
+        opening: how many numbers they are, and an empty dict.
+
+    Raises:
+        ValueError: the file is damaged, or refers to data outside itself.
+    """
+
+    def __init__(self, path: str):
+        count = 0
+        with damage(), opened(path) as file:
+            for place, dataset in _datasets(file, "", seen=set()):
+                if dataset.external or dataset.is_virtual:
+                    raise ValueError(f"{place[:200]!r} is stored somewhere else; refused")
+                count += int(np.size(dataset[()]))
+        self.opening = count, {}
 
 
 def described(place: str, dataset: h5py.Dataset) -> list:

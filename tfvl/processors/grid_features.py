@@ -20,6 +20,7 @@ from tfvl.preprocessing.regions.regions import Regions
 from tfvl.processors.grid_images import SCALINGS, GridImageProcessor, scaling_of
 from tfvl.processors.pixel_model import PixelModel
 from tfvl.processors.regions import GRID_FEATURES
+from tfvl.processors.stored_backbone import load_backbone
 
 MODEL_FILE = "grid_features.keras"  # beside `GRID_FEATURES`
 IMAGE_SIZE = (224, 224)  # of images, for backbones that take any size
@@ -186,9 +187,9 @@ class GridFeatures(keras.Model):
             if not isinstance(values["preprocess"], str):
                 values["preprocess"] = keras.saving.deserialize_keras_object(values["preprocess"])
             boxes = np.array(values.pop("boxes"), np.float32)
-            return cls(keras.models.load_model(path, compile=False), boxes=boxes, **values)
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise CheckpointError(f"{directory}: its grid features cannot be used: {error}") from None
+            return cls(load_backbone(path), boxes=boxes, **values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{directory / GRID_FEATURES}: these grid features cannot be used: {error}") from None
 
 
 def checked_pair(name: str, value) -> tuple[int, int]:

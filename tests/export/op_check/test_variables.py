@@ -1,11 +1,13 @@
 """What `check` says of a SavedModel whose variables are not all there, or not as they were written."""
 
+import re
 import shutil
 import warnings
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from tfvl.cli.app import main
 from tfvl.export import check
@@ -101,3 +103,11 @@ def test_an_asset_that_the_graph_names_must_be_there(tmp_path):
     assert report.reaches == {"files": ("InitializeTableFromTextFileV2",)}
     (tmp_path / "1" / "assets" / "words.txt").unlink()
     assert any("words.txt is missing" in problem for problem in check(tmp_path / "1").problems)
+    for name in ("../../words.txt", str(tmp_path / "words.txt")):
+        saved = saved_model_pb2.SavedModel.FromString((tmp_path / "1" / "saved_model.pb").read_bytes())
+        saved.meta_graphs[0].asset_file_def[0].filename = name
+        (tmp_path / "1" / "saved_model.pb").write_bytes(saved.SerializeToString())
+        sentence = f"the asset {name!r} leads out of {tmp_path / '1' / 'assets'}"
+        assert sentence in check(tmp_path / "1").problems
+        with pytest.raises(ValueError, match=re.escape(sentence)):
+            LoadedModel(str(tmp_path / "1"))

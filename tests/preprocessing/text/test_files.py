@@ -170,6 +170,7 @@ def test_added_tokens_file(tmp_path):
         ({"tokenizer__json": {"model": {"type": "BPE", "vocab": {}}}}, "describes a 'BPE' tokenizer"),
         ({"tokenizer__json": {"model": {"type": "WordPiece", "vocab": ["a"]}}}, "'WordPiece'"),
         ({"tokenizer__json": {"model": 7}}, "tokenizer.json"),
+        ({"tokenizer__json": backend(["[UNK]", "\ud800a"])}, "tokenizer.json has a text with half a surrogate pair"),
         ({"tokenizer__json": backend(["[UNK]", "a"]) | {"model": {"vocab": {"[UNK]": "zero"}}}}, "tokenizer.json"),
         ({"tokenizer__json": backend(continuing_subword_prefix="@@")}, "has the prefix '@@'"),
         ({"tokenizer__json": backend(added=[(12, "<x>")])}, "the added token '<x>' the id 12; it can only be 10"),

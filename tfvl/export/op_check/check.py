@@ -181,6 +181,8 @@ def _warmup(directory: Path, signatures) -> tuple[tuple[dict[str, str], ...], li
 
 
 def _asset_problems(directory: Path, meta_graph: Message) -> list[str]:
+    if led_out := outside.assets(directory, meta_graph):
+        return led_out
     paths = [directory / "assets" / asset.filename for asset in meta_graph.asset_file_def]
     return [f"{path} is missing" for path in paths if not path.is_file()]
 

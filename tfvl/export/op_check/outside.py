@@ -3,8 +3,10 @@
 A SavedModel is a program. The ops in this table may affect the machine that runs it; all other ops only compute.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from google.protobuf.message import Message
 
@@ -97,3 +99,10 @@ def _of_objects(meta_graph: Message) -> set[str]:
     for node in meta_graph.object_graph_def.nodes:
         names |= {node.bare_concrete_function.concrete_function_name, *node.function.concrete_functions}
     return names
+
+
+def assets(directory: Path, meta_graph: Message) -> list[str]:
+    """Returns a sentence for each asset whose name leads out of the artefact's directory of assets."""
+    names = sorted({asset.filename for asset in meta_graph.asset_file_def})
+    led_out = [name for name in names if os.path.isabs(name) or ".." in Path(name).parts]
+    return [f"the asset {name!r} leads out of {directory / 'assets'}" for name in led_out]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfvl.errors import CheckpointError
-from tfvl.files.reading import parse_json, read_text_file, reason, shown
+from tfvl.files.reading import holds_half_surrogate, parse_json, read_text_file, reason, shown
 from tfvl.files.whole import write_text
 from tfvl.preprocessing.text.added_tokens import AddedToken
 from tfvl.preprocessing.text.options import CALL_OPTIONS, OPTIONS
@@ -239,6 +239,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a JSON {type(value).__name__}, not an object")
+    if "\\ud" in text.lower() and holds_half_surrogate(json.dumps(value, ensure_ascii=False)):
+        raise CheckpointError(f"{path} has a text with half a surrogate pair, which no vocabulary can hold")
     return value
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tfvl.files.reading import holds_half_surrogate
 from tfvl.training.data import json_stream
 from tfvl.training.data.examples import Example, Report
 
@@ -46,6 +47,6 @@ def text_of(value: Any) -> str:
     """Returns the value of a field that must be a text. Raises ValueError if it is not, or no tokenizer takes it."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{value!r:.60} is no text")
-    if any("\ud800" <= letter <= "\udfff" for letter in value):  # valid in JSON, but not in a text
+    if holds_half_surrogate(value):
         raise ValueError(f"{value!r:.60} holds half a surrogate pair")
     return value

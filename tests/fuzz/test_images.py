@@ -2,6 +2,7 @@
 
 import os
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -121,6 +122,28 @@ def test_a_jpeg_has_one_frame(worker, tmp_path, reader):
     frame = segment(0xC0, struct.pack(">BHHB", 8, 10, 10, 3) + bytes(65_000))
     path = image_file(tmp_path / "frames.jpg", after_the_start(encode(photo(10, 10), "JPEG"), *[frame] * 200))
     refused(worker, reader, path, "cannot be decoded")
+
+
+def with_texts(content: bytes, kind: bytes, count: int, nbytes: int) -> bytes:
+    """Puts compressed texts into a PNG behind its header."""
+    text = zlib.compress(b"a" * nbytes, 9)
+    text = kind + (b"key\0\0" + text if kind == b"zTXt" else b"key\0\1\0\0\0" + text)
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    return content[:33] + chunk * count + content[33:]
+
+
+@pytest.mark.parametrize("reader", EVERYWHERE)
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt"])
+def test_the_texts_of_a_png_are_counted(worker, tmp_path, reader, kind):
+    content = with_texts(encode(photo(64, 64), "PNG"), kind, 400, 7_900_000)
+    refused(worker, reader, image_file(tmp_path / "texts.png", content), "with more than 16 compressed texts")
+
+
+def test_a_png_with_texts_is_decoded(worker, tmp_path):
+    content = encode(photo(60, 40), "PNG")
+    expected = worker.read("image", image_file(tmp_path / "plain.png", content)).value
+    path = image_file(tmp_path / "texts.png", with_texts(with_texts(content, b"zTXt", 8, 900), b"iTXt", 8, 900))
+    assert [worker.read(reader, path).value for reader in EVERYWHERE[:2]] == [expected] * 2
 
 
 def test_a_bmp_of_runs_is_decoded_in_bounds(worker, tmp_path):

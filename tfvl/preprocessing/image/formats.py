@@ -22,10 +22,13 @@ from tfvl.preprocessing.image.limits import (
     MAX_SCANS,
     MAX_SEGMENT_BYTES,
     MAX_SEGMENTS,
+    MAX_TEXTS,
     NO_LENGTH,
+    PNG_TEXTS,
     SOS,
     TOO_MANY_BLOCKS,
     TOO_MANY_SEGMENTS,
+    TOO_MANY_TEXTS,
 )
 from tfvl.preprocessing.image.pillow import laid_on_white
 
@@ -161,7 +164,10 @@ def _decode_jpeg(contents: tf.Tensor) -> tf.Tensor:
 
 
 def _png_size(contents: tf.Tensor) -> tf.Tensor:
-    return tf.stack([integer(contents, position, tf.int32, little_endian=False) for position in (20, 16)])
+    # The names of chunks are searched for, as following all chunks would take longer; pixels do not look so 17 times.
+    parts = [tf.size(tf.strings.split(contents, name, maxsplit=MAX_TEXTS + 1)) - 1 for name in PNG_TEXTS]
+    size = tf.stack([integer(contents, position, tf.int32, little_endian=False) for position in (20, 16)])
+    return tf.where(tf.add_n(parts) > MAX_TEXTS, tf.cast(BEYOND_LIMITS, size.dtype), size)
 
 
 def _decode_png(contents: tf.Tensor) -> tf.Tensor:
@@ -231,7 +237,7 @@ def problem(contents: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Returns a sentence, a tf.string scalar, that says why `read` returned `CORRUPT` or `BEYOND_LIMITS` for a file."""
     length = tf.strings.as_string(tf.strings.length(contents))
     name = tf.gather(["image", "JPEG", "PNG", "GIF", "BMP", "WebP"], sniff(contents))
-    limit = tf.gather(["", TOO_MANY_SEGMENTS, "", TOO_MANY_BLOCKS, "", ""], sniff(contents))
+    limit = tf.gather(["", TOO_MANY_SEGMENTS, TOO_MANY_TEXTS, TOO_MANY_BLOCKS, "", ""], sniff(contents))
     too_large = tf.strings.join(["image: ", length, f" bytes, at most {MAX_FILE_BYTES} are decoded"])
     beyond = tf.strings.join(["image: a ", name, " of ", length, " bytes with ", limit])
     beyond = tf.where(tf.strings.length(contents) > MAX_FILE_BYTES, too_large, beyond)

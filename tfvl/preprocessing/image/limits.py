@@ -15,7 +15,9 @@ MAX_SEGMENT_BYTES = 1 << 24  # of all of them; what Pillow does with those of me
 MAX_BLOCKS = 1000  # of a GIF before its first frame
 MAX_METADATA_BYTES = 1 << 22  # of a GIF before its first frame
 MAX_CHUNKS = 1 << 17  # of a PNG; libpng writes one for every 8 kB
+MAX_TEXTS = 16  # compressed ones of a PNG; libpng unpacks up to 8 MB of each
 TOO_MANY_SEGMENTS = f"more than {MAX_SCANS} scans, {MAX_SEGMENTS} segments or {MAX_SEGMENT_BYTES} bytes of segments"
+TOO_MANY_TEXTS = f"more than {MAX_TEXTS} compressed texts"
 TOO_MANY_BLOCKS = f"more than {MAX_BLOCKS} blocks or {MAX_METADATA_BYTES} bytes before its first frame"
 
 # The first characters of a JPEG, PNG, GIF, WebP or BMP in base64, which a request in JSON has to mark as such.
@@ -25,6 +27,7 @@ BASE64_HINT = '; it is base64, which has to be written {"b64": "…"} in JSON'
 SOS, EOI, NO_LENGTH = 0xDA, 0xD9, (0x01, 0xD8)
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the three between them are tables
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # neither an escaped byte 0xff of the pixels nor a restart
+PNG_TEXTS = b"zTXt", b"iTXt"
 _PNG_SIGNATURE_BYTES, _CHUNK_FRAME_BYTES = 8, 12  # a chunk's length, name and checksum
 
 
@@ -71,8 +74,12 @@ def check_gif(contents: bytes) -> None:
 
 
 def check_png(contents: bytes) -> None:
-    """Verifies the checksums of a PNG. Raises ValueError if one is wrong, a chunk is cut off, or there are too many."""
-    view, position, pixels_seen = memoryview(contents), _PNG_SIGNATURE_BYTES, False
+    """Verifies the checksums of a PNG.
+
+    Raises:
+        ValueError: one is wrong, a chunk is cut off, or there are more than `MAX_CHUNKS` or `MAX_TEXTS`.
+    """
+    view, position, pixels_seen, texts = memoryview(contents), _PNG_SIGNATURE_BYTES, False, 0
     for _ in range(MAX_CHUNKS):
         length, name = int.from_bytes(view[position : position + 4]), bytes(view[position + 4 : position + 8])
         end = position + _CHUNK_FRAME_BYTES + length
@@ -84,6 +91,9 @@ def check_png(contents: bytes) -> None:
             raise ValueError(f"{len(contents)} bytes that cannot be decoded: a PNG whose checksums do not fit")
         if name == b"IEND":
             return
+        texts += name in PNG_TEXTS
+        if texts > MAX_TEXTS:
+            raise ValueError(f"a PNG of {len(contents)} bytes with {TOO_MANY_TEXTS}")
         position, pixels_seen = end, pixels_seen or name == b"IDAT"
     raise ValueError(f"a PNG of {len(contents)} bytes with more than {MAX_CHUNKS} chunks")
 

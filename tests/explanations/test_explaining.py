@@ -176,6 +176,16 @@ def test_alignment_of_a_word(vilt, scene):
     np.testing.assert_array_equal(word.token_scores, every.token_scores)
 
 
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16", "bfloat16", "float16"])
+def test_alignment_of_a_model_of_half_precision(vilt, scene, dtype):
+    half = tfvl.auto.load("shapes-vilt", dtype=dtype)
+    asked = {"image": scene, "text": QUESTION, "method": "alignment", "word": "triangle"}
+    one, expected = tfvl.explain(*half, **asked), tfvl.explain(*vilt, **asked)
+    assert one.patch_scores.dtype == one.token_scores.dtype == np.float32
+    assert one.patch_scores.sum() == pytest.approx(1, abs=1e-2)  # 50 iterations come near to it
+    np.testing.assert_allclose(one.token_scores, expected.token_scores, rtol=0, atol=0.1)  # of 1; bfloat16 has 8 bits
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

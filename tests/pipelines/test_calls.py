@@ -142,6 +142,44 @@ def test_generators_and_datasets_stream(vqa, picture):
     assert vqa(asked)[0]["answer"] == ANSWER
 
 
+def in_streams(picture: Image.Image) -> dict:
+    """Returns calls of three rows, of which the second cannot be used, by what is wrong with it."""
+    good = {"image": picture, "question": QUESTION}
+    return {
+        "no image in a stream": {"image": iter([picture, None, picture]), "question": QUESTION},
+        "no text in a stream": {"image": picture, "question": iter([QUESTION, None, QUESTION])},
+        "no text in a stream of dicts": {"image": iter([good, good | {"question": None}, good])},
+        "nothing in a stream of dicts": {"image": iter([good, None, good])},
+        "other numbers in a stream": {"image": iter([good, {"image": [picture] * 2, "text": ["x"] * 3}, good])},
+        "no text in a list of dicts": {"image": [good, {"image": picture}, good]},
+        "given twice in a list of dicts": {"image": [good, good | {"text": "x"}, good]},
+        "nothing in a list of dicts": {"image": [good, None, good]},
+    }
+
+
+@pytest.mark.parametrize("name", in_streams(None))
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_a_bad_element_is_the_entry_of_its_row(vqa, picture, name, batch_size):
+    first, bad, last = vqa(**in_streams(picture)[name], batch_size=batch_size)
+    assert first[0]["answer"] == last[0]["answer"] == ANSWER
+    ((key, sentence),) = bad[0].items()
+    assert key == "error"
+    assert "give" in sentence or "text is" in sentence
+
+
+def test_the_first_of_a_list_of_dicts_may_be_bad(vqa, picture):
+    bad, good = vqa([None, {"image": picture, "question": QUESTION}])
+    assert "give image= or regions=" in bad[0]["error"]
+    assert good[0]["answer"] == ANSWER
+
+
+def test_an_unknown_name_ends_a_stream(vqa, picture):
+    row = {"image": picture, "question": QUESTION, "prompt": "y"}
+    for rows in ([row], iter([row])):
+        with pytest.raises(ValueError, match="'prompt' is no input"):
+            list(vqa(rows))
+
+
 def test_pairs_of_images(tmp_path, picture):
     from support.checkpoint import save_tiny
 

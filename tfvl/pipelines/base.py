@@ -1,12 +1,12 @@
 """`Pipeline`, the base class of all sources. A subclass computes the outputs for a batch of requests."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from tfvl.answers.checkpoints import RETRIEVAL
-from tfvl.pipelines.calls import Call, call_of, calls_of, named, numpy
+from tfvl.pipelines.calls import NAMES, Call, as_given, call_of, calls_of, named, numpy
 from tfvl.pipelines.results import TASKS, Answers, Row, checked_task, masks, strings
 from tfvl.preprocessing.regions.reading import READERS
 from tfvl.preprocessing.regions.regions import Regions
@@ -76,7 +76,8 @@ class Pipeline:
         Returns:
             `Answers`, a list of dicts with `answer` and `score`, best first. If lists are given, a list of `Answers`,
             which are `[{"error": "…"}]` for a question that could not be answered. If an argument, or the dict of all,
-            is a generator or a `tf.data.Dataset`, an iterator over the results, which are computed batch by batch.
+            is a generator or a `tf.data.Dataset`, an iterator over the results, which are computed batch by batch; an
+            element that cannot be used, such as None, has `[{"error": "…"}]` for its result.
 
         Raises:
             ValueError: an argument cannot be used; or the only question cannot be answered.
@@ -87,14 +88,15 @@ class Pipeline:
         for name, value in zip(("top_k", "batch_size"), options, strict=True):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}, expected a whole number from 1 on")
-        if isinstance(image, dict) or (isinstance(image, list | tuple) and image and isinstance(image[0], dict)):
+        several = image if isinstance(image, list | tuple) else []
+        if isinstance(image, dict) or any(isinstance(each, dict) for each in several):
             others = {name: value for name, value in given.items() if name != "image" and value is not None}
-            dicts = [others | each for each in ([image] if isinstance(image, dict) else image)]
-            if isinstance(image, list | tuple):
-                return list(self._stream(map(self._call, dicts), *options))
-            given = dicts[0]
+            if several:
+                calls = (self._tried_call(others | as_given(each)) for each in several)
+                return list(self._stream(calls, *options))
+            given = others | image
         elif (stream := calls_of(given)) is not None:
-            return self._stream(map(self._call, stream), *options)
+            return self._stream(map(self._tried_call, stream), *options)
         call = self._call(given)
         rows = self._results(call.rows, *options)
         if not call.alone:
@@ -162,6 +164,18 @@ class Pipeline:
         asked = named(given)
         images = self.takes("regions" in asked).images or 1
         return call_of(asked, images, self.needs_text, self.name)
+
+    def _tried_call(self, given: Mapping[str, Any]) -> Call:
+        """Makes one of several calls; if its arguments cannot be used, the error takes the place of its rows.
+
+        Raises ValueError for an unknown name, which is a mistake in the program, not in the data.
+        """
+        try:
+            return self._call(given)
+        except ValueError as error:
+            if not given.keys() <= NAMES.keys():
+                raise
+            return Call([error], alone=True)
 
     def _stream(self, calls: Iterable[Call], top_k: int, batch_size: int) -> Iterator[Any]:
         """Yields the result of each call; the rows of several calls share a batch."""

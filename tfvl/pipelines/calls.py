@@ -68,12 +68,17 @@ def calls_of(given: Mapping[str, Any]) -> Iterator[dict[str, Any]] | None:
     """
     first = given.get("image")
     if is_stream(first) and all(value is None for name, value in given.items() if name != "image"):
-        return (dict(item) if isinstance(item, Mapping) else {"image": item} for item in elements(first))
+        return map(as_given, elements(first))
     streams = {name: elements(value) for name, value in given.items() if is_stream(value)}
     if not streams:
         return None
     rest = {name: value for name, value in given.items() if name not in streams}
     return (rest | dict(zip(streams, row, strict=True)) for row in zip(*streams.values(), strict=True))
+
+
+def as_given(item: Any) -> dict[str, Any]:
+    """Returns the arguments of a call from an element of several calls: a dict of them, or an image."""
+    return dict(item) if isinstance(item, Mapping) else {"image": item}
 
 
 def is_stream(value: Any) -> bool:

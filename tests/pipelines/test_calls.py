@@ -196,6 +196,18 @@ def test_pairs_of_images(tmp_path, picture):
         pipe(image=cat, text="the circle is red")
 
 
+def test_pairs_that_are_not_two_images_are_entries_of_their_rows(picture):
+    pair = [picture, picture]
+    with tfvl.pipeline("shapes-vilt-nlvr2") as pipe:
+        rows = pipe(images=[pair, [picture, b"x"], [picture], picture, None, pair], text="both circles are red")
+        for number in (2, 3, 4):
+            assert rows[number][0]["error"] == f"row {number} has 1 images, but shapes-vilt-nlvr2 takes 2 with a text"
+        assert "error" in rows[1][0]
+        assert rows[0][0]["answer"] == rows[5][0]["answer"]
+        with pytest.raises(ValueError, match="row 0 has 1 images, but shapes-vilt-nlvr2 takes 2 with a text"):
+            pipe(image=picture, text="both circles are red")
+
+
 def test_regions_in_every_form():
     lxmert = tfvl.pipeline("shapes-lxmert")
     picture = shapes.draw_scene(23).image()

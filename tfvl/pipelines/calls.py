@@ -22,6 +22,7 @@ from tfvl.preprocessing.requests import (
     listed,
     listed_texts,
     lists_of_texts,
+    wrong_number,
 )
 from tfvl.preprocessing.visuals import GRAPH_FORMATS, MAX_PIXELS, read
 
@@ -130,6 +131,9 @@ def call_of(asked: Mapping[str, Any], images: int, needs_text: bool, name: str) 
     read_visual = as_image if visual == "images" else as_regions
     found: list[list | ValueError] = []
     for number, row in enumerate(shown):
+        if problem := wrong_number(row, number, images, name):
+            found.append(ValueError(problem))
+            continue
         box = () if boxes is None else (boxes[number],)
         try:
             found.append([read_visual(item, *box) for item in row])

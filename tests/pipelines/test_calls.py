@@ -239,6 +239,9 @@ def test_regions_in_every_form():
         ({"image": b"", "question": "x", "prompt": "y"}, "'prompt' is no input"),
         ({"image": b"", "question": "x", "top_k": 0}, "top_k is 0"),
         ({"image": b"", "question": "x", "batch_size": 1.5}, "batch_size is 1.5"),
+        ({"image": b"", "question": "x", "top_k": True}, "top_k is True, expected a whole number from 1 on"),
+        ({"image": b"", "question": "x", "batch_size": True}, "batch_size is True, expected a whole number from 1 on"),
+        ({"image": b"", "question": "x", "batch_size": np.int64(0)}, "batch_size is .*0.*, expected a whole number"),
         ({"image": b"GIF8", "question": "x", "choices": ["a"]}, "takes no choices"),
         ({"image": 7, "question": "x"}, "int is not an image"),
         ({"image": b"", "question": 3}, "text is 3"),
@@ -247,6 +250,29 @@ def test_regions_in_every_form():
 def test_calls_that_are_refused(vqa, given, sentence):
     with pytest.raises(ValueError, match=sentence):
         vqa(**given)
+
+
+def test_numbers_of_numpy_are_whole_numbers(vqa, picture):
+    one, two = np.int64(1), np.int32(2)
+    assert len(vqa(image=picture, question=QUESTION, top_k=two)) == 2
+    assert len(vqa(image=[picture] * 3, question=QUESTION, batch_size=two)) == 3
+    with tfvl.pipeline("shapes-vilt", top_k=two, batch_size=one) as pipe:
+        assert (pipe.top_k, pipe.batch_size) == (2, 1)
+        assert len(pipe(image=picture, question=QUESTION)) == 2
+    for name in ("top_k", "batch_size"):
+        with pytest.raises(ValueError, match=f"{name} is True, expected a whole number from 1 on"):
+            tfvl.pipeline("shapes-vilt", **{name: True})
+
+
+def test_streams_of_unequal_lengths(vqa, picture):
+    for images, texts, sentence in (
+        (2, 1, "question ended after 1 elements, but image goes on; give streams of the same length"),
+        (1, 2, "image ended after 1 elements, but question goes on; give streams of the same length"),
+    ):
+        stream = vqa(image=iter([picture] * images), question=iter([QUESTION] * texts), batch_size=1)
+        assert next(stream)[0]["answer"] == ANSWER
+        with pytest.raises(ValueError, match=f"^{sentence}$"):
+            next(stream)
 
 
 def test_visuals_are_what_a_graph_decodes(picture):

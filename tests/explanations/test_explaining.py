@@ -176,6 +176,16 @@ def test_alignment_of_a_word(vilt, scene):
     np.testing.assert_array_equal(word.token_scores, every.token_scores)
 
 
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16", "bfloat16", "float16"])
+def test_alignment_of_a_model_of_half_precision(vilt, scene, dtype):
+    half = tfvl.auto.load("shapes-vilt", dtype=dtype)
+    asked = {"image": scene, "text": QUESTION, "method": "alignment", "word": "triangle"}
+    one, expected = tfvl.explain(*half, **asked), tfvl.explain(*vilt, **asked)
+    assert one.patch_scores.dtype == one.token_scores.dtype == np.float32
+    assert one.patch_scores.sum() == pytest.approx(1, abs=1e-2)  # 50 iterations come near to it
+    np.testing.assert_allclose(one.token_scores, expected.token_scores, rtol=0, atol=0.1)  # of 1; bfloat16 has 8 bits
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -189,6 +199,16 @@ def test_alignment_of_a_word(vilt, scene):
         ({"layer": 1}, 'layer and head are for method="attention"'),
         ({"method": "attention", "layer": 12}, "layer is 12, but there are"),
         ({"method": "attention", "head": 40}, "head is 40, but there are"),
+        ({"method": "attention", "layer": "last"}, "layer is 'last', expected a whole number"),
+        ({"method": "attention", "layer": 1.0}, "layer is 1.0, expected a whole number"),
+        ({"method": "attention", "layer": True}, "layer is True, expected a whole number"),
+        ({"method": "attention", "head": "x"}, "head is 'x', expected a whole number"),
+        ({"method": "attention", "layer": np.int64(12)}, "layer is 12, but there are"),
+        ({"method": "alignment", "word": True}, "word is True, expected a word of the text, or the index of one"),
+        ({"method": "alignment", "word": 2.0}, "word is 2.0, expected a word of the text, or the index of one"),
+        ({"method": "alignment", "word": b"red"}, "word is b'red', expected a word of the text, or the index of one"),
+        ({"method": "alignment", "word": ["red"]}, r"word is \['red'\], expected a word of the text, or the index"),
+        ({"method": "alignment", "word": np.int64(99)}, "word is 99, but the text has"),
         ({"images": [b""]}, "images is given twice|image"),
         ({"choices": ["a"]}, "takes"),
         ({"text": " "}, "not empty"),
@@ -198,6 +218,24 @@ def test_alignment_of_a_word(vilt, scene):
 def test_what_is_refused(vilt, scene, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         tfvl.explain(*vilt, **{"image": scene, "text": QUESTION} | options)
+
+
+def test_numbers_of_numpy_are_whole_numbers(vilt, scene):
+    two = np.int64(2)
+    asked = {"image": scene, "text": QUESTION}
+    for of_numpy, own in (
+        ({"method": "attention", "layer": -two, "head": two}, {"method": "attention", "layer": -2, "head": 2}),
+        ({"method": "alignment", "word": two}, {"method": "alignment", "word": 2}),
+        ({"target": two}, {"target": 2}),
+    ):
+        one, expected = tfvl.explain(*vilt, **asked, **of_numpy), tfvl.explain(*vilt, **asked, **own)
+        np.testing.assert_allclose(one.patch_scores, expected.patch_scores, **TOLERANCE)
+    model, processor = loaded("VisualBertForRegionToPhraseAlignment")
+    asked = ASKED["VisualBertForRegionToPhraseAlignment"][1]
+    one, expected = (tfvl.explain(model, processor, **asked, word=word) for word in (np.int32(1), 1))
+    np.testing.assert_allclose(one.token_scores, expected.token_scores, **TOLERANCE)
+    with pytest.raises(ValueError, match="word is True, expected a word"):
+        tfvl.explain(model, processor, **asked, word=True)
 
 
 def test_what_other_heads_refuse(scene):

@@ -6,6 +6,8 @@ import pytest
 from support.classes import small_model, training_example
 
 import tfvl
+from tfvl.layers.heads import MaskedLMHead
+from tfvl.modeling import lora
 
 WORDS, MORE = 131, 7
 HEADS = {
@@ -43,6 +45,37 @@ def test_more_words(head, tied, tmp_path):
     np.testing.assert_allclose(getattr(tfvl, head).from_pretrained(tmp_path)(inputs)[name], after[name], **SAME)
     model.save(tmp_path / "model.keras")
     np.testing.assert_allclose(keras.models.load_model(tmp_path / "model.keras")(inputs)[name], after[name], **SAME)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("head", ["ViltForMaskedLM", "VisualBertForPreTraining", "LxmertForPreTraining"])
+def test_words_that_lora_adapts(head, tied, tmp_path):
+    """LoRA's matrices follow the table and the decoder; they add nothing to new words."""
+    model, logits = small_model(head, tie_word_embeddings=tied), HEADS[head]
+    inputs, _ = training_example(head)
+    table = model.get_input_embeddings()
+    heads = [layer for layer in model._flatten_layers() if isinstance(layer, MaskedLMHead)]
+    adapted = [table, *[layer.decoder for layer in heads if layer.decoder is not None]]
+    assert len(adapted) == 1 + (not tied)
+    for layer in adapted:
+        layer.enable_lora(2)
+        matrix = lora.weight(layer, "b")
+        matrix.assign(np.random.default_rng(0).normal(scale=0.1, size=matrix.shape))
+    before, rows = model(inputs)[logits], table.embeddings.numpy()
+    paths = {variable.path: variable.trainable for variable in model.weights}
+    model.resize_token_embeddings(WORDS + MORE)
+    assert {variable.path: variable.trainable for variable in model.weights} == paths
+    np.testing.assert_array_equal(table.embeddings[:WORDS], rows)
+    np.testing.assert_array_equal(table.embeddings[WORDS:], table._embeddings[WORDS:])
+    after = model(inputs)[logits]
+    assert after.shape[-1] == WORDS + MORE
+    np.testing.assert_allclose(after[..., :WORDS], before, **SAME)
+    model.save_pretrained(tmp_path)
+    np.testing.assert_allclose(getattr(tfvl, head).from_pretrained(tmp_path)(inputs)[logits], after, **SAME)
+    model.resize_token_embeddings(WORDS - MORE)
+    np.testing.assert_array_equal(table.embeddings, rows[:-MORE])
+    inputs["input_ids"] = np.minimum(inputs["input_ids"], WORDS - MORE - 1)
+    assert model(inputs)[logits].shape[-1] == WORDS - MORE
 
 
 def test_fewer_words_and_multiples():

@@ -142,6 +142,44 @@ def test_generators_and_datasets_stream(vqa, picture):
     assert vqa(asked)[0]["answer"] == ANSWER
 
 
+def in_streams(picture: Image.Image) -> dict:
+    """Returns calls of three rows, of which the second cannot be used, by what is wrong with it."""
+    good = {"image": picture, "question": QUESTION}
+    return {
+        "no image in a stream": {"image": iter([picture, None, picture]), "question": QUESTION},
+        "no text in a stream": {"image": picture, "question": iter([QUESTION, None, QUESTION])},
+        "no text in a stream of dicts": {"image": iter([good, good | {"question": None}, good])},
+        "nothing in a stream of dicts": {"image": iter([good, None, good])},
+        "other numbers in a stream": {"image": iter([good, {"image": [picture] * 2, "text": ["x"] * 3}, good])},
+        "no text in a list of dicts": {"image": [good, {"image": picture}, good]},
+        "given twice in a list of dicts": {"image": [good, good | {"text": "x"}, good]},
+        "nothing in a list of dicts": {"image": [good, None, good]},
+    }
+
+
+@pytest.mark.parametrize("name", in_streams(None))
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_a_bad_element_is_the_entry_of_its_row(vqa, picture, name, batch_size):
+    first, bad, last = vqa(**in_streams(picture)[name], batch_size=batch_size)
+    assert first[0]["answer"] == last[0]["answer"] == ANSWER
+    ((key, sentence),) = bad[0].items()
+    assert key == "error"
+    assert "give" in sentence or "text is" in sentence
+
+
+def test_the_first_of_a_list_of_dicts_may_be_bad(vqa, picture):
+    bad, good = vqa([None, {"image": picture, "question": QUESTION}])
+    assert "give image= or regions=" in bad[0]["error"]
+    assert good[0]["answer"] == ANSWER
+
+
+def test_an_unknown_name_ends_a_stream(vqa, picture):
+    row = {"image": picture, "question": QUESTION, "prompt": "y"}
+    for rows in ([row], iter([row])):
+        with pytest.raises(ValueError, match="'prompt' is no input"):
+            list(vqa(rows))
+
+
 def test_pairs_of_images(tmp_path, picture):
     from support.checkpoint import save_tiny
 
@@ -156,6 +194,18 @@ def test_pairs_of_images(tmp_path, picture):
     assert second.text == "the circle is red"
     with pytest.raises(ValueError, match="row 0 has 1 images"):
         pipe(image=cat, text="the circle is red")
+
+
+def test_pairs_that_are_not_two_images_are_entries_of_their_rows(picture):
+    pair = [picture, picture]
+    with tfvl.pipeline("shapes-vilt-nlvr2") as pipe:
+        rows = pipe(images=[pair, [picture, b"x"], [picture], picture, None, pair], text="both circles are red")
+        for number in (2, 3, 4):
+            assert rows[number][0]["error"] == f"row {number} has 1 images, but shapes-vilt-nlvr2 takes 2 with a text"
+        assert "error" in rows[1][0]
+        assert rows[0][0]["answer"] == rows[5][0]["answer"]
+        with pytest.raises(ValueError, match="row 0 has 1 images, but shapes-vilt-nlvr2 takes 2 with a text"):
+            pipe(image=picture, text="both circles are red")
 
 
 def test_regions_in_every_form():
@@ -189,6 +239,9 @@ def test_regions_in_every_form():
         ({"image": b"", "question": "x", "prompt": "y"}, "'prompt' is no input"),
         ({"image": b"", "question": "x", "top_k": 0}, "top_k is 0"),
         ({"image": b"", "question": "x", "batch_size": 1.5}, "batch_size is 1.5"),
+        ({"image": b"", "question": "x", "top_k": True}, "top_k is True, expected a whole number from 1 on"),
+        ({"image": b"", "question": "x", "batch_size": True}, "batch_size is True, expected a whole number from 1 on"),
+        ({"image": b"", "question": "x", "batch_size": np.int64(0)}, "batch_size is .*0.*, expected a whole number"),
         ({"image": b"GIF8", "question": "x", "choices": ["a"]}, "takes no choices"),
         ({"image": 7, "question": "x"}, "int is not an image"),
         ({"image": b"", "question": 3}, "text is 3"),
@@ -197,6 +250,29 @@ def test_regions_in_every_form():
 def test_calls_that_are_refused(vqa, given, sentence):
     with pytest.raises(ValueError, match=sentence):
         vqa(**given)
+
+
+def test_numbers_of_numpy_are_whole_numbers(vqa, picture):
+    one, two = np.int64(1), np.int32(2)
+    assert len(vqa(image=picture, question=QUESTION, top_k=two)) == 2
+    assert len(vqa(image=[picture] * 3, question=QUESTION, batch_size=two)) == 3
+    with tfvl.pipeline("shapes-vilt", top_k=two, batch_size=one) as pipe:
+        assert (pipe.top_k, pipe.batch_size) == (2, 1)
+        assert len(pipe(image=picture, question=QUESTION)) == 2
+    for name in ("top_k", "batch_size"):
+        with pytest.raises(ValueError, match=f"{name} is True, expected a whole number from 1 on"):
+            tfvl.pipeline("shapes-vilt", **{name: True})
+
+
+def test_streams_of_unequal_lengths(vqa, picture):
+    for images, texts, sentence in (
+        (2, 1, "question ended after 1 elements, but image goes on; give streams of the same length"),
+        (1, 2, "image ended after 1 elements, but question goes on; give streams of the same length"),
+    ):
+        stream = vqa(image=iter([picture] * images), question=iter([QUESTION] * texts), batch_size=1)
+        assert next(stream)[0]["answer"] == ANSWER
+        with pytest.raises(ValueError, match=f"^{sentence}$"):
+            next(stream)
 
 
 def test_visuals_are_what_a_graph_decodes(picture):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from support.checkpoint import LABELS, save_tiny, tiny_model, tiny_processor
 from support.explained import ASKED, CAT, REGIONS, ROCKET, answers, saved
 from support.once import once
@@ -59,6 +60,14 @@ def test_rank_is_the_matrix_of_scores():
         expected = [float(model(processor([image.read_bytes()], [text]))["logits"][0, 0]) for text in texts]
         np.testing.assert_allclose(row, expected, rtol=0, atol=TOLERANCE)
     assert pipe.rank(CAT, "a square").shape == (1, 1)
+    streamed = pipe.rank(iter([CAT, ROCKET]), (text for text in texts), batch_size=np.int64(4))
+    np.testing.assert_allclose(streamed, matrix, rtol=0, atol=TOLERANCE)
+    contents = tf.data.Dataset.from_tensor_slices([CAT.read_bytes(), ROCKET.read_bytes()])
+    of_data = pipe.rank(contents, tf.data.Dataset.from_tensor_slices(texts))
+    np.testing.assert_allclose(of_data, matrix, rtol=0, atol=TOLERANCE)
+    for wrong in (-1, 0, "2", 1.5, True):
+        with pytest.raises(ValueError, match=f"batch_size is {wrong!r}, expected a whole number from 1 on"):
+            pipe.rank([CAT], texts, batch_size=wrong)
     with pytest.raises(ValueError, match="no such file"):
         pipe.rank([CAT, "nothing.png"], texts)
     with pytest.raises(ValueError, match="rank is for the task image-text-retrieval"):

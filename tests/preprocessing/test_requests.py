@@ -176,10 +176,16 @@ def test_arrays_are_one_item_or_several():
         for one_row in ([item, item], [[item, item]], pair, pair[None]):
             ((first, second),) = listed(one_row, 2, rank)
             assert first.shape == second.shape == item.shape
-        with pytest.raises(ValueError, match="row 0 has 1 images, but the file takes 2"):
-            listed(item, 2, rank)
-        with pytest.raises(ValueError, match="row 0 has 2 images, but the file takes 1"):
-            listed([[item, item]], 1, rank)
+        assert [len(row) for row in listed(item, 2, rank)] == [1]
+        assert [len(row) for row in listed([[item, item], item, None, pair, b"xyz"], 2, rank)] == [2, 1, 1, 2, 1]
+        assert [len(row) for row in listed([[item, item], item, None, pair], 1, rank)] == [2, 1, 1, 1]
+
+
+def test_rows_with_another_number_of_images_are_refused():
+    with pytest.raises(ValueError, match="row 0 has 1 images, but the model takes 2 with a text"):
+        rows(PAIR, text="a", images="x")
+    with pytest.raises(ValueError, match="row 1 has 2 images, but the model takes 1 with a text"):
+        rows(IMAGE, text="a", images=["x", ["x", "y"]])
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def alignment(words: tf.Tensor, patches: tf.Tensor, asked: list[int]) -> tuple[t
         words, patches: (words, hidden), (patches, hidden), without [CLS], [SEP] and the image's class token.
         asked: indices of words.
     """
+    words, patches = (tf.cast(states, tf.float32) for states in (words, patches))  # whatever the model computes in
     alike = tf.matmul(tf.math.l2_normalize(words, -1), tf.math.l2_normalize(patches, -1), transpose_b=True)
     plan = transport(1 - alike)
     count = tf.cast(tf.shape(words)[0], tf.float32)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from tfvl.explanations.explainer import Explainer
 from tfvl.explanations.explanation import Explanation
 from tfvl.explanations.lite_explainer import LiteExplainer
@@ -62,6 +64,8 @@ def explain(
         ValueError: the head gives no answers, the method cannot explain it, there is no such answer or word, or an
             input cannot be used.
     """
+    layer, head = checked_index("layer", layer), checked_index("head", head)
+    word = checked_word(word)
     kind = LiteExplainer if isinstance(model, Runner) else Explainer
     explainer = kind(model, processor, method, -1 if layer is None else layer, head)
     if method != "attention" and (layer is not None or head is not None):
@@ -81,3 +85,26 @@ def explain(
     found = [explainer(request, each, word) for request, each in zip(requests, targets, strict=True)]
     alone = isinstance(asked["text"], str | bytes) and is_one(asked[visual], takes.images or 1, ARRAY_AXES[visual])
     return found[0] if alone else found
+
+
+def is_index(value: Any) -> bool:
+    """Returns whether a value is a whole number, also one of NumPy; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def checked_index(name: str, value: Any) -> int | None:
+    """Returns the index of a layer or head as an int, or None. Raises ValueError if it is no whole number."""
+    if value is None or is_index(value):
+        return None if value is None else int(value)
+    raise ValueError(
+        f"{name} is {value!r:.40}, expected a whole number: count from 0, or from the end by negative numbers"
+    )
+
+
+def checked_word(word: Any) -> str | int | None:
+    """Returns a word as it is, the index of one as an int, or None. Raises ValueError if it is neither."""
+    if word is None or isinstance(word, str):
+        return word
+    if is_index(word):
+        return int(word)
+    raise ValueError(f"word is {word!r:.40}, expected a word of the text, or the index of one as a whole number")

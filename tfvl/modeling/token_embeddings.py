@@ -21,6 +21,8 @@ def resize_token_embeddings(model, words: int, mean_resizing: bool) -> None:
         raise ValueError("The model is quantized, and its tables cannot be resized any more; resize them before.")
     stddev = None if mean_resizing else model.config.initializer_range
     replace_weight(table, "_embeddings", 0, words, stddev)
+    if table.lora_enabled:
+        replace_weight(table, "lora_embeddings_a", 0, words, 0)  # LoRA has not changed words that are new
     table.input_dim = words
     for head in layers:
         if isinstance(head, MaskedLMHead):
@@ -28,6 +30,8 @@ def resize_token_embeddings(model, words: int, mean_resizing: bool) -> None:
             head.vocab_size = words
             if head.decoder is not None:
                 replace_weight(head.decoder, "_kernel", 1, words, stddev)
+                if head.decoder.lora_enabled:
+                    replace_weight(head.decoder, "lora_kernel_b", 1, words, 0)
                 head.decoder.units = words
     changed = {"vocab_size": words}
     if model.config.pad_token_id is not None:
@@ -43,7 +47,8 @@ def resize_token_embeddings(model, words: int, mean_resizing: bool) -> None:
 def replace_weight(layer: keras.layers.Layer, name: str, axis: int, length: int, stddev: float | None) -> None:
     """Replaces the weight `name` of `layer` by one of another length along `axis`.
 
-    New entries are the mean of the old ones (`stddev` None), or normal with that standard deviation; biases then zero.
+    New entries are the mean of the old ones (`stddev` None), zero (`stddev` 0), or normal with that standard deviation;
+    biases then zero.
     """
     old = getattr(layer, name)
     values = np.moveaxis(old.numpy(), axis, 0)
@@ -53,7 +58,7 @@ def replace_weight(layer: keras.layers.Layer, name: str, axis: int, length: int,
         if stddev is None:
             added = np.broadcast_to(values.mean(axis=0, dtype="float64"), shape)
         else:
-            drawn = normal(stddev) if len(shape) > 1 else keras.initializers.Zeros()
+            drawn = normal(stddev) if stddev and len(shape) > 1 else keras.initializers.Zeros()
             added = keras.ops.convert_to_numpy(drawn(shape, "float32"))
         kept = np.concatenate([kept, added.astype(values.dtype)])
     value = np.moveaxis(kept, 0, axis)

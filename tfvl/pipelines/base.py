@@ -1,12 +1,12 @@
 """`Pipeline`, the base class of all sources. A subclass computes the outputs for a batch of requests."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from tfvl.answers.checkpoints import RETRIEVAL
-from tfvl.pipelines.calls import Call, call_of, calls_of, named, numpy
+from tfvl.pipelines.calls import NAMES, Call, as_given, call_of, calls_of, checked_count, named, numpy, whole
 from tfvl.pipelines.results import TASKS, Answers, Row, checked_task, masks, strings
 from tfvl.preprocessing.regions.reading import READERS
 from tfvl.preprocessing.regions.regions import Regions
@@ -37,9 +37,7 @@ class Pipeline:
     tasks: tuple[str, ...]
 
     def __init__(self, name: str, top_k: int):
-        if not isinstance(top_k, int) or top_k < 1:
-            raise ValueError(f"top_k is {top_k!r}, expected a whole number from 1 on")
-        self.name, self.top_k, self.batch_size = name, top_k, BATCH_SIZE
+        self.name, self.top_k, self.batch_size = name, checked_count("top_k", top_k), BATCH_SIZE
         self._task: str | None = None
 
     @property
@@ -76,25 +74,27 @@ class Pipeline:
         Returns:
             `Answers`, a list of dicts with `answer` and `score`, best first. If lists are given, a list of `Answers`,
             which are `[{"error": "…"}]` for a question that could not be answered. If an argument, or the dict of all,
-            is a generator or a `tf.data.Dataset`, an iterator over the results, which are computed batch by batch.
+            is a generator or a `tf.data.Dataset`, an iterator over the results, which are computed batch by batch; an
+            element that cannot be used, such as None, has `[{"error": "…"}]` for its result.
 
         Raises:
             ValueError: an argument cannot be used; or the only question cannot be answered.
             OSError: a server gives no answer.
         """
         given = {"image": image, "question": question, **more}
-        options = (self.top_k if top_k is None else top_k, self.batch_size if batch_size is None else batch_size)
-        for name, value in zip(("top_k", "batch_size"), options, strict=True):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}, expected a whole number from 1 on")
-        if isinstance(image, dict) or (isinstance(image, list | tuple) and image and isinstance(image[0], dict)):
+        options = (
+            checked_count("top_k", self.top_k if top_k is None else top_k),
+            checked_count("batch_size", self.batch_size if batch_size is None else batch_size),
+        )
+        several = image if isinstance(image, list | tuple) else []
+        if isinstance(image, dict) or any(isinstance(each, dict) for each in several):
             others = {name: value for name, value in given.items() if name != "image" and value is not None}
-            dicts = [others | each for each in ([image] if isinstance(image, dict) else image)]
-            if isinstance(image, list | tuple):
-                return list(self._stream(map(self._call, dicts), *options))
-            given = dicts[0]
+            if several:
+                calls = (self._tried_call(others | as_given(each)) for each in several)
+                return list(self._stream(calls, *options))
+            given = others | image
         elif (stream := calls_of(given)) is not None:
-            return self._stream(map(self._call, stream), *options)
+            return self._stream(map(self._tried_call, stream), *options)
         call = self._call(given)
         rows = self._results(call.rows, *options)
         if not call.alone:
@@ -108,17 +108,21 @@ class Pipeline:
     ) -> np.ndarray:
         """Scores how well each text describes each image, or its regions: float32 (images, texts), higher is better.
 
+        Generators and datasets of images, regions or texts are read to their ends first.
+
         Raises:
-            ValueError: the task is not "image-text-retrieval", or a pair cannot be scored.
+            ValueError: the task is not "image-text-retrieval", an argument cannot be used, or a pair cannot be scored.
         """
+        batch_size = checked_count("batch_size", self.batch_size if batch_size is None else batch_size)
         if self.task != RETRIEVAL:
             raise ValueError(f"rank is for the task {RETRIEVAL}, but {self.name} does {self.task}")
+        images, regions, texts = map(whole, (images, regions, texts))
         shown = self._call({"images": images, "regions": regions, "text": "-"}).rows
         asked = [checked_text(text, number) for number, text in enumerate(listed_texts(numpy(texts)))]
         found = self._results(
             [row if isinstance(row, ValueError) else Request(text, row.visuals) for row in shown for text in asked],
             1,
-            batch_size or self.batch_size,
+            batch_size,
         )
         for each in found:
             if isinstance(each, ValueError):
@@ -162,6 +166,18 @@ class Pipeline:
         asked = named(given)
         images = self.takes("regions" in asked).images or 1
         return call_of(asked, images, self.needs_text, self.name)
+
+    def _tried_call(self, given: Mapping[str, Any]) -> Call:
+        """Makes one of several calls; if its arguments cannot be used, the error takes the place of its rows.
+
+        Raises ValueError for an unknown name, which is a mistake in the program, not in the data.
+        """
+        try:
+            return self._call(given)
+        except ValueError as error:
+            if not given.keys() <= NAMES.keys():
+                raise
+            return Call([error], alone=True)
 
     def _stream(self, calls: Iterable[Call], top_k: int, batch_size: int) -> Iterator[Any]:
         """Yields the result of each call; the rows of several calls share a batch."""

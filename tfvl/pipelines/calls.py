@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tfvl.preprocessing.requests import (
     listed,
     listed_texts,
     lists_of_texts,
+    wrong_number,
 )
 from tfvl.preprocessing.visuals import GRAPH_FORMATS, MAX_PIXELS, read
 
@@ -68,12 +70,31 @@ def calls_of(given: Mapping[str, Any]) -> Iterator[dict[str, Any]] | None:
     """
     first = given.get("image")
     if is_stream(first) and all(value is None for name, value in given.items() if name != "image"):
-        return (dict(item) if isinstance(item, Mapping) else {"image": item} for item in elements(first))
+        return map(as_given, elements(first))
     streams = {name: elements(value) for name, value in given.items() if is_stream(value)}
     if not streams:
         return None
     rest = {name: value for name, value in given.items() if name not in streams}
-    return (rest | dict(zip(streams, row, strict=True)) for row in zip(*streams.values(), strict=True))
+    return (rest | row for row in together(streams))
+
+
+def together(streams: Mapping[str, Iterable]) -> Iterator[dict[str, Any]]:
+    """Yields an element of each stream by the stream's name. Raises ValueError if one ends before another."""
+    ended = object()
+    for number, row in enumerate(zip_longest(*streams.values(), fillvalue=ended)):
+        short = [name for name, value in zip(streams, row, strict=True) if value is ended]
+        if short:
+            long = [name for name in streams if name not in short]
+            raise ValueError(
+                f"{' and '.join(short)} ended after {number} elements, but {' and '.join(long)} "
+                "goes on; give streams of the same length"
+            )
+        yield dict(zip(streams, row, strict=True))
+
+
+def as_given(item: Any) -> dict[str, Any]:
+    """Returns the arguments of a call from an element of several calls: a dict of them, or an image."""
+    return dict(item) if isinstance(item, Mapping) else {"image": item}
 
 
 def is_stream(value: Any) -> bool:
@@ -83,6 +104,18 @@ def is_stream(value: Any) -> bool:
 
 def elements(stream: Any) -> Iterable:
     return stream.as_numpy_iterator() if hasattr(stream, "as_numpy_iterator") else stream
+
+
+def whole(value: Any) -> Any:
+    """Returns all elements of a stream as a list; anything else as it is."""
+    return list(elements(value)) if is_stream(value) else value
+
+
+def checked_count(name: str, value: Any) -> int:
+    """Returns a whole number from 1 on, also one of NumPy, as an int. Raises ValueError for any other value."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} is {value!r}, expected a whole number from 1 on")
+    return int(value)
 
 
 def call_of(asked: Mapping[str, Any], images: int, needs_text: bool, name: str) -> Call:
@@ -125,6 +158,9 @@ def call_of(asked: Mapping[str, Any], images: int, needs_text: bool, name: str) 
     read_visual = as_image if visual == "images" else as_regions
     found: list[list | ValueError] = []
     for number, row in enumerate(shown):
+        if problem := wrong_number(row, number, images, name):
+            found.append(ValueError(problem))
+            continue
         box = () if boxes is None else (boxes[number],)
         try:
             found.append([read_visual(item, *box) for item in row])

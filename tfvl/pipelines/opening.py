@@ -7,6 +7,7 @@ from tfvl.answers.checkpoints import REGIONS
 from tfvl.errors import CheckpointError
 from tfvl.modeling import upstream_arguments
 from tfvl.pipelines.base import BATCH_SIZE, TOP_K, Pipeline
+from tfvl.pipelines.calls import checked_count
 from tfvl.pipelines.results import TASKS, checked_task
 from tfvl.pipelines.sources import (
     CheckpointPipeline,
@@ -52,8 +53,7 @@ def pipeline(
     upstream_arguments.refuse(options, "tfvl.pipeline")
     if task is not None:
         checked_task(task, tuple(TASKS), str(src))
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r}, expected a whole number from 1 on")
+    batch_size = checked_count("batch_size", batch_size)
     opened = open_pipeline(src, top_k=top_k, detector=detector, task=task, **options)
     if opened.task is None:
         raise ValueError(f"{src} has no head that answers; name a class with one, architecture=")

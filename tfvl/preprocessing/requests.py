@@ -208,6 +208,9 @@ def requests_of(asked: Mapping[str, Any], takes: Takes, src: str | os.PathLike) 
         raise ValueError(f"{src} takes {' and '.join(sorted(possible))}; {name} is missing")
     texts = listed_texts(asked["text"])
     shown = listed(asked[visual], takes.images or 1, ARRAY_AXES[visual])
+    for number, row in enumerate(shown):
+        if problem := wrong_number(row, number, takes.images or 1, src):
+            raise ValueError(problem)
     count = max(len(texts), len(shown))
     if not (texts and shown) or {len(texts), len(shown)} - {1, count}:
         raise ValueError(
@@ -234,16 +237,25 @@ def requests_of(asked: Mapping[str, Any], takes: Takes, src: str | os.PathLike) 
 
 
 def listed(values: Any, images: int, axes: int) -> list[list]:
-    """Lists the `images` images (or regions of images) of each row; an array of more than `axes` axes holds several."""
+    """Lists the images (or regions of images) of each row, of which a model takes `images` with a text.
+
+    An array of more than `axes` axes holds several. The rows may have other numbers of images, see `wrong_number`.
+    """
     many = isinstance(values, (list, tuple)) or getattr(values, "ndim", 0) > axes + (images > 1)
     rows = list(values) if many else [values]
-    if images > 1 and rows and not isinstance(rows[0], (list, tuple)) and getattr(rows[0], "ndim", 0) <= axes:
+    if images > 1 and rows and is_single(rows[0], axes):
         rows = [rows]
-    rows = [row if images > 1 or isinstance(row, (list, tuple)) else [row] for row in rows]
-    for number, row in enumerate(rows):
-        if len(row) != images:
-            raise ValueError(f"row {number} has {len(row)} images, but the file takes {images} with a text")
-    return [list(row) for row in rows]
+    return [[row] if is_single(row, axes if images > 1 else None) else list(row) for row in rows]
+
+
+def is_single(value: Any, axes: int | None) -> bool:
+    """Returns whether a value is no list, and no array of more than `axes` axes (None: of any number of them)."""
+    return not isinstance(value, (list, tuple)) and (axes is None or getattr(value, "ndim", 0) <= axes)
+
+
+def wrong_number(row: list, number: int, images: int, src: str | os.PathLike) -> str:
+    """Returns a sentence if row `number` has more or fewer images than the `images` that `src` takes; else ""."""
+    return "" if len(row) == images else f"row {number} has {len(row)} images, but {src} takes {images} with a text"
 
 
 def is_one(values: Any, images: int, axes: int) -> bool:

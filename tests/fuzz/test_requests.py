@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
@@ -151,3 +152,12 @@ def test_changed_requests_are_read_right_or_refused(reader):
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 def test_requests_that_were_once_read_wrongly(reader, number):
     reader(number)
+
+
+@pytest.mark.parametrize("shape", [(0, 50_000_000), (50_000_000, 0), (0, 0, 2**62), (0, *[2**20] * 3)])
+@pytest.mark.parametrize("dtype", [tf.int32, tf.string])
+def test_an_axis_of_size_0_does_not_hide_the_others(dtype, shape):
+    """The array is empty, but a graph makes tensors by its other axes."""
+    tensor = TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(shape).as_proto())
+    assert described("ids", tensor).nbytes >= 4 * max(shape)
+    assert described("ids", tensor).shape == shape

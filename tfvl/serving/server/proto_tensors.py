@@ -29,7 +29,8 @@ class Described(NamedTuple):
     Attributes:
         dtype, shape: the array's.
         nbytes: the memory that it takes, its strings included. A proto may give a value once for all that follow, so
-            that a few bytes become an array of any size.
+            that a few bytes become an array of any size. An axis of size 0 counts as 1: the array is empty, but a
+            graph makes tensors by its other axes.
     """
 
     dtype: np.dtype
@@ -47,7 +48,7 @@ def described(name: str, tensor: TensorProto) -> Described:
     if tensor.tensor_shape.unknown_rank or any(size < 0 for size in shape) or len(shape) > _MAX_AXES:
         sizes = ", ".join(map(str, shape[:_MAX_AXES]))
         raise invalid(f"input {name} has the shape [{sizes}], expected at most {_MAX_AXES} known sizes")
-    count = math.prod(shape)
+    count = math.prod(max(size, 1) for size in shape)
     if not dtype.hasobject:
         return Described(dtype, shape, count * dtype.itemsize)
     sizes = [len(value) for value in tensor.string_val]

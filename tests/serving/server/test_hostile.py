@@ -21,6 +21,7 @@ pytest.importorskip("grpc_health", reason="grpcio-health-checking is not install
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.grpc_requests import predict_request, refusal, repeated
 from tensorflow.core.framework import types_pb2
+from tensorflow.core.framework.tensor_pb2 import VariantTensorDataProto
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from tfvl.serving.client.errors import MAX_SENTENCE
@@ -290,6 +291,35 @@ def test_a_value_that_stands_for_many_is_refused_before_it_grows(server, predict
             pixel_values=(np.float32(0.5), 1, side, side, 3), pixel_mask=(np.int32(1), 1, side, side)
         )
         assert request.ByteSize() < 300
+        assert refusal(predict, request)[0] == "INVALID_ARGUMENT"
+    assert server.resident_kilobytes() - before < 300_000
+
+
+def test_messages_that_swell_are_refused_before_they_are_parsed(server, predict):
+    """Fields that nobody reads: two bytes each, which would take a hundred in memory."""
+    swollen = predict_request(0)
+    swollen.inputs["text"].variant_val.extend([VariantTensorDataProto()] * 4_000_000)
+    before = server.resident_kilobytes()
+    code, sentence = refusal(predict, swollen)
+    assert code == "INVALID_ARGUMENT"
+    assert "in memory, at most 67108864 are taken" in sentence
+    assert server.resident_kilobytes() - before < 300_000
+    request = predict_request(0)
+    request.inputs["text"].string_val[:] = []
+    request.inputs["text"].int64_val.extend([1] * 30_000_000)
+    assert refusal(predict, request)[0] == "INVALID_ARGUMENT"
+
+
+def test_tensors_without_rows_are_refused_before_they_grow(server, predict):
+    before = server.resident_kilobytes()
+    for length in (50_000_000, 1_000_000):  # more than a request holds; and more than the model takes
+        request = tensors_request(
+            pixel_values=(np.float32(0.5), 0, 64, 64, 3),
+            pixel_mask=(np.int32(1), 0, 64, 64),
+            **{name: (np.int32(1), 0, length) for name in ("input_ids", "token_type_ids", "attention_mask")},
+        )
+        for tensor in request.inputs.values():
+            tensor.int_val[:] = tensor.float_val[:] = []
         assert refusal(predict, request)[0] == "INVALID_ARGUMENT"
     assert server.resident_kilobytes() - before < 300_000
 

@@ -75,6 +75,34 @@ def test_wrong_numbers(value, dtype, sentence):
     assert caught.value.code == "INVALID_ARGUMENT"
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["x" * 2**24, *[""] * 2000],
+        [["x" * 2**24], *[[""]] * 2000],
+        [[1, 2], ["x" * 2**24, ""], *[["", ""]] * 2000],
+        [[1], "x" * 2**24, *[""] * 2000],
+        [[], "x" * 2**24, *[""] * 2000],
+        [[1], [["x" * 2**24]], *[[[""]]] * 2000],
+        [[1], {"x" * 2**24: ""}, *[{"": ""}] * 2000],
+    ],
+    ids=["strings", "below", "last", "among lists", "after an empty list", "too deep", "names"],
+)
+def test_numpy_sees_no_strings(value, monkeypatch):
+    """It would make an array in which every item has the size of the longest: 128 GB of these."""
+    see, seen = np.array, []
+
+    def array(given, *arguments, **options):
+        seen.append(given)
+        return see(given, *arguments, **options)
+
+    monkeypatch.setattr(np, "array", array)
+    with pytest.raises(RequestError) as caught:
+        column(value, tf.int32)
+    assert caught.value.code == "INVALID_ARGUMENT"
+    assert seen == []
+
+
 def test_strings():
     body = b'{"inputs": ["caf\xc3\xa9", "caf\xe9", {"b64": "/+8="}, {"b64": "/+8"}, "\\u00e9"]}'
     array = json_tensors.read(json_tensors.parse(body), signature(x=tf.string))[0]["x"]

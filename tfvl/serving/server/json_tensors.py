@@ -7,8 +7,9 @@ the only output of a signature is given without its name. Text that is not UTF-8
 
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ _MAX_AXES = 32  # lists may be nested so deep
 _OBJECT_BYTES, _ITEM_BYTES = 80, 32  # of an empty list or object, and of a number with its place in a list
 # The largest integers that TF Serving takes for a float, since it holds them without loss.
 _LARGEST_EXACT = {np.dtype(np.float32): 2**24 - 1, np.dtype(np.float64): 2**53 - 1}
+_NUMBERS = {bool, int, float}
 _JSON_TYPES = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
 
 
@@ -162,7 +164,7 @@ def _tensor(value: Any, dtype: np.dtype) -> np.ndarray:
         if not inner:
             break
         inner = inner[0]
-    if dtype.kind != "O" and shape and (array := _plain_numbers(value, dtype)) is not None:
+    if dtype.kind != "O" and shape and (array := _plain_numbers(value, len(shape), dtype)) is not None:
         return array
     values: list = []
     _collect(value, 0, shape, dtype, values)
@@ -171,11 +173,14 @@ def _tensor(value: Any, dtype: np.dtype) -> np.ndarray:
     return array.reshape(shape)
 
 
-def _plain_numbers(value: list, dtype: np.dtype) -> np.ndarray | None:
+def _plain_numbers(value: list, axes: int, dtype: np.dtype) -> np.ndarray | None:
     """Converts lists of plain numbers in one step; None if that fails, and `_collect` then finds out what is wrong."""
     try:
+        # NumPy would give every item the size of the longest string.
+        if not _types_of_items(value, axes) <= _NUMBERS:
+            return None
         array = np.array(value)
-    except (ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if array.dtype.kind == "O":
         return None
@@ -187,6 +192,14 @@ def _plain_numbers(value: list, dtype: np.dtype) -> np.ndarray | None:
     else:
         fits = array.dtype == dtype
     return array.astype(dtype) if fits else None
+
+
+def _types_of_items(value: list, axes: int) -> set[type]:
+    """Returns the types of all items of lists that are nested so deep. Raises TypeError if they are not so deep."""
+    items: Iterable = value
+    for _ in range(axes - 1):
+        items = chain.from_iterable(items)
+    return set(map(type, items))
 
 
 def _limit(array: np.ndarray, dtype: np.dtype) -> float:

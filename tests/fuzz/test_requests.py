@@ -232,3 +232,24 @@ def test_what_is_no_message():
     ):
         with pytest.raises(DecodeError):
             grown_bytes(content, PredictRequest.DESCRIPTOR, 2**30)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {"dtype": tf.int32.as_datatype_enum, "int_val": range(7)},
+            "input x has 7 values, expected at most the 5 of its shape [1, 5]",
+        ),
+        (
+            {"dtype": tf.string.as_datatype_enum, "tensor_content": b"abcde"},
+            "input x has its strings in tensor_content, expected in string_val",
+        ),
+    ],
+    ids=["too many values", "strings as content"],
+)
+def test_values_that_do_not_fit_are_told_so(fields, sentence):
+    tensor = TensorProto(tensor_shape=tf.TensorShape((1, 5)).as_proto(), **fields)
+    with pytest.raises(RequestError) as caught:
+        to_array("x", tensor)
+    assert (caught.value.code, str(caught.value)) == ("INVALID_ARGUMENT", sentence)

@@ -58,9 +58,17 @@ def described(name: str, tensor: TensorProto) -> Described:
 
 def to_array(name: str, tensor: TensorProto) -> np.ndarray:
     """Makes the array of a proto. Raises RequestError if shape and values disagree."""
+    shape = [dimension.size for dimension in tensor.tensor_shape.dim]
+    is_text = tensor.dtype == tf.string.as_datatype_enum
+    if is_text and tensor.tensor_content:
+        raise invalid(f"input {name} has its strings in tensor_content, expected in string_val")
+    field = _FIELDS.get(tf.as_dtype(tensor.dtype))
+    count = len(getattr(tensor, field)) if field and not tensor.tensor_content else 0
+    if count > math.prod(shape):
+        raise invalid(f"input {name} has {count} values, expected at most the {math.prod(shape)} of its shape {shape}")
     try:
-        if tensor.dtype == tf.string.as_datatype_enum and not tensor.string_val:
-            return np.full([dimension.size for dimension in tensor.tensor_shape.dim], b"", object)
+        if is_text and not tensor.string_val:
+            return np.full(shape, b"", object)
         return tf.make_ndarray(tensor)  # a proto without values is all 0
     except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise invalid(f"input {name} cannot be read: {error}") from None

@@ -81,6 +81,10 @@ def bmp(height: int, width: int) -> bytes:
         ({"image": strings(jpeg(3000, 4000, 1))}, False),
         ({"image": strings(jpeg(3000, 4000, 10))}, True),  # progressive: ten passes over it
         ({"image": strings(jpeg(9400, 9400, 1))}, True),
+        ({"image": strings(jpeg(4095, 4096, 1))}, False),
+        ({"image": strings(*[jpeg(4095, 4096, 1)] * 8)}, False),  # decoded once
+        ({"image": strings(*(jpeg(4095, 4096, 1) + bytes([number]) for number in range(8)))}, True),
+        ({"image": strings(*(jpeg(384, 512, 1) + bytes([number]) for number in range(64)))}, False),
         ({"image": strings(gif(5000, 5000))}, True),
         ({"image": strings(gif(100, 5000))}, False),
         ({"image": strings(bmp(5000, 5000))}, True),

@@ -138,6 +138,22 @@ def test_calls_without_a_message_keep_nobody_out(server):
         silent.set()
 
 
+def test_idle_connections_of_grpc_keep_nobody_out(server):
+    """More than REST takes, each after HTTP/2's first words."""
+    with ExitStack() as idle:
+        for _ in range(MAX_CONNECTIONS + 50):
+            connection = idle.enter_context(
+                socket.create_connection(server.grpc.rsplit(":", 1), timeout=ANSWER_SECONDS)
+            )
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+            assert connection.recv(1)
+        with grpc.insecure_channel(server.grpc, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=ANSWER_SECONDS, wait_for_ready=True
+            )
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
 def test_a_flood_of_bad_requests_is_no_flood_of_log_lines(server):
     start_size, begin = server.log.stat().st_size, time.monotonic()
     for _ in range(100):

@@ -1,6 +1,7 @@
 """What requests may take together, who gives way, and that slow work holds up no quick one."""
 
 import logging
+import resource
 import threading
 
 import numpy as np
@@ -9,9 +10,11 @@ from support.hostile import huge_png
 from support.server import encoded
 
 pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
+pytest.importorskip("starlette", reason="starlette is not installed")
+pytest.importorskip("grpc_health", reason="grpcio-health-checking is not installed")
 
 from tfvl.serving.client.errors import MAX_SENTENCE, RequestError, invalid
-from tfvl.serving.server import lanes, limits
+from tfvl.serving.server import lanes, limits, server
 
 DEADLINE = 600  # seconds, of what takes none: a guard against waiting for ever
 
@@ -39,6 +42,21 @@ def test_who_has_waited_longest_gives_way():
     assert (gone, len(waiting), "d" in waiting) == (["a", "c"], 1, True)
     waiting.end_first()  # nobody else waits
     assert gone == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "most"),
+    [
+        ((1024, 2**20), (256, 1024)),
+        ((1024, 1024), (256, 512)),
+        ((3, 3), (1, 1)),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), (256, 1024)),
+    ],
+)
+def test_connections_leave_descriptors_for_others(descriptors, most, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: descriptors)
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: None)
+    assert server.most_connections() == most
 
 
 def test_a_flood_is_one_log_line():

@@ -27,7 +27,7 @@ PREDICTIONS = 64  # predictions that run at once; more are refused
 READERS, READER_SECONDS = 32, 0.1
 GROWTH = 2  # a message may grow, when it is parsed, by this times the largest request: one-byte numbers, short strings
 STREAMS = 100  # calls that one connection may have at once
-IDLE_MILLISECONDS = 60_000  # after which a connection without calls is closed
+IDLE_MILLISECONDS = 10_000  # after which a connection without calls is closed; clients connect again by themselves
 
 
 class GrpcServer:

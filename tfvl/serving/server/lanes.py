@@ -82,7 +82,7 @@ def _is_slow_text(text: bytes) -> bool:
 
 
 def _pixels(contents: bytes) -> int:
-    """Returns an image's pixels by its header, times its scans; what is wrong or cut off the decoder finds out later."""
+    """Returns an image's pixels times its scans, by its header; the decoder finds out later if that is wrong."""
     order: Any
     scans = 1
     if contents.startswith(_JPEG):

@@ -26,6 +26,7 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from tfvl.serving.client.errors import MAX_SENTENCE
 from tfvl.serving.server.grpc import READERS
+from tfvl.serving.server.limits import IN_FLIGHT
 from tfvl.serving.server.server import BACKLOG, MAX_CONNECTIONS
 
 pytestmark = pytest.mark.serving
@@ -136,6 +137,19 @@ def test_calls_without_a_message_keep_nobody_out(server):
             wait_for(lambda: sum(call.done() for call in calls) >= len(calls) - 2 * READERS, "most have given way")
     finally:
         silent.set()
+
+
+def test_bodies_that_do_not_end_keep_nobody_out(server):
+    """Together they would take all that requests may, each but one byte of the largest request."""
+    size = 32 * 2**20
+    with ExitStack() as unfinished:
+        for _ in range(IN_FLIGHT + 1):
+            connection = unfinished.enter_context(socket.create_connection(address(server), timeout=ANSWER_SECONDS))
+            with suppress(OSError):  # it had to give way
+                connection.sendall(head(size) + b" " * (size - 1))
+            code, answer = server.predict({"instances": instances(0)})
+            assert code == 200, answer
+            assert_rows(answer["predictions"], 0)
 
 
 def test_idle_connections_of_grpc_keep_nobody_out(server):

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 import anyio
@@ -17,6 +18,7 @@ from tfvl.serving.client.errors import HTTP_STATUS, RequestError, invalid
 from tfvl.serving.server import json_tensors
 from tfvl.serving.server.access import PREFLIGHT, Access
 from tfvl.serving.server.configs import METRICS_PATH
+from tfvl.serving.server.limits import Budget, Waiting
 from tfvl.serving.server.page import HEADERS, Page
 from tfvl.serving.server.servable import DEFAULT_SIGNATURE
 from tfvl.serving.server.service import Service, predict, signature_of
@@ -30,6 +32,8 @@ _LARGEST_VERSION = 2**63 - 1
 THREADS = 32  # requests that are read, run and written at the same time
 QUICK_THREADS = 4  # of these threads, kept for states and metrics, which are so answered under any load
 LARGE, LARGE_AT_ONCE = 4 * 2**20, 2  # of bodies with so many bytes, only this many are worked on at once
+# A body may take the place of one that has been under way for so long; a small one, of any other.
+SMALL, UPLOAD_SECONDS = 2**16, 1.0
 DISCARD = 8  # a refused body is read up to this times the largest size, because a client writes before it reads
 
 
@@ -97,48 +101,94 @@ def application(service: Service, access: Access, *, read_seconds: float, page: 
 
 
 class Bodies:
-    """Reads the bodies of requests within limits."""
+    """Reads the bodies of requests within limits.
+
+    Bodies that have not arrived hold at most a share of the budget. If that is used up, the one that has been under way
+    for longest gives way, so that clients who do not send to the end keep nobody out.
+    """
 
     def __init__(self, service: Service, read_seconds: float):
         self._max_bytes, self._budget, self._read_seconds = service.max_bytes, service.budget, read_seconds
+        self._arriving, self._waiting = Budget(service.budget.most // 2), Waiting()
 
     async def read(self, request: Request) -> bytes:
         """Returns the body, to be given to `forget` afterwards. Raises RefusedBodyError."""
-        chunks, read, held, refusal = [], 0, 0, None
+        upload = _Upload()
         try:
-            async with asyncio.timeout(self._read_seconds):
+            async with asyncio.timeout(self._read_seconds) as limit:
+                self._waiting.enter(upload, lambda: self._give_way(upload, limit))
                 async for chunk in request.stream():
-                    read += len(chunk)
-                    refusal = refusal or self._taken(read, len(chunk))
-                    if not refusal:
-                        chunks.append(chunk)
-                        held += len(chunk)
-                    elif read > DISCARD * self._max_bytes:
+                    upload.read += len(chunk)
+                    upload.refusal = upload.refusal or self._taken(upload, len(chunk))
+                    if not upload.refusal:
+                        upload.chunks.append(chunk)
+                        upload.held += len(chunk)
+                    elif upload.read > DISCARD * self._max_bytes:
                         break
-            if refusal:
-                raise refusal
+            if upload.refusal:
+                raise upload.refusal
         except BaseException as error:
-            self._budget.give_back(held)
+            self._budget.give_back(upload.held)
             if isinstance(error, TimeoutError):
-                raise RefusedBodyError(
-                    408, f"the request did not arrive within {self._read_seconds:g} seconds"
-                ) from None
+                late = RefusedBodyError(408, f"the request did not arrive within {self._read_seconds:g} seconds")
+                raise (upload.refusal if upload.gave_way else late) from None
             raise
-        return b"".join(chunks)
+        finally:
+            self._waiting.leave(upload)
+            self._arriving.give_back(upload.held)
+        return b"".join(upload.chunks)
 
-    def _taken(self, read: int, more: int) -> RefusedBodyError | None:
-        if read > self._max_bytes:
+    def _taken(self, upload: "_Upload", more: int) -> RefusedBodyError | None:
+        if upload.read > self._max_bytes:
             return RefusedBodyError(
                 413, f"the request is larger than {self._max_bytes} bytes, the most this server takes"
             )
         try:
-            self._budget.take(more)
+            self._take_share(more, 0.0 if upload.read <= SMALL else UPLOAD_SECONDS)
+            if upload.refusal:  # it was the one that gave way
+                self._arriving.give_back(more)
+                return upload.refusal
+            try:
+                self._budget.take(more)
+            except RequestError:
+                self._arriving.give_back(more)
+                raise
         except RequestError as error:
             return RefusedBodyError(HTTP_STATUS[error.code], str(error))
         return None
 
+    def _take_share(self, more: int, seconds: float) -> None:
+        """Takes bytes for a body; others that have been under way for `seconds` give way. Raises RequestError."""
+        while True:
+            try:
+                return self._arriving.take(more)
+            except RequestError:
+                if not self._waiting.end_first(seconds):
+                    raise
+
+    def _give_way(self, upload: "_Upload", limit: asyncio.Timeout) -> None:
+        upload.gave_way = True
+        upload.refusal = RefusedBodyError(HTTP_STATUS["UNAVAILABLE"], "the request arrives too slowly; try again")
+        for budget in (self._budget, self._arriving):
+            budget.give_back(upload.held)
+        upload.held = 0
+        upload.chunks.clear()
+        if not limit.expired():
+            limit.reschedule(asyncio.get_running_loop().time())
+
     def forget(self, body: bytes) -> None:
         self._budget.give_back(len(body))
+
+
+@dataclass(eq=False)
+class _Upload:
+    """A body that has not arrived; `held` are its bytes that are taken from the budgets."""
+
+    chunks: list[bytes] = field(default_factory=list)
+    read: int = 0
+    held: int = 0
+    refusal: RefusedBodyError | None = None
+    gave_way: bool = False
 
 
 def answer(

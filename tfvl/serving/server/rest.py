@@ -31,7 +31,7 @@ _LARGEST_VERSION = 2**63 - 1
 
 THREADS = 32  # requests that are read, run and written at the same time
 QUICK_THREADS = 4  # of these threads, kept for states and metrics, which are so answered under any load
-LARGE, LARGE_AT_ONCE = 4 * 2**20, 2  # of bodies with so many bytes, only this many are worked on at once
+LARGE, LARGE_AT_ONCE = 4 * 2**20, 2  # of bodies with so many bytes, only this many are parsed at once
 # A body may take the place of one that has been under way for so long; a small one, of any other.
 SMALL, UPLOAD_SECONDS = 2**16, 1.0
 DISCARD = 8  # a refused body is read up to this times the largest size, because a client writes before it reads
@@ -53,6 +53,7 @@ def application(service: Service, access: Access, *, read_seconds: float, page: 
     always = {} if page is None else HEADERS
     bodies = Bodies(service, read_seconds)
     threads, quick, large = map(anyio.CapacityLimiter, (THREADS, QUICK_THREADS, LARGE_AT_ONCE))
+    parsing: list[Request] = []  # large ones, which hold a place of `large`
 
     async def answered(request: Request) -> Response:
         headers = request.headers
@@ -79,9 +80,22 @@ def application(service: Service, access: Access, *, read_seconds: float, page: 
             connection.look_for_client()
             return not await request.is_disconnected()
 
+        def leave() -> None:
+            if request in parsing:
+                parsing.remove(request)
+                large.release_on_behalf_of(request)
+
         arguments = service, request.method, path, body, lambda: anyio.from_thread.run(is_wanted), page
-        limiter = large if len(body) > LARGE else threads if request.method == "POST" else quick
-        return await anyio.to_thread.run_sync(answer, *arguments, limiter=limiter, abandon_on_cancel=True)
+        limiter = threads if request.method == "POST" else quick
+        if len(body) <= LARGE:
+            return await anyio.to_thread.run_sync(answer, *arguments, limiter=limiter, abandon_on_cancel=True)
+        await large.acquire_on_behalf_of(request)  # before a thread is, which others need
+        parsing.append(request)
+        try:
+            arguments += (lambda: anyio.from_thread.run_sync(leave),)
+            return await anyio.to_thread.run_sync(answer, *arguments, limiter=limiter, abandon_on_cancel=True)
+        finally:
+            leave()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -198,8 +212,12 @@ def answer(
     body: bytes,
     wanted: Callable[[], bool],
     page: Page | None = None,
+    parsed: Callable[[], object] = lambda: None,
 ) -> Response:
-    """Returns the response to a request, which may be an error. Once `wanted()` is False, computing stops."""
+    """Returns the response to a request, which may be an error.
+
+    Once `wanted()` is False, computing stops. `parsed` is called when a body has become arrays, before the model runs.
+    """
     try:
         if page is not None and method in ("GET", "HEAD") and (found := page.get(path)) is not None:
             return found
@@ -222,7 +240,7 @@ def answer(
                 f"Expected a signature with method_name tensorflow/serving/{method}. Was: tensorflow/serving/predict"
             )
         with service.counted(which[0], "REST"):
-            return _response(200, _predict(service, which, body, wanted))
+            return _response(200, _predict(service, which, body, wanted, parsed))
     except RequestError as error:
         return _response(HTTP_STATUS[error.code], json_tensors.write_error(str(error)))
     except Exception as error:
@@ -230,21 +248,22 @@ def answer(
         return _response(500, json_tensors.write_error(str(internal)))
 
 
-def _predict(service: Service, which: tuple, body: bytes, wanted: Callable[[], bool]) -> bytes:
+def _predict(service: Service, which: tuple, body: bytes, wanted: Callable, parsed: Callable) -> bytes:
     nbytes = json_tensors.expanded_bytes(body)
     if nbytes > service.budget.most:
         raise invalid(f"the request's lists and objects take {nbytes} bytes, at most {service.budget.most} are taken")
     with service.budget.holding(nbytes):
-        return _predicted(service, which, json_tensors.parse(body), wanted)
+        return _predicted(service, which, json_tensors.parse(body), wanted, parsed)
 
 
-def _predicted(service: Service, which: tuple, document: dict, wanted: Callable[[], bool]) -> bytes:
+def _predicted(service: Service, which: tuple, document: dict, wanted: Callable, parsed: Callable) -> bytes:
     name = json_tensors.signature_name(document) or DEFAULT_SIGNATURE
     with service.lease(*which) as version:
         signature = signature_of(version, name)
         if signature is None:
             raise invalid(f'Serving signature name: "{name}" not found in signature def')
         inputs, as_rows = json_tensors.read(document, signature)
+        parsed()
         return json_tensors.write(predict(version, name, inputs, wanted=wanted), as_rows)
 
 

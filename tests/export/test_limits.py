@@ -81,8 +81,10 @@ def test_pairs_of_images_are_cut_too():
     )
 
 
+TOKENS = 40
 AXES = {
     "input_ids": ModelInput(tf.int32, ("choices", "text_length")),
+    "attention_mask": ModelInput(tf.int32, ("text_length",)),
     "visual_embeds": ModelInput(tf.float32, ("regions", 5)),
     "pixel_values": ModelInput(tf.float32, ("height", "width", 3)),
 }
@@ -98,6 +100,9 @@ AXES = {
             {"input_ids": (1, 64, 3), "visual_embeds": (1, MAX_CHOSEN_REGIONS // 64 + 1, 5)},
             "at most 4096 choices times regions",
         ),
+        ({"input_ids": (1, 1, TOKENS), "attention_mask": (1, TOKENS)}, None),
+        ({"input_ids": (1, 1, TOKENS + 1), "attention_mask": (1, 1)}, "at most 40 tokens of a text"),
+        ({"input_ids": (0, 0, 1), "attention_mask": (0, TOKENS + 1)}, "at most 40 tokens of a text"),
         ({"pixel_values": (1, 16, 16 * MAX_PATCHES, 3)}, None),
         ({"pixel_values": (1, 16, 16 * (MAX_PATCHES + 1), 3)}, "at most 4096 patches"),
     ],
@@ -105,7 +110,7 @@ AXES = {
 def test_larger_inputs_of_the_bare_model_are_an_error(shapes, problem):
     def check():
         inputs = {name: tf.zeros(shape, AXES[name].dtype) for name, shape in shapes.items()}
-        size_checks(inputs, {name: AXES[name] for name in shapes}, patch=16)
+        size_checks(inputs, {name: AXES[name] for name in shapes}, patch=16, tokens=TOKENS)
 
     if problem is None:
         check()
@@ -128,4 +133,19 @@ def test_the_artefact_holds_the_checks():
             attention_mask=ids,
             pixel_values=np.zeros((1, side, side, 3), np.float32),
             pixel_mask=np.ones((1, side, side), np.int32),
+        )
+
+
+def test_the_artefact_counts_tokens_even_without_rows():
+    config = artefact(VQA).model.config
+    ids = np.ones((0, config.max_position_embeddings + 1), np.int32)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"at most {config.max_position_embeddings} tokens of a"):
+        serve(
+            VQA,
+            "tensors",
+            input_ids=ids,
+            token_type_ids=ids,
+            attention_mask=ids,
+            pixel_values=np.zeros((0, 64, 64, 3), np.float32),
+            pixel_mask=np.ones((0, 64, 64), np.int32),
         )

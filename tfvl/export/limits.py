@@ -11,6 +11,7 @@ from tfvl.export.texts import is_blank
 from tfvl.preprocessing.requests import MAX_CHARACTERS, MAX_CHOSEN_REGIONS, MAX_ITEMS, TEXTS
 
 MAX_PATCHES = 4096  # of an image; ViLT's processor makes at most about a thousand
+_WORDS = {"text_length": "tokens of a text"}  # in sentences, for axes whose name is not what they count
 ITEM_AXES = {"regions": -2, "boxes": 1, "choices": 1, "phrases": 1}  # the axis of the items of each raw input
 
 
@@ -60,13 +61,25 @@ def _length(text: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.strings.length(text, unit="UTF8_CHAR"), tf.int64)
 
 
-def size_checks(inputs: dict[str, tf.Tensor], axes: dict[str, ModelInput], patch: int) -> list[tf.Operation]:
-    """Returns operations that fail if the model's own inputs are larger than the limits."""
+def size_checks(
+    inputs: dict[str, tf.Tensor], axes: dict[str, ModelInput], *, patch: int, tokens: int
+) -> list[tf.Operation]:
+    """Returns operations that fail if the model's own inputs are larger than the limits.
+
+    Args:
+        inputs: the model's inputs by name. Without rows they are checked too, since the model gets a row all the same.
+        axes: the names of their axes.
+        patch: the side of a patch of an image, in pixels.
+        tokens: the most tokens of a text, for which the model has positions.
+    """
     counts = {}
     for name, each in axes.items():
         sizes = tf.unstack(tf.shape(inputs[name], tf.int64))[1:]
-        counts |= {axis: size for axis, size in zip(each.axes, sizes, strict=True) if isinstance(axis, str)}
-    limits = {name: (counts[name], most) for name, most in MAX_ITEMS.items() if name in counts}
+        for axis, size in zip(each.axes, sizes, strict=True):
+            if isinstance(axis, str):  # inputs that should agree may not, and the largest makes the most work
+                counts[axis] = tf.maximum(counts.get(axis, size), size)
+    most_items = MAX_ITEMS | {"text_length": tokens}
+    limits = {_WORDS.get(name, name): (counts[name], most) for name, most in most_items.items() if name in counts}
     if counts.keys() >= {"choices", "regions"}:
         limits["choices times regions"] = counts["choices"] * counts["regions"], MAX_CHOSEN_REGIONS
     if "height" in counts:

@@ -122,11 +122,11 @@ def tensors(model, inputs: Inputs):
     Nested outputs, such as LXMERT's `visual_prediction_scores`, are named `outer_inner`.
     """
 
-    patch = getattr(model.config, "patch_size", 1)
+    limits = {"patch": getattr(model.config, "patch_size", 1), "tokens": model.config.max_position_embeddings}
 
     def serve(**values):
         rows = tf.shape(values["input_ids"])[0]
-        with tf.control_dependencies(size_checks(values, inputs.axes, patch)):
+        with tf.control_dependencies(size_checks(values, inputs.axes, **limits)):
             values = {name: not_empty(value, 1) for name, value in values.items()}
         outputs = outputs_of(model, values)
         return {name: value[:rows] for name, value in outputs.items()}

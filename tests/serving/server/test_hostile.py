@@ -21,10 +21,12 @@ pytest.importorskip("grpc_health", reason="grpcio-health-checking is not install
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.grpc_requests import predict_request, refusal, repeated
 from tensorflow.core.framework import types_pb2
+from tensorflow.core.framework.tensor_pb2 import VariantTensorDataProto
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from tfvl.serving.client.errors import MAX_SENTENCE
 from tfvl.serving.server.grpc import READERS
+from tfvl.serving.server.limits import IN_FLIGHT
 from tfvl.serving.server.server import BACKLOG, MAX_CONNECTIONS
 
 pytestmark = pytest.mark.serving
@@ -135,6 +137,35 @@ def test_calls_without_a_message_keep_nobody_out(server):
             wait_for(lambda: sum(call.done() for call in calls) >= len(calls) - 2 * READERS, "most have given way")
     finally:
         silent.set()
+
+
+def test_bodies_that_do_not_end_keep_nobody_out(server):
+    """Together they would take all that requests may, each but one byte of the largest request."""
+    size = 32 * 2**20
+    with ExitStack() as unfinished:
+        for _ in range(IN_FLIGHT + 1):
+            connection = unfinished.enter_context(socket.create_connection(address(server), timeout=ANSWER_SECONDS))
+            with suppress(OSError):  # it had to give way
+                connection.sendall(head(size) + b" " * (size - 1))
+            code, answer = server.predict({"instances": instances(0)})
+            assert code == 200, answer
+            assert_rows(answer["predictions"], 0)
+
+
+def test_idle_connections_of_grpc_keep_nobody_out(server):
+    """More than REST takes, each after HTTP/2's first words."""
+    with ExitStack() as idle:
+        for _ in range(MAX_CONNECTIONS + 50):
+            connection = idle.enter_context(
+                socket.create_connection(server.grpc.rsplit(":", 1), timeout=ANSWER_SECONDS)
+            )
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+            assert connection.recv(1)
+        with grpc.insecure_channel(server.grpc, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=ANSWER_SECONDS, wait_for_ready=True
+            )
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_a_flood_of_bad_requests_is_no_flood_of_log_lines(server):
@@ -290,6 +321,35 @@ def test_a_value_that_stands_for_many_is_refused_before_it_grows(server, predict
             pixel_values=(np.float32(0.5), 1, side, side, 3), pixel_mask=(np.int32(1), 1, side, side)
         )
         assert request.ByteSize() < 300
+        assert refusal(predict, request)[0] == "INVALID_ARGUMENT"
+    assert server.resident_kilobytes() - before < 300_000
+
+
+def test_messages_that_swell_are_refused_before_they_are_parsed(server, predict):
+    """Fields that nobody reads: two bytes each, which would take a hundred in memory."""
+    swollen = predict_request(0)
+    swollen.inputs["text"].variant_val.extend([VariantTensorDataProto()] * 4_000_000)
+    before = server.resident_kilobytes()
+    code, sentence = refusal(predict, swollen)
+    assert code == "INVALID_ARGUMENT"
+    assert "in memory, at most 67108864 are taken" in sentence
+    assert server.resident_kilobytes() - before < 300_000
+    request = predict_request(0)
+    request.inputs["text"].string_val[:] = []
+    request.inputs["text"].int64_val.extend([1] * 30_000_000)
+    assert refusal(predict, request)[0] == "INVALID_ARGUMENT"
+
+
+def test_tensors_without_rows_are_refused_before_they_grow(server, predict):
+    before = server.resident_kilobytes()
+    for length in (50_000_000, 1_000_000):  # more than a request holds; and more than the model takes
+        request = tensors_request(
+            pixel_values=(np.float32(0.5), 0, 64, 64, 3),
+            pixel_mask=(np.int32(1), 0, 64, 64),
+            **{name: (np.int32(1), 0, length) for name in ("input_ids", "token_type_ids", "attention_mask")},
+        )
+        for tensor in request.inputs.values():
+            tensor.int_val[:] = tensor.float_val[:] = []
         assert refusal(predict, request)[0] == "INVALID_ARGUMENT"
     assert server.resident_kilobytes() - before < 300_000
 

@@ -75,12 +75,67 @@ def test_wrong_numbers(value, dtype, sentence):
     assert caught.value.code == "INVALID_ARGUMENT"
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["x" * 2**24, *[""] * 2000],
+        [["x" * 2**24], *[[""]] * 2000],
+        [[1, 2], ["x" * 2**24, ""], *[["", ""]] * 2000],
+        [[1], "x" * 2**24, *[""] * 2000],
+        [[], "x" * 2**24, *[""] * 2000],
+        [[1], [["x" * 2**24]], *[[[""]]] * 2000],
+        [[1], {"x" * 2**24: ""}, *[{"": ""}] * 2000],
+    ],
+    ids=["strings", "below", "last", "among lists", "after an empty list", "too deep", "names"],
+)
+def test_numpy_sees_no_strings(value, monkeypatch):
+    """It would make an array in which every item has the size of the longest: 128 GB of these."""
+    see, seen = np.array, []
+
+    def array(given, *arguments, **options):
+        seen.append(given)
+        return see(given, *arguments, **options)
+
+    monkeypatch.setattr(np, "array", array)
+    with pytest.raises(RequestError) as caught:
+        column(value, tf.int32)
+    assert caught.value.code == "INVALID_ARGUMENT"
+    assert seen == []
+
+
 def test_strings():
     body = b'{"inputs": ["caf\xc3\xa9", "caf\xe9", {"b64": "/+8="}, {"b64": "/+8"}, "\\u00e9"]}'
     array = json_tensors.read(json_tensors.parse(body), signature(x=tf.string))[0]["x"]
     assert array.tolist() == ["café".encode(), b"caf\xe9", b"\xff\xef", b"\xff\xef", "é".encode()]
     with pytest.raises(RequestError, match="surrogate pair"):
         column("\ud800", tf.string)
+
+
+@pytest.mark.parametrize("text", [r"caf\udcc3\udca9", r"\uDC80", r"\ud800", r"\ud83dx\udc80", r"\ud83d\n", r"\\\ud83d"])
+@pytest.mark.parametrize("more", [b"", b"caf\xe9", b"\\ud83d\\udc80"], ids=["", "no UTF-8", "a whole pair"])
+def test_half_a_pair_is_no_byte_of_a_text(text, more):
+    """Python's strings hold the bytes of text that is not UTF-8 as such halves."""
+    for value in (more + text.encode(), b"-".join([text.encode(), more])):
+        with pytest.raises(RequestError, match="The surrogate pair in string is invalid") as caught:
+            json_tensors.parse(b'{"inputs": ["' + value + b'"]}')
+        assert caught.value.code == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("more", [b"", b"caf\xe9"], ids=["", "no UTF-8"])
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [(r"\ud83d\udc80", "💀"), (r"\\ud83d", r"\ud83d"), (r"\\\\udc80", r"\\udc80"), (r"\\\uD83D\uDC80", "\\💀")],
+)
+def test_what_only_looks_like_half_a_pair_is_read(text, read, more):
+    body = b'{"inputs": ["' + text.encode() + more + b'"]}'
+    array = json_tensors.read(json_tensors.parse(body), signature(x=tf.string))[0]["x"]
+    assert array.tolist() == [read.encode() + more]
+
+
+def test_many_escapes_are_read_without_much_memory():
+    body = b'{"inputs": ["' + rb"\ud83d\udc80\n" * 10**6 + b'"]}'
+    (text,) = json_tensors.read(json_tensors.parse(body), signature(x=tf.string))[0]["x"]
+    assert text == "💀\n".encode() * 10**6
 
 
 def test_long_values_are_not_repeated_in_errors():

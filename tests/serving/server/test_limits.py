@@ -1,18 +1,27 @@
 """What requests may take together, who gives way, and that slow work holds up no quick one."""
 
+import asyncio
 import logging
+import resource
 import threading
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from support.hostile import huge_png
 from support.server import encoded
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
+pytest.importorskip("starlette", reason="starlette is not installed")
+pytest.importorskip("grpc_health", reason="grpcio-health-checking is not installed")
 
 from tfvl.serving.client.errors import MAX_SENTENCE, RequestError, invalid
-from tfvl.serving.server import lanes, limits
+from tfvl.serving.server import lanes, limits, rest, server
 
+PATIENCE = 60  # seconds, after which a request that waits for others is an error
 DEADLINE = 600  # seconds, of what takes none: a guard against waiting for ever
 
 
@@ -39,6 +48,61 @@ def test_who_has_waited_longest_gives_way():
     assert (gone, len(waiting), "d" in waiting) == (["a", "c"], 1, True)
     waiting.end_first()  # nobody else waits
     assert gone == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "most"),
+    [
+        ((1024, 2**20), (256, 1024)),
+        ((1024, 1024), (256, 512)),
+        ((3, 3), (1, 1)),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), (256, 1024)),
+    ],
+)
+def test_connections_leave_descriptors_for_others(descriptors, most, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: descriptors)
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: None)
+    assert server.most_connections() == most
+
+
+def test_large_requests_are_parsed_few_at_once_but_run_together(monkeypatch):
+    """While the model runs, they keep no other large one from being parsed."""
+    signature = SignatureDef()
+    signature.inputs["x"].dtype = tf.int32.as_datatype_enum
+    version = SimpleNamespace(servable=SimpleNamespace(signatures={"serving_default": signature}))
+    service = SimpleNamespace(
+        max_bytes=2**24,
+        budget=limits.Budget(2**30),
+        counted=lambda *_: nullcontext(),
+        lease=lambda *_: nullcontext(version),
+    )
+    together = threading.Barrier(rest.LARGE_AT_ONCE + 1)
+
+    def predict(version, name, inputs, wanted):
+        together.wait(PATIENCE)
+        return {"y": inputs["x"]}
+
+    monkeypatch.setattr(rest, "predict", predict)
+    body = b'{"inputs": [1]}'.ljust(rest.LARGE + 1)
+    app = rest.application(service, SimpleNamespace(check=lambda *_: {}), read_seconds=PATIENCE)
+
+    async def ask() -> int:
+        codes = []
+
+        async def receive():
+            return {"type": "http.request", "body": body}
+
+        async def send(message):
+            codes.extend([message["status"]] if "status" in message else [])
+
+        scope = {"type": "http", "method": "POST", "headers": [], "raw_path": b"/v1/models/m:predict"}
+        await app(scope | {"state": {"connection": None}}, receive, send)
+        return codes[0]
+
+    async def ask_all():
+        return await asyncio.gather(*(ask() for _ in range(together.parties)))
+
+    assert asyncio.run(ask_all()) == [200] * together.parties
 
 
 def test_a_flood_is_one_log_line():
@@ -81,6 +145,10 @@ def bmp(height: int, width: int) -> bytes:
         ({"image": strings(jpeg(3000, 4000, 1))}, False),
         ({"image": strings(jpeg(3000, 4000, 10))}, True),  # progressive: ten passes over it
         ({"image": strings(jpeg(9400, 9400, 1))}, True),
+        ({"image": strings(jpeg(4095, 4096, 1))}, False),
+        ({"image": strings(*[jpeg(4095, 4096, 1)] * 8)}, False),  # decoded once
+        ({"image": strings(*(jpeg(4095, 4096, 1) + bytes([number]) for number in range(8)))}, True),
+        ({"image": strings(*(jpeg(384, 512, 1) + bytes([number]) for number in range(64)))}, False),
         ({"image": strings(gif(5000, 5000))}, True),
         ({"image": strings(gif(100, 5000))}, False),
         ({"image": strings(bmp(5000, 5000))}, True),

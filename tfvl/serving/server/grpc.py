@@ -19,13 +19,15 @@ from tfvl.serving.server.limits import Waiting
 from tfvl.serving.server.proto_tensors import described, to_array, to_proto
 from tfvl.serving.server.servable import DEFAULT_SIGNATURE, check_inputs
 from tfvl.serving.server.service import Service, predict, signature_of
+from tfvl.serving.server.wire import grown_bytes
 
 PREDICTIONS = 64  # predictions that run at once; more are refused
 # Calls that may wait for their message at once. Beyond that number the oldest is ended, if it has waited for 0.1 s; in
 # a burst, whose messages are just being read, there may be more for a moment.
 READERS, READER_SECONDS = 32, 0.1
+GROWTH = 2  # a message may grow, when it is parsed, by this times the largest request: one-byte numbers, short strings
 STREAMS = 100  # calls that one connection may have at once
-IDLE_MILLISECONDS = 60_000  # after which a connection without calls is closed
+IDLE_MILLISECONDS = 10_000  # after which a connection without calls is closed; clients connect again by themselves
 
 
 class GrpcServer:
@@ -113,14 +115,23 @@ class Calls:
                     self._readers.leave(context)
                 if content is None:
                     raise invalid("the call has no message")
-                with self._service.budget.holding(2 * len(content)):  # the bytes, and the parsed message
-                    try:
+                try:
+                    grown = self._grown(content, kind)
+                    with self._service.budget.holding(2 * len(content) + grown):  # the bytes, and the parsed message
                         message = kind.FromString(content)
-                    except DecodeError:
-                        raise invalid(f"the message is no {kind.__name__}") from None
-                    return answer(message, context)
+                        return answer(message, context)
+                except DecodeError:
+                    raise invalid(f"the message is no {kind.__name__}") from None
 
         return call
+
+    def _grown(self, content: bytes, kind: type[Message]) -> int:
+        """Returns the bytes that a message grows by when it is parsed. Raises RequestError if there are too many."""
+        most = GROWTH * self._service.max_bytes
+        grown = grown_bytes(content, kind.DESCRIPTOR, most)
+        if grown > most:
+            raise invalid(f"the message's fields take {grown} bytes or more in memory, at most {most} are taken")
+        return grown
 
     def predict(self, request: PredictRequest, context: grpc.ServicerContext) -> PredictResponse:
         service = self._service

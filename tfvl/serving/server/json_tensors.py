@@ -2,13 +2,16 @@
 
 A request holds either `instances`, a list with an object per row, or `inputs`, an object with a list per input.
 Strings that are not text are written `{"b64": "…"}`. `instances` are answered by `predictions`, `inputs` by `outputs`;
-the only output of a signature is given without its name. Text that is not UTF-8 passes through as it is.
+the only output of a signature is given without its name. Text that is not UTF-8 passes through as it is, in Python's
+strings as surrogates; a body that writes half a surrogate pair itself is refused.
 """
 
 import binascii
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,10 +23,16 @@ from tfvl.serving.client.errors import RequestError, invalid
 from tfvl.serving.server.servable import Tensors, numpy_type
 
 MAX_ECHO = 200  # an error repeats so many characters of a wrong value
+_HALF_A_PAIR = "JSON Parse error: The surrogate pair in string is invalid."
 _MAX_AXES = 32  # lists may be nested so deep
 _OBJECT_BYTES, _ITEM_BYTES = 80, 32  # of an empty list or object, and of a number with its place in a list
 # The largest integers that TF Serving takes for a float, since it holds them without loss.
 _LARGEST_EXACT = {np.dtype(np.float32): 2**24 - 1, np.dtype(np.float64): 2**53 - 1}
+_NUMBERS = {bool, int, float}
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_WITHOUT_HALVES = re.compile(  # a document without half a surrogate pair
+    rb"(?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(?!u[dD][89a-fA-F]).)*+", re.DOTALL
+)
 _JSON_TYPES = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
 
 
@@ -42,6 +51,8 @@ def parse(body: bytes) -> dict:
         raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
     except (ValueError, RecursionError) as error:  # thousands of digits in an integer, or of brackets
         raise invalid(f"JSON Parse error: {error}") from None
+    if _SURROGATE.search(body) and not _WITHOUT_HALVES.fullmatch(body):
+        raise invalid(_HALF_A_PAIR)
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {_echo(document)} Is not object")
     return document
@@ -162,7 +173,7 @@ def _tensor(value: Any, dtype: np.dtype) -> np.ndarray:
         if not inner:
             break
         inner = inner[0]
-    if dtype.kind != "O" and shape and (array := _plain_numbers(value, dtype)) is not None:
+    if dtype.kind != "O" and shape and (array := _plain_numbers(value, len(shape), dtype)) is not None:
         return array
     values: list = []
     _collect(value, 0, shape, dtype, values)
@@ -171,11 +182,14 @@ def _tensor(value: Any, dtype: np.dtype) -> np.ndarray:
     return array.reshape(shape)
 
 
-def _plain_numbers(value: list, dtype: np.dtype) -> np.ndarray | None:
+def _plain_numbers(value: list, axes: int, dtype: np.dtype) -> np.ndarray | None:
     """Converts lists of plain numbers in one step; None if that fails, and `_collect` then finds out what is wrong."""
     try:
+        # NumPy would give every item the size of the longest string.
+        if not _types_of_items(value, axes) <= _NUMBERS:
+            return None
         array = np.array(value)
-    except (ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if array.dtype.kind == "O":
         return None
@@ -187,6 +201,14 @@ def _plain_numbers(value: list, dtype: np.dtype) -> np.ndarray | None:
     else:
         fits = array.dtype == dtype
     return array.astype(dtype) if fits else None
+
+
+def _types_of_items(value: list, axes: int) -> set[type]:
+    """Returns the types of all items of lists that are nested so deep. Raises TypeError if they are not so deep."""
+    items: Iterable = value
+    for _ in range(axes - 1):
+        items = chain.from_iterable(items)
+    return set(map(type, items))
 
 
 def _limit(array: np.ndarray, dtype: np.dtype) -> float:
@@ -256,7 +278,7 @@ def _encoded(text: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise invalid("JSON Parse error: The surrogate pair in string is invalid.") from None
+        raise invalid(_HALF_A_PAIR) from None
 
 
 def _to_lists(value: np.ndarray, as_base64: bool) -> Any:

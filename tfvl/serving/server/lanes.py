@@ -12,7 +12,7 @@ from tfvl.serving.server.batching import Batcher
 from tfvl.serving.server.servable import Tensors
 
 # A row beyond any of these limits is slow; each limit stands for about a tenth of a second of work.
-SLOW_PIXELS = 2**24  # pixels of an image, times the number of scans of a progressive JPEG
+SLOW_PIXELS = 2**24  # pixels of all images of a request, times the number of scans of a progressive JPEG
 SLOW_TEXT_BYTES = 2**14
 SLOW_NUMBERS = 2**20
 SLOW_TEXTS = 16  # choices or phrases
@@ -60,7 +60,10 @@ class Lanes:
 
 
 def is_slow(inputs: Tensors) -> bool:
-    """Returns whether a row of a request may keep the model, or the preparation of its inputs, busy for long."""
+    """Returns whether a row of a request, or its images together, may keep the model or the preparation busy for long.
+
+    Images are judged together, since each of many that are just small enough takes as long to decode as a slow one.
+    """
     for name, value in inputs.items():
         if value.dtype != object:
             if value[:1].size > SLOW_NUMBERS:
@@ -68,8 +71,8 @@ def is_slow(inputs: Tensors) -> bool:
         else:
             if name != "image" and value[:1].size > SLOW_TEXTS:
                 return True
-            slow = _is_slow_image if name == "image" else _is_slow_text
-            if any(slow(item) for item in set(value.ravel().tolist())):
+            items = set(value.ravel().tolist())
+            if sum(map(_pixels, items)) > SLOW_PIXELS if name == "image" else any(map(_is_slow_text, items)):
                 return True
     return False
 
@@ -78,8 +81,8 @@ def _is_slow_text(text: bytes) -> bool:
     return len(text) > SLOW_TEXT_BYTES
 
 
-def _is_slow_image(contents: bytes) -> bool:
-    """Judges an image by the size in its header, which may be wrong or cut off: the decoder finds that out later."""
+def _pixels(contents: bytes) -> int:
+    """Returns an image's pixels times its scans, by its header; the decoder finds out later if that is wrong."""
     order: Any
     scans = 1
     if contents.startswith(_JPEG):
@@ -92,6 +95,6 @@ def _is_slow_image(contents: bytes) -> bool:
     elif contents.startswith(_BMP):
         sizes, order = [(contents[18:22], contents[22:26])], "little"
     else:
-        return False
+        return 0
     pixels = max((int.from_bytes(width, order) * int.from_bytes(height, order) for width, height in sizes), default=0)
-    return pixels * scans > SLOW_PIXELS
+    return pixels * scans

@@ -66,14 +66,18 @@ class Waiting:
         with self._lock:
             self._clients.pop(client, None)
 
-    def end_first(self, seconds: float = 0.0) -> None:
-        """Ends the client that has waited longest, if it has waited for `seconds` and is not the only one."""
+    def end_first(self, seconds: float = 0.0) -> bool:
+        """Ends the client that has waited longest, if it has waited for `seconds` and is not the only one.
+
+        Returns whether one was ended.
+        """
         with self._lock:
             client, (since, end) = next(iter(self._clients.items()), (None, (0.0, None)))
             if len(self._clients) < 2 or time.monotonic() - since < seconds:
-                return
+                return False
             del self._clients[client]
         end()
+        return True
 
 
 class Seldom(logging.Filter):

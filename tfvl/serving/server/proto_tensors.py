@@ -29,7 +29,8 @@ class Described(NamedTuple):
     Attributes:
         dtype, shape: the array's.
         nbytes: the memory that it takes, its strings included. A proto may give a value once for all that follow, so
-            that a few bytes become an array of any size.
+            that a few bytes become an array of any size. An axis of size 0 counts as 1: the array is empty, but a
+            graph makes tensors by its other axes.
     """
 
     dtype: np.dtype
@@ -47,7 +48,7 @@ def described(name: str, tensor: TensorProto) -> Described:
     if tensor.tensor_shape.unknown_rank or any(size < 0 for size in shape) or len(shape) > _MAX_AXES:
         sizes = ", ".join(map(str, shape[:_MAX_AXES]))
         raise invalid(f"input {name} has the shape [{sizes}], expected at most {_MAX_AXES} known sizes")
-    count = math.prod(shape)
+    count = math.prod(max(size, 1) for size in shape)
     if not dtype.hasobject:
         return Described(dtype, shape, count * dtype.itemsize)
     sizes = [len(value) for value in tensor.string_val]
@@ -57,9 +58,17 @@ def described(name: str, tensor: TensorProto) -> Described:
 
 def to_array(name: str, tensor: TensorProto) -> np.ndarray:
     """Makes the array of a proto. Raises RequestError if shape and values disagree."""
+    shape = [dimension.size for dimension in tensor.tensor_shape.dim]
+    is_text = tensor.dtype == tf.string.as_datatype_enum
+    if is_text and tensor.tensor_content:
+        raise invalid(f"input {name} has its strings in tensor_content, expected in string_val")
+    field = _FIELDS.get(tf.as_dtype(tensor.dtype))
+    count = len(getattr(tensor, field)) if field and not tensor.tensor_content else 0
+    if count > math.prod(shape):
+        raise invalid(f"input {name} has {count} values, expected at most the {math.prod(shape)} of its shape {shape}")
     try:
-        if tensor.dtype == tf.string.as_datatype_enum and not tensor.string_val:
-            return np.full([dimension.size for dimension in tensor.tensor_shape.dim], b"", object)
+        if is_text and not tensor.string_val:
+            return np.full(shape, b"", object)
         return tf.make_ndarray(tensor)  # a proto without values is all 0
     except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise invalid(f"input {name} cannot be read: {error}") from None

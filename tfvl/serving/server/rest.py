@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 import anyio
@@ -17,6 +18,7 @@ from tfvl.serving.client.errors import HTTP_STATUS, RequestError, invalid
 from tfvl.serving.server import json_tensors
 from tfvl.serving.server.access import PREFLIGHT, Access
 from tfvl.serving.server.configs import METRICS_PATH
+from tfvl.serving.server.limits import Budget, Waiting
 from tfvl.serving.server.page import HEADERS, Page
 from tfvl.serving.server.servable import DEFAULT_SIGNATURE
 from tfvl.serving.server.service import Service, predict, signature_of
@@ -29,7 +31,9 @@ _LARGEST_VERSION = 2**63 - 1
 
 THREADS = 32  # requests that are read, run and written at the same time
 QUICK_THREADS = 4  # of these threads, kept for states and metrics, which are so answered under any load
-LARGE, LARGE_AT_ONCE = 4 * 2**20, 2  # of bodies with so many bytes, only this many are worked on at once
+LARGE, LARGE_AT_ONCE = 4 * 2**20, 2  # of bodies with so many bytes, only this many are parsed at once
+# A body may take the place of one that has been under way for so long; a small one, of any other.
+SMALL, UPLOAD_SECONDS = 2**16, 1.0
 DISCARD = 8  # a refused body is read up to this times the largest size, because a client writes before it reads
 
 
@@ -49,6 +53,7 @@ def application(service: Service, access: Access, *, read_seconds: float, page: 
     always = {} if page is None else HEADERS
     bodies = Bodies(service, read_seconds)
     threads, quick, large = map(anyio.CapacityLimiter, (THREADS, QUICK_THREADS, LARGE_AT_ONCE))
+    parsing: list[Request] = []  # large ones, which hold a place of `large`
 
     async def answered(request: Request) -> Response:
         headers = request.headers
@@ -75,9 +80,22 @@ def application(service: Service, access: Access, *, read_seconds: float, page: 
             connection.look_for_client()
             return not await request.is_disconnected()
 
+        def leave() -> None:
+            if request in parsing:
+                parsing.remove(request)
+                large.release_on_behalf_of(request)
+
         arguments = service, request.method, path, body, lambda: anyio.from_thread.run(is_wanted), page
-        limiter = large if len(body) > LARGE else threads if request.method == "POST" else quick
-        return await anyio.to_thread.run_sync(answer, *arguments, limiter=limiter, abandon_on_cancel=True)
+        limiter = threads if request.method == "POST" else quick
+        if len(body) <= LARGE:
+            return await anyio.to_thread.run_sync(answer, *arguments, limiter=limiter, abandon_on_cancel=True)
+        await large.acquire_on_behalf_of(request)  # before a thread is, which others need
+        parsing.append(request)
+        try:
+            arguments += (lambda: anyio.from_thread.run_sync(leave),)
+            return await anyio.to_thread.run_sync(answer, *arguments, limiter=limiter, abandon_on_cancel=True)
+        finally:
+            leave()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -97,48 +115,94 @@ def application(service: Service, access: Access, *, read_seconds: float, page: 
 
 
 class Bodies:
-    """Reads the bodies of requests within limits."""
+    """Reads the bodies of requests within limits.
+
+    Bodies that have not arrived hold at most a share of the budget. If that is used up, the one that has been under way
+    for longest gives way, so that clients who do not send to the end keep nobody out.
+    """
 
     def __init__(self, service: Service, read_seconds: float):
         self._max_bytes, self._budget, self._read_seconds = service.max_bytes, service.budget, read_seconds
+        self._arriving, self._waiting = Budget(service.budget.most // 2), Waiting()
 
     async def read(self, request: Request) -> bytes:
         """Returns the body, to be given to `forget` afterwards. Raises RefusedBodyError."""
-        chunks, read, held, refusal = [], 0, 0, None
+        upload = _Upload()
         try:
-            async with asyncio.timeout(self._read_seconds):
+            async with asyncio.timeout(self._read_seconds) as limit:
+                self._waiting.enter(upload, lambda: self._give_way(upload, limit))
                 async for chunk in request.stream():
-                    read += len(chunk)
-                    refusal = refusal or self._taken(read, len(chunk))
-                    if not refusal:
-                        chunks.append(chunk)
-                        held += len(chunk)
-                    elif read > DISCARD * self._max_bytes:
+                    upload.read += len(chunk)
+                    upload.refusal = upload.refusal or self._taken(upload, len(chunk))
+                    if not upload.refusal:
+                        upload.chunks.append(chunk)
+                        upload.held += len(chunk)
+                    elif upload.read > DISCARD * self._max_bytes:
                         break
-            if refusal:
-                raise refusal
+            if upload.refusal:
+                raise upload.refusal
         except BaseException as error:
-            self._budget.give_back(held)
+            self._budget.give_back(upload.held)
             if isinstance(error, TimeoutError):
-                raise RefusedBodyError(
-                    408, f"the request did not arrive within {self._read_seconds:g} seconds"
-                ) from None
+                late = RefusedBodyError(408, f"the request did not arrive within {self._read_seconds:g} seconds")
+                raise (upload.refusal if upload.gave_way else late) from None
             raise
-        return b"".join(chunks)
+        finally:
+            self._waiting.leave(upload)
+            self._arriving.give_back(upload.held)
+        return b"".join(upload.chunks)
 
-    def _taken(self, read: int, more: int) -> RefusedBodyError | None:
-        if read > self._max_bytes:
+    def _taken(self, upload: "_Upload", more: int) -> RefusedBodyError | None:
+        if upload.read > self._max_bytes:
             return RefusedBodyError(
                 413, f"the request is larger than {self._max_bytes} bytes, the most this server takes"
             )
         try:
-            self._budget.take(more)
+            self._take_share(more, 0.0 if upload.read <= SMALL else UPLOAD_SECONDS)
+            if upload.refusal:  # it was the one that gave way
+                self._arriving.give_back(more)
+                return upload.refusal
+            try:
+                self._budget.take(more)
+            except RequestError:
+                self._arriving.give_back(more)
+                raise
         except RequestError as error:
             return RefusedBodyError(HTTP_STATUS[error.code], str(error))
         return None
 
+    def _take_share(self, more: int, seconds: float) -> None:
+        """Takes bytes for a body; others that have been under way for `seconds` give way. Raises RequestError."""
+        while True:
+            try:
+                return self._arriving.take(more)
+            except RequestError:
+                if not self._waiting.end_first(seconds):
+                    raise
+
+    def _give_way(self, upload: "_Upload", limit: asyncio.Timeout) -> None:
+        upload.gave_way = True
+        upload.refusal = RefusedBodyError(HTTP_STATUS["UNAVAILABLE"], "the request arrives too slowly; try again")
+        for budget in (self._budget, self._arriving):
+            budget.give_back(upload.held)
+        upload.held = 0
+        upload.chunks.clear()
+        if not limit.expired():
+            limit.reschedule(asyncio.get_running_loop().time())
+
     def forget(self, body: bytes) -> None:
         self._budget.give_back(len(body))
+
+
+@dataclass(eq=False)
+class _Upload:
+    """A body that has not arrived; `held` are its bytes that are taken from the budgets."""
+
+    chunks: list[bytes] = field(default_factory=list)
+    read: int = 0
+    held: int = 0
+    refusal: RefusedBodyError | None = None
+    gave_way: bool = False
 
 
 def answer(
@@ -148,8 +212,12 @@ def answer(
     body: bytes,
     wanted: Callable[[], bool],
     page: Page | None = None,
+    parsed: Callable[[], object] = lambda: None,
 ) -> Response:
-    """Returns the response to a request, which may be an error. Once `wanted()` is False, computing stops."""
+    """Returns the response to a request, which may be an error.
+
+    Once `wanted()` is False, computing stops. `parsed` is called when a body has become arrays, before the model runs.
+    """
     try:
         if page is not None and method in ("GET", "HEAD") and (found := page.get(path)) is not None:
             return found
@@ -172,7 +240,7 @@ def answer(
                 f"Expected a signature with method_name tensorflow/serving/{method}. Was: tensorflow/serving/predict"
             )
         with service.counted(which[0], "REST"):
-            return _response(200, _predict(service, which, body, wanted))
+            return _response(200, _predict(service, which, body, wanted, parsed))
     except RequestError as error:
         return _response(HTTP_STATUS[error.code], json_tensors.write_error(str(error)))
     except Exception as error:
@@ -180,21 +248,22 @@ def answer(
         return _response(500, json_tensors.write_error(str(internal)))
 
 
-def _predict(service: Service, which: tuple, body: bytes, wanted: Callable[[], bool]) -> bytes:
+def _predict(service: Service, which: tuple, body: bytes, wanted: Callable, parsed: Callable) -> bytes:
     nbytes = json_tensors.expanded_bytes(body)
     if nbytes > service.budget.most:
         raise invalid(f"the request's lists and objects take {nbytes} bytes, at most {service.budget.most} are taken")
     with service.budget.holding(nbytes):
-        return _predicted(service, which, json_tensors.parse(body), wanted)
+        return _predicted(service, which, json_tensors.parse(body), wanted, parsed)
 
 
-def _predicted(service: Service, which: tuple, document: dict, wanted: Callable[[], bool]) -> bytes:
+def _predicted(service: Service, which: tuple, document: dict, wanted: Callable, parsed: Callable) -> bytes:
     name = json_tensors.signature_name(document) or DEFAULT_SIGNATURE
     with service.lease(*which) as version:
         signature = signature_of(version, name)
         if signature is None:
             raise invalid(f'Serving signature name: "{name}" not found in signature def')
         inputs, as_rows = json_tensors.read(document, signature)
+        parsed()
         return json_tensors.write(predict(version, name, inputs, wanted=wanted), as_rows)
 
 

@@ -15,7 +15,9 @@ from tfvl.serving.server.page import Page
 from tfvl.serving.server.rest import application
 from tfvl.serving.server.service import Service
 
-MAX_CONNECTIONS = 256  # of each interface
+MAX_CONNECTIONS = 256  # of the REST interface
+# gRPC cannot end the connection that has been idle for longest, so there are more of them, which cost little.
+MAX_GRPC_CONNECTIONS = 4 * MAX_CONNECTIONS
 BACKLOG = 128  # connections that may wait to be accepted
 KEEP_ALIVE_SECONDS = 60
 
@@ -48,11 +50,11 @@ class Server:
         page: Page | None = None,
     ):
         self._drain_seconds = drain_seconds
-        connections = _most_connections()
+        connections, grpc_connections = most_connections()
         self._socket = ports.listener(host, rest_port, BACKLOG)  # connections before uvicorn runs wait in its backlog
         self.rest_port = self._socket.getsockname()[1]
         self._grpc = GrpcServer(
-            service, f"{ports.bracketed(host)}:{grpc_port}", connections=connections, read_seconds=read_seconds
+            service, f"{ports.bracketed(host)}:{grpc_port}", connections=grpc_connections, read_seconds=read_seconds
         )
         self.grpc_port = self._grpc.port
         for name in ("asyncio", "uvicorn.error"):
@@ -83,11 +85,16 @@ class Server:
         self._thread.join(self._drain_seconds + 5)
 
 
-def _most_connections() -> int:
-    """Returns the limit of each interface's connections, for which the process has enough file descriptors."""
+def most_connections() -> tuple[int, int]:
+    """Returns the limits of REST's and of gRPC's connections, for which the process has enough file descriptors.
+
+    At most three quarters of the descriptors are for connections; the others are for files, libraries and the backlog.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4 * (MAX_CONNECTIONS + BACKLOG)
+    wanted = 2 * (MAX_GRPC_CONNECTIONS + MAX_CONNECTIONS + BACKLOG)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(min(MAX_CONNECTIONS, soft // 4), 1)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS, MAX_GRPC_CONNECTIONS
+    return max(min(MAX_CONNECTIONS, soft // 4), 1), max(min(MAX_GRPC_CONNECTIONS, soft // 2), 1)

@@ -71,6 +71,28 @@ def test_lines_without_end(tmp_path, monkeypatch):
             read(tmp_path / name, line)
 
 
+def test_a_row_over_lines_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "MAX_LINE", 50)
+    row = '"ab\n",'
+    for content in (f"image,question\n{row * 20}\n", row * 20):
+        with pytest.raises(ValueError, match=r"my\.csv has a row over several lines of more than 50 characters"):
+            read(tmp_path / "my.csv", content)
+    rows = read(tmp_path / "my.csv", "image,question\n" + '"a\nb",c\n' * 20)
+    assert rows == [{"image": "a\nb", "question": "c"}] * 20
+
+
+def test_a_first_line_with_a_long_cell(tmp_path):
+    """It names the file, and does not keep tfvl from the table beside it; many columns are no long cell."""
+    (tmp_path / "notes.csv").write_text("a" * 200_000)
+    with pytest.raises(ValueError, match=r"notes\.csv has a first line that is no row of CSV \(field larger"):
+        _ = tables.find(tmp_path / "notes.csv").columns
+    wide = ",".join(["image", *(f"column{number}" for number in range(20_000))])
+    (tmp_path / "my.csv").write_text(f"{wide}\n")
+    found = tables.find(tmp_path)
+    assert [path.name for path, _ in found.files] == ["my.csv"]
+    assert len(found.columns) == 20_001
+
+
 def test_json_lines(tmp_path):
     lines = [
         b'\xef\xbb\xbf{"Image": "a.png", "answers": ["x", "y"]}',

@@ -138,8 +138,9 @@ def _csv_columns(path: Path) -> tuple[str, ...]:
 
 
 def _csv_rows(path: Path) -> Iterator[Numbered]:
-    reader, names = _opened_csv(path)
+    reader, names, lines = _opened_csv(path)
     while True:
+        lines.characters = 0  # of the next row
         try:
             cells = next(reader)
         except StopIteration:
@@ -156,13 +157,19 @@ def _csv_rows(path: Path) -> Iterator[Numbered]:
             yield place, dict(zip(names, map(utf8_or_latin1, cells), strict=False))
 
 
-def _opened_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Opens a CSV file and reads its header; returns a reader of the other lines, and the names of the columns."""
-    reader = csv.reader(_lines(path), delimiter=_delimiter_of(path))
-    header = next(reader, None)
+def _opened_csv(path: Path) -> tuple[Any, tuple[str, ...], "_RowLines"]:
+    """Opens a CSV file and reads its header; returns a reader of the other lines, the columns' names, and its lines."""
+    lines = _RowLines(path)
+    reader = csv.reader(lines, delimiter=_delimiter_of(path))
+    try:
+        header = next(reader, None)
+    except csv.Error as error:
+        raise ValueError(
+            f"{path} has a first line that is no row of CSV ({error}); it should name the columns."
+        ) from None
     if not header or not any(header):
         raise ValueError(f"{path} is empty; its first line should name the columns.")
-    return reader, tuple(column_name(utf8_or_latin1(name)) for name in header)
+    return reader, tuple(column_name(utf8_or_latin1(name)) for name in header), lines
 
 
 def _delimiter_of(path: Path) -> str:
@@ -170,7 +177,39 @@ def _delimiter_of(path: Path) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
     first = next(_lines(path), "")
-    return max(DELIMITERS, key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
+    return max(DELIMITERS, key=lambda each: _count_cells(first, each))
+
+
+def _count_cells(line: str, delimiter: str) -> int:
+    """Counts the cells of a line; there are none if a cell is too long, as it is with a delimiter that is not there."""
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter), []))
+    except csv.Error:
+        return 0
+
+
+class _RowLines:
+    """The lines of a file for `csv.reader`, which joins them where a quote is open; the lines of one row are bounded.
+
+    Attributes:
+        characters: how many were read of the row; whoever reads rows begins again with 0.
+    """
+
+    def __init__(self, path: Path):
+        self._path, self._lines = path, _lines(path)
+        self.characters = 0
+
+    def __iter__(self) -> "_RowLines":
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.characters += len(line)
+        if self.characters > MAX_LINE:
+            raise ValueError(
+                f"{self._path} has a row over several lines of more than {MAX_LINE} characters; is a quote left open?"
+            )
+        return line
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -124,6 +124,39 @@ def test_parquet(tmp_path):
         list(tables.find(path).rows())
 
 
+def test_parquet_values_that_python_has_not(tmp_path):
+    pa = pytest.importorskip("pyarrow", reason="Parquet files are read with pyarrow (the extra parquet)")
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "my.parquet"
+    for value, kind in ((2**30, pa.date32()), (2**50, pa.timestamp("ms"))):
+        pq.write_table(pa.table({"image": ["a"], "when": pa.array([value], kind)}), path)
+        with pytest.raises(ValueError, match=r"my\.parquet, column when: a value of type .* cannot be read \(.*\)\."):
+            list(tables.find(path).rows())
+    pq.write_table(pa.table({"image": [f"{n}.png" for n in range(5000)]}), path, compression=None)
+    content = bytearray(path.read_bytes())
+    content[4:40] = b"\xff" * 36  # the header of the first page
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"my\.parquet is torn, or not read by pyarrow"):
+        list(tables.find(path).rows())
+
+
+def test_a_parquet_text_that_all_rows_share(tmp_path, monkeypatch):
+    """The file stores it once; only as many rows as have room are read at once."""
+    pa = pytest.importorskip("pyarrow", reason="Parquet files are read with pyarrow (the extra parquet)")
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(tables, "PARQUET_BYTES", 1 << 22)
+    shared = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array(["x" * 200_000]))
+    pq.write_table(pa.table({"image": shared}), tmp_path / "my.parquet", compression="zstd")
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in tables.find(tmp_path / "my.parquet").rows()) == 1000
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000  # of 200 MB
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_library_that_is_missing_is_one_sentence_and_the_users_to_mend():
     with pytest.raises(ImportError) as caught:
         require("no_such_library.part", extra="parquet", purpose="Parquet files are read with it")

@@ -20,7 +20,9 @@ from tfvl.files.reading import parse_json
 
 DELIMITERS = ",;\t|"
 MAX_LINE = 1 << 24  # bytes or characters; a longer line is not a row of a table
-PARQUET_ROWS = 1024  # rows that are in memory at once
+PARQUET_ROWS = 1024  # rows that are in memory at once, fewer where a value may be large
+LEAST_PARQUET_ROWS = 16
+PARQUET_BYTES = 1 << 26  # that the rows in memory may have, unless the least number of them has more
 SPLITS = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 SPLIT_IN_NAME = re.compile(r"(train|val|validation|valid|dev|test)(?=$|[-_.\d])", re.IGNORECASE)
 
@@ -287,10 +289,39 @@ def _parquet_columns(path: Path) -> tuple[str, ...]:
 def _parquet_rows(path: Path) -> Iterator[Numbered]:
     with _parquet(path) as file:
         number = 0
-        for batch in file.iter_batches(batch_size=PARQUET_ROWS):
-            for row in batch.to_pylist():
+        for batch in _parquet_batches(path, file):
+            names = batch.schema.names
+            columns = [_parquet_values(path, name, column) for name, column in zip(names, batch.columns, strict=True)]
+            for row in zip(*columns, strict=True):
                 number += 1
-                yield f"row {number}", {column_name(name): value for name, value in row.items()}
+                yield f"row {number}", dict(zip(map(column_name, names), row, strict=True))
+
+
+def _parquet_batches(path: Path, file: Any) -> Iterator[Any]:
+    """Yields the rows of a Parquet file, a few at a time. Raises ValueError, with its name, where it is damaged.
+
+    All rows may hold one text, which the file stores once. It is no larger than the file says of the group of rows, so
+    this says how many rows at once are surely small.
+    """
+    from pyarrow import ArrowException
+
+    try:
+        for group in range(file.num_row_groups):
+            size = max(1, file.metadata.row_group(group).total_byte_size)
+            rows = min(PARQUET_ROWS, max(LEAST_PARQUET_ROWS, PARQUET_BYTES // size))
+            yield from file.iter_batches(batch_size=rows, row_groups=[group])
+    except (ArrowException, OSError, OverflowError) as error:
+        raise ValueError(f"{path} is torn, or not read by pyarrow ({' '.join(str(error).split()):.120}).") from None
+
+
+def _parquet_values(path: Path, name: str, column: Any) -> list:
+    """Returns the values of a column. Raises ValueError, with the file's and its names, if Python has none for them."""
+    try:
+        return column.to_pylist()
+    except (ArithmeticError, LookupError, TypeError, ValueError, ImportError, NotImplementedError) as error:
+        why = " ".join(str(error).split())
+        sentence = f"{path}, column {name:.60}: a value of type {column.type} cannot be read ({why:.120})."
+        raise ValueError(sentence) from None
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,9 @@ def test_a_first_line_with_a_long_cell(tmp_path):
     found = tables.find(tmp_path)
     assert [path.name for path, _ in found.files] == ["my.csv"]
     assert len(found.columns) == 20_001
+    (tmp_path / "my.csv").write_text("image" + ",x" * tables.MAX_COLUMNS)
+    with pytest.raises(ValueError, match=r"my\.csv has a first line of 32769 cells; at most 32768 columns are read"):
+        _ = tables.find(tmp_path / "my.csv").columns
 
 
 def test_json_lines(tmp_path):

@@ -20,6 +20,7 @@ from tfvl.files.reading import parse_json
 
 DELIMITERS = ",;\t|"
 MAX_LINE = 1 << 24  # bytes or characters; a longer line is not a row of a table
+MAX_COLUMNS = 1 << 15  # of a CSV file; each row has a value for each of them
 PARQUET_ROWS = 1024  # rows that are in memory at once, fewer where a value may be large
 LEAST_PARQUET_ROWS = 16
 PARQUET_BYTES = 1 << 26  # that the rows in memory may have, unless the least number of them has more
@@ -171,6 +172,8 @@ def _opened_csv(path: Path) -> tuple[Any, tuple[str, ...], "_RowLines"]:
         ) from None
     if not header or not any(header):
         raise ValueError(f"{path} is empty; its first line should name the columns.")
+    if len(header) > MAX_COLUMNS:
+        raise ValueError(f"{path} has a first line of {len(header)} cells; at most {MAX_COLUMNS} columns are read.")
     return reader, tuple(column_name(utf8_or_latin1(name)) for name in header), lines
 
 

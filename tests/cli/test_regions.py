@@ -1,6 +1,9 @@
 """The command line with region features: `tfvl ask` of VisualBERT and LXMERT, `tfvl regions`, and their mistakes."""
 
 import json
+import sys
+import types
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,6 +16,7 @@ from support.regions import images, write_tsv
 
 import tfvl
 from tfvl.cli import app as cli
+from tfvl.files.whole import refuse_to_overwrite
 
 QUESTION = "what color is the circle?"
 IDS = ("left", "right")
@@ -213,3 +217,19 @@ def test_regions_mistakes(capsys, files, tmp_path):
     assert store.read_text() == "precious"
     assert cli.main(["regions", str(files / "one.npz"), str(store), "--overwrite"]) == 0
     assert list(tfvl.RegionStore(store)) == ["one"]
+
+
+def test_a_directory_beside_the_file_is_not_replaced(capsys, tmp_path, files, monkeypatch):
+    """The shards of `--runner` come first, into r.h5.shards, which is removed at the end: unless it was there."""
+    stub = types.ModuleType("extract")  # without Beam, which has an environment of its own
+    stub.ExtractionSettings = lambda *settings: settings
+    stub.extract = lambda settings, out, flags, overwrite: refuse_to_overwrite(Path(out), overwrite)
+    monkeypatch.setitem(sys.modules, "tfvl.training.beam.extract", stub)
+    monkeypatch.setattr("tfvl.cli.regions.beam_flags", lambda runner, flags: flags)
+    mine = tmp_path / "r.h5.shards" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    words = ["regions", str(files / "red.png"), "--detector", "shapes-detector", "--out", str(tmp_path / "r.h5")]
+    assert cli.main([*words, "--runner", "DirectRunner"]) != 0
+    assert "r.h5.shards exists already" in " ".join(capsys.readouterr().err.split())
+    assert mine.read_text() == "mine"

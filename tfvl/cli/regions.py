@@ -140,7 +140,7 @@ def extract_with_beam(
     if whole:
         refuse_to_overwrite(Path(out), overwrite, "file")
     parts = f"{out}.shards" if whole else out
-    finished = extract(settings, parts, flags, overwrite or whole)
+    finished = extract(settings, parts, flags, overwrite)  # a directory of that name may be the user's
     if whole:
         convert(parts, out, dtype=dtype)
         shutil.rmtree(parts)

@@ -9,6 +9,8 @@ import numpy as np
 
 from tfvl.files.archive import check_member
 
+MAX_ITEM_BYTES = 1 << 12  # of a text; a number has at most 32
+
 
 def read_npy(archive: zipfile.ZipFile, member: str, field: str, limit: int) -> np.ndarray:
     """Reads an array of an `.npz` file, if its header matches the size of the member.
@@ -42,6 +44,8 @@ def read_array(file: IO[bytes], size: int, field: str, limit: int) -> np.ndarray
         raise ValueError(f"{field} has a header that cannot be read ({error})") from None
     if dtype.hasobject:
         raise ValueError(f"{field} is an array of Python objects, which only a pickle could restore; refused")
+    if dtype.itemsize > MAX_ITEM_BYTES:  # a text or a record, of which one may be as large as the file
+        raise ValueError(f"{field} has items of {dtype.itemsize} bytes, at most {MAX_ITEM_BYTES} are read")
     count = math.prod(shape)
     nbytes = dtype.itemsize * count
     if min(shape, default=0) < 0 or nbytes != size - file.tell():

@@ -87,6 +87,18 @@ def npy(header: str, content: bytes = b"") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded + content
 
 
+def test_an_npy_of_one_huge_item_is_not_read(tmp_path):
+    path = tmp_path / "a.npy"
+    for kind, size in (("|S60000000", 60_000_000), ("<U15000000", 60_000_000), ("|V60000000", 60_000_000)):
+        header = npy(f"{{'descr': '{kind}', 'fortran_order': False, 'shape': (1,)}}")
+        path.write_bytes(header)
+        os.truncate(path, len(header) + size)  # the rest is a hole, which takes no place on the disk
+        with traced() as peak:
+            with fails("a.npy: the array has items of 60000000 bytes, at most 4096 are read"):
+                next(open_regions(path))
+            assert peak() < BAD_FILE_BYTES
+
+
 def zipped(**members: bytes) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,5 +1,6 @@
 """JSON files that cannot be read, and large ones that are read in bounded memory."""
 
+import functools
 import subprocess
 import sys
 
@@ -33,6 +34,48 @@ def test_files_that_cannot_be_read(tmp_path, content, sentence):
     (tmp_path / "v2_test2015_questions.json").write_text(content)
     with pytest.raises(ValueError, match=sentence):
         list(Vqa().read(tmp_path, "test", Report()))
+
+
+DEEP = "[" * 20_000 + "]" * 20_000
+WIDE = "[" + "[]," * json_stream.MAX_RECORD_VALUES + "0]"
+
+
+@pytest.mark.parametrize(
+    ("record", "sentence"),
+    [
+        (f'{{"question_id": 3, "x": {DEEP}}}', "after 2 records, is nested deeper than 64 levels"),
+        (DEEP, "after 2 records, is nested deeper than 64 levels"),
+        (f'{{"question_id": 3, "x": {WIDE}}}', "after 2 records, has a record of more than 131072 values"),
+    ],
+)
+def test_records_without_bound(tmp_path, record, sentence):
+    path = tmp_path / "questions.json"
+    path.write_text(f'{{"questions": [{{"question_id": 1}}, {{"question_id": 2}}, {record}]}}')
+    found = json_stream.stream_list(path, "questions")
+    assert [next(found), next(found)] == [{"question_id": 1}, {"question_id": 2}]
+    with traced() as peak_of, pytest.raises(ValueError, match=rf"questions\.json, {sentence}"):
+        next(found)
+    assert peak_of() < 20_000_000  # of 50 MB in the widest, gigabytes where it is longer
+    path.write_text(f'{{"1": {{}}, "2": {{}}, "3": {record}}}')
+    found = json_stream.stream_object(path)
+    assert [next(found), next(found)] == [("1", {}), ("2", {})]
+    with pytest.raises(ValueError, match=sentence):
+        next(found)
+
+
+def test_brackets_in_texts_are_no_depth(tmp_path, monkeypatch):
+    """Whatever the chunks in which a file is read: texts, escapes and many records are no depth and no values."""
+    monkeypatch.setattr(json_stream, "MAX_RECORD_VALUES", 9)
+    texts = ["[" * 100, '"' + "{" * 100, "\\" * 3 + '"[' * 70, "\\", "é\n\\", ",,,,,,,,,,,,,,"]
+    records = [{"x": [text, {'\\"': text}]} for text in texts * 2]
+    path = datasets.dump(tmp_path / "a.json", {"skipped": records, "list": records, "kind": "[", "last": records})
+    assert list(json_stream.stream_list(path, "list")) == records
+    assert json_stream.find_value(path, "kind") == "["
+    assert json_stream.find_value(path, "last") is json_stream.find_value(path, "none") is None
+    for size in (1, 2, 3, 7, 50):
+        with open(path, "rb") as file:
+            read = functools.partial(json_stream._Bounded(file, between=2).read, size)
+            assert b"".join(iter(read, b"")) == path.read_bytes()
 
 
 def test_a_missing_file(tmp_path):

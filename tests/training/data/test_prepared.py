@@ -155,6 +155,8 @@ def test_missing_records_are_noticed(copy):
         {"examples": ["/etc/passwd"]},
         {"examples": []},
         {"examples": [1]},
+        {"regions": ["r.h5"] * 2},
+        {"regions": [f"{number}.h5" for number in range(prepared.MAX_FILES)]},
         {"images": 3},
         {"count": "9"},
         {"format": 2},

@@ -71,6 +71,31 @@ def test_lines_without_end(tmp_path, monkeypatch):
             read(tmp_path / name, line)
 
 
+def test_a_row_over_lines_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "MAX_LINE", 50)
+    row = '"ab\n",'
+    for content in (f"image,question\n{row * 20}\n", row * 20):
+        with pytest.raises(ValueError, match=r"my\.csv has a row over several lines of more than 50 characters"):
+            read(tmp_path / "my.csv", content)
+    rows = read(tmp_path / "my.csv", "image,question\n" + '"a\nb",c\n' * 20)
+    assert rows == [{"image": "a\nb", "question": "c"}] * 20
+
+
+def test_a_first_line_with_a_long_cell(tmp_path):
+    """It names the file, and does not keep tfvl from the table beside it; many columns are no long cell."""
+    (tmp_path / "notes.csv").write_text("a" * 200_000)
+    with pytest.raises(ValueError, match=r"notes\.csv has a first line that is no row of CSV \(field larger"):
+        _ = tables.find(tmp_path / "notes.csv").columns
+    wide = ",".join(["image", *(f"column{number}" for number in range(20_000))])
+    (tmp_path / "my.csv").write_text(f"{wide}\n")
+    found = tables.find(tmp_path)
+    assert [path.name for path, _ in found.files] == ["my.csv"]
+    assert len(found.columns) == 20_001
+    (tmp_path / "my.csv").write_text("image" + ",x" * tables.MAX_COLUMNS)
+    with pytest.raises(ValueError, match=r"my\.csv has a first line of 32769 cells; at most 32768 columns are read"):
+        _ = tables.find(tmp_path / "my.csv").columns
+
+
 def test_json_lines(tmp_path):
     lines = [
         b'\xef\xbb\xbf{"Image": "a.png", "answers": ["x", "y"]}',
@@ -100,6 +125,39 @@ def test_parquet(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match="no Parquet file, or torn"):
         list(tables.find(path).rows())
+
+
+def test_parquet_values_that_python_has_not(tmp_path):
+    pa = pytest.importorskip("pyarrow", reason="Parquet files are read with pyarrow (the extra parquet)")
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "my.parquet"
+    for value, kind in ((2**30, pa.date32()), (2**50, pa.timestamp("ms"))):
+        pq.write_table(pa.table({"image": ["a"], "when": pa.array([value], kind)}), path)
+        with pytest.raises(ValueError, match=r"my\.parquet, column when: a value of type .* cannot be read \(.*\)\."):
+            list(tables.find(path).rows())
+    pq.write_table(pa.table({"image": [f"{n}.png" for n in range(5000)]}), path, compression=None)
+    content = bytearray(path.read_bytes())
+    content[4:40] = b"\xff" * 36  # the header of the first page
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"my\.parquet is torn, or not read by pyarrow"):
+        list(tables.find(path).rows())
+
+
+def test_a_parquet_text_that_all_rows_share(tmp_path, monkeypatch):
+    """The file stores it once; only as many rows as have room are read at once."""
+    pa = pytest.importorskip("pyarrow", reason="Parquet files are read with pyarrow (the extra parquet)")
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(tables, "PARQUET_BYTES", 1 << 22)
+    shared = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array(["x" * 200_000]))
+    pq.write_table(pa.table({"image": shared}), tmp_path / "my.parquet", compression="zstd")
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in tables.find(tmp_path / "my.parquet").rows()) == 1000
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000  # of 200 MB
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_library_that_is_missing_is_one_sentence_and_the_users_to_mend():

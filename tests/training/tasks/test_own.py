@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support import datasets, own_rows
 
+from tfvl.preprocessing.requests import MAX_CHARACTERS
 from tfvl.training.data import tables
 from tfvl.training.data.examples import Report
 from tfvl.training.data.images import ImageFiles
@@ -53,6 +54,18 @@ def test_a_test_split_needs_no_answers(tmp_path):
     assert example.answers == ()
     with pytest.raises(ValueError, match="no column 'answers' or 'answer'"):
         examples_of(path, "train")
+
+
+def test_a_question_that_is_too_long_is_left_out(tmp_path):
+    """As in a request: a text of megabytes would take gigabytes once it is tokens."""
+    good = {"image": "a.jpg", "question": "what?", "answer": "x"}
+    path = datasets.dump_lines(tmp_path / "my.jsonl", [good | {"question": "a" * (MAX_CHARACTERS + 1)}, good])
+    examples, report = examples_of(path)
+    assert [example.id for example in examples] == ["2"]
+    assert report.sentences == [
+        f"{path}, my.jsonl, line 1, cannot be used: text: there are {MAX_CHARACTERS + 1} characters to read, at most "
+        f"{MAX_CHARACTERS} are."
+    ]
 
 
 def test_what_cannot_be_used_is_counted_by_reason_or_refused(tmp_path):

@@ -9,7 +9,7 @@ from support.tasks import make_loader, pipeline_of
 from tfvl.training.data.examples import Example, Report
 from tfvl.training.evaluation.evaluate import Evaluation, evaluate, write_predictions
 from tfvl.training.tasks.table import TASKS
-from tfvl.training.tasks.vcr import VcrAnswer, VcrRationale
+from tfvl.training.tasks.vcr import VcrAnswer, VcrRationale, _spoken
 
 
 def test_vcr_names_people(tmp_path):
@@ -36,6 +36,26 @@ def test_vcr_tags_and_labels_of_nothing(tmp_path):
     assert [example.id for example in VcrAnswer().read(tmp_path, "val", report)] == ["val-3"]
     assert report.counts == {"malformed records": 3}
     assert "line 2, cannot be used: the label 4 is no place of 4 choices." in report.sentences[1]
+
+
+def test_vcr_people_are_counted_once():
+    """However many objects a question names, each is compared a few times: not once for all that come after it."""
+    compared = 0
+
+    class Object(str):
+        def __eq__(self, other):
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    objects = [Object(("person", "car")[place % 2]) for place in range(200)]
+    text, _ = _spoken([list(range(200))], objects, {})
+    assert text.split()[:5] == ["Casey", "car", "Riley", "car", "Jessie"]
+    assert text.split()[26:30] == ["Quinn", "car", "Casey", "car"]
+    assert compared <= 400
+    assert _spoken([[1, 0]], ["person", "car", "person"], {2: "Casey"})[0] == "car Riley"
 
 
 def test_choices_of_vcr(data_sets, tokenizer):

@@ -26,6 +26,7 @@ DESCRIPTION, ANSWERS = "prepared.json", "answers.json"
 FORMAT = 1
 MAX_DESCRIPTION_BYTES = 1 << 22
 MAX_EXAMPLE_BYTES = 1 << 24
+MAX_FILES = 1 << 12  # of a split
 SHOWN_CHARACTERS = 100  # of a name that stands in a sentence
 
 
@@ -122,6 +123,9 @@ def _described(path: Path) -> Prepared:
         values = parse_json(read_file(path, MAX_DESCRIPTION_BYTES))
         names = {kind: tuple(values[kind]) for kind in ("examples", "images", "regions")}
         plain = all(isinstance(name, str) and name == os.path.basename(name) for kind in names for name in names[kind])
+        listed = [name for kind in names for name in names[kind]]
+        if len(listed) > MAX_FILES or len(set(listed)) < len(listed):  # each store is opened by a process
+            raise ValueError("too many files, or one twice")
         known = values["format"] == FORMAT and isinstance(values["count"], int) and bool(names["examples"])
         found = Prepared(path.parent, str(values["task"]), str(values["split"]), values["count"], **names)
     except (ValueError, TypeError, KeyError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tfvl.files.reading import holds_half_surrogate
+from tfvl.preprocessing.requests import too_long
 from tfvl.training.data import json_stream
 from tfvl.training.data.examples import Example, Report
 
@@ -30,6 +31,8 @@ def converted(path: Path, records: Iterable[tuple[str, Any]], convert: Callable,
             if isinstance(record, Exception):
                 raise record
             example = convert(record)
+            if problem := too_long(example.text, example.choices):
+                raise ValueError(problem)
         except UNUSABLE as error:
             why = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split()).rstrip(".")
             reason = getattr(error, "reason", "malformed records")

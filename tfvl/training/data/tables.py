@@ -20,7 +20,10 @@ from tfvl.files.reading import parse_json
 
 DELIMITERS = ",;\t|"
 MAX_LINE = 1 << 24  # bytes or characters; a longer line is not a row of a table
-PARQUET_ROWS = 1024  # rows that are in memory at once
+MAX_COLUMNS = 1 << 15  # of a CSV file; each row has a value for each of them
+PARQUET_ROWS = 1024  # rows that are in memory at once, fewer where a value may be large
+LEAST_PARQUET_ROWS = 16
+PARQUET_BYTES = 1 << 26  # that the rows in memory may have, unless the least number of them has more
 SPLITS = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 SPLIT_IN_NAME = re.compile(r"(train|val|validation|valid|dev|test)(?=$|[-_.\d])", re.IGNORECASE)
 
@@ -138,8 +141,9 @@ def _csv_columns(path: Path) -> tuple[str, ...]:
 
 
 def _csv_rows(path: Path) -> Iterator[Numbered]:
-    reader, names = _opened_csv(path)
+    reader, names, lines = _opened_csv(path)
     while True:
+        lines.characters = 0  # of the next row
         try:
             cells = next(reader)
         except StopIteration:
@@ -156,13 +160,21 @@ def _csv_rows(path: Path) -> Iterator[Numbered]:
             yield place, dict(zip(names, map(utf8_or_latin1, cells), strict=False))
 
 
-def _opened_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Opens a CSV file and reads its header; returns a reader of the other lines, and the names of the columns."""
-    reader = csv.reader(_lines(path), delimiter=_delimiter_of(path))
-    header = next(reader, None)
+def _opened_csv(path: Path) -> tuple[Any, tuple[str, ...], "_RowLines"]:
+    """Opens a CSV file and reads its header; returns a reader of the other lines, the columns' names, and its lines."""
+    lines = _RowLines(path)
+    reader = csv.reader(lines, delimiter=_delimiter_of(path))
+    try:
+        header = next(reader, None)
+    except csv.Error as error:
+        raise ValueError(
+            f"{path} has a first line that is no row of CSV ({error}); it should name the columns."
+        ) from None
     if not header or not any(header):
         raise ValueError(f"{path} is empty; its first line should name the columns.")
-    return reader, tuple(column_name(utf8_or_latin1(name)) for name in header)
+    if len(header) > MAX_COLUMNS:
+        raise ValueError(f"{path} has a first line of {len(header)} cells; at most {MAX_COLUMNS} columns are read.")
+    return reader, tuple(column_name(utf8_or_latin1(name)) for name in header), lines
 
 
 def _delimiter_of(path: Path) -> str:
@@ -170,7 +182,39 @@ def _delimiter_of(path: Path) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
     first = next(_lines(path), "")
-    return max(DELIMITERS, key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
+    return max(DELIMITERS, key=lambda each: _count_cells(first, each))
+
+
+def _count_cells(line: str, delimiter: str) -> int:
+    """Counts the cells of a line; there are none if a cell is too long, as it is with a delimiter that is not there."""
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter), []))
+    except csv.Error:
+        return 0
+
+
+class _RowLines:
+    """The lines of a file for `csv.reader`, which joins them where a quote is open; the lines of one row are bounded.
+
+    Attributes:
+        characters: how many were read of the row; whoever reads rows begins again with 0.
+    """
+
+    def __init__(self, path: Path):
+        self._path, self._lines = path, _lines(path)
+        self.characters = 0
+
+    def __iter__(self) -> "_RowLines":
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.characters += len(line)
+        if self.characters > MAX_LINE:
+            raise ValueError(
+                f"{self._path} has a row over several lines of more than {MAX_LINE} characters; is a quote left open?"
+            )
+        return line
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -248,10 +292,39 @@ def _parquet_columns(path: Path) -> tuple[str, ...]:
 def _parquet_rows(path: Path) -> Iterator[Numbered]:
     with _parquet(path) as file:
         number = 0
-        for batch in file.iter_batches(batch_size=PARQUET_ROWS):
-            for row in batch.to_pylist():
+        for batch in _parquet_batches(path, file):
+            names = batch.schema.names
+            columns = [_parquet_values(path, name, column) for name, column in zip(names, batch.columns, strict=True)]
+            for row in zip(*columns, strict=True):
                 number += 1
-                yield f"row {number}", {column_name(name): value for name, value in row.items()}
+                yield f"row {number}", dict(zip(map(column_name, names), row, strict=True))
+
+
+def _parquet_batches(path: Path, file: Any) -> Iterator[Any]:
+    """Yields the rows of a Parquet file, a few at a time. Raises ValueError, with its name, where it is damaged.
+
+    All rows may hold one text, which the file stores once. It is no larger than the file says of the group of rows, so
+    this says how many rows at once are surely small.
+    """
+    from pyarrow import ArrowException
+
+    try:
+        for group in range(file.num_row_groups):
+            size = max(1, file.metadata.row_group(group).total_byte_size)
+            rows = min(PARQUET_ROWS, max(LEAST_PARQUET_ROWS, PARQUET_BYTES // size))
+            yield from file.iter_batches(batch_size=rows, row_groups=[group])
+    except (ArrowException, OSError, OverflowError) as error:
+        raise ValueError(f"{path} is torn, or not read by pyarrow ({' '.join(str(error).split()):.120}).") from None
+
+
+def _parquet_values(path: Path, name: str, column: Any) -> list:
+    """Returns the values of a column. Raises ValueError, with the file's and its names, if Python has none for them."""
+    try:
+        return column.to_pylist()
+    except (ArithmeticError, LookupError, TypeError, ValueError, ImportError, NotImplementedError) as error:
+        why = " ".join(str(error).split())
+        sentence = f"{path}, column {name:.60}: a value of type {column.type} cannot be read ({why:.120})."
+        raise ValueError(sentence) from None
 
 
 @dataclass(frozen=True)

@@ -114,12 +114,14 @@ class VcrRationale(Vcr):
 def _spoken(tokens: list, objects: list[str], names: dict[int, str]) -> tuple[str, dict[int, str]]:
     """Joins tokens, words and lists of indices into `objects`, into a text; returns it and all names given so far."""
     names, words = dict(names), []
+    people = sum(objects[place] == "person" for place in names)
     for token in tokens:
         for part in token if isinstance(token, list) else [token]:
             if isinstance(part, int):
                 if part not in names:
-                    people = sum(objects[place] == "person" for place in names)
-                    names[part] = PEOPLE[people % len(PEOPLE)] if objects[part] == "person" else objects[part]
+                    is_person = objects[part] == "person"
+                    names[part] = PEOPLE[people % len(PEOPLE)] if is_person else objects[part]
+                    people += is_person
                 part = names[part]
             words.append(text_of(part))
     return " ".join(words), names

@@ -3,7 +3,6 @@
 import json
 import sys
 import types
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,7 +15,6 @@ from support.regions import images, write_tsv
 
 import tfvl
 from tfvl.cli import app as cli
-from tfvl.files.whole import refuse_to_overwrite
 
 QUESTION = "what color is the circle?"
 IDS = ("left", "right")
@@ -219,17 +217,20 @@ def test_regions_mistakes(capsys, files, tmp_path):
     assert list(tfvl.RegionStore(store)) == ["one"]
 
 
-def test_a_directory_beside_the_file_is_not_replaced(capsys, tmp_path, files, monkeypatch):
-    """The shards of `--runner` come first, into r.h5.shards, which is removed at the end: unless it was there."""
+def test_the_shards_of_a_file_are_no_directory_of_the_users(capsys, tmp_path, files, monkeypatch):
+    """Those of `--runner` replace what a run that was cut off has left."""
+    given = []
+
+    def extract(settings, out, flags, overwrite):
+        given.append((out, overwrite))
+        raise ValueError("that was enough")
+
     stub = types.ModuleType("extract")  # without Beam, which has an environment of its own
     stub.ExtractionSettings = lambda *settings: settings
-    stub.extract = lambda settings, out, flags, overwrite: refuse_to_overwrite(Path(out), overwrite)
+    stub.extract = extract
     monkeypatch.setitem(sys.modules, "tfvl.training.beam.extract", stub)
     monkeypatch.setattr("tfvl.cli.regions.beam_flags", lambda runner, flags: flags)
-    mine = tmp_path / "r.h5.shards" / "mine.txt"
-    mine.parent.mkdir()
-    mine.write_text("mine")
     words = ["regions", str(files / "red.png"), "--detector", "shapes-detector", "--out", str(tmp_path / "r.h5")]
-    assert cli.main([*words, "--runner", "DirectRunner"]) != 0
-    assert "r.h5.shards exists already" in " ".join(capsys.readouterr().err.split())
-    assert mine.read_text() == "mine"
+    assert cli.main([*words, "--runner", "DirectRunner"]) == 2
+    assert "that was enough" in capsys.readouterr().err
+    assert given == [(str(tmp_path / ".r.h5.shards"), True)]

@@ -139,8 +139,9 @@ def extract_with_beam(
     whole = out.lower().endswith(FEATURES)
     if whole:
         refuse_to_overwrite(Path(out), overwrite, "file")
-    parts = f"{out}.shards" if whole else out
-    finished = extract(settings, parts, flags, overwrite)  # a directory of that name may be the user's
+    # Hidden, so that what is replaced is of a run of this command that was cut off, and nobody's own.
+    parts = str(Path(out).with_name(f".{Path(out).name}.shards")) if whole else out
+    finished = extract(settings, parts, flags, overwrite or whole)
     if whole:
         convert(parts, out, dtype=dtype)
         shutil.rmtree(parts)

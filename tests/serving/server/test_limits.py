@@ -65,6 +65,37 @@ def test_connections_leave_descriptors_for_others(descriptors, most, monkeypatch
     assert server.most_connections() == most
 
 
+def test_bodies_that_do_not_end_give_way():
+    """All but one byte of the largest request, as often as all requests may take; a small one is read all the same."""
+    service = SimpleNamespace(max_bytes=100, budget=limits.Budget(100 * limits.IN_FLIGHT))
+
+    async def read() -> bytes:
+        bodies, ever = rest.Bodies(service, PATIENCE), asyncio.Event()
+
+        async def stream(content: bytes, ends: bool):
+            yield content
+            if not ends:
+                await ever.wait()
+
+        def task(content: bytes, ends: bool) -> asyncio.Task:
+            return asyncio.create_task(bodies.read(SimpleNamespace(stream=lambda: stream(content, ends))))
+
+        unfinished = [task(b"a" * 99, ends=False) for _ in range(limits.IN_FLIGHT + 1)]
+        await asyncio.sleep(0)
+        body = await task(b"b" * 50, ends=True)
+        bodies.forget(body)
+        ever.set()
+        ended = await asyncio.gather(*unfinished, return_exceptions=True)
+        assert {error.args[0] for error in ended if isinstance(error, Exception)} == {503}
+        for whole in ended:
+            if isinstance(whole, bytes):
+                bodies.forget(whole)
+        return body
+
+    assert asyncio.run(read()) == b"b" * 50
+    service.budget.take(service.budget.most)  # everything was given back
+
+
 def test_large_requests_are_parsed_few_at_once_but_run_together(monkeypatch):
     """While the model runs, they keep no other large one from being parsed."""
     signature = SignatureDef()

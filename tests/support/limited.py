@@ -97,7 +97,7 @@ def refused(worker: Worker, reader: str, path: Path, sentence: str) -> None:
     assert not outcome.wrong(path.name), outcome
     assert outcome.kind == "refused"
     assert sentence in outcome.text
-    assert len(outcome.text) < 600
+    assert len(outcome.text.replace(str(path.parent), "")) < 600  # wherever the tests keep their files
 
 
 def serve(module: str) -> None:

@@ -97,9 +97,8 @@ def check_published(
 
 def kept_in(results: Path) -> dict[str, dict]:
     """Reads the outcomes of an earlier run. Raises ValueError, which names the file, if it holds something else."""
-    before = read_json(results)
+    before, wanted = read_json(results), typing.get_type_hints(Outcome)
     for name, kept in before.items():
-        wanted = typing.get_type_hints(Outcome)
         fits = isinstance(kept, dict) and kept.keys() == wanted.keys()
         if not fits or not all(isinstance(kept[key], kind) for key, kind in wanted.items()):
             raise ValueError(f"{results} holds no outcome for {name}; remove it, or name another file by --results")

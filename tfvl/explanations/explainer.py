@@ -17,7 +17,7 @@ from tfvl.explanations.occlusion import occlusion
 from tfvl.explanations.scores import OF_MAPS, own_grid, scores_of_maps
 from tfvl.preprocessing.image.decode import to_levels
 from tfvl.preprocessing.regions.regions import Regions
-from tfvl.preprocessing.requests import Request, Takes
+from tfvl.preprocessing.requests import Request, Takes, is_whole_number
 from tfvl.preprocessing.text.phrases import locate, tokens_of
 from tfvl.preprocessing.visuals import MAX_PIXELS
 from tfvl.processors.base import Processor
@@ -176,7 +176,7 @@ class Explainer:
         """Returns the index of the answer to explain; -1: the best one. Raises ValueError for an unknown answer."""
         if target is None:
             return -1
-        if isinstance(target, int | np.integer) and not isinstance(target, bool) and target in names:
+        if is_whole_number(target) and target in names:
             return int(target)
         if isinstance(target, str) and target in names.values():
             return next(number for number, name in names.items() if name == target)

@@ -2,13 +2,11 @@
 
 from typing import Any
 
-import numpy as np
-
 from tfvl.explanations.explainer import Explainer
 from tfvl.explanations.explanation import Explanation
 from tfvl.explanations.lite_explainer import LiteExplainer
 from tfvl.lite.runner import Runner
-from tfvl.preprocessing.requests import ARRAY_AXES, is_one, requests_of
+from tfvl.preprocessing.requests import ARRAY_AXES, is_one, is_whole_number, requests_of
 from tfvl.processors.base import Processor
 
 
@@ -87,14 +85,9 @@ def explain(
     return found[0] if alone else found
 
 
-def is_index(value: Any) -> bool:
-    """Returns whether a value is a whole number, also one of NumPy; True and False are none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
 def checked_index(name: str, value: Any) -> int | None:
     """Returns the index of a layer or head as an int, or None. Raises ValueError if it is no whole number."""
-    if value is None or is_index(value):
+    if value is None or is_whole_number(value):
         return None if value is None else int(value)
     raise ValueError(
         f"{name} is {value!r:.40}, expected a whole number: count from 0, or from the end by negative numbers"
@@ -105,6 +98,6 @@ def checked_word(word: Any) -> str | int | None:
     """Returns a word as it is, the index of one as an int, or None. Raises ValueError if it is neither."""
     if word is None or isinstance(word, str):
         return word
-    if is_index(word):
+    if is_whole_number(word):
         return int(word)
     raise ValueError(f"word is {word!r:.40}, expected a word of the text, or the index of one as a whole number")

@@ -20,6 +20,7 @@ from tfvl.preprocessing.requests import (
     as_regions,
     checked_text,
     is_one,
+    is_whole_number,
     listed,
     listed_texts,
     lists_of_texts,
@@ -113,7 +114,7 @@ def whole(value: Any) -> Any:
 
 def checked_count(name: str, value: Any) -> int:
     """Returns a whole number from 1 on, also one of NumPy, as an int. Raises ValueError for any other value."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if not is_whole_number(value) or value < 1:
         raise ValueError(f"{name} is {value!r}, expected a whole number from 1 on")
     return int(value)
 

@@ -258,6 +258,11 @@ def wrong_number(row: list, number: int, images: int, src: str | os.PathLike) ->
     return "" if len(row) == images else f"row {number} has {len(row)} images, but {src} takes {images} with a text"
 
 
+def is_whole_number(value: Any) -> bool:
+    """Returns whether a value is a whole number, also one of NumPy; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def is_one(values: Any, images: int, axes: int) -> bool:
     """Returns whether `values` belong to one text: no list, or, if a text has several images, no list of lists."""
     if images > 1:

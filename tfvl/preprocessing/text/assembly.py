@@ -80,10 +80,8 @@ def check_options(
     """
     padding, truncation = one_of("padding", padding, PADDINGS), one_of("truncation", truncation, TRUNCATIONS)
     check_lengths(max_length, pad_to_multiple_of)
-    padding_side, truncation_side = (
-        one_of(name, side, SIDES)
-        for name, side in (("padding_side", padding_side), ("truncation_side", truncation_side))
-    )
+    padding_side = one_of("padding_side", padding_side, SIDES)
+    truncation_side = one_of("truncation_side", truncation_side, SIDES)
     if max_length is None and (truncation != "none" or padding == "max_length"):
         max_length = model_max_length
     if max_length is None:
